@@ -1,0 +1,260 @@
+"""Signs, gains, scales and intercept for given kernel directions.
+
+==========  ======================  =============================================
+symbol      array                   axes
+==========  ======================  =============================================
+v_l         ``network.kernels[l]``  (filters, d_l): k_l up to its sign and its norm
+s           ``patterns``            (filters, patterns, layers), entries +1 and -1
+F           ``outputs``             (rows, filters * patterns), unscaled
+C           ``covariance``          (filters * patterns,) squared: F'WF, centred
+b           ``with_target``         (filters * patterns,): F'Wy, centred
+==========  ======================  =============================================
+
+A rank-1 tensor fixes only the product of the signs of its factors, but an activation
+that is not odd tells k from -k. One pass gives C and b for all sign patterns of all
+filters; the best combination and its scales are then small least squares problems.
+"""
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+
+from skdeeptd._activations import ACTIVATIONS
+from skdeeptd._network import PatchCNN, filter_kernels, layers_forward, patch_order
+from skdeeptd._polish import gains, polish
+
+MOST_PATTERNS = 512  # of all filters; beyond, signs are searched flip by flip
+CONSTANT = 1e-10  # share of its mean square below which a variance is rounding error
+SINGULAR = 1e-10  # relative size of the eigenvalues that a pseudo-inverse drops
+GAIN_ITERATIONS, GAIN_TOLERANCE = 20, 1e-6
+
+
+class Calibrated(NamedTuple):
+    network: PatchCNN
+    loss: float
+
+
+class _Sums(NamedTuple):
+    covariance: np.ndarray
+    with_target: np.ndarray
+    mean: np.ndarray
+    target_mean: float
+    target_loss: float
+
+
+class _Combination(NamedTuple):
+    loss: float
+    columns: tuple
+    scales: np.ndarray
+
+
+def calibrate(network, rows, objective, n_best=1):
+    """Networks with these kernel directions and the signs that fit best, best first.
+
+    Parameters
+    ----------
+    network : PatchCNN
+        Its kernels count up to sign and norm, its scales and intercept not at all.
+    rows : RowBlocks
+    objective : Objective
+    n_best : int
+        How many different sign patterns to return, at most.
+
+    Returns
+    -------
+    list of Calibrated
+    """
+    homogeneous = all(ACTIVATIONS[name].homogeneous for name in network.activations)
+    if not homogeneous:
+        network = _unit_gains(network, rows)
+    signed = _search_signs(network, rows, objective, n_best)
+    if homogeneous:
+        return signed
+    polished = [
+        polish(
+            start.network,
+            rows,
+            objective,
+            directions=gains,
+            max_iter=GAIN_ITERATIONS,
+            tol=GAIN_TOLERANCE,
+        )
+        for start in signed
+    ]
+    return [Calibrated(result.network, result.loss) for result in polished]
+
+
+def _unit_gains(network, rows):
+    """Pre-activations of mean square 1 where the layer is not homogeneous."""
+    for layer, name in enumerate(network.activations):
+        if ACTIVATIONS[name].homogeneous:
+            continue
+        mean_square = _mean_square(network, rows, layer)
+        gain = 1 / np.sqrt(np.where(mean_square > 0, mean_square, 1))
+        kernels = list(network.kernels)
+        kernels[layer] = kernels[layer] * gain[:, np.newaxis]
+        network = network._replace(kernels=tuple(kernels))
+    return network
+
+
+def _mean_square(network, rows, layer):
+    """Of the pre-activations of a layer, shape (filters,)."""
+
+    def statistic(X, _, weight):
+        X = patch_order(network, X.astype(float, copy=False))
+        z = [
+            layers_forward(filter_kernels(network, r), network.activations, X)[1]
+            for r in range(len(network.scales))
+        ]
+        squares = [np.mean(of_filter[layer] ** 2, axis=1) for of_filter in z]
+        return np.array(squares) @ weight, np.sum(weight)
+
+    total, weight = rows.reduce(statistic)
+    return total / weight
+
+
+def _search_signs(network, rows, objective, n_best):
+    """All patterns where they are few, else single flips until none helps."""
+    n_filters = len(network.scales)
+    free = [
+        i for i, name in enumerate(network.activations) if not ACTIVATIONS[name].odd
+    ]
+    exhaustive = n_filters * 2 ** len(free) <= MOST_PATTERNS
+    flips = _all_flips(free) if exhaustive else [(), *((layer,) for layer in free)]
+    moves = np.ones((len(flips), len(network.activations)))
+    for move, layers in zip(moves, flips, strict=True):
+        move[list(layers)] = -1
+    centre, best_loss = np.ones((n_filters, 1, moves.shape[1])), np.inf
+    while True:
+        patterns = centre * moves
+        sums = _pattern_sums(network, rows, patterns, objective.fit_intercept)
+        ranked = _rank_combinations(sums, n_filters, objective.alpha, network)
+        signed = [
+            _signed_network(network, patterns, combination, sums, objective)
+            for combination in ranked[:n_best]
+        ]
+        if exhaustive or signed[0].loss >= best_loss:
+            return signed
+        best_loss = signed[0].loss
+        chosen = np.array(ranked[0].columns) % len(moves)
+        centre = np.stack([patterns[r, c] for r, c in enumerate(chosen)])[:, np.newaxis]
+
+
+def _all_flips(layers):
+    return [
+        flips
+        for count in range(len(layers) + 1)
+        for flips in itertools.combinations(layers, count)
+    ]
+
+
+def pattern_outputs(kernels, activations, X, patterns):
+    """Output of one filter for each sign pattern, (rows, patterns).
+
+    Patterns that begin alike share the forward pass of the layers where they do.
+    """
+    outputs = np.empty((len(X), len(patterns)))
+
+    def descend(h, layer, columns):
+        if layer == len(kernels):
+            outputs[:, columns] = h
+            return
+        k = kernels[layer]
+        z = (h.reshape(-1, len(k)) @ k).reshape(len(X), -1)
+        for sign in (1.0, -1.0):
+            chosen = columns[patterns[columns, layer] == sign]
+            if len(chosen):
+                value = ACTIVATIONS[activations[layer]].value(sign * z)
+                descend(value, layer + 1, chosen)
+
+    descend(X, 0, np.arange(len(patterns)))
+    return outputs
+
+
+def _pattern_sums(network, rows, patterns, fit_intercept):
+    def statistic(X, y, weight):
+        X = patch_order(network, X.astype(float, copy=False))
+        outputs = np.hstack(
+            [
+                pattern_outputs(
+                    filter_kernels(network, r), network.activations, X, of_filter
+                )
+                for r, of_filter in enumerate(patterns)
+            ]
+        )
+        weighted = outputs * weight[:, np.newaxis]
+        return (
+            weighted.T @ outputs,
+            y @ weighted,
+            weighted.sum(axis=0),
+            np.sum(weight),
+            weight @ y,
+            weight @ y**2,
+        )
+
+    square, with_target, total, weight, target, target_square = rows.reduce(statistic)
+    if not np.all(np.isfinite(square)):
+        raise FloatingPointError("the squares of the network's outputs overflow")
+    mean, target_mean = total / weight, target / weight
+    covariance, target_loss = square, target_square
+    if fit_intercept:
+        covariance = square - np.outer(total, mean)
+        with_target = with_target - total * target_mean
+        target_loss = target_square - target * target_mean
+    constant = covariance.diagonal() <= CONSTANT * square.diagonal()
+    covariance[constant], covariance[:, constant] = 0, 0
+    with_target = np.where(constant, 0, with_target)
+    return _Sums(covariance, with_target, mean, target_mean, target_loss)
+
+
+def _rank_combinations(sums, n_filters, alpha, network):
+    """Combinations of a column per filter by their loss, found filter by filter."""
+    n_patterns = len(sums.mean) // n_filters
+    ridge = alpha * np.prod([np.sum(k**2, axis=1) for k in network.kernels], axis=0)
+    seen = {}
+
+    def try_all(chosen, r):
+        """Columns with the one of filter r replaced by the best of its patterns."""
+        options = np.tile(chosen, (n_patterns, 1))
+        options[:, r] = r * n_patterns + np.arange(n_patterns)
+        losses, scales = _least_squares(sums, options, ridge[: len(chosen)])
+        if len(chosen) == n_filters:
+            for columns, loss, scale in zip(options, losses, scales, strict=True):
+                seen[tuple(columns)] = _Combination(loss, tuple(columns), scale)
+        return options[np.argmin(losses)]
+
+    chosen = np.empty(0, dtype=int)
+    for r in range(n_filters):
+        chosen = try_all(np.append(chosen, 0), r)
+    previous = None
+    while n_filters > 1 and not np.array_equal(chosen, previous):
+        previous = chosen
+        for r in range(n_filters):
+            chosen = try_all(chosen, r)
+    return sorted(seen.values(), key=lambda combination: combination.loss)
+
+
+def _least_squares(sums, options, ridge):
+    """Loss and scales of each row of ``options``, the columns of one combination."""
+    square = sums.covariance[options[:, :, np.newaxis], options[:, np.newaxis, :]]
+    square = square + np.diag(ridge)
+    with_target = sums.with_target[options]
+    norm = np.sqrt(np.diagonal(square, axis1=1, axis2=2))
+    norm = np.where(norm > 0, norm, 1)
+    square = square / (norm[:, :, np.newaxis] * norm[:, np.newaxis, :])
+    inverse = np.linalg.pinv(square, rcond=SINGULAR, hermitian=True)
+    scales = (inverse @ (with_target / norm)[:, :, np.newaxis])[:, :, 0] / norm
+    return sums.target_loss - np.sum(scales * with_target, axis=1), scales
+
+
+def _signed_network(network, patterns, combination, sums, objective):
+    columns = np.array(combination.columns)
+    signs = np.stack([p[c % len(p)] for p, c in zip(patterns, columns, strict=True)])
+    intercept = sums.target_mean - combination.scales @ sums.mean[columns]
+    signed = network._replace(
+        kernels=tuple(k * s[:, np.newaxis] for k, s in zip(network.kernels, signs.T)),
+        scales=combination.scales,
+        intercept=intercept if objective.fit_intercept else 0.0,
+    )
+    return Calibrated(signed, combination.loss)

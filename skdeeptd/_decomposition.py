@@ -1,0 +1,230 @@
+"""Rank-1 and rank-R approximation of the moment tensor.
+
+==========  ==================  ==================================================
+symbol      array               axes
+==========  ==================  ==================================================
+T           ``tensor``          (d_1, ..., d_D)
+v_m         ``vectors[m]``      (d_m,), unit norm: the rank-1 factor of mode m
+V_m         ``factors[m]``      (R, d_m), unit rows: the rank-R factors of mode m
+c           ``weight``          inner product of T with v_1 o ... o v_D
+==========  ==================  ==================================================
+
+Starts are spectral (eigenvectors of small Gram matrices of unfoldings, never an SVD
+of a full unfolding): one unfolding as square as can be, split again on both sides
+(recursive unfolding, Richard and Montanari 2014, section 3.2), the leading mode of
+what the modes before leave (both directions), and each mode for itself (HOSVD).
+Each start is improved by higher-order power iteration.
+"""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+from scipy import linalg
+
+SAME_DIRECTION = 1 - 1e-6  # |cosine| in every mode beyond which two results are one
+NOTHING_LEFT = 1e-12  # share of the norm below which a residual is rounding error
+SINGULAR = 1e-10  # relative size of the eigenvalues that a pseudo-inverse drops
+
+
+class RankOne(NamedTuple):
+    vectors: list
+    weight: float
+
+
+def _unit(vector, fallback):
+    norm = np.linalg.norm(vector)
+    return vector / norm if norm > 0 else fallback
+
+
+def _leading(matrix):
+    """Leading left singular vector, by the Gram matrix of the shorter side."""
+    n_rows, n_cols = matrix.shape
+    if n_rows > n_cols:
+        right = _leading(matrix.T)
+        return _unit(matrix @ right, np.eye(1, n_rows)[0])
+    gram = matrix @ matrix.T
+    return linalg.eigh(gram, subset_by_index=[n_rows - 1, n_rows - 1])[1][:, 0]
+
+
+def _start_balanced(tensor):
+    """Recursive unfolding: split the modes in two, then each half again."""
+    if tensor.ndim == 1:
+        return [_unit(tensor, np.eye(1, len(tensor))[0])]
+    sizes = np.cumprod(tensor.shape)[:-1]
+    split = 1 + int(np.argmin(np.maximum(sizes, tensor.size // sizes)))
+    matrix = tensor.reshape(sizes[split - 1], -1)
+    left = _leading(matrix)
+    return _start_balanced(left.reshape(tensor.shape[:split])) + _start_balanced(
+        (left @ matrix).reshape(tensor.shape[split:])
+    )
+
+
+def _start_forward(tensor):
+    """The first mode's leading vector, then the same for what it leaves."""
+    vectors = []
+    while tensor.ndim > 1:
+        matrix = tensor.reshape(len(tensor), -1)
+        vectors.append(_leading(matrix))
+        tensor = (vectors[-1] @ matrix).reshape(tensor.shape[1:])
+    return [*vectors, _unit(tensor, np.eye(1, len(tensor))[0])]
+
+
+def _start_backward(tensor):
+    return _start_forward(np.ascontiguousarray(tensor.T))[::-1]
+
+
+def _start_hosvd(tensor):
+    return [
+        _leading(np.moveaxis(tensor, m, 0).reshape(tensor.shape[m], -1))
+        for m in range(tensor.ndim)
+    ]
+
+
+def _start_random(tensor, rng):
+    vectors = [rng.standard_normal(d) for d in tensor.shape]
+    return [v / np.linalg.norm(v) for v in vectors]
+
+
+def _sweep(tensor, vectors):
+    """Update every mode in turn; partial products from the right are shared."""
+    right = [tensor.reshape(-1)]
+    for v in vectors[:0:-1]:
+        right.append(right[-1].reshape(-1, len(v)) @ v)
+    updated, left = [], np.ones(1)
+    for partial, old in zip(reversed(right), vectors, strict=True):
+        new = left @ partial.reshape(len(left), len(old))
+        updated.append(_unit(new, old))
+        left = np.outer(left, updated[-1]).ravel()
+    return RankOne(updated, float(new @ updated[-1]))
+
+
+def power_iteration(tensor, vectors, max_sweeps=50, tol=1e-10):
+    """Alternate over the modes until the weight gains less than ``tol`` of itself."""
+    result = _sweep(tensor, vectors)
+    for _ in range(max_sweeps - 1):
+        previous, result = result, _sweep(tensor, result.vectors)
+        if result.weight <= previous.weight * (1 + tol):
+            break
+    return result
+
+
+def _same(a, b):
+    return all(
+        abs(u @ v) >= SAME_DIRECTION for u, v in zip(a.vectors, b.vectors, strict=True)
+    )
+
+
+def _distinct_rank_one(tensor, starts):
+    """Results of power iteration from the starts, each direction once, best first."""
+    results = [power_iteration(tensor, start) for start in starts]
+    distinct = []
+    for result in sorted(results, key=lambda r: -r.weight):
+        if not any(_same(result, other) for other in distinct):
+            distinct.append(result)
+    return distinct
+
+
+def spectral_rank_one(tensor):
+    """Distinct rank-1 approximations from the spectral starts, the best one first.
+
+    Parameters
+    ----------
+    tensor : C-contiguous float64 array of shape (d_1, ..., d_D)
+
+    Returns
+    -------
+    list of RankOne
+    """
+    starts = (_start_balanced, _start_forward, _start_backward, _start_hosvd)
+    return _distinct_rank_one(tensor, [start(tensor) for start in starts])
+
+
+def _deflation(tensor, rank, rng):
+    """Rank-1 terms one after the other, each from what the earlier ones leave."""
+    terms, rest = [], tensor
+    for _ in range(rank):
+        if np.linalg.norm(rest) <= NOTHING_LEFT * np.linalg.norm(tensor):
+            terms.append(_start_random(tensor, rng))
+            continue
+        term = spectral_rank_one(rest)[0]
+        terms.append(term.vectors)
+        rest = rest - term.weight * functools.reduce(np.multiply.outer, term.vectors)
+    return [np.stack(mode) for mode in zip(*terms, strict=True)]
+
+
+def _khatri_rao(factors, rank):
+    """Row r: the outer product of row r of every factor, flattened."""
+    product = np.ones((rank, 1))
+    for factor in factors:
+        product = product[:, :, np.newaxis] * factor[:, np.newaxis, :]
+        product = product.reshape(rank, -1)
+    return product
+
+
+def alternating_least_squares(tensor, factors, max_sweeps=100, tol=1e-8):
+    """Improve rank-R factors mode by mode until the error stops falling.
+
+    A singular system is solved by the pseudo-inverse; a term that vanishes keeps its
+    last direction.
+    """
+    factors, rank = list(factors), len(factors[0])
+    unfolded = [
+        np.moveaxis(tensor, m, 0).reshape(d, -1) for m, d in enumerate(tensor.shape)
+    ]
+    total, error = np.sum(tensor**2), np.inf
+    for _ in range(max_sweeps):
+        for m, matrix in enumerate(unfolded):
+            design = _khatri_rao(factors[:m] + factors[m + 1 :], rank)
+            inner = design @ matrix.T
+            gram = design @ design.T
+            scaled = np.linalg.pinv(gram, rcond=SINGULAR, hermitian=True) @ inner
+            factors[m] = np.stack([*map(_unit, scaled, factors[m])])
+        previous, error = error, total - np.sum(scaled * inner)
+        if previous - error <= tol * total:
+            break
+    return factors
+
+
+def candidate_batches(tensor, n_filters, n_random, rng):
+    """Unit factors for the kernels: a batch from spectral starts, one from random ones.
+
+    Parameters
+    ----------
+    tensor : float64 array of shape (d_1, ..., d_D), not zero
+    n_filters : int
+    n_random : int
+        Starts in the second batch, which is computed only when it is asked for.
+    rng : numpy.random.RandomState
+
+    Yields
+    ------
+    list of list of array
+        The candidates of a batch; each holds, per mode, an array (n_filters, d_m).
+    """
+    tensor = np.ascontiguousarray(tensor)
+    if n_filters == 1:
+        spectral = spectral_rank_one(tensor)
+        yield [_as_factors(result) for result in spectral]
+        starts = [_start_random(tensor, rng) for _ in range(n_random)]
+        yield [
+            _as_factors(result)
+            for result in _distinct_rank_one(tensor, starts)
+            if not any(_same(result, other) for other in spectral)
+        ]
+    else:
+        deflated = _deflation(tensor, n_filters, rng)
+        yield [alternating_least_squares(tensor, deflated), deflated]
+        yield [
+            alternating_least_squares(tensor, _random_factors(tensor, n_filters, rng))
+            for _ in range(n_random)
+        ]
+
+
+def _as_factors(result):
+    return [v[np.newaxis] for v in result.vectors]
+
+
+def _random_factors(tensor, rank, rng):
+    terms = [_start_random(tensor, rng) for _ in range(rank)]
+    return [np.stack(mode) for mode in zip(*terms, strict=True)]

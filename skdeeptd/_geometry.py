@@ -1,0 +1,204 @@
+"""Input shape and kernel sizes -> the layout of the patches.
+
+==========  =====================  ===============================================
+symbol      name                   meaning
+==========  =====================  ===============================================
+p           ``n_features``         numbers in one sample
+d_l         ``sizes[l]``           weights of the kernel of layer l (all its axes)
+D           ``len(sizes)``         layers
+dof         ``degrees_of_freedom`` free weights of one filter: sum d_l - (D - 1)
+==========  =====================  ===============================================
+
+On each axis the kernel sizes of all layers multiply to the length of the axis. An
+input of several axes is the case of one axis after a fixed permutation of its
+features: the patches of layer 1 side by side, in the order in which layer 2 takes
+them, and so on.
+"""
+
+import math
+from numbers import Integral
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Layout(NamedTuple):
+    """Which features each patch holds.
+
+    ``kernel_shapes`` holds a kernel shape per layer, first layer first, ``order`` the
+    features in patch order, or None where that is the order they have.
+    """
+
+    input_shape: tuple
+    kernel_shapes: tuple
+    order: np.ndarray | None
+
+    @property
+    def sizes(self):
+        return tuple(math.prod(shape) for shape in self.kernel_shapes)
+
+    @property
+    def kernel_sizes(self):
+        """As a user writes them: plain numbers where the input has one axis."""
+        return self.sizes if len(self.input_shape) == 1 else self.kernel_shapes
+
+
+def degrees_of_freedom(sizes):
+    """Free weights of one filter: the scales of all layers but one are redundant."""
+    return sum(sizes) - len(sizes) + 1
+
+
+def make_layout(n_features, kernel_sizes=None, input_shape=None):
+    """Check the sizes against each other and lay the patches out.
+
+    Parameters
+    ----------
+    n_features : int
+    kernel_sizes : sequence of int or of tuple of int, or None
+        First layer first; None for ``default_kernel_shapes``. A tuple shorter than
+        ``input_shape`` has size 1 on the axes that it leaves out; a number holds for
+        every axis that the layers before it have not used up.
+    input_shape : sequence of int or None
+        None for one axis of ``n_features``.
+
+    Returns
+    -------
+    Layout
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where a size is not a positive integer or the sizes do not fit each other.
+    """
+    if input_shape is None:
+        input_shape = (n_features,)
+    else:
+        input_shape = _sizes(input_shape, "input_shape")
+        if math.prod(input_shape) != n_features:
+            raise ValueError(
+                f"input_shape {input_shape} holds {math.prod(input_shape)} numbers, "
+                f"but X has {n_features} features"
+            )
+    if kernel_sizes is None:
+        shapes = default_kernel_shapes(input_shape)
+    else:
+        shapes = _kernel_shapes(kernel_sizes, input_shape)
+        _check_tiling(shapes, input_shape, n_features)
+    return Layout(input_shape, shapes, _feature_order(shapes, input_shape))
+
+
+def n_features_of(kernel_sizes, input_shape=None):
+    """Entries of ``input_shape``, or else of the one axis that the sizes fill."""
+    if input_shape is not None:
+        return math.prod(_sizes(input_shape, "input_shape"))
+    return math.prod(_sizes(kernel_sizes, "kernel_sizes"))
+
+
+def _size(value, name):
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must hold integers, got {value!r}; write 4, not 4.0")
+    if value < 1:
+        raise ValueError(f"{name} must hold sizes of at least 1, got {value}")
+    return int(value)
+
+
+def _sizes(values, name):
+    if isinstance(values, str) or not np.iterable(values):
+        raise TypeError(f"{name} must be a sequence of sizes, got {values!r}")
+    if len(values) == 0:
+        raise ValueError(f"{name} is empty; give at least one size, for example (4,)")
+    return tuple(_size(value, name) for value in values)
+
+
+def _kernel_shapes(kernel_sizes, input_shape):
+    if isinstance(kernel_sizes, str) or not np.iterable(kernel_sizes):
+        raise TypeError(
+            f"kernel_sizes must be a sequence with a size per layer, "
+            f"got {kernel_sizes!r}; for one layer write ({kernel_sizes!r},)"
+        )
+    if len(kernel_sizes) == 0:
+        raise ValueError(
+            "kernel_sizes is empty; give a size per layer, "
+            f"for example {_readable(default_kernel_shapes(input_shape))}"
+        )
+    left = np.array(input_shape)
+    shapes = []
+    for sizes in kernel_sizes:
+        if np.iterable(sizes) and not isinstance(sizes, str):
+            shape = _sizes(sizes, "kernel_sizes")
+            if len(shape) > len(input_shape):
+                raise ValueError(
+                    f"kernel size {shape} has {len(shape)} axes, but a sample has "
+                    f"{len(input_shape)}: input_shape is {input_shape}"
+                )
+        else:
+            size = _size(sizes, "kernel_sizes")
+            shape = tuple(size if n > 1 else 1 for n in left)
+            shape = (size,) if len(input_shape) == 1 else shape
+        left = left // np.array(_on_every_axis(shape, input_shape))
+        shapes.append(shape)
+    return tuple(shapes)
+
+
+def _on_every_axis(shape, input_shape):
+    return shape + (1,) * (len(input_shape) - len(shape))
+
+
+def _readable(shapes):
+    return tuple(s[0] if len(s) == 1 else s for s in shapes)
+
+
+def _check_tiling(shapes, input_shape, n_features):
+    columns = zip(*(_on_every_axis(s, input_shape) for s in shapes), strict=True)
+    for axis, (length, sizes) in enumerate(zip(input_shape, columns, strict=True)):
+        product = math.prod(sizes)
+        if product == length:
+            continue
+        example = nearest_factors(length, sizes)
+        if len(input_shape) == 1:
+            raise ValueError(
+                f"kernel_sizes {sizes} multiply to {product}, but X has {n_features} "
+                f"features; for example {example}"
+            )
+        raise ValueError(
+            f"kernel_sizes multiply to {product} on axis {axis} ({sizes}), but that "
+            f"axis of input_shape {input_shape} has length {length}; "
+            f"for example {example}"
+        )
+
+
+def divisors(n):
+    small = [d for d in range(1, math.isqrt(n) + 1) if n % d == 0]
+    return small + [n // d for d in reversed(small) if d * d != n]
+
+
+def nearest_factors(n, wanted):
+    """Factors of n, none of them 1, that follow the ``wanted`` ones layer by layer."""
+    factors, left = [], n
+    for size in wanted[:-1]:
+        nearest = min(divisors(left), key=lambda d: abs(math.log(d / size)))
+        factors.append(nearest)
+        left //= nearest
+    return tuple(f for f in [*factors, left] if f > 1) or (1,)
+
+
+def default_kernel_shapes(input_shape):
+    """Two layers, each axis split as evenly as it divides, the larger part first."""
+    second = tuple(
+        max(d for d in divisors(n) if d <= math.isqrt(n)) for n in input_shape
+    )
+    first = tuple(n // d for n, d in zip(input_shape, second, strict=True))
+    return (first, second) if math.prod(second) > 1 else (first,)
+
+
+def _feature_order(shapes, input_shape):
+    if len(input_shape) == 1:
+        return None
+    n_layers, n_axes = len(shapes), len(input_shape)
+    full = [_on_every_axis(shape, input_shape) for shape in shapes]
+    split = [shape[axis] for axis in range(n_axes) for shape in reversed(full)]
+    by_layer = [
+        axis * n_layers + layer for layer in range(n_layers) for axis in range(n_axes)
+    ]
+    features = np.arange(math.prod(input_shape)).reshape(split)
+    return features.transpose(by_layer).ravel()

@@ -1,0 +1,158 @@
+"""The patch network: forward pass, Jacobian, and its parameters as one vector.
+
+==========  ==================  ===============================================
+symbol      array               axes
+==========  ==================  ===============================================
+x           ``X``               (rows, features)
+d_l         ``k.shape[1]``      kernel size of layer l
+k_l         ``kernels[l]``      (filters, d_l); need not have unit norm
+h_l         ``h``               (rows, patches), the output of layer l
+z_l         ``z``               (rows, patches), its pre-activation
+scale_r     ``scales``          (filters,)
+theta       ``pack(network)``   per filter k_1, ..., k_D, scale; then intercept
+==========  ==================  ===============================================
+
+Layer l cuts the output of layer l-1 into non-overlapping patches of d_l numbers,
+takes the inner product of each with k_l and applies phi_l; one number per filter is
+left after layer D. Nothing is fitted here.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from skdeeptd._activations import ACTIVATIONS
+
+
+class PatchCNN(NamedTuple):
+    """y = intercept + sum over filters of scale times the filter's last output.
+
+    ``activations`` holds one name per layer, ``order`` the features in the order in
+    which the patches take them (None: as they are).
+    """
+
+    kernels: tuple
+    scales: np.ndarray
+    intercept: float
+    activations: tuple
+    order: np.ndarray | None = None
+
+    def astype(self, dtype):
+        return self._replace(
+            kernels=tuple(k.astype(dtype) for k in self.kernels),
+            scales=self.scales.astype(dtype),
+            intercept=np.dtype(dtype).type(self.intercept),
+        )
+
+
+def patch_order(network, X):
+    """X with its features in the order in which the patches take them."""
+    return X if network.order is None else X[:, network.order]
+
+
+def layers_forward(kernels, activations, X):
+    """Per layer of one filter its input as patches and its pre-activation; the output.
+
+    The features of X are in patch order.
+    """
+    h, inputs, pre_activations = X, [], []
+    for k, name in zip(kernels, activations, strict=True):
+        patches = h.reshape(-1, len(k))
+        z = (patches @ k).reshape(len(X), -1)
+        inputs.append(patches.reshape(len(X), -1, len(k)))
+        pre_activations.append(z)
+        h = ACTIVATIONS[name].value(z)
+    return inputs, pre_activations, h[:, 0]
+
+
+def filter_kernels(network, r):
+    return [k[r] for k in network.kernels]
+
+
+def forward(network, X):
+    """The network's output, shape (rows,), in the dtype of X and the kernels."""
+    X = patch_order(network, X)
+    output = np.full(len(X), network.intercept, dtype=X.dtype)
+    for r, scale in enumerate(network.scales):
+        kernels = filter_kernels(network, r)
+        output += scale * layers_forward(kernels, network.activations, X)[2]
+    return output
+
+
+def _filter_jacobian(kernels, activations, X):
+    """Output of one filter and its derivatives by k_1, ..., k_D side by side."""
+    inputs, pre_activations, output = layers_forward(kernels, activations, X)
+    columns = []
+    back = np.ones((len(X), 1), dtype=X.dtype)
+    for k, name, patches, z in reversed(
+        list(zip(kernels, activations, inputs, pre_activations, strict=True))
+    ):
+        back = back * ACTIVATIONS[name].derivative(z)
+        columns.append((back[:, np.newaxis, :] @ patches)[:, 0, :])
+        back = (back[:, :, np.newaxis] * k).reshape(len(X), -1)
+    return output, np.hstack(columns[::-1])
+
+
+def jacobian(network, X):
+    """Output (rows,) and its Jacobian by ``pack(network)``, (rows, parameters)."""
+    X = patch_order(network, X)
+    output = np.full(len(X), network.intercept, dtype=X.dtype)
+    columns = []
+    for r, scale in enumerate(network.scales):
+        value, by_kernels = _filter_jacobian(
+            filter_kernels(network, r), network.activations, X
+        )
+        output += scale * value
+        columns += [scale * by_kernels, value[:, np.newaxis]]
+    return output, np.hstack([*columns, np.ones((len(X), 1), dtype=X.dtype)])
+
+
+def pack(network):
+    """All parameters as one vector."""
+    per_filter = np.hstack([*network.kernels, network.scales[:, np.newaxis]])
+    return np.append(per_filter.ravel(), network.intercept)
+
+
+def unpack(theta, like):
+    """The network with parameters ``theta`` and the structure of ``like``."""
+    per_filter = theta[:-1].reshape(len(like.scales), -1)
+    bounds = np.cumsum([k.shape[1] for k in like.kernels])
+    *kernels, scales = np.split(per_filter, bounds, axis=1)
+    return like._replace(
+        kernels=tuple(kernels), scales=scales[:, 0], intercept=theta[-1]
+    )
+
+
+def normalize(network):
+    """The same function with the norms moved forward as far as they go.
+
+    The norm of the kernel of a homogeneous layer moves to the next kernel, that of
+    the last one into the scale. A layer that is not homogeneous keeps its norm.
+    """
+    carried = np.ones(len(network.scales))
+    kernels = []
+    for k, name in zip(network.kernels, network.activations, strict=True):
+        k = k * carried[:, np.newaxis]
+        carried = np.ones(len(carried))
+        if ACTIVATIONS[name].homogeneous:
+            carried = np.linalg.norm(k, axis=1)
+            k = k / np.where(carried > 0, carried, 1)[:, np.newaxis]
+        kernels.append(k)
+    return network._replace(kernels=tuple(kernels), scales=network.scales * carried)
+
+
+def split_gains(network):
+    """Unit kernels, gains (filters, layers) and scales that make the same function.
+
+    Gains are 1 wherever the norm of the kernel could move forward.
+    """
+    network = normalize(network)
+    kernels, gains = [], []
+    for k, name in zip(network.kernels, network.activations, strict=True):
+        gain = np.ones(len(k))
+        if not ACTIVATIONS[name].homogeneous:
+            gain = np.linalg.norm(k, axis=1)
+            k = k / np.where(gain > 0, gain, 1)[:, np.newaxis]
+        kernels.append(k)
+        gains.append(gain)
+    return kernels, np.column_stack(gains), network.scales

@@ -1,0 +1,201 @@
+"""Levenberg-Marquardt on the normal equations of a patch network.
+
+==========  ======================  ==========================================
+symbol      array                   axes
+==========  ======================  ==========================================
+theta       ``pack(network)``       (parameters,)
+r           ``residual``            (rows,): y minus the network's output
+J           ``by_theta``            (rows, parameters): Jacobian of the output
+A = J'WJ    ``hessian``             (parameters, parameters), plus the penalty
+g = J'Wr    ``gradient``            (parameters,), minus the penalty's part
+B           ``basis``               (parameters, free): directions theta may take
+lambda      ``damping``             relative to the diagonal of B'AB
+==========  ======================  ==========================================
+
+The loss is sum_i w_i r_i^2 + alpha * sum_filters |W|_F^2, where the tensor
+W = scale * k_D o ... o k_1 holds the weights that the filter would give the features
+if every activation were the identity. For one layer it is scikit-learn's Ridge.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import linalg, sparse
+
+from skdeeptd._network import PatchCNN, jacobian, normalize, pack, unpack
+
+FIRST_DAMPING, SMALLEST_DAMPING, LARGEST_DAMPING = 1e-2, 1e-10, 1e8
+
+
+class Objective(NamedTuple):
+    """What is minimised: the ridge penalty, and whether the intercept is free."""
+
+    alpha: float = 0.0
+    fit_intercept: bool = True
+
+
+class NormalEquations(NamedTuple):
+    network: PatchCNN
+    hessian: np.ndarray
+    gradient: np.ndarray
+    loss: float
+
+
+class Polished(NamedTuple):
+    """``n_iter`` counts passes over the rows; ``converged``: they were enough."""
+
+    network: PatchCNN
+    loss: float
+    n_iter: int
+    converged: bool
+
+
+def normal_equations(network, rows, alpha=0.0):
+    """Accumulate A, g and the loss at ``network``: one pass over the rows."""
+
+    def statistic(X, y, weight):
+        output, by_theta = jacobian(network, X.astype(float, copy=False))
+        residual = y - output
+        weighted = by_theta * weight[:, np.newaxis]
+        return (
+            weighted.T @ by_theta,
+            residual @ weighted,
+            np.sum(weight * residual**2),
+        )
+
+    hessian, gradient, loss = rows.reduce(statistic)
+    if alpha > 0:
+        curvature, slope, value = penalty(network)
+        hessian = hessian + alpha * curvature
+        gradient = gradient - alpha * slope
+        loss = loss + alpha * value
+    if not np.all(np.isfinite(hessian)):
+        loss = np.inf
+    return NormalEquations(network, hessian, gradient, loss)
+
+
+def penalty(network):
+    """Sum of |W|_F^2 over the filters: Gauss-Newton curvature, half gradient, value."""
+    blocks, slopes, value = [], [], 0.0
+    for r, scale in enumerate(network.scales):
+        parts = [*(k[r] for k in network.kernels), np.atleast_1d(scale)]
+        squares = np.array([part @ part for part in parts])
+        value += np.prod(squares)
+
+        def without(*dropped, squares=squares):
+            return np.prod(np.delete(squares, dropped))
+
+        slopes += [without(i) * part for i, part in enumerate(parts)]
+        blocks.append(
+            np.block(
+                [
+                    [
+                        without(i) * np.eye(len(part))
+                        if i == j
+                        else without(i, j) * np.outer(part, other)
+                        for j, other in enumerate(parts)
+                    ]
+                    for i, part in enumerate(parts)
+                ]
+            )
+        )
+    intercept = np.zeros((1, 1))
+    return linalg.block_diag(*blocks, intercept), np.hstack([*slopes, 0.0]), value
+
+
+def everything(network):
+    """Values and columns of B that leave every parameter free by itself."""
+    n_parameters = len(pack(network)) - 1
+    return np.ones(n_parameters), np.arange(n_parameters)
+
+
+def gains(network):
+    """Values and columns of B that free the norm of each kernel, and each scale."""
+    n_filters = len(network.scales)
+    sizes = [*(k.shape[1] for k in network.kernels), 1]
+    owner = np.repeat(np.arange(n_filters * len(sizes)), np.tile(sizes, n_filters))
+    unit_scales = network._replace(scales=np.ones(n_filters))
+    return pack(unit_scales)[:-1], owner
+
+
+def _basis(values, columns, fit_intercept):
+    """B with one entry per row; the last row is the intercept's."""
+    n_parameters, n_free = len(values) + 1, columns[-1] + 1
+    if fit_intercept:
+        values, columns = np.append(values, 1.0), np.append(columns, n_free)
+        n_free += 1
+    return sparse.csr_array(
+        (values, (np.arange(len(values)), columns)), shape=(n_parameters, n_free)
+    )
+
+
+def _damped_step(hessian, gradient, damping):
+    """Solve (A + damping * diag A) step = g; also the decrease that A predicts."""
+    scale = np.sqrt(np.diag(hessian))
+    scale = np.where(scale > 0, scale, 1.0)
+    damped = hessian / np.outer(scale, scale) + damping * np.eye(len(scale))
+    target = gradient / scale
+    try:
+        step = linalg.cho_solve(linalg.cho_factor(damped), target)
+    except linalg.LinAlgError:
+        step = linalg.lstsq(damped, target)[0]
+    step = step / scale
+    return step, step @ (2 * gradient - hessian @ step)
+
+
+def polish(
+    network, rows, objective, *, directions=everything, max_iter, tol, zero_loss=0.0
+):
+    """Minimise the loss from ``network`` on.
+
+    It has converged where the linear model of the residuals promises to lower the
+    loss by less than ``tol`` of itself, where the loss is at most ``zero_loss``, or
+    where no step, however small, lowers it.
+
+    Parameters
+    ----------
+    network : PatchCNN
+    rows : RowBlocks
+    objective : Objective
+    directions : callable
+        ``everything`` or ``gains``: the directions in which parameters may move.
+    max_iter : int
+        Most passes over the rows.
+    tol, zero_loss : float
+
+    Returns
+    -------
+    Polished
+
+    Raises
+    ------
+    FloatingPointError
+        Where the normal equations overflow at the start.
+    """
+    current = normal_equations(normalize(network), rows, objective.alpha)
+    if not np.isfinite(current.loss):
+        raise FloatingPointError("the squares of the network's derivatives overflow")
+    damping, growth, n_iter = FIRST_DAMPING, 2.0, 1
+    while True:
+        basis = _basis(*directions(current.network), objective.fit_intercept)
+        hessian = basis.T @ current.hessian @ basis
+        gradient = basis.T @ current.gradient
+        _, promised = _damped_step(hessian, gradient, SMALLEST_DAMPING)
+        converged = (
+            current.loss <= zero_loss
+            or promised <= tol * current.loss
+            or damping > LARGEST_DAMPING
+        )
+        if converged or n_iter >= max_iter:
+            return Polished(current.network, current.loss, n_iter, converged)
+        step, predicted = _damped_step(hessian, gradient, damping)
+        moved = unpack(pack(current.network) + basis @ step, current.network)
+        trial = normal_equations(normalize(moved), rows, objective.alpha)
+        n_iter += 1
+        gain = (current.loss - trial.loss) / predicted
+        if gain > 0:
+            current = trial
+            damping *= max(0.1, 1 - (2 * gain - 1) ** 3)
+            damping, growth = max(damping, SMALLEST_DAMPING), 2.0
+        else:
+            damping, growth = damping * growth, growth * 2

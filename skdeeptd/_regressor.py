@@ -1,0 +1,436 @@
+"""DeepTDRegressor: validate, call the numerical modules, store."""
+
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skdeeptd._activations import ACTIVATIONS, layer_activations
+from skdeeptd._compat import Interval, StrOptions, check_sample_weight, fit_context
+from skdeeptd._deeptd import Search, learn
+from skdeeptd._geometry import make_layout
+from skdeeptd._moments import cross_moment
+from skdeeptd._network import PatchCNN, forward, split_gains
+from skdeeptd._polish import Objective
+from skdeeptd._rows import RowBlocks, concatenate_blocks, single_threaded_blas
+
+
+class DeepTDRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
+    """Convolutional network with non-overlapping patches, learned by DeepTD.
+
+    Layer l has one kernel of d_l weights per filter, which slides over the output of
+    the layer below with a stride of its own length; the kernel sizes multiply to the
+    number of features, so that one number per filter is left at the end::
+
+        y = intercept + sum over filters of scale * phi_D(k_D * ... phi_1(k_1 * x))
+
+    There is no gradient descent from a random start. One pass over the data gives the
+    cross-moment of X and y; with an axis per layer it is close to the outer product
+    of the kernels, so that its rank-1 decomposition (rank-R for R filters) gives all
+    of them at once, up to their signs and scales. A short Gauss-Newton polish then
+    makes them exact.
+
+    Parameters
+    ----------
+    kernel_sizes : sequence of int or of tuple of int, default=None
+        The kernel size of each layer, first layer first. On each axis of the input
+        they multiply to its length: ``(4, 6)`` for 24 features, ``((4, 4), (2, 2))``
+        for ``input_shape=(8, 8)``. A tuple that is shorter than ``input_shape`` has
+        size 1 on the axes that it leaves out; an int holds for every axis that the
+        layers before have not used up.
+
+        None takes two layers and splits each axis as evenly as it divides, the larger
+        part in the first layer: (6, 5) for 30 features. Of all shapes with a hidden
+        layer these have about the fewest weights, and few layers are recovered from
+        the fewest samples per weight. Where an axis is prime, the second layer has
+        size 1 on it; where all are, there is one layer, which with
+        ``output_activation="identity"`` is linear regression.
+    input_shape : sequence of int, default=None
+        The shape of a sample; X holds its entries in C order. None for one axis.
+    n_filters : int, default=1
+        Kernels per layer. Filters do not share weights; their outputs are added.
+    activation : {"relu", "leaky_relu", "identity", "tanh", "softplus", "logistic"} \
+or sequence of them, default="relu"
+        For all hidden layers, or one for each, first layer first. The slope of
+        leaky_relu below zero is 0.01.
+    output_activation : {"relu", "leaky_relu", "identity", "tanh", "softplus", \
+"logistic"}, default="identity"
+        For the last layer.
+    fit_intercept : bool, default=True
+        Whether to learn the intercept. Without it, it is zero.
+    alpha : float, default=0.0
+        Ridge penalty: ``alpha`` times the squared norm of the weights that each
+        filter would give the features if all its activations were the identity, added
+        to the sum of squared residuals. It has the unit of X squared; rescaling y
+        does not matter. For a single layer it is that of
+        :class:`~sklearn.linear_model.Ridge`.
+    polish : bool, default=True
+        Whether to polish the kernels. Without it the kernels are those of the
+        moment, whose error falls only with the square root of the number of samples
+        and, after a relu, not to zero.
+    max_iter : int, default=200
+        Most passes over the data of the last polish.
+    tol : float, default=1e-8
+        The polish ends where a step promises to lower the loss by less than ``tol``
+        of itself.
+    n_init : int, default=10
+        Most starts (kernels of the moment and their signs) that get a short polish;
+        the best of them gets the last one. Fewer are tried where two agree or one is
+        exact.
+    n_jobs : int, default=None
+        Threads for the passes over the data. The result does not depend on it, to the
+        last bit. None means 1 unless in a :func:`joblib.parallel_config` context, -1
+        all processors.
+    random_state : int, RandomState instance or None, default=None
+        For the random starts of the decomposition, which are drawn where the others
+        did not settle the matter. Pass an int for the same result at every call.
+    verbose : int, default=0
+        1 prints a line per stage.
+
+    Attributes
+    ----------
+    kernels_ : list of ndarray of shape (n_outputs, n_filters, *kernel_size)
+        The kernels of each layer, of unit norm, in the dtype of X.
+    gains_ : ndarray of shape (n_outputs, n_filters, n_layers)
+        Factor of each kernel inside its activation; 1 for relu, leaky_relu and
+        identity, whose norm is moved to the next layer.
+    scales_ : ndarray of shape (n_outputs, n_filters)
+        Factor of each filter's output.
+    intercept_ : ndarray of shape (n_outputs,)
+    moment_ : ndarray of shape (n_outputs, *input_shape)
+        The centred cross-moment of y and X, weighted by ``sample_weight``.
+    kernel_sizes_ : tuple
+        The kernel sizes in use, as in ``kernel_sizes``.
+    input_shape_ : tuple of int
+    activations_ : tuple of str
+        The activation of each layer, the last one's included.
+    n_iter_ : int
+        Passes over the data of the last polish, the largest number over the outputs;
+        1 where nothing was polished.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Only where X has string column names.
+
+    See Also
+    --------
+    skdeeptd.datasets.make_patch_cnn_regression : Data with a planted network.
+    skdeeptd.metrics.kernel_similarity : Compare two lists of kernels.
+
+    Notes
+    -----
+    With several outputs each has a network of its own; they share the pass that takes
+    the moment. Kernels are found up to what the function does not depend on: the order
+    of the filters, and the sign of a kernel whose activation is odd (the last one,
+    with ``output_activation="identity"``) against the sign of the scale.
+
+    References
+    ----------
+    .. [1] S. Oymak and M. Soltanolkotabi, "End-to-end Learning of a Convolutional
+       Neural Network via Deep Tensor Decomposition", arXiv:1805.06523, 2018.
+    .. [2] S. Oymak and M. Soltanolkotabi, "Learning a deep convolutional neural
+       network via tensor decomposition", Information and Inference 10(3),
+       1031-1071, 2021.
+
+    Examples
+    --------
+    >>> from skdeeptd import DeepTDRegressor
+    >>> from skdeeptd.datasets import make_patch_cnn_regression
+    >>> from skdeeptd.metrics import kernel_similarity
+    >>> X, y, kernels = make_patch_cnn_regression(
+    ...     n_samples=200, kernel_sizes=(4, 4, 4), random_state=0
+    ... )
+    >>> model = DeepTDRegressor(kernel_sizes=(4, 4, 4), random_state=0)
+    >>> model.fit(X[:100], y[:100]).score(X[100:], y[100:]) > 1 - 1e-6
+    True
+    >>> kernel_similarity(model.kernels_, kernels).round(6)
+    array([1., 1., 1.])
+    """
+
+    _parameter_constraints: dict = {
+        "kernel_sizes": ["array-like", None],
+        "input_shape": ["array-like", None],
+        "n_filters": [Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions(set(ACTIVATIONS)), "array-like"],
+        "output_activation": [StrOptions(set(ACTIVATIONS))],
+        "fit_intercept": ["boolean"],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "polish": ["boolean"],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        kernel_sizes=None,
+        *,
+        input_shape=None,
+        n_filters=1,
+        activation="relu",
+        output_activation="identity",
+        fit_intercept=True,
+        alpha=0.0,
+        polish=True,
+        max_iter=200,
+        tol=1e-8,
+        n_init=10,
+        n_jobs=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.kernel_sizes = kernel_sizes
+        self.input_shape = input_shape
+        self.n_filters = n_filters
+        self.activation = activation
+        self.output_activation = output_activation
+        self.fit_intercept = fit_intercept
+        self.alpha = alpha
+        self.polish = polish
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_init = n_init
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Learn all kernels from the data.
+
+        1. Validate the data, and lay the patches out.
+        2. One pass: the centred cross-moment S of y and X.
+        3. Per output: decompose S, with an axis per layer, into candidate kernels.
+        4. One pass per candidate: their signs, scales and the intercept.
+        5. Polish the best ones by Levenberg-Marquardt.
+        6. Store the network with kernels of unit norm.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            float32 stays float32, everything else becomes float64.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+            A row of weight 2 counts as two rows, a row of weight 0 as none.
+
+        Returns
+        -------
+        DeepTDRegressor
+            The fitted estimator itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Where the data or a parameter are not as they should be. The estimator is
+            not fitted then.
+        """
+        self._forget()
+        X, y, weight = self._validate(X, y, sample_weight)
+        layout = make_layout(X.shape[1], self.kernel_sizes, self.input_shape)
+        blank = self._blank_network(layout)
+
+        heaviest = weight.max()
+        weight = weight / heaviest
+        objective = Objective(self.alpha / heaviest, self.fit_intercept)
+        mean, unit = _mean_and_size(y, weight)
+        centred = (y - mean) / unit
+        target = centred if self.fit_intercept else y / unit
+        rng = check_random_state(self.random_state)
+        try:
+            with single_threaded_blas():
+                moment = cross_moment(RowBlocks(X, centred, weight, self.n_jobs))
+                self._report(f"moment: {X.shape[0]} rows of {X.shape[1]} features")
+                results = [
+                    learn(
+                        of_output if layout.order is None else of_output[layout.order],
+                        RowBlocks(X, target[:, output].copy(), weight, self.n_jobs),
+                        blank,
+                        objective,
+                        Search(self.polish, self.max_iter, self.tol, self.n_init),
+                        rng,
+                        self._report,
+                    )
+                    for output, of_output in enumerate(moment)
+                ]
+        except FloatingPointError as error:
+            raise ValueError(
+                f"X and y are too large: {error}. The largest |X| is "
+                f"{np.abs(X).max():.3g}, the largest |y| {np.abs(y).max():.3g}; "
+                f"rescale them, for example with StandardScaler"
+            ) from error
+
+        self._store(
+            [
+                result.network._replace(
+                    scales=result.network.scales * size,
+                    intercept=result.network.intercept * size + shift,
+                )
+                for result, size, shift in zip(
+                    results, unit, mean * self.fit_intercept, strict=True
+                )
+            ],
+            moment * unit[:, np.newaxis],
+            layout,
+            X.dtype,
+        )
+        self.n_iter_ = max(result.n_iter for result in results)
+        self._warn(results)
+        return self
+
+    def predict(self, X):
+        """Output of the network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            In the dtype of X, float32 or float64.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+        ValueError
+            Where X has another number of features than in ``fit``, or NaN or inf.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        networks = [network.astype(X.dtype) for network in self._networks()]
+
+        def outputs(block):
+            return np.column_stack([forward(network, block) for network in networks])
+
+        predicted = concatenate_blocks(outputs, X, self.n_jobs)
+        return predicted[:, 0] if self._y_is_1d else predicted
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "kernels_")
+
+    def _forget(self):
+        """Drop what an earlier fit has stored, so that a fit that fails leaves none."""
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, name)
+
+    def _validate(self, X, y, sample_weight):
+        """X, y as a float64 (n_samples, n_outputs) array, and the weights."""
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            dtype=[np.float64, np.float32],
+            multi_output=True,
+            y_numeric=True,
+        )
+        if issparse(y) or y.dtype.kind not in "biuf":
+            raise TypeError(f"y must be a dense array of numbers, got {y!r}")
+        weight = check_sample_weight(sample_weight, X, dtype=np.float64)
+        if weight.min() < 0:
+            raise ValueError(
+                f"sample_weight must not be negative, got {weight.min():g} "
+                f"at row {weight.argmin()}"
+            )
+        if not 0 < weight.sum() < np.inf:
+            raise ValueError(
+                "sample_weight must have a positive, finite sum: at least one weight "
+                f"must be non-zero, got a sum of {weight.sum():g}"
+            )
+        self._y_is_1d = y.ndim == 1
+        y = y.astype(np.float64).reshape(len(X), -1)
+        if y.shape[1] == 0:
+            raise ValueError(f"y must have at least one output, got shape {y.shape}")
+        return X, y, weight
+
+    def _blank_network(self, layout):
+        return PatchCNN(
+            kernels=tuple(np.zeros((self.n_filters, d)) for d in layout.sizes),
+            scales=np.zeros(self.n_filters),
+            intercept=0.0,
+            activations=layer_activations(
+                self.activation, self.output_activation, len(layout.sizes)
+            ),
+            order=layout.order,
+        )
+
+    def _report(self, line):
+        if self.verbose:
+            print(f"[{type(self).__name__}] {line}")
+
+    def _store(self, networks, moment, layout, dtype):
+        parts = [split_gains(network) for network in networks]
+        self.kernels_ = [
+            np.stack(of_layer).reshape(len(networks), -1, *shape).astype(dtype)
+            for of_layer, shape in zip(
+                zip(*(kernels for kernels, _, _ in parts), strict=True),
+                layout.kernel_shapes,
+                strict=True,
+            )
+        ]
+        self.gains_ = np.stack([gains for _, gains, _ in parts]).astype(dtype)
+        self.scales_ = np.stack([scales for _, _, scales in parts]).astype(dtype)
+        self.intercept_ = np.array([n.intercept for n in networks]).astype(dtype)
+        self.moment_ = moment.reshape(-1, *layout.input_shape).astype(dtype)
+        self.kernel_sizes_ = layout.kernel_sizes
+        self.input_shape_ = layout.input_shape
+        self.activations_ = networks[0].activations
+
+    def _networks(self):
+        """A PatchCNN per output."""
+        layout = make_layout(self.n_features_in_, self.kernel_sizes_, self.input_shape_)
+        n_outputs, n_filters, _ = self.gains_.shape
+        return [
+            PatchCNN(
+                kernels=tuple(
+                    k[output].reshape(n_filters, -1) * gain[:, np.newaxis]
+                    for k, gain in zip(
+                        self.kernels_, self.gains_[output].T, strict=True
+                    )
+                ),
+                scales=self.scales_[output],
+                intercept=self.intercept_[output],
+                activations=self.activations_,
+                order=layout.order,
+            )
+            for output in range(n_outputs)
+        ]
+
+    def _warn(self, results):
+        out_of_budget = [i for i, result in enumerate(results) if not result.converged]
+        if out_of_budget:
+            warnings.warn(
+                f"The polish of output {out_of_budget} used up max_iter="
+                f"{self.max_iter} passes; raise max_iter, or tol={self.tol:g}.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        constant = np.flatnonzero(~self.scales_.any(axis=1)).tolist()
+        if constant:
+            warnings.warn(
+                f"Nothing could be learned for output {constant}: its moment with X is "
+                f"zero, or no network with kernel_sizes={self.kernel_sizes_} fits "
+                f"better than a constant, which is what is predicted.",
+                UserWarning,
+                stacklevel=3,
+            )
+
+
+def _mean_and_size(y, weight):
+    """Weighted mean and largest distance from it (1 where that is 0), per output."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = np.average(y, axis=0, weights=weight)
+        size = np.abs(y - mean).max(axis=0)
+    if not np.all(np.isfinite(size)):
+        raise ValueError(
+            f"y is too large to be averaged: the largest |y| is {np.abs(y).max():.3g}; "
+            f"rescale it, for example with TransformedTargetRegressor"
+        )
+    return mean, np.where(size > 0, size, 1.0)

@@ -1,0 +1,78 @@
+"""How close learned kernels are to given ones.
+
+==========  ======================  ==========================================
+symbol      array                   axes
+==========  ======================  ==========================================
+k_l         ``kernels[l]``          (n_outputs, n_filters, *kernel_size)
+c           ``cosines``             (n_layers, n_filters, n_filters): |cosine| of
+                                    each estimated filter with each true one
+==========  ======================  ==========================================
+"""
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+
+def kernel_similarity(estimated, true):
+    """|cosine| between estimated and true kernels, layer by layer.
+
+    The filters of each output are matched so that the sum of the |cosine| over all
+    layers is largest (linear assignment). Signs and norms do not count, since the data
+    do not fix all of them.
+
+    Parameters
+    ----------
+    estimated : sequence of array-like of shape (n_outputs, n_filters, *kernel_size)
+        Kernels per layer, as in ``DeepTDRegressor.kernels_``.
+    true : sequence of array-like of the same shapes
+
+    Returns
+    -------
+    ndarray of shape (n_layers,)
+        Mean |cosine| over the outputs and their matched filters, between 0 and 1; a
+        kernel of norm zero has cosine 0 with everything.
+
+    Raises
+    ------
+    ValueError
+        Where the two do not have the same shapes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdeeptd.metrics import kernel_similarity
+    >>> true = [np.array([[[1.0, 0.0], [0.0, 1.0]]]), np.array([[[1.0], [1.0]]])]
+    >>> estimated = [np.array([[[0.0, 2.0], [-3.0, 3.0]]]), np.ones((1, 2, 1))]
+    >>> kernel_similarity(estimated, true).round(3)
+    array([0.854, 1.   ])
+    """
+    estimated = [np.asarray(k, dtype=float) for k in estimated]
+    true = [np.asarray(k, dtype=float) for k in true]
+    shapes = [k.shape for k in estimated], [k.shape for k in true]
+    if shapes[0] != shapes[1] or not shapes[0] or min(map(len, shapes[0])) < 3:
+        raise ValueError(
+            f"estimated and true kernels must have the same shapes (n_outputs, "
+            f"n_filters, *kernel_size) in every layer, got {shapes[0]} and {shapes[1]}"
+        )
+    matched = [
+        _matched_cosines([k[output] for k in estimated], [k[output] for k in true])
+        for output in range(len(true[0]))
+    ]
+    return np.mean(matched, axis=(0, 2))
+
+
+def _matched_cosines(estimated, true):
+    cosines = np.array(
+        [
+            np.abs(_unit_rows(a) @ _unit_rows(b).T)
+            for a, b in zip(estimated, true, strict=True)
+        ]
+    )
+    rows, columns = linear_sum_assignment(cosines.sum(axis=0), maximize=True)
+    return cosines[:, rows, columns]
+
+
+def _unit_rows(kernels):
+    flat = kernels.reshape(len(kernels), -1)
+    norms = np.linalg.norm(flat, axis=1, keepdims=True)
+    return flat / np.where(norms > 0, norms, 1)

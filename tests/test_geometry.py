@@ -1,0 +1,91 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from skdeeptd._geometry import (
+    degrees_of_freedom,
+    divisors,
+    make_layout,
+    nearest_factors,
+)
+
+
+def patches_by_loops(sample, kernel_shapes):
+    """Features of the first layer's patches, in the order that layer 2 takes them."""
+    if not kernel_shapes:
+        return [sample]
+    *below, top = kernel_shapes
+    steps = [n // d for n, d in zip(sample.shape, top, strict=True)]
+    order = []
+    for corner in itertools.product(*(range(d) for d in top)):
+        part = tuple(
+            slice(c * s, (c + 1) * s) for c, s in zip(corner, steps, strict=True)
+        )
+        order += patches_by_loops(sample[part], below)
+    return order
+
+
+@pytest.mark.parametrize(
+    ("input_shape", "shapes"),
+    [
+        ((4, 6), ((2, 3), (2, 2))),
+        ((8, 9), ((2, 3), (4, 1), (1, 3))),
+        ((6, 8, 3), ((3, 2, 3), (1, 2, 1), (2, 2, 1))),
+    ],
+)
+def test_order_is_that_of_explicit_patches(input_shape, shapes):
+    n_features = math.prod(input_shape)
+    layout = make_layout(n_features, shapes, input_shape)
+    sample = np.arange(n_features).reshape(input_shape)
+    expected = [int(a.squeeze()) for a in patches_by_loops(sample, shapes)]
+    np.testing.assert_array_equal(layout.order, expected)
+
+
+def test_one_axis_keeps_its_order():
+    layout = make_layout(24, (4, 6))
+    assert layout.order is None
+    assert layout.sizes == layout.kernel_sizes == (4, 6)
+    as_two_axes = make_layout(24, ((4, 1), (6, 1)), (24, 1))
+    np.testing.assert_array_equal(as_two_axes.order, np.arange(24))
+
+
+def test_short_tuples_and_numbers_stand_for_full_shapes():
+    full = make_layout(144, ((3, 2, 3), (1, 2, 1), (2, 2, 1)), (6, 8, 3))
+    short = make_layout(144, ((3, 2, 3), (1, 2), (2, 2)), (6, 8, 3))
+    np.testing.assert_array_equal(full.order, short.order)
+    assert short.kernel_shapes == ((3, 2, 3), (1, 2), (2, 2))
+    assert make_layout(64, (4, 2), (8, 8)).kernel_shapes == ((4, 4), (2, 2))
+    assert make_layout(48, ((2, 2, 3), 2), (4, 4, 3)).kernel_shapes[1] == (2, 2, 1)
+
+
+@pytest.mark.parametrize("n_features", [*range(1, 130), 997, 1000, 1024])
+def test_default_sizes_fit_every_number_of_features(n_features):
+    sizes = make_layout(n_features).sizes
+    assert math.prod(sizes) == n_features
+    is_prime_or_one = len(divisors(n_features)) <= 2
+    assert len(sizes) == (1 if is_prime_or_one else 2)
+
+
+def test_default_sizes_are_the_most_even_ones():
+    assert make_layout(30).sizes == (6, 5)
+    assert make_layout(64, None, (8, 8)).kernel_shapes == ((4, 4), (2, 2))
+    assert make_layout(35, None, (5, 7)).kernel_shapes == ((5, 7),)
+    for n in (12, 36, 120, 1000):
+        two_layers = [(d, n // d) for d in divisors(n)[1:-1]]
+        fewest = min(map(degrees_of_freedom, two_layers))
+        assert degrees_of_freedom(make_layout(n).sizes) == fewest
+
+
+@pytest.mark.parametrize("wanted", [(4, 5), (5, 5), (7, 2, 2), (100, 100), (1, 1, 1)])
+@pytest.mark.parametrize("n", [1, 23, 24, 120, 97 * 2])
+def test_suggested_sizes_are_valid(n, wanted):
+    suggested = nearest_factors(n, wanted)
+    assert math.prod(suggested) == n
+    assert len(suggested) <= len(wanted)
+
+
+def test_divisors():
+    assert divisors(1) == [1]
+    assert divisors(36) == [1, 2, 3, 4, 6, 9, 12, 18, 36]

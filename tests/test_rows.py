@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+from joblib import parallel_config
+from threadpoolctl import threadpool_info
+
+from skdeeptd._rows import (
+    BLOCKS_PER_TASK,
+    RowBlocks,
+    block_length,
+    concatenate_blocks,
+    single_threaded_blas,
+)
+
+N_FEATURES = 512
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Rows for several tasks, the last one not full."""
+    rng = np.random.default_rng(0)
+    length = block_length(np.empty((1, N_FEATURES)))
+    n_rows = int(2.6 * length * BLOCKS_PER_TASK)
+    X = rng.standard_normal((n_rows, N_FEATURES))
+    return X, rng.standard_normal(n_rows), rng.random(n_rows)
+
+
+def moments(X, y, weight):
+    return (weight * y) @ X, np.sum(weight)
+
+
+def test_reduce_is_the_sum_over_all_rows(data):
+    total, weight = RowBlocks(*data).reduce(moments)
+    expected, expected_weight = moments(*data)
+    np.testing.assert_allclose(total, expected, rtol=1e-10, atol=1e-9)
+    np.testing.assert_allclose(weight, expected_weight)
+
+
+@pytest.mark.parametrize("n_jobs", [2, 3])
+def test_the_number_of_jobs_does_not_change_a_bit(data, n_jobs):
+    one = RowBlocks(*data).reduce(moments)
+    several = RowBlocks(*data, n_jobs=n_jobs).reduce(moments)
+    np.testing.assert_array_equal(one[0], several[0])
+    np.testing.assert_array_equal(one[1], several[1])
+
+
+@pytest.mark.parametrize("backend", ["threading", "loky"])
+def test_the_backend_does_not_change_a_bit(data, backend):
+    one = RowBlocks(*data).reduce(moments)
+    with parallel_config(backend, n_jobs=2):
+        several = RowBlocks(*data).reduce(moments)
+    np.testing.assert_array_equal(one[0], several[0])
+
+
+def test_concatenate_keeps_the_order_of_the_rows(data):
+    X = data[0]
+    first = concatenate_blocks(lambda block: block[:, 0], X, n_jobs=2)
+    np.testing.assert_array_equal(first, X[:, 0])
+
+
+def test_an_unknown_number_of_jobs_raises_for_few_rows_too():
+    with pytest.raises(ValueError, match="n_jobs == 0"):
+        concatenate_blocks(lambda block: block, np.ones((2, 2)), n_jobs=0)
+
+
+def blas_threads():
+    return [
+        pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"
+    ]
+
+
+def test_overlapping_limits_restore_the_first_state():
+    before = blas_threads()
+    first, second = single_threaded_blas(), single_threaded_blas()
+    first.__enter__()
+    second.__enter__()
+    assert set(blas_threads()) == {1}
+    first.__exit__(None, None, None)
+    assert set(blas_threads()) == {1}
+    second.__exit__(None, None, None)
+    assert blas_threads() == before
