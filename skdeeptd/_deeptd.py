@@ -64,23 +64,11 @@ def learn(moment, rows, blank, objective, search, rng, report):
     if not np.any(moment) or constant.loss == 0:
         return constant
     sizes = tuple(k.shape[1] for k in blank.kernels)
-    tensor = moment_tensor(moment / np.linalg.norm(moment), sizes)
+    tensor = moment_tensor(moment / np.abs(moment).max(), sizes)
     batches = candidate_batches(tensor, len(blank.scales), search.n_init, rng)
     starts = _calibrated_batches(batches, rows, blank, objective)
     if search.polish:
-        start = _best_start(starts, rows, objective, search, constant.loss, report)
-        result = polish(
-            start,
-            rows,
-            objective,
-            max_iter=search.max_iter,
-            tol=search.tol,
-            zero_loss=ZERO_LOSS * constant.loss,
-        )
-        report(
-            f"polish: {result.n_iter} passes, relative loss "
-            f"{result.loss / constant.loss:.3g}"
-        )
+        result = _polish_best(starts, rows, objective, search, constant.loss, report)
     else:
         network, loss = next(starts)[0]
         result = Polished(network, loss, 1, True)
@@ -115,8 +103,26 @@ def _calibrated_batches(batches, rows, blank, objective):
         yield sorted(calibrated, key=lambda start: start.loss)
 
 
+def _polish_best(batches, rows, objective, search, constant_loss, report):
+    """Polish the start that a short polish brings lowest until it converges."""
+    best = _best_start(batches, rows, objective, search, constant_loss, report)
+    goes_on = best.loss <= EXACT * constant_loss or not best.converged
+    if goes_on and best.n_iter < search.max_iter:
+        rest = polish(
+            best.network,
+            rows,
+            objective,
+            max_iter=search.max_iter - best.n_iter,
+            tol=search.tol,
+            zero_loss=ZERO_LOSS * constant_loss,
+        )
+        best = rest._replace(n_iter=best.n_iter + rest.n_iter)
+    report(f"polish: {best.n_iter} passes, loss {best.loss / constant_loss:.3g}")
+    return best
+
+
 def _best_start(batches, rows, objective, search, constant_loss, report):
-    """The network of the start that a short polish brings lowest.
+    """The start that a short polish brings lowest, after that polish.
 
     The search ends before ``n_init`` starts where a loss is zero to rounding, or where
     two starts agree on the lowest one.
@@ -133,8 +139,8 @@ def _best_start(batches, rows, objective, search, constant_loss, report):
             zero_loss=EXACT * constant_loss,
         )
         report(
-            f"start {number}: relative loss {start.loss / constant_loss:.3g}, "
-            f"{result.loss / constant_loss:.3g} after a short polish"
+            f"start {number}: loss {start.loss / constant_loss:.3g} of that of a "
+            f"constant, {result.loss / constant_loss:.3g} after a short polish"
         )
         agrees = best is not None and np.isclose(
             result.loss, best.loss, rtol=SAME_LOSS, atol=0
@@ -143,4 +149,4 @@ def _best_start(batches, rows, objective, search, constant_loss, report):
             best = result
         if agrees or best.loss <= EXACT * constant_loss:
             break
-    return best.network
+    return best

@@ -148,9 +148,10 @@ def polish(
 ):
     """Minimise the loss from ``network`` on.
 
-    It has converged where the linear model of the residuals promises to lower the
-    loss by less than ``tol`` of itself, where the loss is at most ``zero_loss``, or
-    where no step, however small, lowers it.
+    It has converged where a step lowered the loss by less than ``tol`` of itself, or
+    the linear model of the residuals promises no more than that, where the loss is at
+    most ``zero_loss``, or where no step, however small, lowers it: the kinks of a relu
+    have minima at which the gradient is not zero.
 
     Parameters
     ----------
@@ -175,15 +176,17 @@ def polish(
     current = normal_equations(normalize(network), rows, objective.alpha)
     if not np.isfinite(current.loss):
         raise FloatingPointError("the squares of the network's derivatives overflow")
-    damping, growth, n_iter = FIRST_DAMPING, 2.0, 1
+    damping, growth, n_iter, decrease = FIRST_DAMPING, 2.0, 1, np.inf
     while True:
         basis = _basis(*directions(current.network), objective.fit_intercept)
         hessian = basis.T @ current.hessian @ basis
         gradient = basis.T @ current.gradient
-        _, promised = _damped_step(hessian, gradient, SMALLEST_DAMPING)
+        # After a rejected step the linear model is trusted no further than it reached.
+        trusted = damping if growth > 2.0 else SMALLEST_DAMPING
+        _, promised = _damped_step(hessian, gradient, trusted)
         converged = (
             current.loss <= zero_loss
-            or promised <= tol * current.loss
+            or min(promised, decrease) <= tol * current.loss
             or damping > LARGEST_DAMPING
         )
         if converged or n_iter >= max_iter:
@@ -192,10 +195,11 @@ def polish(
         moved = unpack(pack(current.network) + basis @ step, current.network)
         trial = normal_equations(normalize(moved), rows, objective.alpha)
         n_iter += 1
-        gain = (current.loss - trial.loss) / predicted
-        if gain > 0:
-            current = trial
+        if trial.loss < current.loss:
+            decrease = current.loss - trial.loss
+            gain = decrease / predicted
             damping *= max(0.1, 1 - (2 * gain - 1) ** 3)
             damping, growth = max(damping, SMALLEST_DAMPING), 2.0
+            current = trial
         else:
             damping, growth = damping * growth, growth * 2

@@ -74,7 +74,7 @@ or sequence of them, default="relu"
         moment, whose error falls only with the square root of the number of samples
         and, after a relu, not to zero.
     max_iter : int, default=200
-        Most passes over the data of the last polish.
+        Most passes over the data that the polish of one start may take.
     tol : float, default=1e-8
         The polish ends where a step promises to lower the loss by less than ``tol``
         of itself.
@@ -110,8 +110,8 @@ or sequence of them, default="relu"
     activations_ : tuple of str
         The activation of each layer, the last one's included.
     n_iter_ : int
-        Passes over the data of the last polish, the largest number over the outputs;
-        1 where nothing was polished.
+        Passes over the data that the polish of the start in use took, the largest
+        number over the outputs; 1 where nothing was polished.
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Only where X has string column names.
@@ -339,10 +339,9 @@ or sequence of them, default="relu"
                 f"sample_weight must not be negative, got {weight.min():g} "
                 f"at row {weight.argmin()}"
             )
-        if not 0 < weight.sum() < np.inf:
+        if weight.max() == 0:
             raise ValueError(
-                "sample_weight must have a positive, finite sum: at least one weight "
-                f"must be non-zero, got a sum of {weight.sum():g}"
+                "sample_weight is zero everywhere; at least one must not be"
             )
         self._y_is_1d = y.ndim == 1
         y = y.astype(np.float64).reshape(len(X), -1)

@@ -1,0 +1,110 @@
+"""Who may import whom, and what is public."""
+
+import ast
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import skdeeptd
+
+# Every module and what it may import: of the package only what stands above it.
+ALLOWED = {
+    "_activations": {"numpy", "scipy"},
+    "_geometry": {"numpy"},
+    "_compat": {"sklearn"},
+    "_rows": {"numpy", "joblib", "threadpoolctl", "sklearn.utils.parallel"},
+    "_network": {"numpy", "_activations"},
+    "_moments": {"numpy"},
+    "_decomposition": {"numpy", "scipy"},
+    "_polish": {"numpy", "scipy", "_network"},
+    "_calibration": {"numpy", "_activations", "_network", "_polish"},
+    "_deeptd": {"numpy", "_calibration", "_decomposition", "_polish"},
+    "_regressor": {
+        *("numpy", "scipy", "sklearn"),
+        *("_activations", "_compat", "_geometry", "_rows", "_network", "_moments"),
+        *("_polish", "_deeptd"),
+    },
+    "metrics": {"numpy", "scipy"},
+    "datasets": {"numpy", "sklearn", "_activations", "_geometry", "_network"},
+    "__init__": {"_regressor"},
+}
+STANDARD = {
+    *("collections", "contextlib", "functools", "itertools", "math", "numbers"),
+    *("threading", "typing", "warnings"),
+}
+PUBLIC = ["skdeeptd", "skdeeptd.datasets", "skdeeptd.metrics"]
+SOURCE = Path(skdeeptd.__file__).parent
+
+
+def imports_of(module):
+    for node in ast.walk(ast.parse((SOURCE / f"{module}.py").read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield node.module
+
+
+def test_the_list_holds_every_module():
+    assert set(ALLOWED) == {path.stem for path in SOURCE.glob("*.py")}
+
+
+@pytest.mark.parametrize("module", ALLOWED)
+def test_imports_point_down(module):
+    above = list(ALLOWED)[: list(ALLOWED).index(module)]
+    for name in imports_of(module):
+        name = name.removeprefix("skdeeptd.")
+        if name.split(".")[0] in STANDARD:
+            continue
+        allowed = [a for a in ALLOWED[module] if name == a or name.startswith(a + ".")]
+        assert allowed, f"{module} imports {name}"
+        assert name in above or not name.startswith("_")
+
+
+def test_private_scikit_learn_names_come_through_one_module():
+    private = re.compile(r"from sklearn[\w.]*(?:\._\w+[\w.]* import| import _)")
+    users = [p.stem for p in SOURCE.glob("*.py") if private.search(p.read_text())]
+    assert users == ["_compat"]
+
+
+def test_no_import_inside_a_function():
+    for path in SOURCE.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                inner = [
+                    n
+                    for n in ast.walk(node)
+                    if isinstance(n, ast.Import | ast.ImportFrom)
+                ]
+                assert not inner, f"{path.stem}.{node.name}"
+
+
+def test_all_names_are_there_and_documented():
+    assert skdeeptd.__all__ == ["DeepTDRegressor"]
+    for name in skdeeptd.__all__:
+        assert getattr(skdeeptd, name).__doc__
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_public_functions_have_complete_docstrings(module):
+    module = importlib.import_module(module)
+    functions = [
+        value
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and callable(value)
+        and value.__module__.startswith(module.__name__)
+    ]
+    assert functions
+    for function in functions:
+        for section in ("Parameters", "Examples"):
+            assert f"{section}\n" in function.__doc__, (function, section)
+
+
+def test_public_modules_are_these():
+    modules = {m.name for m in pkgutil.iter_modules(skdeeptd.__path__, "skdeeptd.")}
+    public = {m for m in modules if not m.split(".")[1].startswith("_")}
+    assert public | {"skdeeptd"} == set(PUBLIC)

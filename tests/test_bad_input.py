@@ -1,0 +1,151 @@
+"""What bad input gets: an error with the offending value, and no model."""
+
+import warnings
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_array
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+
+from skdeeptd import DeepTDRegressor
+
+RNG = np.random.RandomState(0)
+X, Y = RNG.randn(20, 24), RNG.randn(20)
+WEIGHT = np.ones(20)
+
+
+def with_value(array, value, position=3):
+    array = np.array(array)
+    array[position] = value
+    return array
+
+
+BAD_PARAMETERS = [
+    ({"kernel_sizes": (4, 5)}, r"\(4, 5\) multiply to 20, but X has 24.*\(4, 6\)"),
+    ({"kernel_sizes": (7,)}, r"multiply to 7, but X has 24 features; .*\(24,\)"),
+    ({"kernel_sizes": (4, 6, 0)}, "at least 1, got 0"),
+    ({"kernel_sizes": (-4, -6)}, "at least 1, got -4"),
+    ({"kernel_sizes": (4.0, 6)}, "integers, got 4.0"),
+    ({"kernel_sizes": (4, True, 6)}, "integers, got True"),
+    ({"kernel_sizes": (4, "6")}, "integers, got '6'"),
+    ({"kernel_sizes": (4, None)}, "integers, got None"),
+    ({"kernel_sizes": ()}, r"kernel_sizes is empty.*\(6, 4\)"),
+    ({"kernel_sizes": 24}, "kernel_sizes.*Got 24"),
+    ({"kernel_sizes": "4, 6"}, "kernel_sizes.*Got '4, 6'"),
+    ({"kernel_sizes": ((4, 6), (1, 1))}, r"\(4, 6\) has 2 axes"),
+    ({"input_shape": (4, 5)}, r"\(4, 5\) holds 20 numbers, but X has 24"),
+    ({"input_shape": (4, -6)}, "at least 1, got -6"),
+    ({"input_shape": ()}, "input_shape is empty"),
+    (
+        {"input_shape": (4, 6), "kernel_sizes": ((2, 2), (2, 2))},
+        r"multiply to 4 on axis 1 \(\(2, 2\)\).*length 6; for example \(2, 3\)",
+    ),
+    ({"kernel_sizes": (4, 6), "activation": ["relu", "tanh"]}, "2 entries.*1 hidden"),
+    ({"activation": "elu"}, "activation.*relu.*'elu'"),
+    ({"kernel_sizes": (4, 6), "activation": ["elu"]}, "'elu'; known are relu"),
+    ({"kernel_sizes": (4, 6), "activation": [3]}, "unknown activation 3"),
+    ({"output_activation": "softmax"}, "output_activation.*'softmax'"),
+    ({"n_filters": 0}, "n_filters.*Got 0"),
+    ({"n_filters": 1.5}, "n_filters.*Got 1.5"),
+    ({"alpha": -1.0}, "alpha.*Got -1.0"),
+    ({"alpha": np.inf}, "alpha.*Got inf"),
+    ({"alpha": np.nan}, "alpha.*Got nan"),
+    ({"tol": -1e-3}, "tol.*Got -0.001"),
+    ({"max_iter": 0}, "max_iter.*Got 0"),
+    ({"n_init": 0}, "n_init.*Got 0"),
+    ({"n_jobs": 0}, "n_jobs == 0"),
+    ({"n_jobs": 1.5}, "n_jobs.*Got 1.5"),
+    ({"polish": "yes"}, "polish.*Got 'yes'"),
+    ({"fit_intercept": None}, "fit_intercept.*Got None"),
+    ({"random_state": -1}, "random_state.*Got -1"),
+    ({"verbose": -1}, "verbose.*Got -1"),
+]
+
+BAD_DATA = {
+    "NaN in X": (with_value(X, np.nan), Y, None, "X contains NaN"),
+    "inf in X": (with_value(X, np.inf), Y, None, "X contains infinity"),
+    "NaN in y": (X, with_value(Y, np.nan), None, "y contains NaN"),
+    "inf in y": (X, with_value(Y, -np.inf), None, "y contains infinity"),
+    "NaN weight": (X, Y, with_value(WEIGHT, np.nan), "sample_weight contains NaN"),
+    "inf weight": (X, Y, with_value(WEIGHT, np.inf), "sample_weight contains infinity"),
+    "negative weight": (X, Y, with_value(WEIGHT, -2), "got -2 at row 3"),
+    "all-zero weights": (X, Y, 0 * WEIGHT, "(?i)sample.weight.*zero"),
+    "short weights": (X, Y, WEIGHT[:-1], r"sample_weight.shape == \(19,\)"),
+    "two columns of weights": (X, Y, np.ones((20, 2)), "1D array or scalar"),
+    "short y": (X, Y[:-1], None, r"\[20, 19\]"),
+    "no y": (X, None, None, "requires y"),
+    "no samples": (X[:0], Y[:0], None, "0 sample"),
+    "no features": (X[:, :0], Y, None, "0 feature"),
+    "no outputs": (X, np.empty((20, 0)), None, "0 feature|at least one output"),
+    "X of one axis": (X[0], Y[:1], None, "Expected 2D array"),
+    "X of three axes": (X.reshape(20, 4, 6), Y, None, "dim 3"),
+    "y of three axes": (X, Y.reshape(20, 1, 1), None, "dim 3"),
+    "complex X": (X + 1j, Y, None, "Complex data not supported"),
+    "complex y": (X, Y + 1j, None, "Complex data not supported"),
+    "text in X": (with_value(X.astype(object), "abc"), Y, None, "abc"),
+    "text in y": (X, with_value(Y.astype(object), "abc"), None, "abc"),
+    "text y": (X, Y.astype(str), None, "y must be a dense array of numbers"),
+    "sparse X": (csr_array(X), Y, None, "[Ss]parse"),
+    "sparse y": (X, csr_array(Y[:, np.newaxis]), None, "dense array"),
+    "huge X": (1e307 * X, 1e300 * Y, None, r"too large: .*largest \|X\| is 2.*e\+307"),
+    "large X": (1e160 * X, Y, None, r"too large: .*largest \|X\| is 2.*e\+160"),
+    "huge y": (X, 1e308 * np.abs(np.cos(Y)), None, r"y is too large.* 1e\+308"),
+}
+
+
+def assert_raises_and_stays_unfitted(estimator, X, y, weight, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        estimator.fit(X, y, sample_weight=weight)
+    with pytest.raises(NotFittedError):
+        check_is_fitted(estimator)
+    with pytest.raises(NotFittedError):
+        estimator.predict(np.ones((1, 24)))
+
+
+@pytest.mark.parametrize(("parameters", "message"), BAD_PARAMETERS)
+def test_bad_parameters(parameters, message):
+    assert_raises_and_stays_unfitted(
+        DeepTDRegressor(**parameters), X, Y, None, f"(?s){message}"
+    )
+
+
+@pytest.mark.parametrize("case", BAD_DATA)
+def test_bad_data(case):
+    X, y, weight, message = BAD_DATA[case]
+    assert_raises_and_stays_unfitted(DeepTDRegressor(), X, y, weight, message)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "softplus"])
+@pytest.mark.parametrize("size", [1e154, 1e200, 1e300])
+@pytest.mark.parametrize("n_filters", [1, 3])
+def test_overflow_is_an_error_or_a_finite_model(size, activation, n_filters):
+    estimator = DeepTDRegressor(
+        activation=activation, n_filters=n_filters, random_state=0
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            predicted = estimator.fit(size * X, Y).predict(size * X)
+        except ValueError as error:
+            predicted = str(error)
+    if isinstance(predicted, str):
+        assert "too large" in predicted
+    else:
+        assert np.all(np.isfinite(predicted))
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (with_value(X, np.nan), "X contains NaN"),
+        (with_value(X, np.inf), "X contains infinity"),
+        (X[:, :23], "23 features, but DeepTDRegressor is expecting 24"),
+        (X[0], "Expected 2D array"),
+        (X[:0], "0 sample"),
+        (X + 1j, "Complex data not supported"),
+    ],
+)
+def test_bad_data_for_predict(bad, message):
+    with pytest.raises(ValueError, match=message):
+        DeepTDRegressor(random_state=0, n_init=1).fit(X, Y).predict(bad)

@@ -1,0 +1,126 @@
+import functools
+
+import numpy as np
+import pytest
+
+from skdeeptd._decomposition import (
+    _sweep,
+    alternating_least_squares,
+    candidate_batches,
+    power_iteration,
+    spectral_rank_one,
+)
+from skdeeptd.metrics import kernel_similarity
+
+
+def outer(vectors):
+    return functools.reduce(np.multiply.outer, vectors)
+
+
+def unit_vectors(shape, rng):
+    vectors = [rng.standard_normal(d) for d in shape]
+    return [v / np.linalg.norm(v) for v in vectors]
+
+
+def similarity(factors, true):
+    return kernel_similarity([f[np.newaxis] for f in factors], [f[None] for f in true])
+
+
+@pytest.mark.parametrize("shape", [(7,), (1,), (4, 6), (3, 4, 5), (2,) * 8, (5, 1, 3)])
+def test_a_rank_one_tensor_is_found_exactly(shape):
+    true = unit_vectors(shape, np.random.default_rng(0))
+    found = spectral_rank_one(-3 * outer(true))
+    assert len(found) == 1
+    np.testing.assert_allclose(found[0].weight, 3, rtol=1e-12)
+    np.testing.assert_allclose(
+        found[0].weight * outer(found[0].vectors), -3 * outer(true), atol=1e-12
+    )
+
+
+def test_a_sweep_equals_contracting_all_other_modes():
+    rng = np.random.default_rng(1)
+    tensor = rng.standard_normal((3, 4, 5))
+    start = unit_vectors(tensor.shape, rng)
+    a = np.einsum("ijk,j,k->i", tensor, start[1], start[2])
+    a /= np.linalg.norm(a)
+    b = np.einsum("ijk,i,k->j", tensor, a, start[2])
+    b /= np.linalg.norm(b)
+    c = np.einsum("ijk,i,j->k", tensor, a, b)
+    result = _sweep(tensor, start)
+    for mine, expected in zip(
+        result.vectors, (a, b, c / np.linalg.norm(c)), strict=True
+    ):
+        np.testing.assert_allclose(mine, expected, rtol=1e-12)
+    np.testing.assert_allclose(result.weight, np.linalg.norm(c), rtol=1e-12)
+
+
+def test_power_iteration_ends_at_a_stationary_point():
+    rng = np.random.default_rng(2)
+    tensor = rng.standard_normal((4, 5, 6))
+    result = power_iteration(
+        tensor, unit_vectors(tensor.shape, rng), max_sweeps=2000, tol=0
+    )
+    a, b, c = result.vectors
+    for contracted, vector in [
+        (np.einsum("ijk,j,k->i", tensor, b, c), a),
+        (np.einsum("ijk,i,k->j", tensor, a, c), b),
+        (np.einsum("ijk,i,j->k", tensor, a, b), c),
+    ]:
+        np.testing.assert_allclose(contracted, result.weight * vector, atol=1e-6)
+
+
+def test_a_matrix_gives_its_leading_singular_vectors():
+    matrix = np.random.default_rng(3).standard_normal((6, 9))
+    left, values, right = np.linalg.svd(matrix)
+    (found,) = spectral_rank_one(matrix)
+    np.testing.assert_allclose(found.weight, values[0], rtol=1e-9)
+    assert abs(found.vectors[0] @ left[:, 0]) > 1 - 1e-8
+    assert abs(found.vectors[1] @ right[0]) > 1 - 1e-8
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_planted_direction_is_found_in_noise_of_half_its_norm(seed):
+    rng = np.random.default_rng(seed)
+    true = unit_vectors((2,) * 14, rng)
+    noise = rng.standard_normal((2,) * 14)
+    best = spectral_rank_one(outer(true) + 0.5 * noise / np.linalg.norm(noise))[0]
+    cosines = [abs(u @ v) for u, v in zip(best.vectors, true, strict=True)]
+    assert min(cosines) > 0.99
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_least_squares_finds_the_planted_terms(seed):
+    rng = np.random.default_rng(seed)
+    true = [rng.standard_normal((3, d)) for d in (5, 6, 7)]
+    tensor = np.einsum("ri,rj,rk->ijk", *true)
+    batches = candidate_batches(tensor, 3, 10, np.random.RandomState(seed))
+    found = [similarity(candidate, true) for batch in batches for candidate in batch]
+    assert max(cosines.min() for cosines in found) > 1 - 1e-4
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 2), (3, 2, 2), (1, 4)])
+def test_more_terms_than_a_mode_has_room_for_give_unit_factors(shape):
+    tensor = np.random.default_rng(0).standard_normal(shape)
+    batches = candidate_batches(tensor, 6, 2, np.random.RandomState(0))
+    for candidate in (c for batch in batches for c in batch):
+        for factor, d in zip(candidate, shape, strict=True):
+            assert factor.shape == (6, d)
+            np.testing.assert_allclose(np.linalg.norm(factor, axis=1), 1, rtol=1e-9)
+
+
+def test_least_squares_never_raises_the_error():
+    rng = np.random.default_rng(4)
+    tensor = rng.standard_normal((4, 5, 6))
+    start = [rng.standard_normal((2, d)) for d in tensor.shape]
+
+    def error(factors):
+        terms = np.einsum("ri,rj,rk->rijk", *factors).reshape(2, -1)
+        weights = np.linalg.lstsq(terms.T, tensor.ravel(), rcond=None)[0]
+        return np.linalg.norm(tensor.ravel() - weights @ terms)
+
+    errors = [
+        error(alternating_least_squares(tensor, start, max_sweeps=n, tol=0))
+        for n in (1, 2, 5, 20, 100)
+    ]
+    assert np.all(np.diff(errors) <= 1e-9)
+    assert errors[-1] < errors[0] - 1e-3

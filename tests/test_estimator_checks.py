@@ -1,0 +1,43 @@
+import pytest
+from sklearn.utils.estimator_checks import (
+    check_dataframe_column_names_consistency,
+    check_inplace_ensure_writeable,
+    check_param_validation,
+    parametrize_with_checks,
+)
+
+from skdeeptd import DeepTDRegressor
+
+ESTIMATORS = [
+    DeepTDRegressor(),
+    DeepTDRegressor(n_filters=2),
+    DeepTDRegressor(polish=False),
+    DeepTDRegressor(activation="tanh"),
+    DeepTDRegressor(output_activation="relu", n_jobs=2),
+    DeepTDRegressor(alpha=1.0),
+]
+
+# Small random data without any structure: that a polish runs out of its budget, or
+# that nothing can be learned, is no fault there.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The polish of output"),
+    pytest.mark.filterwarnings("ignore:Nothing could be learned"),
+]
+
+
+@parametrize_with_checks(ESTIMATORS)
+def test_scikit_learn_check(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        check_dataframe_column_names_consistency,
+        check_param_validation,
+        check_inplace_ensure_writeable,
+    ],
+)
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_scikit_learn_check_that_is_not_yielded(estimator, check):
+    check(type(estimator).__name__, estimator)

@@ -1,0 +1,142 @@
+import functools
+
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge
+
+from skdeeptd._network import PatchCNN, forward, jacobian, pack, unpack
+from skdeeptd._polish import Objective, penalty, polish
+from skdeeptd._rows import RowBlocks
+from skdeeptd.datasets import make_patch_cnn_regression
+
+
+def noisy_problem(n_filters=1, seed=0, activations=("relu", "relu", "identity")):
+    X, y, kernels = make_patch_cnn_regression(
+        300,
+        (4, 3, 2),
+        n_filters=n_filters,
+        activation=activations[:-1],
+        output_activation=activations[-1],
+        noise=0.3,
+        random_state=seed,
+    )
+    rng = np.random.default_rng(seed)
+    start = PatchCNN(
+        tuple(k[0] + 0.2 * rng.standard_normal(k[0].shape) for k in kernels),
+        np.ones(n_filters),
+        0.0,
+        activations,
+    )
+    return start, X, y, rng.random(300)
+
+
+@pytest.mark.parametrize(
+    ("n_filters", "activation"), [(1, "tanh"), (2, "tanh"), (1, "softplus")]
+)
+@pytest.mark.parametrize("alpha", [0.0, 3.0])
+def test_result_is_a_stationary_point(n_filters, alpha, activation):
+    start, X, y, weight = noisy_problem(
+        n_filters, activations=(activation, activation, "identity")
+    )
+    result = polish(
+        start, RowBlocks(X, y, weight), Objective(alpha), max_iter=1000, tol=1e-18
+    )
+    assert result.converged
+    output, by_theta = jacobian(result.network, X)
+    residual = y - output
+    gradient = (weight * residual) @ by_theta - alpha * penalty(result.network)[1]
+    size = np.sqrt(weight @ by_theta**2) * np.sqrt(weight @ residual**2)
+    assert np.all(np.abs(gradient) <= 1e-6 * size)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_result_is_a_minimum_where_a_relu_has_kinks(seed):
+    start, X, y, weight = noisy_problem(seed=seed)
+    result = polish(
+        start, RowBlocks(X, y, weight), Objective(), max_iter=500, tol=1e-12
+    )
+    theta = pack(result.network)
+    rng = np.random.default_rng(seed)
+    for size in (1e-2, 1e-3, 1e-4):
+        for _ in range(100):
+            moved = unpack(theta + size * rng.standard_normal(len(theta)), start)
+            loss = np.sum(weight * (y - forward(moved, X)) ** 2)
+            assert loss > result.loss * (1 - 1e-6)
+
+
+def test_loss_is_the_weighted_sum_of_squares_and_falls():
+    start, X, y, weight = noisy_problem()
+    result = polish(start, RowBlocks(X, y, weight), Objective(), max_iter=50, tol=1e-8)
+    loss = np.sum(weight * (y - forward(result.network, X)) ** 2)
+    np.testing.assert_allclose(result.loss, loss, rtol=1e-12)
+    assert loss < 0.8 * np.sum(weight * (y - forward(start, X)) ** 2)
+
+
+def test_converged_is_false_exactly_where_the_budget_ran_out():
+    start, X, y, weight = noisy_problem()
+    rows = RowBlocks(X, y, weight)
+    needed = polish(start, rows, Objective(), max_iter=100, tol=1e-8).n_iter
+    for max_iter in range(1, needed):
+        result = polish(start, rows, Objective(), max_iter=max_iter, tol=1e-8)
+        assert (result.n_iter, result.converged) == (max_iter, False)
+    assert polish(start, rows, Objective(), max_iter=needed, tol=1e-8).converged
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("alpha", [0.1, 10.0])
+def test_one_linear_layer_is_ridge_regression(alpha, fit_intercept):
+    rng = np.random.default_rng(0)
+    X, y, weight = rng.standard_normal((30, 8)), rng.standard_normal(30), rng.random(30)
+    start = PatchCNN((rng.standard_normal((1, 8)),), np.ones(1), 0.0, ("identity",))
+    result = polish(
+        start,
+        RowBlocks(X, y, weight),
+        Objective(alpha, fit_intercept),
+        max_iter=100,
+        tol=1e-20,
+    )
+    ridge = Ridge(alpha=alpha, fit_intercept=fit_intercept).fit(X, y, weight)
+    network = result.network
+    np.testing.assert_allclose(
+        network.scales[0] * network.kernels[0][0], ridge.coef_, rtol=1e-7
+    )
+    np.testing.assert_allclose(network.intercept, ridge.intercept_, rtol=1e-7)
+
+
+def effective_weights(network):
+    return [
+        scale * functools.reduce(np.multiply.outer, [k[r] for k in network.kernels])
+        for r, scale in enumerate(network.scales)
+    ]
+
+
+def test_penalty_is_the_norm_of_the_effective_weights():
+    network = noisy_problem(2)[0]
+    network = network._replace(scales=np.array([0.7, -1.3]))
+    curvature, slope, value = penalty(network)
+    np.testing.assert_allclose(
+        value, sum(np.sum(w**2) for w in effective_weights(network)), rtol=1e-12
+    )
+    theta, step = pack(network), 1e-6
+    by_theta = np.array(
+        [
+            (
+                np.ravel(effective_weights(unpack(theta + shift, network)))
+                - np.ravel(effective_weights(unpack(theta - shift, network)))
+            )
+            / (2 * step)
+            for shift in step * np.eye(len(theta))
+        ]
+    )
+    np.testing.assert_allclose(curvature, by_theta @ by_theta.T, atol=1e-6)
+    np.testing.assert_allclose(
+        slope, by_theta @ np.ravel(effective_weights(network)), atol=1e-6
+    )
+
+
+def test_overflow_is_said_and_not_returned():
+    start, X, y, weight = noisy_problem()
+    with pytest.raises(FloatingPointError, match="overflow"):
+        polish(
+            start, RowBlocks(X * 1e200, y, weight), Objective(), max_iter=5, tol=1e-8
+        )

@@ -1,0 +1,434 @@
+import io
+import pickle
+from contextlib import redirect_stdout
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import sklearn
+from joblib import parallel_config
+from sklearn.base import clone
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.ensemble import BaggingRegressor
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.linear_model import LinearRegression, Ridge
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.validation import check_is_fitted
+
+from skdeeptd import DeepTDRegressor
+from skdeeptd.datasets import make_patch_cnn_regression
+from skdeeptd.metrics import kernel_similarity
+
+SIZES = (4, 3, 2)
+
+
+@pytest.fixture(scope="module")
+def noisy():
+    return make_patch_cnn_regression(200, SIZES, noise=0.1, random_state=0)[:2]
+
+
+@pytest.fixture(scope="module")
+def several_outputs():
+    return make_patch_cnn_regression(200, SIZES, n_outputs=3, random_state=1)
+
+
+def model(**parameters):
+    return DeepTDRegressor(**{"kernel_sizes": SIZES, "random_state": 0, **parameters})
+
+
+def same_model(a, b, rtol=1e-9):
+    for name in ("kernels_", "gains_", "scales_", "intercept_", "moment_"):
+        mine, other = getattr(a, name), getattr(b, name)
+        mine, other = (mine, other) if isinstance(mine, list) else ([mine], [other])
+        for m, o in zip(mine, other, strict=True):
+            np.testing.assert_allclose(m, o, rtol=rtol, atol=rtol, err_msg=name)
+
+
+# What is stored
+
+
+def test_attributes_have_their_shapes(several_outputs):
+    X, y, _ = several_outputs
+    fitted = model(n_filters=2).fit(X, y)
+    assert [k.shape for k in fitted.kernels_] == [(3, 2, d) for d in SIZES]
+    assert fitted.gains_.shape == (3, 2, 3)
+    assert fitted.scales_.shape == (3, 2)
+    assert fitted.intercept_.shape == (3,)
+    assert fitted.moment_.shape == (3, 24)
+    assert fitted.kernel_sizes_ == SIZES
+    assert fitted.input_shape_ == (24,)
+    assert fitted.activations_ == ("relu", "relu", "identity")
+    assert fitted.n_features_in_ == 24
+    for k in fitted.kernels_:
+        np.testing.assert_allclose(np.linalg.norm(k, axis=2), 1, rtol=1e-12)
+
+
+def test_moment_is_the_covariance_in_the_shape_of_the_input():
+    X, y, _ = make_patch_cnn_regression(
+        100, ((2, 3), (2, 2)), input_shape=(4, 6), random_state=0
+    )
+    fitted = DeepTDRegressor(((2, 3), (2, 2)), input_shape=(4, 6)).fit(X, y)
+    expected = (y - y.mean()) @ X / 100
+    np.testing.assert_allclose(fitted.moment_, expected.reshape(1, 4, 6), rtol=1e-9)
+
+
+def test_every_output_is_recovered(several_outputs):
+    X, y, kernels = several_outputs
+    fitted = model().fit(X, y)
+    assert fitted.predict(X).shape == y.shape
+    assert fitted.score(X, y) > 1 - 1e-12
+    np.testing.assert_allclose(kernel_similarity(fitted.kernels_, kernels), 1)
+
+
+def test_outputs_do_not_influence_each_other(several_outputs):
+    X, y, _ = several_outputs
+    alone = model().fit(X, y[:, 1]).predict(X)
+    np.testing.assert_allclose(model().fit(X, y).predict(X)[:, 1], alone, atol=1e-9)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "softplus"])
+def test_predict_is_the_formula_of_the_docstring(several_outputs, activation):
+    X, y, _ = several_outputs
+    fitted = model(activation=activation, n_filters=2, max_iter=5, n_init=1)
+    with pytest.warns(ConvergenceWarning):
+        fitted.fit(X, y)
+    phi = {
+        "relu": lambda z: np.maximum(z, 0),
+        "tanh": np.tanh,
+        "softplus": lambda z: np.log1p(np.exp(z)),
+    }[activation]
+    expected = np.tile(fitted.intercept_, (len(X), 1))
+    for output in range(3):
+        for r in range(2):
+            h = X
+            for layer, (k, d) in enumerate(zip(fitted.kernels_, SIZES, strict=True)):
+                h = h.reshape(len(X), -1, d) @ k[output, r]
+                h = h * fitted.gains_[output, r, layer]
+                h = phi(h) if layer < 2 else h
+            expected[:, output] += fitted.scales_[output, r] * h[:, 0]
+    np.testing.assert_allclose(fitted.predict(X), expected, rtol=1e-9, atol=1e-12)
+
+
+# Data types and containers
+
+
+@pytest.mark.parametrize("polish", [True, False])
+def test_float32_in_float32_out(noisy, polish):
+    X, y = noisy
+    X32, y32 = X.astype(np.float32), y.astype(np.float32)
+    single = model(polish=polish).fit(X32, y32)
+    for array in [
+        *single.kernels_,
+        *(single.gains_, single.scales_, single.intercept_, single.moment_),
+        single.predict(X32),
+    ]:
+        assert array.dtype == np.float32
+    assert single.predict(X).dtype == np.float64
+    double = model(polish=polish).fit(X, y).predict(X)
+    np.testing.assert_allclose(single.predict(X32), double, atol=2e-5)
+
+
+@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame])
+def test_frames_keep_their_column_names(noisy, frame):
+    X, y = noisy
+    names = [f"t{i}" for i in range(24)]
+    series = pd.Series if frame is pd.DataFrame else pl.Series
+    table = frame(dict(zip(names, X.T, strict=True)))
+    fitted = model().fit(table, series(y))
+    np.testing.assert_array_equal(fitted.feature_names_in_, names)
+    plain = model().fit(X, y).predict(X)
+    np.testing.assert_allclose(fitted.predict(table), plain, atol=1e-9)
+    with pytest.raises(ValueError, match="feature names"):
+        fitted.predict(table[names[::-1]])
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_memory_layout_and_read_only_data_do_not_matter(noisy, order):
+    X, y = noisy
+    other = np.array(X, order=order)
+    strided = np.repeat(other, 2, axis=1)[:, ::2]
+    for version in (other, strided):
+        version.flags.writeable = False
+        np.testing.assert_allclose(
+            model().fit(version, y).predict(version), model().fit(X, y).predict(X)
+        )
+
+
+def test_a_column_y_gives_column_predictions(noisy):
+    X, y = noisy
+    column = model().fit(X, y[:, np.newaxis]).predict(X)
+    assert column.shape == (200, 1)
+    np.testing.assert_array_equal(column[:, 0], model().fit(X, y).predict(X))
+
+
+# Weights
+
+
+@pytest.mark.parametrize(
+    "parameters", [{}, {"alpha": 1.0}, {"n_filters": 2}, {"polish": False}]
+)
+def test_integer_weights_are_repeated_rows(noisy, parameters):
+    X, y = noisy
+    weight = np.random.RandomState(0).randint(0, 4, size=200)
+    order = np.random.RandomState(1).permutation(weight.sum())
+    X_repeated, y_repeated = np.repeat(X, weight, axis=0), np.repeat(y, weight)
+    weighted = model(**parameters).fit(X, y, sample_weight=weight)
+    repeated = model(**parameters).fit(X_repeated[order], y_repeated[order])
+    np.testing.assert_allclose(weighted.predict(X), repeated.predict(X), rtol=1e-6)
+
+
+def test_only_the_ratio_of_weights_matters_and_none_means_equal(noisy):
+    X, y = noisy
+    weight = np.random.RandomState(0).rand(200)
+    same_model(model().fit(X, y, weight), model().fit(X, y, 1e-200 * weight), 1e-7)
+    same_model(model().fit(X, y), model().fit(X, y, np.full(200, 7.0)), 1e-7)
+
+
+# Shifts and scales
+
+
+@pytest.mark.parametrize("factor", [1e-150, 1e-3, 1e12, 1e150])
+def test_rescaling_y_rescales_the_prediction(noisy, factor):
+    X, y = noisy
+    expected = factor * model(alpha=1.0).fit(X, y).predict(X)
+    found = model(alpha=1.0).fit(X, factor * y).predict(X)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9 * factor)
+
+
+def test_shifting_y_shifts_the_intercept_alone(noisy):
+    X, y = noisy
+    plain, shifted = model().fit(X, y), model().fit(X, y + 1000)
+    np.testing.assert_allclose(shifted.predict(X), plain.predict(X) + 1000, rtol=1e-9)
+
+
+def test_fit_intercept_false_leaves_none(noisy):
+    X, y = noisy
+    fitted = model(fit_intercept=False).fit(X, y)
+    assert fitted.intercept_ == 0
+    centred = y - y.mean()
+    assert model(fit_intercept=False).fit(X, centred).score(X, centred) < fitted.score(
+        X, y
+    )
+
+
+# Single layers, where other estimators say what is right
+
+
+@pytest.mark.parametrize("n_features", [1, 7])
+def test_one_layer_is_linear_regression(n_features):
+    rng = np.random.RandomState(0)
+    X, y = rng.randn(50, n_features), rng.randn(50)
+    fitted = DeepTDRegressor(tol=1e-14).fit(X, y)
+    assert fitted.kernel_sizes_ == (n_features,)
+    np.testing.assert_allclose(
+        fitted.predict(X), LinearRegression().fit(X, y).predict(X), atol=1e-7
+    )
+
+
+@pytest.mark.parametrize("alpha", [0.01, 1.0, 100.0])
+def test_one_layer_with_alpha_is_ridge(alpha):
+    rng = np.random.RandomState(0)
+    X, y, weight = rng.randn(20, 31), rng.randn(20), rng.randint(0, 3, 20)
+    fitted = DeepTDRegressor(alpha=alpha, tol=1e-14).fit(X, y, weight)
+    ridge = Ridge(alpha=alpha).fit(X, y, weight)
+    np.testing.assert_allclose(fitted.predict(X), ridge.predict(X), atol=1e-6)
+
+
+def test_more_alpha_gives_smaller_weights(noisy):
+    X, y = noisy
+    scales = [
+        np.abs(model(alpha=alpha).fit(X, y).scales_.item())
+        for alpha in (0, 1, 10, 100, 1000)
+    ]
+    assert np.all(np.diff(scales) < 0)
+
+
+# Nothing of an earlier fit is left
+
+
+def test_a_second_fit_is_as_a_first_one(noisy):
+    X, y = noisy
+    X2, y2, _ = make_patch_cnn_regression(150, (3, 5), n_outputs=2, random_state=3)
+    used = DeepTDRegressor(random_state=0).fit(pd.DataFrame(X).add_prefix("t"), y)
+    used.fit(X2, y2)
+    fresh = DeepTDRegressor(random_state=0).fit(X2, y2)
+    assert set(vars(used)) == set(vars(fresh))
+    np.testing.assert_array_equal(used.predict(X2), fresh.predict(X2))
+
+
+def test_a_fit_that_fails_leaves_no_model(noisy):
+    X, y = noisy
+    fitted = model().fit(X, y)
+    with pytest.raises(ValueError, match="multiply to 24"):
+        fitted.fit(X[:, :23], y)
+    with pytest.raises(NotFittedError):
+        check_is_fitted(fitted)
+    with pytest.raises(NotFittedError):
+        fitted.predict(X)
+
+
+def test_changing_a_parameter_after_fit_does_not_change_the_prediction(noisy):
+    X, y = noisy
+    fitted = model().fit(X, y)
+    expected = fitted.predict(X)
+    fitted.set_params(kernel_sizes=(6, 4), activation="tanh", n_filters=5)
+    np.testing.assert_array_equal(fitted.predict(X), expected)
+
+
+# Degenerate data
+
+
+def degenerate_cases():
+    rng = np.random.RandomState(0)
+    X, y = rng.randn(30, 12), rng.randn(30)
+    return {
+        "constant y": (X, np.full(30, 3.5)),
+        "constant y of 0.1": (X, np.full(30, 0.1)),
+        "one sample": (X[:1], y[:1]),
+        "all-zero X": (np.zeros_like(X), y),
+        "constant columns": (np.ones_like(X) * np.arange(12), y),
+        "one large constant": (np.full_like(X, 1e8), y),
+    }
+
+
+@pytest.mark.parametrize("case", degenerate_cases())
+@pytest.mark.parametrize(
+    "parameters", [{}, {"polish": False}, {"n_filters": 3}, {"activation": "tanh"}]
+)
+def test_where_nothing_can_be_learned_the_mean_is_predicted(case, parameters):
+    X, y = degenerate_cases()[case]
+    fitted = DeepTDRegressor((3, 4), random_state=0, **parameters)
+    with pytest.warns(UserWarning, match=r"Nothing could be learned for output \[0\]"):
+        fitted.fit(X, y)
+    np.testing.assert_allclose(fitted.predict(X), y.mean(), rtol=1e-12)
+    np.testing.assert_allclose(fitted.predict(X + 1), y.mean(), rtol=1e-12)
+
+
+def test_one_constant_output_among_others(several_outputs):
+    X, y, _ = several_outputs
+    y = y.copy()
+    y[:, 1] = 5.0
+    fitted = model()
+    with pytest.warns(UserWarning, match=r"output \[1\]"):
+        fitted.fit(X, y)
+    np.testing.assert_allclose(fitted.predict(X), y, atol=1e-6)
+
+
+def test_an_even_target_has_no_moment_but_the_model_is_finite():
+    X = np.vstack([np.eye(12), -np.eye(12)])
+    y = np.abs(X).sum(axis=1) * np.tile(np.arange(12.0), 2)
+    fitted = DeepTDRegressor((3, 4))
+    with pytest.warns(UserWarning, match="moment with X is zero"):
+        fitted.fit(X, y)
+    np.testing.assert_allclose(fitted.predict(X), y.mean())
+
+
+@pytest.mark.parametrize("n_samples", [2, 3, 5, 10])
+@pytest.mark.parametrize("n_filters", [1, 4])
+def test_fewer_samples_than_weights_give_a_finite_model(n_samples, n_filters):
+    rng = np.random.RandomState(n_samples)
+    X, y = rng.randn(n_samples, 60), rng.randn(n_samples)
+    fitted = DeepTDRegressor((6, 10), n_filters=n_filters, random_state=0).fit(X, y)
+    assert np.all(np.isfinite(fitted.predict(rng.randn(50, 60))))
+    assert fitted.score(X, y) >= 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_constant_column_among_others_does_no_harm(seed):
+    X, y, _ = make_patch_cnn_regression(300, (4, 3), random_state=seed)
+    X[:, 5] = 2.0
+    fitted = DeepTDRegressor((4, 3), random_state=0).fit(X, y)
+    assert np.all(np.isfinite(fitted.predict(X)))
+    assert fitted.score(X, y) > 0
+
+
+# Warnings and reports
+
+
+def test_warns_exactly_where_the_budget_ran_out(noisy):
+    X, y = noisy
+    needed = model().fit(X, y).n_iter_
+    assert needed > 1
+    fitted = model(max_iter=needed - 1)
+    with pytest.warns(ConvergenceWarning, match=f"max_iter={needed - 1} passes"):
+        fitted.fit(X, y)
+    assert fitted.n_iter_ == needed - 1
+    assert model(max_iter=needed).fit(X, y).n_iter_ == needed
+    assert model(polish=False, max_iter=1).fit(X, y).n_iter_ == 1
+
+
+def test_verbose_prints_the_stages_and_silence_nothing(noisy):
+    for verbose in (0, 1):
+        out = io.StringIO()
+        with redirect_stdout(out):
+            model(verbose=verbose).fit(*noisy)
+        stages = ["moment: 200 rows of 24 features", "start 1", "polish:"]
+        printed = [stage in out.getvalue() for stage in stages]
+        assert printed == [bool(verbose)] * 3
+        assert verbose or not out.getvalue()
+
+
+# In the company of scikit-learn
+
+
+@pytest.fixture(scope="module")
+def large():
+    """Enough rows for several tasks of row blocks."""
+    return make_patch_cnn_regression(9000, (16, 32), noise=0.1, random_state=0)[:2]
+
+
+@pytest.mark.parametrize("n_jobs", [2, 3])
+def test_the_number_of_jobs_does_not_change_a_bit(large, n_jobs):
+    X, y = large
+    one = DeepTDRegressor((16, 32), random_state=0).fit(X, y)
+    several = DeepTDRegressor((16, 32), random_state=0, n_jobs=n_jobs).fit(X, y)
+    np.testing.assert_array_equal(one.predict(X), several.predict(X))
+    with parallel_config("loky", n_jobs=n_jobs):
+        loky = DeepTDRegressor((16, 32), random_state=0).fit(X, y)
+    np.testing.assert_array_equal(one.predict(X), loky.predict(X))
+
+
+def test_pipeline_cross_validation_and_clone(noisy):
+    X, y = noisy
+    pipeline = make_pipeline(StandardScaler(), model())
+    scores = cross_val_score(clone(pipeline), X, y, cv=4)
+    assert scores.min() > 0.9
+
+
+def test_pickle_keeps_the_predictions(noisy):
+    X, y = noisy
+    fitted = model(n_filters=2).fit(X, y)
+    again = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(again.predict(X), fitted.predict(X))
+
+
+def test_grid_search_finds_the_planted_shape():
+    shapes = [(120,), (12, 10), (10, 12), (20, 6), (6, 5, 4), (4, 5, 6), (2, 6, 10)]
+    X, y, _ = make_patch_cnn_regression(300, (4, 5, 6), noise=0.2, random_state=0)
+    search = GridSearchCV(
+        DeepTDRegressor(random_state=0, alpha=1e-3), {"kernel_sizes": shapes}, cv=3
+    )
+    assert search.fit(X, y).best_params_ == {"kernel_sizes": (4, 5, 6)}
+
+
+def test_meta_estimators(noisy):
+    X, y = noisy
+    bagging = BaggingRegressor(model(), n_estimators=3, n_jobs=2, random_state=0)
+    assert bagging.fit(X, y).score(X, y) > 0.9
+    scaled = TransformedTargetRegressor(model(), transformer=StandardScaler())
+    assert scaled.fit(X, y).score(X, y) > 0.9
+
+
+def test_weights_are_routed_through_a_grid_search(noisy):
+    X, y = noisy
+    weight = np.repeat([1.0, 0.0], 100)
+    with sklearn.config_context(enable_metadata_routing=True):
+        estimator = model().set_fit_request(sample_weight=True)
+        estimator.set_score_request(sample_weight=True)
+        search = GridSearchCV(estimator, {"kernel_sizes": [SIZES, (6, 4)]}, cv=2)
+        routed = make_pipeline(search).fit(X, y, sample_weight=weight + 1e-9)
+    direct = model().fit(X, y, weight)
+    np.testing.assert_allclose(routed.predict(X), direct.predict(X), atol=1e-4)
