@@ -73,9 +73,9 @@ or sequence of them, default="relu"
         Whether to polish the kernels. Without it the kernels are those of the
         moment, whose error falls only with the square root of the number of samples
         and, after a relu, not to zero.
-    max_iter : int, default=200
+    max_iter : int, default=500
         Most passes over the data that the polish of one start may take.
-    tol : float, default=1e-8
+    tol : float, default=1e-6
         The polish ends where a step promises to lower the loss by less than ``tol``
         of itself.
     n_init : int, default=10
@@ -179,8 +179,8 @@ or sequence of them, default="relu"
         fit_intercept=True,
         alpha=0.0,
         polish=True,
-        max_iter=200,
-        tol=1e-8,
+        max_iter=500,
+        tol=1e-6,
         n_init=10,
         n_jobs=None,
         random_state=None,
