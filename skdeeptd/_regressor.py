@@ -94,7 +94,7 @@ or sequence of them, default="relu"
 
     Attributes
     ----------
-    kernels_ : list of ndarray of shape (n_outputs, n_filters, *kernel_size)
+    kernels_ : list of ndarray of shape (n_outputs, n_filters) + kernel_size
         The kernels of each layer, of unit norm, in the dtype of X.
     gains_ : ndarray of shape (n_outputs, n_filters, n_layers)
         Factor of each kernel inside its activation; 1 for relu, leaky_relu and
@@ -102,7 +102,7 @@ or sequence of them, default="relu"
     scales_ : ndarray of shape (n_outputs, n_filters)
         Factor of each filter's output.
     intercept_ : ndarray of shape (n_outputs,)
-    moment_ : ndarray of shape (n_outputs, *input_shape)
+    moment_ : ndarray of shape (n_outputs,) + input_shape
         The centred cross-moment of y and X, weighted by ``sample_weight``.
     kernel_sizes_ : tuple
         The kernel sizes in use, as in ``kernel_sizes``.
@@ -113,7 +113,7 @@ or sequence of them, default="relu"
         Passes over the data that the polish of the start in use took, the largest
         number over the outputs; 1 where nothing was polished.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Only where X has string column names.
 
     See Also

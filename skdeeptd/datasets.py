@@ -4,7 +4,7 @@
 symbol      array               axes
 ==========  ==================  ================================================
 x           ``X``               (n_samples, n_features), standard normal
-k_l         ``kernels[l]``      (n_outputs, n_filters, *kernel_size), unit norm
+k_l         ``kernels[l]``      (n_outputs, n_filters) + kernel_size, unit norm
 h_l         ``h``               (rows, patches): output of layer l on probe rows
 ==========  ==================  ================================================
 """
@@ -62,7 +62,7 @@ def make_patch_cnn_regression(
     -------
     X : ndarray of shape (n_samples, n_features)
     y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-    kernels : list of ndarray of shape (n_outputs, n_filters, *kernel_size)
+    kernels : list of ndarray of shape (n_outputs, n_filters) + kernel_size
         The planted truth, laid out as ``DeepTDRegressor.kernels_``.
 
     Raises

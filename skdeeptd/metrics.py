@@ -3,9 +3,9 @@
 ==========  ======================  ==========================================
 symbol      array                   axes
 ==========  ======================  ==========================================
-k_l         ``kernels[l]``          (n_outputs, n_filters, *kernel_size)
-c           ``cosines``             (n_layers, n_filters, n_filters): |cosine| of
-                                    each estimated filter with each true one
+k_l         ``kernels[l]``          (n_outputs, n_filters) + kernel_size
+c           ``cosines``             (n_layers, n_filters, n_filters): of each
+                                    estimated filter with each true one
 ==========  ======================  ==========================================
 """
 
@@ -14,23 +14,23 @@ from scipy.optimize import linear_sum_assignment
 
 
 def kernel_similarity(estimated, true):
-    """|cosine| between estimated and true kernels, layer by layer.
+    """Absolute cosine between estimated and true kernels, layer by layer.
 
-    The filters of each output are matched so that the sum of the |cosine| over all
-    layers is largest (linear assignment). Signs and norms do not count, since the data
-    do not fix all of them.
+    The filters of each output are matched so that the sum over all layers is largest
+    (linear assignment). Signs and norms do not count, since the data do not fix all of
+    them.
 
     Parameters
     ----------
-    estimated : sequence of array-like of shape (n_outputs, n_filters, *kernel_size)
+    estimated : sequence of array-like of shape (n_outputs, n_filters) + kernel_size
         Kernels per layer, as in ``DeepTDRegressor.kernels_``.
     true : sequence of array-like of the same shapes
 
     Returns
     -------
     ndarray of shape (n_layers,)
-        Mean |cosine| over the outputs and their matched filters, between 0 and 1; a
-        kernel of norm zero has cosine 0 with everything.
+        Mean over the outputs and their matched filters, between 0 and 1; a kernel of
+        norm zero has cosine 0 with everything.
 
     Raises
     ------
