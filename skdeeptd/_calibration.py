@@ -27,6 +27,7 @@ from skdeeptd._polish import gains, polish
 MOST_PATTERNS = 512  # of all filters; beyond, signs are searched flip by flip
 CONSTANT = 1e-10  # share of its mean square below which a variance is rounding error
 SINGULAR = 1e-10  # relative size of the eigenvalues that a pseudo-inverse drops
+SIGN_ROUNDS = 20  # of trying every filter's patterns in turn
 GAIN_ITERATIONS, GAIN_TOLERANCE = 20, 1e-6
 
 
@@ -82,7 +83,8 @@ def calibrate(network, rows, objective, n_best=1):
         )
         for start in signed
     ]
-    return [Calibrated(result.network, result.loss) for result in polished]
+    calibrated = [Calibrated(result.network, result.loss) for result in polished]
+    return sorted(calibrated, key=lambda start: start.loss)
 
 
 def _unit_gains(network, rows):
@@ -227,11 +229,12 @@ def _rank_combinations(sums, n_filters, alpha, network):
     chosen = np.empty(0, dtype=int)
     for r in range(n_filters):
         chosen = try_all(np.append(chosen, 0), r)
-    previous = None
-    while n_filters > 1 and not np.array_equal(chosen, previous):
+    for _ in range(SIGN_ROUNDS if n_filters > 1 else 0):
         previous = chosen
         for r in range(n_filters):
             chosen = try_all(chosen, r)
+        if np.array_equal(chosen, previous):
+            break
     return sorted(seen.values(), key=lambda combination: combination.loss)
 
 
@@ -253,7 +256,9 @@ def _signed_network(network, patterns, combination, sums, objective):
     signs = np.stack([p[c % len(p)] for p, c in zip(patterns, columns, strict=True)])
     intercept = sums.target_mean - combination.scales @ sums.mean[columns]
     signed = network._replace(
-        kernels=tuple(k * s[:, np.newaxis] for k, s in zip(network.kernels, signs.T)),
+        kernels=tuple(
+            k * s[:, np.newaxis] for k, s in zip(network.kernels, signs.T, strict=True)
+        ),
         scales=combination.scales,
         intercept=intercept if objective.fit_intercept else 0.0,
     )

@@ -14,10 +14,10 @@ from skdeeptd._activations import ACTIVATIONS, layer_activations
 from skdeeptd._compat import Interval, StrOptions, check_sample_weight, fit_context
 from skdeeptd._deeptd import Search, learn
 from skdeeptd._geometry import make_layout
-from skdeeptd._moments import cross_moment
 from skdeeptd._network import PatchCNN, forward, split_gains
 from skdeeptd._polish import Objective
-from skdeeptd._rows import RowBlocks, concatenate_blocks, single_threaded_blas
+from skdeeptd._problem import make_problem
+from skdeeptd._rows import concatenate_blocks, single_threaded_blas
 
 
 class DeepTDRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
@@ -236,23 +236,18 @@ or sequence of them, default="relu"
         layout = make_layout(X.shape[1], self.kernel_sizes, self.input_shape)
         blank = self._blank_network(layout)
 
-        heaviest = weight.max()
-        weight = weight / heaviest
-        objective = Objective(self.alpha / heaviest, self.fit_intercept)
-        mean, unit = _mean_and_size(y, weight)
-        centred = (y - mean) / unit
-        target = centred if self.fit_intercept else y / unit
         rng = check_random_state(self.random_state)
         try:
             with single_threaded_blas():
-                moment = cross_moment(RowBlocks(X, centred, weight, self.n_jobs))
+                problem = make_problem(X, y, weight, self.fit_intercept, self.n_jobs)
+                moment = problem.moment()
                 self._report(f"moment: {X.shape[0]} rows of {X.shape[1]} features")
                 results = [
                     learn(
                         of_output if layout.order is None else of_output[layout.order],
-                        RowBlocks(X, target[:, output].copy(), weight, self.n_jobs),
+                        problem.rows(output),
                         blank,
-                        objective,
+                        Objective(self.alpha / problem.heaviest, self.fit_intercept),
                         Search(self.polish, self.max_iter, self.tol, self.n_init),
                         rng,
                         self._report,
@@ -261,25 +256,16 @@ or sequence of them, default="relu"
                 ]
         except FloatingPointError as error:
             raise ValueError(
-                f"X and y are too large: {error}. The largest |X| is "
+                f"X or y is too large: {error}. The largest |X| is "
                 f"{np.abs(X).max():.3g}, the largest |y| {np.abs(y).max():.3g}; "
                 f"rescale them, for example with StandardScaler"
             ) from error
 
-        self._store(
-            [
-                result.network._replace(
-                    scales=result.network.scales * size,
-                    intercept=result.network.intercept * size + shift,
-                )
-                for result, size, shift in zip(
-                    results, unit, mean * self.fit_intercept, strict=True
-                )
-            ],
-            moment * unit[:, np.newaxis],
-            layout,
-            X.dtype,
-        )
+        networks = [
+            problem.in_units_of_y(result.network, output)
+            for output, result in enumerate(results)
+        ]
+        self._store(networks, moment * problem.unit[:, np.newaxis], layout, X.dtype)
         self.n_iter_ = max(result.n_iter for result in results)
         self._warn(results)
         return self
@@ -420,16 +406,3 @@ or sequence of them, default="relu"
                 UserWarning,
                 stacklevel=3,
             )
-
-
-def _mean_and_size(y, weight):
-    """Weighted mean and largest distance from it (1 where that is 0), per output."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean = np.average(y, axis=0, weights=weight)
-        size = np.abs(y - mean).max(axis=0)
-    if not np.all(np.isfinite(size)):
-        raise ValueError(
-            f"y is too large to be averaged: the largest |y| is {np.abs(y).max():.3g}; "
-            f"rescale it, for example with TransformedTargetRegressor"
-        )
-    return mean, np.where(size > 0, size, 1.0)

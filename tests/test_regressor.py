@@ -287,6 +287,7 @@ def degenerate_cases():
     return {
         "constant y": (X, np.full(30, 3.5)),
         "constant y of 0.1": (X, np.full(30, 0.1)),
+        "constant y that is not its own mean": (X[:23], np.full(23, 1 / 3)),
         "one sample": (X[:1], y[:1]),
         "all-zero X": (np.zeros_like(X), y),
         "constant columns": (np.ones_like(X) * np.arange(12), y),
