@@ -32,6 +32,11 @@ class RankOne(NamedTuple):
     weight: float
 
 
+def moment_tensor(moment, sizes):
+    """The moment, in patch order, with an axis per layer, first layer first."""
+    return moment.reshape(sizes[::-1]).transpose()
+
+
 def _unit(vector, fallback):
     norm = np.linalg.norm(vector)
     return vector / norm if norm > 0 else fallback
@@ -140,7 +145,7 @@ def spectral_rank_one(tensor):
     return _distinct_rank_one(tensor, [start(tensor) for start in starts])
 
 
-def _deflation(tensor, rank, rng):
+def deflation(tensor, rank, rng):
     """Rank-1 terms one after the other, each from what the earlier ones leave."""
     terms, rest = [], tensor
     for _ in range(rank):
@@ -153,7 +158,7 @@ def _deflation(tensor, rank, rng):
     return [np.stack(mode) for mode in zip(*terms, strict=True)]
 
 
-def _khatri_rao(factors, rank):
+def khatri_rao(factors, rank):
     """Row r: the outer product of row r of every factor, flattened."""
     product = np.ones((rank, 1))
     for factor in factors:
@@ -175,7 +180,7 @@ def alternating_least_squares(tensor, factors, max_sweeps=100, tol=1e-8):
     total, error = np.sum(tensor**2), np.inf
     for _ in range(max_sweeps):
         for m, matrix in enumerate(unfolded):
-            design = _khatri_rao(factors[:m] + factors[m + 1 :], rank)
+            design = khatri_rao(factors[:m] + factors[m + 1 :], rank)
             inner = design @ matrix.T
             gram = design @ design.T
             scaled = np.linalg.pinv(gram, rcond=SINGULAR, hermitian=True) @ inner
@@ -213,7 +218,7 @@ def candidate_batches(tensor, n_filters, n_random, rng):
             if not any(_same(result, other) for other in spectral)
         ]
     else:
-        deflated = _deflation(tensor, n_filters, rng)
+        deflated = deflation(tensor, n_filters, rng)
         yield [alternating_least_squares(tensor, deflated), deflated]
         yield [
             alternating_least_squares(tensor, _random_factors(tensor, n_filters, rng))

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skdeeptd._calibration import calibrate
-from skdeeptd._decomposition import candidate_batches
+from skdeeptd._decomposition import candidate_batches, moment_tensor
 from skdeeptd._polish import Polished, polish
 
 SIGNS_PER_CANDIDATE = 4
@@ -32,11 +32,6 @@ class Search(NamedTuple):
     max_iter: int
     tol: float
     n_init: int
-
-
-def moment_tensor(moment, sizes):
-    """The moment with an axis per layer, first layer first."""
-    return moment.reshape(sizes[::-1]).transpose()
 
 
 def learn(moment, rows, blank, objective, search, rng, report):

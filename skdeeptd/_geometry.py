@@ -12,9 +12,11 @@ dof         ``degrees_of_freedom`` free weights of one filter: sum d_l - (D - 1)
 On each axis the kernel sizes of all layers multiply to the length of the axis. An
 input of several axes is the case of one axis after a fixed permutation of its
 features: the patches of layer 1 side by side, in the order in which layer 2 takes
-them, and so on.
+them, and so on. With ``padding="same"`` the sizes may multiply to more than the length;
+zeros then stand at the end of the axis.
 """
 
+import itertools
 import math
 from numbers import Integral
 from typing import NamedTuple
@@ -26,7 +28,7 @@ class Layout(NamedTuple):
     """Which features each patch holds.
 
     ``kernel_shapes`` holds a kernel shape per layer, first layer first, ``order`` the
-    features in patch order, or None where that is the order they have.
+    features in patch order, -1 for a zero, or None where that is the order they have.
     """
 
     input_shape: tuple
@@ -48,7 +50,7 @@ def degrees_of_freedom(sizes):
     return sum(sizes) - len(sizes) + 1
 
 
-def make_layout(n_features, kernel_sizes=None, input_shape=None):
+def make_layout(n_features, kernel_sizes=None, input_shape=None, padding="valid"):
     """Check the sizes against each other and lay the patches out.
 
     Parameters
@@ -60,6 +62,8 @@ def make_layout(n_features, kernel_sizes=None, input_shape=None):
         every axis that the layers before it have not used up.
     input_shape : sequence of int or None
         None for one axis of ``n_features``.
+    padding : {"valid", "same"}
+        Whether the sizes must multiply to the length of each axis, or may cover more.
 
     Returns
     -------
@@ -80,10 +84,13 @@ def make_layout(n_features, kernel_sizes=None, input_shape=None):
                 f"but X has {n_features} features"
             )
     if kernel_sizes is None:
-        shapes = default_kernel_shapes(input_shape)
+        shapes = default_kernel_shapes(input_shape, padding)
     else:
-        shapes = _kernel_shapes(kernel_sizes, input_shape)
-        _check_tiling(shapes, input_shape, n_features)
+        shapes = _kernel_shapes(kernel_sizes, input_shape, padding)
+        check = _check_cover if padding == "same" else _check_tiling
+        columns = zip(*(_on_every_axis(s, input_shape) for s in shapes), strict=True)
+        for axis, sizes in enumerate(columns):
+            check(sizes, axis, input_shape)
     return Layout(input_shape, shapes, _feature_order(shapes, input_shape))
 
 
@@ -110,7 +117,7 @@ def _sizes(values, name):
     return tuple(_size(value, name) for value in values)
 
 
-def _kernel_shapes(kernel_sizes, input_shape):
+def _kernel_shapes(kernel_sizes, input_shape, padding):
     if isinstance(kernel_sizes, str) or not np.iterable(kernel_sizes):
         raise TypeError(
             f"kernel_sizes must be a sequence with a size per layer, "
@@ -119,7 +126,7 @@ def _kernel_shapes(kernel_sizes, input_shape):
     if len(kernel_sizes) == 0:
         raise ValueError(
             "kernel_sizes is empty; give a size per layer, "
-            f"for example {_readable(default_kernel_shapes(input_shape))}"
+            f"for example {_readable(default_kernel_shapes(input_shape, padding))}"
         )
     left = np.array(input_shape)
     shapes = []
@@ -135,7 +142,7 @@ def _kernel_shapes(kernel_sizes, input_shape):
             size = _size(sizes, "kernel_sizes")
             shape = tuple(size if n > 1 else 1 for n in left)
             shape = (size,) if len(input_shape) == 1 else shape
-        left = left // np.array(_on_every_axis(shape, input_shape))
+        left = -(-left // np.array(_on_every_axis(shape, input_shape)))
         shapes.append(shape)
     return tuple(shapes)
 
@@ -148,22 +155,33 @@ def _readable(shapes):
     return tuple(s[0] if len(s) == 1 else s for s in shapes)
 
 
-def _check_tiling(shapes, input_shape, n_features):
-    columns = zip(*(_on_every_axis(s, input_shape) for s in shapes), strict=True)
-    for axis, (length, sizes) in enumerate(zip(input_shape, columns, strict=True)):
-        product = math.prod(sizes)
-        if product == length:
-            continue
-        example = nearest_factors(length, sizes)
-        if len(input_shape) == 1:
-            raise ValueError(
-                f"kernel_sizes {sizes} multiply to {product}, but X has {n_features} "
-                f"features; for example {example}"
-            )
+def _check_tiling(sizes, axis, input_shape):
+    product, length = math.prod(sizes), input_shape[axis]
+    if product == length:
+        return
+    example = f'for example {nearest_factors(length, sizes)}, or padding="same"'
+    if len(input_shape) == 1:
         raise ValueError(
-            f"kernel_sizes multiply to {product} on axis {axis} ({sizes}), but that "
-            f"axis of input_shape {input_shape} has length {length}; "
-            f"for example {example}"
+            f"kernel_sizes {sizes} multiply to {product}, but X has {length} "
+            f"features; {example}"
+        )
+    raise ValueError(
+        f"kernel_sizes multiply to {product} on axis {axis} ({sizes}), but that "
+        f"axis of input_shape {input_shape} has length {length}; {example}"
+    )
+
+
+def _check_cover(sizes, axis, input_shape):
+    """Every weight must meet a value that is not padding, and one value be left."""
+    left, example = input_shape[axis], []
+    for layer, size in enumerate(sizes, 1):
+        example.append(min(size, left) if layer < len(sizes) else left)
+        left = -(-left // example[-1])
+    if tuple(example) != sizes:
+        raise ValueError(
+            f"kernel_sizes {sizes} on axis {axis} do not end with one value, or have "
+            f"weights that only meet padding: the axis of input_shape {input_shape} "
+            f"has length {input_shape[axis]}; for example {tuple(example)}"
         )
 
 
@@ -182,23 +200,98 @@ def nearest_factors(n, wanted):
     return tuple(f for f in [*factors, left] if f > 1) or (1,)
 
 
-def default_kernel_shapes(input_shape):
-    """Two layers, each axis split as evenly as it divides, the larger part first."""
-    second = tuple(
-        max(d for d in divisors(n) if d <= math.isqrt(n)) for n in input_shape
-    )
-    first = tuple(n // d for n, d in zip(input_shape, second, strict=True))
+def default_kernel_shapes(input_shape, padding="valid"):
+    """Two layers, each axis split as evenly as can be, the larger part first."""
+    if padding == "same":
+        first = tuple(math.isqrt(n - 1) + 1 for n in input_shape)
+        second = tuple(-(-n // d) for n, d in zip(input_shape, first, strict=True))
+    else:
+        second = tuple(
+            max(d for d in divisors(n) if d <= math.isqrt(n)) for n in input_shape
+        )
+        first = tuple(n // d for n, d in zip(input_shape, second, strict=True))
     return (first, second) if math.prod(second) > 1 else (first,)
 
 
 def _feature_order(shapes, input_shape):
-    if len(input_shape) == 1:
-        return None
     n_layers, n_axes = len(shapes), len(input_shape)
     full = [_on_every_axis(shape, input_shape) for shape in shapes]
+    covered = np.prod(full, axis=0)
+    if n_axes == 1 and covered[0] == input_shape[0]:
+        return None
+    features = np.full(covered, -1)
+    features[tuple(slice(n) for n in input_shape)] = np.arange(
+        math.prod(input_shape)
+    ).reshape(input_shape)
     split = [shape[axis] for axis in range(n_axes) for shape in reversed(full)]
     by_layer = [
         axis * n_layers + layer for layer in range(n_layers) for axis in range(n_axes)
     ]
-    features = np.arange(math.prod(input_shape)).reshape(split)
-    return features.transpose(by_layer).ravel()
+    return features.reshape(split).transpose(by_layer).ravel()
+
+
+def kernel_size_grid(
+    input_shape, *, min_layers=1, max_layers=None, min_size=2, max_size=None
+):
+    """List all kernel sizes that tile an input, ready for a grid search.
+
+    Parameters
+    ----------
+    input_shape : int or sequence of int
+        The length of each axis; an int for one axis.
+    min_layers : int, default=1
+    max_layers : int, default=None
+        None for no bound.
+    min_size : int, default=2
+        Fewest weights of a kernel, over all its axes; at least 2, since a kernel of
+        one weight can be put into the layer above.
+    max_size : int, default=None
+        Most weights of a kernel; None for no bound.
+
+    Returns
+    -------
+    list of tuple
+        Values for ``kernel_sizes`` of :class:`~skdeeptd.DeepTDRegressor`: of ints for
+        one axis, of tuples for several. Fewer layers come first; among as many, the
+        smaller first kernel, then the smaller second one, and so on.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where a bound or a length is not an integer in its range.
+
+    Examples
+    --------
+    >>> from skdeeptd import kernel_size_grid
+    >>> kernel_size_grid(12)
+    [(12,), (2, 6), (3, 4), (4, 3), (6, 2), (2, 2, 3), (2, 3, 2), (3, 2, 2)]
+    >>> kernel_size_grid((4, 6), max_layers=2, min_size=4)
+    [((4, 6),), ((1, 6), (4, 1)), ((2, 2), (2, 3)), ((2, 3), (2, 2)), ((4, 1), (1, 6))]
+    """
+    if isinstance(input_shape, Integral):
+        input_shape = (input_shape,)
+    lengths = _sizes(input_shape, "input_shape")
+    bounds = {"min_layers": min_layers, "min_size": min_size}
+    bounds |= {} if max_layers is None else {"max_layers": max_layers}
+    bounds |= {} if max_size is None else {"max_size": max_size}
+    for name, value in bounds.items():
+        _size(value, name)
+    if min_size < 2:
+        raise ValueError(f"min_size must be at least 2, got {min_size}")
+
+    most_layers, largest = max_layers or math.inf, max_size or math.inf
+
+    def arrangements(left, most):
+        """Kernel shapes for what is left of each axis, first layer first."""
+        if math.prod(left) == 1:
+            yield ()
+        elif most > 0:
+            for shape in itertools.product(*map(divisors, left)):
+                if min_size <= math.prod(shape) <= largest:
+                    rest = tuple(n // d for n, d in zip(left, shape, strict=True))
+                    above = arrangements(rest, most - 1)
+                    yield from ((shape, *shapes) for shapes in above)
+
+    grid = [s for s in arrangements(lengths, most_layers) if len(s) >= min_layers]
+    grid.sort(key=lambda shapes: (len(shapes), shapes))
+    return [_readable(s) for s in grid] if len(lengths) == 1 else grid

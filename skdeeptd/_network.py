@@ -28,7 +28,7 @@ class PatchCNN(NamedTuple):
     """y = intercept + sum over filters of scale times the filter's last output.
 
     ``activations`` holds one name per layer, ``order`` the features in the order in
-    which the patches take them (None: as they are).
+    which the patches take them (None: as they are; -1: a zero).
     """
 
     kernels: tuple
@@ -47,7 +47,11 @@ class PatchCNN(NamedTuple):
 
 def patch_order(network, X):
     """X with its features in the order in which the patches take them."""
-    return X if network.order is None else X[:, network.order]
+    if network.order is None:
+        return X
+    ordered = X[:, network.order]
+    ordered[:, network.order < 0] = 0
+    return ordered
 
 
 def layers_forward(kernels, activations, X):

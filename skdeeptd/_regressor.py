@@ -1,6 +1,8 @@
 """DeepTDRegressor: validate, call the numerical modules, store."""
 
+import math
 import warnings
+from contextlib import contextmanager
 from numbers import Integral, Real
 
 import numpy as np
@@ -12,9 +14,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skdeeptd._activations import ACTIVATIONS, layer_activations
 from skdeeptd._compat import Interval, StrOptions, check_sample_weight, fit_context
+from skdeeptd._decomposition import moment_tensor
 from skdeeptd._deeptd import Search, learn
+from skdeeptd._diagnosis import explained_share, noise_share
 from skdeeptd._geometry import make_layout
-from skdeeptd._network import PatchCNN, forward, split_gains
+from skdeeptd._network import PatchCNN, forward, patch_order, split_gains
 from skdeeptd._polish import Objective
 from skdeeptd._problem import make_problem
 from skdeeptd._rows import concatenate_blocks, single_threaded_blas
@@ -51,7 +55,13 @@ class DeepTDRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         size 1 on it; where all are, there is one layer, which with
         ``output_activation="identity"`` is linear regression.
     input_shape : sequence of int, default=None
-        The shape of a sample; X holds its entries in C order. None for one axis.
+        The shape of a sample, channels last if there are any; X holds its entries in
+        C order. None takes it from an X of more than two axes, and is one axis else.
+    padding : {"valid", "same"}, default="valid"
+        "valid": on each axis the kernel sizes multiply to its length. "same": they may
+        cover more; zeros then stand at the end of the axis, but no weight of a kernel
+        may meet zeros only. ``kernel_sizes=None`` with "same" splits each axis into
+        the root of its length and what is left, rounded up: (10, 10) for 97.
     n_filters : int, default=1
         Kernels per layer. Filters do not share weights; their outputs are added.
     activation : {"relu", "leaky_relu", "identity", "tanh", "softplus", "logistic"} \
@@ -104,6 +114,17 @@ or sequence of them, default="relu"
     intercept_ : ndarray of shape (n_outputs,)
     moment_ : ndarray of shape (n_outputs,) + input_shape
         The centred cross-moment of y and X, weighted by ``sample_weight``.
+    explained_moment_ : ndarray of shape (n_outputs,)
+        Share of the squared norm of the moment that the kernels explain, from 0 to 1.
+        It tells whether the data look like a patch network of this shape at all:
+        compare it with ``explained_by_noise_``, and with that of other shapes. Where
+        the two are close, the kernels found nothing that noise would not have, or not
+        of this shape. A network with a hidden relu has 0.7 to 1 with many samples,
+        fewer samples have less. For one layer both are 1 and tell nothing.
+    explained_by_noise_ : float
+        The same share for a y of pure noise, of which rank-R approximations of this
+        shape explain a part too: the mean of five draws with the X of the fit (of more
+        than 1000 samples evenly spaced ones).
     kernel_sizes_ : tuple
         The kernel sizes in use, as in ``kernel_sizes``.
     input_shape_ : tuple of int
@@ -154,6 +175,7 @@ or sequence of them, default="relu"
     _parameter_constraints: dict = {
         "kernel_sizes": ["array-like", None],
         "input_shape": ["array-like", None],
+        "padding": [StrOptions({"valid", "same"})],
         "n_filters": [Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS)), "array-like"],
         "output_activation": [StrOptions(set(ACTIVATIONS))],
@@ -173,6 +195,7 @@ or sequence of them, default="relu"
         kernel_sizes=None,
         *,
         input_shape=None,
+        padding="valid",
         n_filters=1,
         activation="relu",
         output_activation="identity",
@@ -188,6 +211,7 @@ or sequence of them, default="relu"
     ):
         self.kernel_sizes = kernel_sizes
         self.input_shape = input_shape
+        self.padding = padding
         self.n_filters = n_filters
         self.activation = activation
         self.output_activation = output_activation
@@ -214,7 +238,7 @@ or sequence of them, default="relu"
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
             float32 stays float32, everything else becomes float64.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         sample_weight : array-like of shape (n_samples,), default=None
@@ -232,50 +256,63 @@ or sequence of them, default="relu"
             not fitted then.
         """
         self._forget()
+        X, input_shape = self._flatten(X, self.input_shape)
         X, y, weight = self._validate(X, y, sample_weight)
-        layout = make_layout(X.shape[1], self.kernel_sizes, self.input_shape)
+        layout = make_layout(X.shape[1], self.kernel_sizes, input_shape, self.padding)
         blank = self._blank_network(layout)
+        with single_threaded_blas(), _overflow_as_value_error(X, y):
+            problem = make_problem(X, y, weight, self.fit_intercept, self.n_jobs)
+            moment = problem.moment()
+            self._report(f"moment: {X.shape[0]} rows of {X.shape[1]} features")
+            self._learn(problem, moment, layout, blank)
+            self._diagnose(problem, moment, layout, blank)
+        return self
 
+    def _learn(self, problem, moment, layout, blank):
+        """Steps 3 to 6 of ``fit``."""
+        objective = Objective(self.alpha / problem.heaviest, self.fit_intercept)
+        search = Search(self.polish, self.max_iter, self.tol, self.n_init)
         rng = check_random_state(self.random_state)
-        try:
-            with single_threaded_blas():
-                problem = make_problem(X, y, weight, self.fit_intercept, self.n_jobs)
-                moment = problem.moment()
-                self._report(f"moment: {X.shape[0]} rows of {X.shape[1]} features")
-                results = [
-                    learn(
-                        of_output if layout.order is None else of_output[layout.order],
-                        problem.rows(output),
-                        blank,
-                        Objective(self.alpha / problem.heaviest, self.fit_intercept),
-                        Search(self.polish, self.max_iter, self.tol, self.n_init),
-                        rng,
-                        self._report,
-                    )
-                    for output, of_output in enumerate(moment)
-                ]
-        except FloatingPointError as error:
-            raise ValueError(
-                f"X or y is too large: {error}. The largest |X| is "
-                f"{np.abs(X).max():.3g}, the largest |y| {np.abs(y).max():.3g}; "
-                f"rescale them, for example with StandardScaler"
-            ) from error
-
+        results = [
+            learn(
+                in_order,
+                problem.rows(output),
+                blank,
+                objective,
+                search,
+                rng,
+                self._report,
+            )
+            for output, in_order in enumerate(patch_order(blank, moment))
+        ]
         networks = [
             problem.in_units_of_y(result.network, output)
             for output, result in enumerate(results)
         ]
-        self._store(networks, moment * problem.unit[:, np.newaxis], layout, X.dtype)
+        dtype = problem.X.dtype
+        self._store(networks, layout, dtype)
+        in_units = moment * problem.unit[:, np.newaxis]
+        self.moment_ = in_units.reshape(-1, *layout.input_shape).astype(dtype)
         self.n_iter_ = max(result.n_iter for result in results)
         self._warn(results)
-        return self
+
+    def _diagnose(self, problem, moment, layout, blank):
+        self.explained_moment_ = np.array(
+            [
+                explained_share(moment_tensor(in_order, layout.sizes), network.kernels)
+                for in_order, network in zip(
+                    patch_order(blank, moment), self._networks(), strict=True
+                )
+            ]
+        )
+        self.explained_by_noise_ = noise_share(problem, blank)
 
     def predict(self, X):
         """Output of the network.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
 
         Returns
         -------
@@ -290,6 +327,7 @@ or sequence of them, default="relu"
             Where X has another number of features than in ``fit``, or NaN or inf.
         """
         check_is_fitted(self)
+        X, _ = self._flatten(X, self.input_shape_)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         networks = [network.astype(X.dtype) for network in self._networks()]
 
@@ -306,6 +344,18 @@ or sequence of them, default="relu"
         """Drop what an earlier fit has stored, so that a fit that fails leaves none."""
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
+
+    def _flatten(self, X, input_shape):
+        """X with a row per sample, and the shape of a sample."""
+        shape = getattr(X, "shape", ())[1:]
+        if len(shape) < 2:
+            return X, input_shape
+        if input_shape is not None and tuple(input_shape) != shape:
+            raise ValueError(
+                f"X has samples of shape {shape}, but input_shape is "
+                f"{tuple(input_shape)}"
+            )
+        return X.reshape(len(X), math.prod(shape)), shape
 
     def _validate(self, X, y, sample_weight):
         """X, y as a float64 (n_samples, n_outputs) array, and the weights."""
@@ -350,7 +400,7 @@ or sequence of them, default="relu"
         if self.verbose:
             print(f"[{type(self).__name__}] {line}")
 
-    def _store(self, networks, moment, layout, dtype):
+    def _store(self, networks, layout, dtype):
         parts = [split_gains(network) for network in networks]
         self.kernels_ = [
             np.stack(of_layer).reshape(len(networks), -1, *shape).astype(dtype)
@@ -363,14 +413,16 @@ or sequence of them, default="relu"
         self.gains_ = np.stack([gains for _, gains, _ in parts]).astype(dtype)
         self.scales_ = np.stack([scales for _, _, scales in parts]).astype(dtype)
         self.intercept_ = np.array([n.intercept for n in networks]).astype(dtype)
-        self.moment_ = moment.reshape(-1, *layout.input_shape).astype(dtype)
         self.kernel_sizes_ = layout.kernel_sizes
         self.input_shape_ = layout.input_shape
+        self._padding = self.padding
         self.activations_ = networks[0].activations
 
     def _networks(self):
         """A PatchCNN per output."""
-        layout = make_layout(self.n_features_in_, self.kernel_sizes_, self.input_shape_)
+        layout = make_layout(
+            self.n_features_in_, self.kernel_sizes_, self.input_shape_, self._padding
+        )
         n_outputs, n_filters, _ = self.gains_.shape
         return [
             PatchCNN(
@@ -395,7 +447,7 @@ or sequence of them, default="relu"
                 f"The polish of output {out_of_budget} used up max_iter="
                 f"{self.max_iter} passes; raise max_iter, or tol={self.tol:g}.",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         constant = np.flatnonzero(~self.scales_.any(axis=1)).tolist()
         if constant:
@@ -404,5 +456,17 @@ or sequence of them, default="relu"
                 f"zero, or no network with kernel_sizes={self.kernel_sizes_} fits "
                 f"better than a constant, which is what is predicted.",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
+
+
+@contextmanager
+def _overflow_as_value_error(X, y):
+    try:
+        yield
+    except FloatingPointError as error:
+        raise ValueError(
+            f"X or y is too large: {error}. The largest |X| is {np.abs(X).max():.3g}, "
+            f"the largest |y| {np.abs(y).max():.3g}; rescale them, for example with "
+            f"StandardScaler"
+        ) from error

@@ -21,16 +21,17 @@ ALLOWED = {
     "_decomposition": {"numpy", "scipy"},
     "_problem": {"numpy", "_moments", "_rows"},
     "_polish": {"numpy", "scipy", "_network"},
+    "_diagnosis": {"numpy", "_decomposition", "_moments", "_network", "_rows"},
     "_calibration": {"numpy", "_activations", "_network", "_polish"},
     "_deeptd": {"numpy", "_calibration", "_decomposition", "_polish"},
     "_regressor": {
         *("numpy", "scipy", "sklearn"),
-        *("_activations", "_compat", "_geometry", "_rows", "_network"),
-        *("_problem", "_polish", "_deeptd"),
+        *("_activations", "_compat", "_geometry", "_rows", "_network", "_problem"),
+        *("_decomposition", "_polish", "_diagnosis", "_deeptd"),
     },
     "metrics": {"numpy", "scipy"},
     "datasets": {"numpy", "sklearn", "_activations", "_geometry", "_network"},
-    "__init__": {"_regressor"},
+    "__init__": {"_geometry", "_regressor"},
 }
 STANDARD = {
     *("collections", "contextlib", "functools", "itertools", "math", "numbers"),
@@ -84,7 +85,7 @@ def test_no_import_inside_a_function():
 
 
 def test_all_names_are_there_and_documented():
-    assert skdeeptd.__all__ == ["DeepTDRegressor"]
+    assert skdeeptd.__all__ == ["DeepTDRegressor", "kernel_size_grid"]
     for name in skdeeptd.__all__:
         assert getattr(skdeeptd, name).__doc__
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from skdeeptd._decomposition import (
+    _leading,
     _sweep,
     alternating_least_squares,
     candidate_batches,
@@ -76,6 +77,12 @@ def test_a_matrix_gives_its_leading_singular_vectors():
     np.testing.assert_allclose(found.weight, values[0], rtol=1e-9)
     assert abs(found.vectors[0] @ left[:, 0]) > 1 - 1e-8
     assert abs(found.vectors[1] @ right[0]) > 1 - 1e-8
+
+
+@pytest.mark.parametrize("shape", [(6, 9), (9, 6), (5, 5), (1, 4), (4, 1)])
+def test_the_leading_vector_is_that_of_the_svd(shape):
+    matrix = np.random.default_rng(0).standard_normal(shape)
+    assert abs(_leading(matrix) @ np.linalg.svd(matrix)[0][:, 0]) > 1 - 1e-12
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -82,6 +82,14 @@ def test_converged_is_false_exactly_where_the_budget_ran_out():
     assert polish(start, rows, Objective(), max_iter=needed, tol=1e-8).converged
 
 
+def test_without_a_tolerance_it_ends_where_no_step_lowers_the_loss():
+    start, X, y, weight = noisy_problem()
+    rows = RowBlocks(X, y, weight)
+    result = polish(start, rows, Objective(), max_iter=1000, tol=0)
+    assert result.converged
+    assert result.n_iter < 1000
+
+
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize("alpha", [0.1, 10.0])
 def test_one_linear_layer_is_ridge_regression(alpha, fit_intercept):
