@@ -2,6 +2,7 @@
 
 from skdeeptd._geometry import kernel_size_grid
 from skdeeptd._regressor import DeepTDRegressor
+from skdeeptd._regressor_cv import DeepTDRegressorCV
 
-__all__ = ["DeepTDRegressor", "kernel_size_grid"]
+__all__ = ["DeepTDRegressor", "DeepTDRegressorCV", "kernel_size_grid"]
 __version__ = "0.1.0"

@@ -17,6 +17,8 @@ Each start is improved by higher-order power iteration.
 """
 
 import functools
+import itertools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -38,7 +40,7 @@ def moment_tensor(moment, sizes):
 
 
 def _unit(vector, fallback):
-    norm = np.linalg.norm(vector)
+    norm = math.sqrt(vector @ vector)
     return vector / norm if norm > 0 else fallback
 
 
@@ -100,11 +102,11 @@ def _sweep(tensor, vectors):
     for partial, old in zip(reversed(right), vectors, strict=True):
         new = left @ partial.reshape(len(left), len(old))
         updated.append(_unit(new, old))
-        left = np.outer(left, updated[-1]).ravel()
+        left = np.multiply.outer(left, updated[-1]).ravel()
     return RankOne(updated, float(new @ updated[-1]))
 
 
-def power_iteration(tensor, vectors, max_sweeps=50, tol=1e-10):
+def power_iteration(tensor, vectors, max_sweeps=50, tol=1e-6):
     """Alternate over the modes until the weight gains less than ``tol`` of itself."""
     result = _sweep(tensor, vectors)
     for _ in range(max_sweeps - 1):
@@ -120,18 +122,32 @@ def _same(a, b):
     )
 
 
-def _distinct_rank_one(tensor, starts):
-    """Results of power iteration from the starts, each direction once, best first."""
-    results = [power_iteration(tensor, start) for start in starts]
-    distinct = []
-    for result in sorted(results, key=lambda r: -r.weight):
-        if not any(_same(result, other) for other in distinct):
-            distinct.append(result)
-    return distinct
+def rank_one_batches(tensor, n_random, rng):
+    """Rank-1 approximations, each direction once, in batches that cost ever more.
+
+    The first batch is from the balanced unfolding, the second from the other spectral
+    starts, the last from random ones. A batch is computed when it is asked for, its
+    best approximation comes first.
+    """
+    seen = []
+    for starts in (
+        lambda: [_start_balanced(tensor)],
+        lambda: [
+            start(tensor) for start in (_start_forward, _start_backward, _start_hosvd)
+        ],
+        lambda: [_start_random(tensor, rng) for _ in range(n_random)],
+    ):
+        batch = []
+        results = [power_iteration(tensor, start) for start in starts()]
+        for result in sorted(results, key=lambda r: -r.weight):
+            if not any(_same(result, other) for other in [*seen, *batch]):
+                batch.append(result)
+        seen += batch
+        yield batch
 
 
 def spectral_rank_one(tensor):
-    """Distinct rank-1 approximations from the spectral starts, the best one first.
+    """The best rank-1 approximation from all spectral starts.
 
     Parameters
     ----------
@@ -139,10 +155,10 @@ def spectral_rank_one(tensor):
 
     Returns
     -------
-    list of RankOne
+    RankOne
     """
-    starts = (_start_balanced, _start_forward, _start_backward, _start_hosvd)
-    return _distinct_rank_one(tensor, [start(tensor) for start in starts])
+    first, others = itertools.islice(rank_one_batches(tensor, 0, None), 2)
+    return max(first + others, key=lambda result: result.weight)
 
 
 def deflation(tensor, rank, rng):
@@ -152,7 +168,7 @@ def deflation(tensor, rank, rng):
         if np.linalg.norm(rest) <= NOTHING_LEFT * np.linalg.norm(tensor):
             terms.append(_start_random(tensor, rng))
             continue
-        term = spectral_rank_one(rest)[0]
+        term = spectral_rank_one(rest)
         terms.append(term.vectors)
         rest = rest - term.weight * functools.reduce(np.multiply.outer, term.vectors)
     return [np.stack(mode) for mode in zip(*terms, strict=True)]
@@ -192,14 +208,14 @@ def alternating_least_squares(tensor, factors, max_sweeps=100, tol=1e-8):
 
 
 def candidate_batches(tensor, n_filters, n_random, rng):
-    """Unit factors for the kernels: a batch from spectral starts, one from random ones.
+    """Unit factors for the kernels in batches, spectral starts first, random ones last.
 
     Parameters
     ----------
     tensor : float64 array of shape (d_1, ..., d_D), not zero
     n_filters : int
     n_random : int
-        Starts in the second batch, which is computed only when it is asked for.
+        Starts of the last batch. Each batch is computed only when it is asked for.
     rng : numpy.random.RandomState
 
     Yields
@@ -209,14 +225,8 @@ def candidate_batches(tensor, n_filters, n_random, rng):
     """
     tensor = np.ascontiguousarray(tensor)
     if n_filters == 1:
-        spectral = spectral_rank_one(tensor)
-        yield [_as_factors(result) for result in spectral]
-        starts = [_start_random(tensor, rng) for _ in range(n_random)]
-        yield [
-            _as_factors(result)
-            for result in _distinct_rank_one(tensor, starts)
-            if not any(_same(result, other) for other in spectral)
-        ]
+        for batch in rank_one_batches(tensor, n_random, rng):
+            yield [[v[np.newaxis] for v in result.vectors] for result in batch]
     else:
         deflated = deflation(tensor, n_filters, rng)
         yield [alternating_least_squares(tensor, deflated), deflated]
@@ -224,10 +234,6 @@ def candidate_batches(tensor, n_filters, n_random, rng):
             alternating_least_squares(tensor, _random_factors(tensor, n_filters, rng))
             for _ in range(n_random)
         ]
-
-
-def _as_factors(result):
-    return [v[np.newaxis] for v in result.vectors]
 
 
 def _random_factors(tensor, rank, rng):

@@ -20,7 +20,7 @@ if every activation were the identity. For one layer it is scikit-learn's Ridge.
 from typing import NamedTuple
 
 import numpy as np
-from scipy import linalg, sparse
+from scipy import linalg
 
 from skdeeptd._network import PatchCNN, jacobian, normalize, pack, unpack
 
@@ -103,30 +103,41 @@ def penalty(network):
     return linalg.block_diag(*blocks, intercept), np.hstack([*slopes, 0.0]), value
 
 
-def everything(network):
-    """Values and columns of B that leave every parameter free by itself."""
-    n_parameters = len(pack(network)) - 1
-    return np.ones(n_parameters), np.arange(n_parameters)
+class Directions(NamedTuple):
+    """B, with one entry per row: its value, and its column, which never decreases."""
+
+    values: np.ndarray
+    columns: np.ndarray
+
+    def restrict(self, hessian, gradient):
+        """B'AB and B'g; parameters behind the last row of B stay as they are."""
+        n_rows = len(self.values)
+        starts = np.flatnonzero(np.diff(self.columns, prepend=-1))
+        hessian = hessian[:n_rows, :n_rows] * np.outer(self.values, self.values)
+        hessian = np.add.reduceat(np.add.reduceat(hessian, starts, axis=0), starts, 1)
+        return hessian, np.add.reduceat(gradient[:n_rows] * self.values, starts)
+
+    def expand(self, step, n_parameters):
+        """The change of all parameters that a step in the columns makes."""
+        change = np.zeros(n_parameters)
+        change[: len(self.values)] = self.values * step[self.columns]
+        return change
 
 
-def gains(network):
-    """Values and columns of B that free the norm of each kernel, and each scale."""
+def everything(network, fit_intercept):
+    """Free every parameter by itself."""
+    n_free = len(pack(network)) - (not fit_intercept)
+    return Directions(np.ones(n_free), np.arange(n_free))
+
+
+def gains(network, fit_intercept):
+    """Free the norm of each kernel, each scale, and the intercept."""
     n_filters = len(network.scales)
     sizes = [*(k.shape[1] for k in network.kernels), 1]
     owner = np.repeat(np.arange(n_filters * len(sizes)), np.tile(sizes, n_filters))
-    unit_scales = network._replace(scales=np.ones(n_filters))
-    return pack(unit_scales)[:-1], owner
-
-
-def _basis(values, columns, fit_intercept):
-    """B with one entry per row; the last row is the intercept's."""
-    n_parameters, n_free = len(values) + 1, columns[-1] + 1
-    if fit_intercept:
-        values, columns = np.append(values, 1.0), np.append(columns, n_free)
-        n_free += 1
-    return sparse.csr_array(
-        (values, (np.arange(len(values)), columns)), shape=(n_parameters, n_free)
-    )
+    units = pack(network._replace(scales=np.ones(n_filters), intercept=1.0))
+    n_free = len(units) - (not fit_intercept)
+    return Directions(units[:n_free], np.append(owner, owner[-1] + 1)[:n_free])
 
 
 def _damped_step(hessian, gradient, damping):
@@ -178,9 +189,8 @@ def polish(
         raise FloatingPointError("the squares of the network's derivatives overflow")
     damping, growth, n_iter, decrease = FIRST_DAMPING, 2.0, 1, np.inf
     while True:
-        basis = _basis(*directions(current.network), objective.fit_intercept)
-        hessian = basis.T @ current.hessian @ basis
-        gradient = basis.T @ current.gradient
+        basis = directions(current.network, objective.fit_intercept)
+        hessian, gradient = basis.restrict(current.hessian, current.gradient)
         # After a rejected step the linear model is trusted no further than it reached.
         trusted = damping if growth > 2.0 else SMALLEST_DAMPING
         _, promised = _damped_step(hessian, gradient, trusted)
@@ -192,7 +202,8 @@ def polish(
         if converged or n_iter >= max_iter:
             return Polished(current.network, current.loss, n_iter, converged)
         step, predicted = _damped_step(hessian, gradient, damping)
-        moved = unpack(pack(current.network) + basis @ step, current.network)
+        theta = pack(current.network)
+        moved = unpack(theta + basis.expand(step, len(theta)), current.network)
         trial = normal_equations(normalize(moved), rows, objective.alpha)
         n_iter += 1
         if trial.loss < current.loss:

@@ -258,18 +258,18 @@ or sequence of them, default="relu"
         self._forget()
         X, input_shape = self._flatten(X, self.input_shape)
         X, y, weight = self._validate(X, y, sample_weight)
-        layout = make_layout(X.shape[1], self.kernel_sizes, input_shape, self.padding)
-        blank = self._blank_network(layout)
-        with single_threaded_blas(), _overflow_as_value_error(X, y):
+        layout, blank = self._lay_out(X.shape[1], input_shape)
+        with single_threaded_blas(), overflow_as_value_error(X, y):
             problem = make_problem(X, y, weight, self.fit_intercept, self.n_jobs)
             moment = problem.moment()
             self._report(f"moment: {X.shape[0]} rows of {X.shape[1]} features")
-            self._learn(problem, moment, layout, blank)
+            converged = self._learn(problem, moment, layout, blank)
             self._diagnose(problem, moment, layout, blank)
+        self._warn(converged)
         return self
 
     def _learn(self, problem, moment, layout, blank):
-        """Steps 3 to 6 of ``fit``."""
+        """Steps 3 to 6 of ``fit``; whether each output converged."""
         objective = Objective(self.alpha / problem.heaviest, self.fit_intercept)
         search = Search(self.polish, self.max_iter, self.tol, self.n_init)
         rng = check_random_state(self.random_state)
@@ -294,7 +294,7 @@ or sequence of them, default="relu"
         in_units = moment * problem.unit[:, np.newaxis]
         self.moment_ = in_units.reshape(-1, *layout.input_shape).astype(dtype)
         self.n_iter_ = max(result.n_iter for result in results)
-        self._warn(results)
+        return [result.converged for result in results]
 
     def _diagnose(self, problem, moment, layout, blank):
         self.explained_moment_ = np.array(
@@ -385,8 +385,10 @@ or sequence of them, default="relu"
             raise ValueError(f"y must have at least one output, got shape {y.shape}")
         return X, y, weight
 
-    def _blank_network(self, layout):
-        return PatchCNN(
+    def _lay_out(self, n_features, input_shape):
+        """The layout of the patches, and a network of it whose weights are zero."""
+        layout = make_layout(n_features, self.kernel_sizes, input_shape, self.padding)
+        blank = PatchCNN(
             kernels=tuple(np.zeros((self.n_filters, d)) for d in layout.sizes),
             scales=np.zeros(self.n_filters),
             intercept=0.0,
@@ -395,6 +397,7 @@ or sequence of them, default="relu"
             ),
             order=layout.order,
         )
+        return layout, blank
 
     def _report(self, line):
         if self.verbose:
@@ -440,14 +443,14 @@ or sequence of them, default="relu"
             for output in range(n_outputs)
         ]
 
-    def _warn(self, results):
-        out_of_budget = [i for i, result in enumerate(results) if not result.converged]
+    def _warn(self, converged):
+        out_of_budget = [i for i, enough in enumerate(converged) if not enough]
         if out_of_budget:
             warnings.warn(
                 f"The polish of output {out_of_budget} used up max_iter="
                 f"{self.max_iter} passes; raise max_iter, or tol={self.tol:g}.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
         constant = np.flatnonzero(~self.scales_.any(axis=1)).tolist()
         if constant:
@@ -456,12 +459,12 @@ or sequence of them, default="relu"
                 f"zero, or no network with kernel_sizes={self.kernel_sizes_} fits "
                 f"better than a constant, which is what is predicted.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
 
 
 @contextmanager
-def _overflow_as_value_error(X, y):
+def overflow_as_value_error(X, y):
     try:
         yield
     except FloatingPointError as error:

@@ -9,6 +9,7 @@ from skdeeptd._decomposition import (
     alternating_least_squares,
     candidate_batches,
     power_iteration,
+    rank_one_batches,
     spectral_rank_one,
 )
 from skdeeptd.metrics import kernel_similarity
@@ -30,11 +31,12 @@ def similarity(factors, true):
 @pytest.mark.parametrize("shape", [(7,), (1,), (4, 6), (3, 4, 5), (2,) * 8, (5, 1, 3)])
 def test_a_rank_one_tensor_is_found_exactly(shape):
     true = unit_vectors(shape, np.random.default_rng(0))
-    found = spectral_rank_one(-3 * outer(true))
-    assert len(found) == 1
-    np.testing.assert_allclose(found[0].weight, 3, rtol=1e-12)
+    batches = list(rank_one_batches(-3 * outer(true), 3, np.random.RandomState(0)))
+    assert [len(batch) for batch in batches] == [1, 0, 0]
+    found = batches[0][0]
+    np.testing.assert_allclose(found.weight, 3, rtol=1e-12)
     np.testing.assert_allclose(
-        found[0].weight * outer(found[0].vectors), -3 * outer(true), atol=1e-12
+        found.weight * outer(found.vectors), -3 * outer(true), atol=1e-12
     )
 
 
@@ -73,7 +75,7 @@ def test_power_iteration_ends_at_a_stationary_point():
 def test_a_matrix_gives_its_leading_singular_vectors():
     matrix = np.random.default_rng(3).standard_normal((6, 9))
     left, values, right = np.linalg.svd(matrix)
-    (found,) = spectral_rank_one(matrix)
+    found = spectral_rank_one(matrix)
     np.testing.assert_allclose(found.weight, values[0], rtol=1e-9)
     assert abs(found.vectors[0] @ left[:, 0]) > 1 - 1e-8
     assert abs(found.vectors[1] @ right[0]) > 1 - 1e-8
@@ -90,7 +92,7 @@ def test_a_planted_direction_is_found_in_noise_of_half_its_norm(seed):
     rng = np.random.default_rng(seed)
     true = unit_vectors((2,) * 14, rng)
     noise = rng.standard_normal((2,) * 14)
-    best = spectral_rank_one(outer(true) + 0.5 * noise / np.linalg.norm(noise))[0]
+    best = spectral_rank_one(outer(true) + 0.5 * noise / np.linalg.norm(noise))
     cosines = [abs(u @ v) for u, v in zip(best.vectors, true, strict=True)]
     assert min(cosines) > 0.99
 

@@ -1,0 +1,357 @@
+"""DeepTDRegressorCV: the shape, the filters and alpha by cross-validation."""
+
+import time
+from functools import partial
+from numbers import Integral, Real
+from typing import NamedTuple
+
+import numpy as np
+from sklearn import get_config
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import ParameterGrid, check_cv
+from sklearn.utils.metadata_routing import (
+    MetadataRouter,
+    MethodMapping,
+    process_routing,
+)
+from sklearn.utils.parallel import Parallel, delayed
+
+from skdeeptd._compat import Interval, fit_context
+from skdeeptd._geometry import kernel_size_grid, make_layout
+from skdeeptd._problem import make_problem
+from skdeeptd._regressor import DeepTDRegressor, overflow_as_value_error
+from skdeeptd._rows import single_threaded_blas
+
+MOST_LAYERS = 3  # of the default grid
+KEPT, LEAST_KEPT = 1 / 6, 4  # share and number of candidates that survive a stage
+STANDARD_ERRORS = 2.0  # behind the best that a candidate may be and survive
+STAGES = ({"polish": False}, {"n_init": 1, "max_iter": 10}, {})  # of parameters
+
+
+class Fold(NamedTuple):
+    """A split of the rows, with the moment of its training part."""
+
+    train: np.ndarray
+    test: np.ndarray
+    moment: np.ndarray
+
+
+class Scores(NamedTuple):
+    """Score and seconds of each candidate (rows) on each fold; its last stage."""
+
+    test: np.ndarray
+    fit_time: np.ndarray
+    score_time: np.ndarray
+    stage: np.ndarray
+
+
+class DeepTDRegressorCV(DeepTDRegressor):
+    """DeepTDRegressor whose shape, filters and alpha are chosen by cross-validation.
+
+    All candidates share one moment per fold, since only its reshape differs between
+    them. They are compared in three stages, and few reach the last:
+
+    1. without the polish: the best sixth goes on, and four at least;
+    2. with one start and a short polish: who is not clearly behind the best, by two
+       standard errors of the paired difference over the folds, goes on;
+    3. fitted in full. The best mean score wins, and is fitted again on all data.
+
+    Parameters
+    ----------
+    kernel_sizes : sequence of kernel sizes, default=None
+        The candidates, each as in :class:`DeepTDRegressor`. None takes all shapes of at
+        most three layers that tile the input, as :func:`kernel_size_grid` lists them,
+        and the default of DeepTDRegressor.
+    input_shape : sequence of int, default=None
+        As in DeepTDRegressor.
+    padding : {"valid", "same"}, default="valid"
+    n_filters : int or sequence of int, default=1
+        The candidates.
+    activation, output_activation, fit_intercept
+        As in DeepTDRegressor. A sequence of activations holds for candidates of as many
+        layers only.
+    alphas : float or sequence of float, default=0.0
+        The candidates for ``alpha``.
+    max_iter, tol, n_init
+        As in DeepTDRegressor, for the last stage and the final fit.
+    cv : int, cross-validation splitter or iterable, default=None
+        As in :class:`~sklearn.model_selection.GridSearchCV`; None for five folds.
+    scoring : str or callable, default=None
+        None for R2.
+    n_jobs : int, default=None
+        Candidates that are fitted at a time.
+    random_state : int, RandomState instance or None, default=None
+        Pass an int for candidates that are compared under the same draws.
+    verbose : int, default=0
+
+    Attributes
+    ----------
+    best_params_ : dict
+        ``kernel_sizes``, ``n_filters`` and ``alpha``.
+    best_score_ : float
+        Mean score of the best candidate on the held-out folds.
+    best_index_ : int
+    cv_results_ : dict of arrays
+        As in GridSearchCV: ``params``, ``param_*``, ``split*_test_score``,
+        ``mean_test_score``, ``std_test_score``, ``rank_test_score``,
+        ``mean_fit_time``, ``mean_score_time``. ``stage`` is the last stage, from 1 to
+        3, that a candidate reached; its scores are those of that stage, and it ranks
+        behind all that got further.
+    scorer_ : callable
+    n_splits_ : int
+    kernels_, gains_, scales_, intercept_, moment_, kernel_sizes_, input_shape_, \
+activations_, explained_moment_, explained_by_noise_, n_iter_, n_features_in_, \
+feature_names_in_
+        Of the final fit, as in DeepTDRegressor.
+
+    Examples
+    --------
+    >>> from skdeeptd import DeepTDRegressorCV
+    >>> from skdeeptd.datasets import make_patch_cnn_regression
+    >>> X, y, _ = make_patch_cnn_regression(
+    ...     n_samples=200, kernel_sizes=(4, 6), noise=0.1, random_state=0
+    ... )
+    >>> search = DeepTDRegressorCV(random_state=0).fit(X, y)
+    >>> search.best_params_
+    {'alpha': 0.0, 'kernel_sizes': (4, 6), 'n_filters': 1}
+    """
+
+    _parameter_constraints: dict = {
+        **DeepTDRegressor._parameter_constraints,
+        "n_filters": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "alphas": ["array-like", Interval(Real, 0, np.inf, closed="left")],
+        "cv": ["cv_object"],
+        "scoring": [str, callable, None],
+    }
+    _parameter_constraints.pop("alpha")
+    _parameter_constraints.pop("polish")
+
+    def __init__(
+        self,
+        kernel_sizes=None,
+        *,
+        input_shape=None,
+        padding="valid",
+        n_filters=1,
+        activation="relu",
+        output_activation="identity",
+        fit_intercept=True,
+        alphas=0.0,
+        max_iter=500,
+        tol=1e-6,
+        n_init=10,
+        cv=None,
+        scoring=None,
+        n_jobs=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.kernel_sizes = kernel_sizes
+        self.input_shape = input_shape
+        self.padding = padding
+        self.n_filters = n_filters
+        self.activation = activation
+        self.output_activation = output_activation
+        self.fit_intercept = fit_intercept
+        self.alphas = alphas
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_init = n_init
+        self.cv = cv
+        self.scoring = scoring
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None, **params):
+        """Choose among the candidates, and fit the best one on all data.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+            For the fits and the scores.
+        **params : dict
+            Routed to the splitter (``groups``, say), where metadata routing is enabled.
+
+        Returns
+        -------
+        DeepTDRegressorCV
+            The fitted estimator itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Where the data or a parameter are not as they should be.
+        """
+        self._forget()
+        split_params = self._route(params, sample_weight)
+        flat, input_shape = self._flatten(X, self.input_shape)
+        data = self._validate(flat, y, sample_weight)  # X, y and the weights
+        candidates = self._candidates(data[0].shape[1], input_shape)
+        scorer = check_scoring(DeepTDRegressor(), scoring=self.scoring)
+        splitter = check_cv(self.cv)
+        splits = list(splitter.split(data[0], data[1], **split_params))
+        with single_threaded_blas(), overflow_as_value_error(*data[:2]):
+            folds = [
+                Fold(train, test, self._problem(data, train).moment())
+                for train, test in splits
+            ]
+            score = partial(_fit_and_score, scorer, sample_weight is not None)
+            scores = self._compare(candidates, input_shape, folds, data, score)
+
+        results = _results(candidates, scores)
+        best = int(np.argmin(results["rank_test_score"]))
+        estimator = self._estimator(candidates[best], input_shape)
+        estimator.set_params(n_jobs=self.n_jobs, verbose=self.verbose)
+        estimator.fit(X, y, sample_weight)
+        fitted = {n: v for n, v in vars(estimator).items() if n.endswith("_")}
+        vars(self).update(fitted, _padding=self.padding)
+        self.cv_results_ = results
+        self.best_index_, self.best_params_ = best, candidates[best]
+        self.best_score_ = float(results["mean_test_score"][best])
+        self.scorer_, self.n_splits_ = scorer, len(folds)
+        return self
+
+    def get_metadata_routing(self):
+        """Route ``sample_weight`` to ``fit`` and everything else to the splitter.
+
+        Returns
+        -------
+        sklearn.utils.metadata_routing.MetadataRouter
+        """
+        mapping = MethodMapping().add(caller="fit", callee="split")
+        router = MetadataRouter(owner=self).add_self_request(self)
+        return router.add(splitter=check_cv(self.cv), method_mapping=mapping)
+
+    def _route(self, params, sample_weight):
+        if get_config()["enable_metadata_routing"]:
+            routed = process_routing(self, "fit", sample_weight=sample_weight, **params)
+            return routed.splitter.split
+        if params:
+            raise ValueError(
+                f"{sorted(params)} can only be passed to fit with metadata routing: "
+                f"sklearn.set_config(enable_metadata_routing=True)"
+            )
+        return {}
+
+    def _candidates(self, n_features, input_shape):
+        """All combinations, each checked before any work is done."""
+        shapes = self.kernel_sizes
+        if shapes is None:
+            default = make_layout(n_features, None, input_shape, self.padding)
+            shapes = kernel_size_grid(default.input_shape, max_layers=MOST_LAYERS)
+            if default.kernel_sizes not in shapes:
+                shapes = [default.kernel_sizes, *shapes]
+        grid = {
+            "kernel_sizes": _as_list("kernel_sizes", shapes),
+            "n_filters": _as_list("n_filters", self.n_filters),
+            "alpha": _as_list("alphas", self.alphas),
+        }
+        candidates = list(ParameterGrid(grid))
+        for candidate in candidates:
+            estimator = self._estimator(candidate, input_shape)
+            estimator._validate_params()
+            estimator._lay_out(n_features, input_shape)
+        return candidates
+
+    def _estimator(self, candidate, input_shape):
+        common = set(self.get_params()) & set(DeepTDRegressor().get_params())
+        parameters = {name: getattr(self, name) for name in common}
+        changed = {
+            **candidate,
+            "input_shape": input_shape,
+            "n_jobs": None,
+            "verbose": 0,
+        }
+        return DeepTDRegressor(**{**parameters, **changed})
+
+    def _problem(self, data, rows):
+        X, y, weight = (array[rows] for array in data)
+        if not np.any(weight):
+            raise ValueError("sample_weight is zero on all training rows of a fold")
+        return make_problem(X, y, weight, self.fit_intercept, n_jobs=None)
+
+    def _compare(self, candidates, input_shape, folds, data, score):
+        """Score the candidates stage by stage on all folds."""
+        shape = (len(candidates), len(folds))
+        scores = Scores(*np.zeros((3, *shape)), np.zeros(len(candidates), dtype=int))
+        alive = np.arange(len(candidates))
+        for stage, budget in enumerate(STAGES):
+            scores.stage[alive] = stage + 1
+            estimators = [
+                self._estimator(candidates[i], input_shape).set_params(**budget)
+                for i in alive
+            ]
+            for f, fold in enumerate(folds):
+                problem = self._problem(data, fold.train)
+                X, y, weight = (array[fold.test] for array in data)
+                y = y[:, 0] if self._y_is_1d else y
+                results = Parallel(n_jobs=self.n_jobs)(
+                    delayed(score)(estimator, problem, fold.moment, X, y, weight)
+                    for estimator in estimators
+                )
+                for table, column in zip(scores, zip(*results, strict=True)):
+                    table[alive, f] = column
+            self._report(f"stage {stage + 1}: {len(alive)} candidates")
+            alive = alive[_survivors(scores.test[alive], stage)]
+        return scores
+
+
+def _as_list(name, values):
+    """The values of a parameter; a single number stands for itself."""
+    values = [values] if isinstance(values, Real) else list(values)
+    if not values:
+        raise ValueError(f"{name} is empty; give at least one candidate")
+    return values
+
+
+def _fit_and_score(scorer, weighted, estimator, problem, moment, X, y, weight):
+    """Score on held-out rows, and the seconds of the fit and of the score."""
+    begin = time.perf_counter()
+    estimator.n_features_in_, estimator._y_is_1d = X.shape[1], y.ndim == 1
+    layout, blank = estimator._lay_out(X.shape[1], estimator.input_shape)
+    estimator._learn(problem, moment, layout, blank)
+    fitted = time.perf_counter()
+    score = scorer(estimator, X, y, **({"sample_weight": weight} if weighted else {}))
+    return score, fitted - begin, time.perf_counter() - fitted
+
+
+def _survivors(scores, stage):
+    """Which of the candidates of a stage go on, as an index."""
+    mean = np.nan_to_num(scores.mean(axis=1), nan=-np.inf)
+    if not np.isfinite(mean.max()):
+        return np.arange(len(mean))
+    if stage == 0:
+        n_kept = max(LEAST_KEPT, int(np.ceil(KEPT * len(mean))))
+        return np.sort(np.argsort(-mean, kind="stable")[:n_kept])
+    behind = scores[np.argmax(mean)] - scores
+    error = behind.std(axis=1) / np.sqrt(max(1, scores.shape[1] - 1))
+    return np.flatnonzero(behind.mean(axis=1) <= STANDARD_ERRORS * error)
+
+
+def _results(candidates, scores):
+    """The table of GridSearchCV."""
+    results = {
+        "mean_fit_time": scores.fit_time.mean(axis=1),
+        "std_fit_time": scores.fit_time.std(axis=1),
+        "mean_score_time": scores.score_time.mean(axis=1),
+        "std_score_time": scores.score_time.std(axis=1),
+    }
+    for name in candidates[0]:
+        column = np.ma.masked_all(len(candidates), dtype=object)
+        for i, candidate in enumerate(candidates):
+            column[i] = candidate[name]
+        results[f"param_{name}"] = column
+    results["params"] = candidates
+    for fold, column in enumerate(scores.test.T):
+        results[f"split{fold}_test_score"] = column
+    mean = scores.test.mean(axis=1)
+    results["mean_test_score"] = mean
+    results["std_test_score"] = scores.test.std(axis=1)
+    order = np.lexsort((-mean, -scores.stage))
+    results["rank_test_score"] = np.argsort(order).astype(np.int32) + 1
+    results["stage"] = scores.stage
+    return results
