@@ -25,7 +25,7 @@ from skdeeptd._network import PatchCNN, filter_kernels, layers_forward, patch_or
 from skdeeptd._polish import gains, polish
 
 MOST_PATTERNS = 512  # of all filters; beyond, signs are searched flip by flip
-CONSTANT = 1e-10  # share of its mean square below which a variance is rounding error
+CONSTANT = 1e-13  # share of its mean below which a deviation is rounding error
 SINGULAR = 1e-10  # relative size of the eigenvalues that a pseudo-inverse drops
 SIGN_ROUNDS = 20  # of trying every filter's patterns in turn
 GAIN_ITERATIONS, GAIN_TOLERANCE = 20, 1e-6
@@ -174,17 +174,25 @@ def pattern_outputs(kernels, activations, X, patterns):
     return outputs
 
 
+def _all_outputs(network, X, patterns):
+    X = patch_order(network, X)
+    return np.hstack(
+        [
+            pattern_outputs(
+                filter_kernels(network, r), network.activations, X, of_filter
+            )
+            for r, of_filter in enumerate(patterns)
+        ]
+    )
+
+
 def _pattern_sums(network, rows, patterns, fit_intercept):
+    """C and b; with an intercept from deviations from the outputs of the first row."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        shift = _all_outputs(network, rows.pilot()[0], patterns)[0] * fit_intercept
+
     def statistic(X, y, weight):
-        X = patch_order(network, X.astype(float, copy=False))
-        outputs = np.hstack(
-            [
-                pattern_outputs(
-                    filter_kernels(network, r), network.activations, X, of_filter
-                )
-                for r, of_filter in enumerate(patterns)
-            ]
-        )
+        outputs = _all_outputs(network, X.astype(float, copy=False), patterns) - shift
         weighted = outputs * weight[:, np.newaxis]
         return (
             weighted.T @ outputs,
@@ -195,16 +203,15 @@ def _pattern_sums(network, rows, patterns, fit_intercept):
             weight @ y**2,
         )
 
-    square, with_target, total, weight, target, target_square = rows.reduce(statistic)
-    if not np.all(np.isfinite(square)):
+    covariance, with_target, total, weight, target, target_loss = rows.reduce(statistic)
+    if not np.all(np.isfinite(covariance)):
         raise FloatingPointError("the squares of the network's outputs overflow")
-    mean, target_mean = total / weight, target / weight
-    covariance, target_loss = square, target_square
+    mean, target_mean = total / weight + shift, target / weight
     if fit_intercept:
-        covariance = square - np.outer(total, mean)
+        covariance = covariance - np.outer(total, total / weight)
         with_target = with_target - total * target_mean
-        target_loss = target_square - target * target_mean
-    constant = covariance.diagonal() <= CONSTANT * square.diagonal()
+        target_loss = target_loss - target * target_mean
+    constant = covariance.diagonal() <= weight * (CONSTANT * mean) ** 2
     covariance[constant], covariance[:, constant] = 0, 0
     with_target = np.where(constant, 0, with_target)
     return _Sums(covariance, with_target, mean, target_mean, target_loss)

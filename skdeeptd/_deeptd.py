@@ -22,6 +22,7 @@ SIGNS_PER_CANDIDATE = 4
 SHORT_POLISH = 10  # passes over the rows that every start gets
 ZERO_LOSS = 1e-26  # relative to the loss of no model: residuals at rounding error
 EXACT = 1e-10  # relative loss of a short polish that can only be the planted network
+ROUNDING = 1e-10  # relative gain on a constant that may be rounding error
 SAME_LOSS = 1e-3  # relative difference of two losses that are one minimum
 
 
@@ -67,7 +68,8 @@ def learn(moment, rows, blank, objective, search, rng, report):
     else:
         network, loss = next(starts)[0]
         result = Polished(network, loss, 1, True)
-    return result if result.loss < constant.loss else constant
+    better = result.loss < constant.loss * (1 - ROUNDING)
+    return result if better else constant
 
 
 def _constant(rows, blank, objective):

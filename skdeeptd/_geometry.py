@@ -90,7 +90,7 @@ def make_layout(n_features, kernel_sizes=None, input_shape=None, padding="valid"
         check = _check_cover if padding == "same" else _check_tiling
         columns = zip(*(_on_every_axis(s, input_shape) for s in shapes), strict=True)
         for axis, sizes in enumerate(columns):
-            check(sizes, axis, input_shape)
+            check(sizes, axis, input_shape, shapes)
     return Layout(input_shape, shapes, _feature_order(shapes, input_shape))
 
 
@@ -155,11 +155,14 @@ def _readable(shapes):
     return tuple(s[0] if len(s) == 1 else s for s in shapes)
 
 
-def _check_tiling(sizes, axis, input_shape):
+def _check_tiling(sizes, axis, input_shape, shapes):
     product, length = math.prod(sizes), input_shape[axis]
     if product == length:
         return
-    example = f'for example {nearest_factors(length, sizes)}, or padding="same"'
+    full = [_on_every_axis(shape, input_shape) for shape in shapes]
+    by_axis = [nearest_factors(*a) for a in zip(input_shape, zip(*full), strict=True)]
+    nearest = [shape for shape in zip(*by_axis, strict=True) if math.prod(shape) > 1]
+    example = f'for example {_readable(nearest or full[:1])}, or padding="same"'
     if len(input_shape) == 1:
         raise ValueError(
             f"kernel_sizes {sizes} multiply to {product}, but X has {length} "
@@ -171,7 +174,7 @@ def _check_tiling(sizes, axis, input_shape):
     )
 
 
-def _check_cover(sizes, axis, input_shape):
+def _check_cover(sizes, axis, input_shape, _):
     """Every weight must meet a value that is not padding, and one value be left."""
     left, example = input_shape[axis], []
     for layer, size in enumerate(sizes, 1):
@@ -191,13 +194,13 @@ def divisors(n):
 
 
 def nearest_factors(n, wanted):
-    """Factors of n, none of them 1, that follow the ``wanted`` ones layer by layer."""
+    """Factors of n that follow the ``wanted`` ones layer by layer."""
     factors, left = [], n
     for size in wanted[:-1]:
         nearest = min(divisors(left), key=lambda d: abs(math.log(d / size)))
         factors.append(nearest)
         left //= nearest
-    return tuple(f for f in [*factors, left] if f > 1) or (1,)
+    return (*factors, left)
 
 
 def default_kernel_shapes(input_shape, padding="valid"):

@@ -3,9 +3,10 @@
 ==========  ======================  ==========================================
 symbol      array                   axes
 ==========  ======================  ==========================================
-theta       ``pack(network)``       (parameters,)
+theta       ``pack(network)[:-1]``  (parameters,): all but the intercept
 r           ``residual``            (rows,): y minus the network's output
-J           ``by_theta``            (rows, parameters): Jacobian of the output
+J           ``by_theta``            (rows, parameters): Jacobian of the output,
+                                    centred where there is an intercept
 A = J'WJ    ``hessian``             (parameters, parameters), plus the penalty
 g = J'Wr    ``gradient``            (parameters,), minus the penalty's part
 B           ``basis``               (parameters, free): directions theta may take
@@ -14,7 +15,8 @@ lambda      ``damping``             relative to the diagonal of B'AB
 
 The loss is sum_i w_i r_i^2 + alpha * sum_filters |W|_F^2, where the tensor
 W = scale * k_D o ... o k_1 holds the weights that the filter would give the features
-if every activation were the identity. For one layer it is scikit-learn's Ridge.
+if every activation were the identity. For one layer it is scikit-learn's Ridge. The
+intercept is always the best one for the other parameters (variable projection).
 """
 
 from typing import NamedTuple
@@ -24,6 +26,7 @@ from scipy import linalg
 
 from skdeeptd._network import PatchCNN, jacobian, normalize, pack, unpack
 
+OUTPUT_ROUNDING = 1e-14  # of a residual that is zero, relative to the intercept
 FIRST_DAMPING, SMALLEST_DAMPING, LARGEST_DAMPING = 1e-2, 1e-10, 1e8
 
 
@@ -39,6 +42,7 @@ class NormalEquations(NamedTuple):
     hessian: np.ndarray
     gradient: np.ndarray
     loss: float
+    rounding: float  # what is left of a loss that is zero
 
 
 class Polished(NamedTuple):
@@ -50,28 +54,50 @@ class Polished(NamedTuple):
     converged: bool
 
 
-def normal_equations(network, rows, alpha=0.0):
-    """Accumulate A, g and the loss at ``network``: one pass over the rows."""
+@np.errstate(over="ignore", invalid="ignore")
+def normal_equations(network, rows, objective):
+    """Accumulate A, g and the loss at ``network``: one pass over the rows.
+
+    With an intercept, output and J are taken from those of the first row on, so that
+    features whose mean is large beside their deviations lose no digits.
+    """
+    X_pilot, y_pilot = rows.pilot()
+    output, shift = jacobian(network, X_pilot)
+    shift = shift[0, :-1] * objective.fit_intercept
+    if objective.fit_intercept:
+        intercept = network.intercept + (y_pilot - output)[0]
+        network = network._replace(intercept=intercept)
 
     def statistic(X, y, weight):
         output, by_theta = jacobian(network, X.astype(float, copy=False))
         residual = y - output
+        by_theta = by_theta[:, :-1] - shift
         weighted = by_theta * weight[:, np.newaxis]
         return (
             weighted.T @ by_theta,
             residual @ weighted,
             np.sum(weight * residual**2),
+            np.sum(weighted, axis=0),
+            weight @ residual,
+            np.sum(weight),
         )
 
-    hessian, gradient, loss = rows.reduce(statistic)
-    if alpha > 0:
+    hessian, gradient, loss, columns, residual, weight = rows.reduce(statistic)
+    if objective.fit_intercept:
+        mean = residual / weight
+        hessian = hessian - np.outer(columns, columns / weight)
+        gradient = gradient - mean * columns
+        loss = max(loss - mean * residual, 0.0)
+        network = network._replace(intercept=network.intercept + mean)
+    if objective.alpha > 0:
         curvature, slope, value = penalty(network)
-        hessian = hessian + alpha * curvature
-        gradient = gradient - alpha * slope
-        loss = loss + alpha * value
+        hessian = hessian + objective.alpha * curvature
+        gradient = gradient - objective.alpha * slope
+        loss = loss + objective.alpha * value
     if not np.all(np.isfinite(hessian)):
         loss = np.inf
-    return NormalEquations(network, hessian, gradient, loss)
+    rounding = weight * (OUTPUT_ROUNDING * network.intercept) ** 2
+    return NormalEquations(network, hessian, gradient, loss, rounding)
 
 
 def penalty(network):
@@ -99,8 +125,7 @@ def penalty(network):
                 ]
             )
         )
-    intercept = np.zeros((1, 1))
-    return linalg.block_diag(*blocks, intercept), np.hstack([*slopes, 0.0]), value
+    return linalg.block_diag(*blocks), np.hstack(slopes), value
 
 
 class Directions(NamedTuple):
@@ -110,39 +135,35 @@ class Directions(NamedTuple):
     columns: np.ndarray
 
     def restrict(self, hessian, gradient):
-        """B'AB and B'g; parameters behind the last row of B stay as they are."""
-        n_rows = len(self.values)
+        """B'AB and B'g."""
         starts = np.flatnonzero(np.diff(self.columns, prepend=-1))
-        hessian = hessian[:n_rows, :n_rows] * np.outer(self.values, self.values)
+        hessian = hessian * np.outer(self.values, self.values)
         hessian = np.add.reduceat(np.add.reduceat(hessian, starts, axis=0), starts, 1)
-        return hessian, np.add.reduceat(gradient[:n_rows] * self.values, starts)
+        return hessian, np.add.reduceat(gradient * self.values, starts)
 
-    def expand(self, step, n_parameters):
-        """The change of all parameters that a step in the columns makes."""
-        change = np.zeros(n_parameters)
-        change[: len(self.values)] = self.values * step[self.columns]
-        return change
+    def expand(self, step):
+        """The change of the parameters that a step in the columns makes."""
+        return self.values * step[self.columns]
 
 
-def everything(network, fit_intercept):
-    """Free every parameter by itself."""
-    n_free = len(pack(network)) - (not fit_intercept)
+def everything(network):
+    """Free every parameter but the intercept by itself."""
+    n_free = len(pack(network)) - 1
     return Directions(np.ones(n_free), np.arange(n_free))
 
 
-def gains(network, fit_intercept):
-    """Free the norm of each kernel, each scale, and the intercept."""
+def gains(network):
+    """Free the norm of each kernel, and each scale."""
     n_filters = len(network.scales)
     sizes = [*(k.shape[1] for k in network.kernels), 1]
     owner = np.repeat(np.arange(n_filters * len(sizes)), np.tile(sizes, n_filters))
-    units = pack(network._replace(scales=np.ones(n_filters), intercept=1.0))
-    n_free = len(units) - (not fit_intercept)
-    return Directions(units[:n_free], np.append(owner, owner[-1] + 1)[:n_free])
+    units = pack(network._replace(scales=np.ones(n_filters)))
+    return Directions(units[:-1], owner)
 
 
 def _damped_step(hessian, gradient, damping):
     """Solve (A + damping * diag A) step = g; also the decrease that A predicts."""
-    scale = np.sqrt(np.diag(hessian))
+    scale = np.sqrt(np.maximum(np.diag(hessian), 0))
     scale = np.where(scale > 0, scale, 1.0)
     damped = hessian / np.outer(scale, scale) + damping * np.eye(len(scale))
     target = gradient / scale
@@ -184,27 +205,27 @@ def polish(
     FloatingPointError
         Where the normal equations overflow at the start.
     """
-    current = normal_equations(normalize(network), rows, objective.alpha)
+    current = normal_equations(normalize(network), rows, objective)
     if not np.isfinite(current.loss):
         raise FloatingPointError("the squares of the network's derivatives overflow")
     damping, growth, n_iter, decrease = FIRST_DAMPING, 2.0, 1, np.inf
     while True:
-        basis = directions(current.network, objective.fit_intercept)
+        basis = directions(current.network)
         hessian, gradient = basis.restrict(current.hessian, current.gradient)
         # After a rejected step the linear model is trusted no further than it reached.
         trusted = damping if growth > 2.0 else SMALLEST_DAMPING
         _, promised = _damped_step(hessian, gradient, trusted)
         converged = (
-            current.loss <= zero_loss
+            current.loss <= max(zero_loss, current.rounding)
             or min(promised, decrease) <= tol * current.loss
             or damping > LARGEST_DAMPING
         )
         if converged or n_iter >= max_iter:
             return Polished(current.network, current.loss, n_iter, converged)
         step, predicted = _damped_step(hessian, gradient, damping)
-        theta = pack(current.network)
-        moved = unpack(theta + basis.expand(step, len(theta)), current.network)
-        trial = normal_equations(normalize(moved), rows, objective.alpha)
+        change = np.append(basis.expand(step), 0.0)
+        moved = unpack(pack(current.network) + change, current.network)
+        trial = normal_equations(normalize(moved), rows, objective)
         n_iter += 1
         if trial.loss < current.loss:
             decrease = current.loss - trial.loss

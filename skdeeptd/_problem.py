@@ -37,10 +37,19 @@ class Problem(NamedTuple):
         )
 
     def moment(self):
-        """The cross-moment in the units of the target, (outputs, features)."""
+        """The cross-moment in the units of the target, (outputs, features).
+
+        Where it is zero and there is no intercept, that of y that is not centred.
+        """
         centre = np.average(self.target, axis=0, weights=self.weight)
         rows = RowBlocks(self.X, self.target - centre, self.weight, self.n_jobs)
-        return cross_moment(rows)
+        moment = cross_moment(rows)
+        if not np.all(np.any(moment, axis=1)) and np.any(centre):
+            raw = RowBlocks(self.X, self.target, self.weight, self.n_jobs)
+            moment = np.where(
+                np.any(moment, axis=1, keepdims=True), moment, cross_moment(raw)
+            )
+        return moment
 
     def in_units_of_y(self, network, output):
         return network._replace(
@@ -50,7 +59,7 @@ class Problem(NamedTuple):
 
 
 def make_problem(X, y, weight, fit_intercept, n_jobs):
-    """Standardise the targets by their mean and their largest distance from it.
+    """Drop rows of weight zero, and standardise the targets by mean and largest size.
 
     An output that differs from its mean by rounding only becomes constant.
 
@@ -59,6 +68,9 @@ def make_problem(X, y, weight, fit_intercept, n_jobs):
     FloatingPointError
         Where the mean of y overflows.
     """
+    counts = weight > 0
+    if not np.all(counts):
+        X, y, weight = X[counts], y[counts], weight[counts]
     heaviest = weight.max()
     weight = weight / heaviest
     with np.errstate(over="ignore", invalid="ignore"):

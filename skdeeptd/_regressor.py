@@ -1,5 +1,6 @@
 """DeepTDRegressor: validate, call the numerical modules, store."""
 
+import functools
 import math
 import warnings
 from contextlib import contextmanager
@@ -22,6 +23,18 @@ from skdeeptd._network import PatchCNN, forward, patch_order, split_gains
 from skdeeptd._polish import Objective
 from skdeeptd._problem import make_problem
 from skdeeptd._rows import concatenate_blocks, single_threaded_blas
+
+
+def forgetting(fit):
+    """Drop what an earlier fit has stored, so that a fit that fails leaves no model."""
+
+    @functools.wraps(fit)
+    def forget_and_fit(self, *args, **kwargs):
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, name)
+        return fit(self, *args, **kwargs)
+
+    return forget_and_fit
 
 
 class DeepTDRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
@@ -49,11 +62,11 @@ class DeepTDRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         layers before have not used up.
 
         None takes two layers and splits each axis as evenly as it divides, the larger
-        part in the first layer: (6, 5) for 30 features. Of all shapes with a hidden
-        layer these have about the fewest weights, and few layers are recovered from
-        the fewest samples per weight. Where an axis is prime, the second layer has
-        size 1 on it; where all are, there is one layer, which with
-        ``output_activation="identity"`` is linear regression.
+        part in the first layer: (6, 5) for 30 features. Of the shapes with one hidden
+        layer this one has the fewest weights; more layers can have fewer, but need more
+        samples for each. Where an axis is prime, the second layer has size 1 on it;
+        where all are, there is one layer, which with ``output_activation="identity"``
+        is linear regression.
     input_shape : sequence of int, default=None
         The shape of a sample, channels last if there are any; X holds its entries in
         C order. None takes it from an X of more than two axes, and is one axis else.
@@ -77,7 +90,7 @@ or sequence of them, default="relu"
         Ridge penalty: ``alpha`` times the squared norm of the weights that each
         filter would give the features if all its activations were the identity, added
         to the sum of squared residuals. It has the unit of X squared; rescaling y
-        does not matter. For a single layer it is that of
+        does not matter. For one filter of one linear layer it is that of
         :class:`~sklearn.linear_model.Ridge`.
     polish : bool, default=True
         Whether to polish the kernels. Without it the kernels are those of the
@@ -105,7 +118,8 @@ or sequence of them, default="relu"
     Attributes
     ----------
     kernels_ : list of ndarray of shape (n_outputs, n_filters) + kernel_size
-        The kernels of each layer, of unit norm, in the dtype of X.
+        The kernels of each layer, of unit norm (zero where nothing could be learned),
+        in the dtype of X.
     gains_ : ndarray of shape (n_outputs, n_filters, n_layers)
         Factor of each kernel inside its activation; 1 for relu, leaky_relu and
         identity, whose norm is moved to the next layer.
@@ -119,8 +133,8 @@ or sequence of them, default="relu"
         It tells whether the data look like a patch network of this shape at all:
         compare it with ``explained_by_noise_``, and with that of other shapes. Where
         the two are close, the kernels found nothing that noise would not have, or not
-        of this shape. A network with a hidden relu has 0.7 to 1 with many samples,
-        fewer samples have less. For one layer both are 1 and tell nothing.
+        of this shape. It grows with the samples, and after a hidden relu stays below 1.
+        For one layer both are 1 and tell nothing.
     explained_by_noise_ : float
         The same share for a y of pure noise, of which rank-R approximations of this
         shape explain a part too: the mean of five draws with the X of the fit (of more
@@ -225,6 +239,7 @@ or sequence of them, default="relu"
         self.random_state = random_state
         self.verbose = verbose
 
+    @forgetting
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None):
         """Learn all kernels from the data.
@@ -255,7 +270,6 @@ or sequence of them, default="relu"
             Where the data or a parameter are not as they should be. The estimator is
             not fitted then.
         """
-        self._forget()
         X, input_shape = self._flatten(X, self.input_shape)
         X, y, weight = self._validate(X, y, sample_weight)
         layout, blank = self._lay_out(X.shape[1], input_shape)
@@ -270,9 +284,15 @@ or sequence of them, default="relu"
 
     def _learn(self, problem, moment, layout, blank):
         """Steps 3 to 6 of ``fit``; whether each output converged."""
-        objective = Objective(self.alpha / problem.heaviest, self.fit_intercept)
+        alpha = self.alpha / problem.heaviest
+        if not np.isfinite(alpha):
+            raise ValueError(
+                f"alpha={self.alpha} is too large for weights of at most "
+                f"{problem.heaviest:.3g}: their ratio overflows"
+            )
+        objective = Objective(alpha, self.fit_intercept)
         search = Search(self.polish, self.max_iter, self.tol, self.n_init)
-        rng = check_random_state(self.random_state)
+        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         results = [
             learn(
                 in_order,
@@ -280,7 +300,7 @@ or sequence of them, default="relu"
                 blank,
                 objective,
                 search,
-                rng,
+                np.random.RandomState(seed),
                 self._report,
             )
             for output, in_order in enumerate(patch_order(blank, moment))
@@ -339,11 +359,6 @@ or sequence of them, default="relu"
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "kernels_")
-
-    def _forget(self):
-        """Drop what an earlier fit has stored, so that a fit that fails leaves none."""
-        for name in [name for name in vars(self) if name.endswith("_")]:
-            delattr(self, name)
 
     def _flatten(self, X, input_shape):
         """X with a row per sample, and the shape of a sample."""
@@ -404,18 +419,22 @@ or sequence of them, default="relu"
             print(f"[{type(self).__name__}] {line}")
 
     def _store(self, networks, layout, dtype):
-        parts = [split_gains(network) for network in networks]
+        kernels, gains, scales = zip(*map(split_gains, networks), strict=True)
+        intercepts = [network.intercept for network in networks]
+        with np.errstate(over="ignore"):
+            numbers = [np.array(a).astype(dtype) for a in (gains, scales, intercepts)]
+        if not all(np.all(np.isfinite(array)) for array in numbers):
+            raise ValueError(
+                f"the factors of the network overflow {np.dtype(dtype).name}: the "
+                f"largest scale is {np.abs(scales).max():.3g}; rescale X and y"
+            )
         self.kernels_ = [
             np.stack(of_layer).reshape(len(networks), -1, *shape).astype(dtype)
             for of_layer, shape in zip(
-                zip(*(kernels for kernels, _, _ in parts), strict=True),
-                layout.kernel_shapes,
-                strict=True,
+                zip(*kernels, strict=True), layout.kernel_shapes, strict=True
             )
         ]
-        self.gains_ = np.stack([gains for _, gains, _ in parts]).astype(dtype)
-        self.scales_ = np.stack([scales for _, _, scales in parts]).astype(dtype)
-        self.intercept_ = np.array([n.intercept for n in networks]).astype(dtype)
+        self.gains_, self.scales_, self.intercept_ = numbers
         self.kernel_sizes_ = layout.kernel_sizes
         self.input_shape_ = layout.input_shape
         self._padding = self.padding
@@ -450,7 +469,7 @@ or sequence of them, default="relu"
                 f"The polish of output {out_of_budget} used up max_iter="
                 f"{self.max_iter} passes; raise max_iter, or tol={self.tol:g}.",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=5,
             )
         constant = np.flatnonzero(~self.scales_.any(axis=1)).tolist()
         if constant:
@@ -459,7 +478,7 @@ or sequence of them, default="relu"
                 f"zero, or no network with kernel_sizes={self.kernel_sizes_} fits "
                 f"better than a constant, which is what is predicted.",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=5,
             )
 
 

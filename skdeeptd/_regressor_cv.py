@@ -19,7 +19,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from skdeeptd._compat import Interval, fit_context
 from skdeeptd._geometry import kernel_size_grid, make_layout
 from skdeeptd._problem import make_problem
-from skdeeptd._regressor import DeepTDRegressor, overflow_as_value_error
+from skdeeptd._regressor import DeepTDRegressor, forgetting, overflow_as_value_error
 from skdeeptd._rows import single_threaded_blas
 
 MOST_LAYERS = 3  # of the default grid
@@ -163,6 +163,7 @@ feature_names_in_
         self.random_state = random_state
         self.verbose = verbose
 
+    @forgetting
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None, **params):
         """Choose among the candidates, and fit the best one on all data.
@@ -186,7 +187,6 @@ feature_names_in_
         ValueError, TypeError
             Where the data or a parameter are not as they should be.
         """
-        self._forget()
         split_params = self._route(params, sample_weight)
         flat, input_shape = self._flatten(X, self.input_shape)
         data = self._validate(flat, y, sample_weight)  # X, y and the weights

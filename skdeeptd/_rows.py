@@ -118,6 +118,11 @@ class RowBlocks:
         self._arrays = (X, y, weight)
         self._n_jobs = n_jobs
 
+    def pilot(self):
+        """The first row, in float64: a block of X and a block of y."""
+        X, y, _ = self._arrays
+        return X[:1].astype(float), y[:1]
+
     def reduce(self, statistic):
         """Sum of ``statistic(X, y, weight)``, a tuple of arrays, over the blocks.
 

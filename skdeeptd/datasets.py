@@ -19,7 +19,8 @@ from skdeeptd._geometry import make_layout, n_features_of
 from skdeeptd._network import PatchCNN, forward
 
 ALIVE = 0.25  # least share of values that differ from the most frequent one
-VARIES = 1e-6  # least standard deviation, relative to the root mean square
+VARIES = 1e-12  # least standard deviation, relative to the root mean square
+KERNEL_DRAWS, NETWORK_DRAWS = 200, 10  # at most, until one is alive
 PROBE_ROWS, PROBE_VALUES = 512, 2**23  # at most, to see if a network is alive
 
 
@@ -68,7 +69,8 @@ def make_patch_cnn_regression(
     Raises
     ------
     ValueError, TypeError
-        Where a parameter is out of range or the sizes do not fit each other.
+        Where a parameter is out of range, the sizes do not fit each other, or no
+        network whose output varies is found.
 
     Examples
     --------
@@ -86,6 +88,8 @@ def make_patch_cnn_regression(
     }.items():
         check_scalar(value, name, Integral, min_val=1)
     check_scalar(noise, "noise", Real, min_val=0)
+    if not np.isfinite(noise):
+        raise ValueError(f"noise must be finite, got {noise}")
     rng = check_random_state(random_state)
     layout = make_layout(
         n_features_of(kernel_sizes, input_shape), kernel_sizes, input_shape
@@ -114,25 +118,33 @@ def make_patch_cnn_regression(
 
 
 def _draw_network(probe, layout, n_filters, activations, rng):
-    filters = [
-        _draw_filter(probe, layout.sizes, activations, rng) for _ in range(n_filters)
-    ]
-    network = PatchCNN(
-        kernels=tuple(np.stack(k) for k in zip(*filters, strict=True)),
-        scales=rng.choice([-1.0, 1.0], size=n_filters),
-        intercept=0.0,
-        activations=activations,
-        order=layout.order,
+    for _ in range(NETWORK_DRAWS):
+        filters = [
+            _draw_filter(probe, layout.sizes, activations, rng)
+            for _ in range(n_filters)
+        ]
+        network = PatchCNN(
+            kernels=tuple(np.stack(k) for k in zip(*filters, strict=True)),
+            scales=rng.choice([-1.0, 1.0], size=n_filters),
+            intercept=0.0,
+            activations=activations,
+            order=layout.order,
+        )
+        output = forward(network, probe)
+        if _is_alive(output):
+            return network._replace(scales=network.scales / output.std())
+    raise ValueError(
+        f"no network of {n_filters} filters with kernel_sizes {layout.kernel_sizes} "
+        f"whose output varies was found; use other activations, or fewer layers"
     )
-    return network._replace(scales=network.scales / forward(network, probe).std())
 
 
-def _draw_filter(h, sizes, activations, rng):
+def _draw_filter(probe, sizes, activations, rng):
     """A unit kernel per layer, each drawn until the output of its layer is alive."""
-    kernels = []
+    h, kernels = probe, []
     for d, name in zip(sizes, activations, strict=True):
         patches = h.reshape(len(h), -1, d)
-        while True:
+        for _ in range(KERNEL_DRAWS):
             k = rng.standard_normal(d)
             k /= np.linalg.norm(k)
             h = ACTIVATIONS[name].value(patches @ k)

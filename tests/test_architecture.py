@@ -29,13 +29,16 @@ ALLOWED = {
         *("_activations", "_compat", "_geometry", "_rows", "_network", "_problem"),
         *("_decomposition", "_polish", "_diagnosis", "_deeptd"),
     },
+    "_regressor_cv": {
+        *("numpy", "sklearn", "_compat", "_geometry", "_problem", "_regressor", "_rows")
+    },
     "metrics": {"numpy", "scipy"},
     "datasets": {"numpy", "sklearn", "_activations", "_geometry", "_network"},
-    "__init__": {"_geometry", "_regressor"},
+    "__init__": {"_geometry", "_regressor", "_regressor_cv"},
 }
 STANDARD = {
     *("collections", "contextlib", "functools", "itertools", "math", "numbers"),
-    *("threading", "typing", "warnings"),
+    *("threading", "time", "typing", "warnings"),
 }
 PUBLIC = ["skdeeptd", "skdeeptd.datasets", "skdeeptd.metrics"]
 SOURCE = Path(skdeeptd.__file__).parent
@@ -85,7 +88,11 @@ def test_no_import_inside_a_function():
 
 
 def test_all_names_are_there_and_documented():
-    assert skdeeptd.__all__ == ["DeepTDRegressor", "kernel_size_grid"]
+    assert skdeeptd.__all__ == [
+        "DeepTDRegressor",
+        "DeepTDRegressorCV",
+        "kernel_size_grid",
+    ]
     for name in skdeeptd.__all__:
         assert getattr(skdeeptd, name).__doc__
 

@@ -39,12 +39,16 @@ BAD_PARAMETERS = [
     ({"input_shape": ()}, "input_shape is empty"),
     (
         {"input_shape": (4, 6), "kernel_sizes": ((2, 2), (2, 2))},
-        r"multiply to 4 on axis 1 \(\(2, 2\)\).*length 6; for example \(2, 3\)",
+        r"to 4 on axis 1 \(\(2, 2\)\).*length 6; .* \(\(2, 2\), \(2, 3\)\)",
     ),
     ({"padding": "zeros"}, "padding.*'same'.*Got 'zeros'"),
     ({"kernel_sizes": (4, 6, 2), "padding": "same"}, r"length 24; .*\(4, 6, 1\)"),
     ({"kernel_sizes": (4, 5), "padding": "same"}, r"one value.*\(4, 6\)"),
     ({"kernel_sizes": (30,), "padding": "same"}, r"length 24; for example \(24,\)"),
+    (
+        {"input_shape": (4, 6), "kernel_sizes": (4,)},
+        r"to 4 on axis 1.*length 6; for example \(\(4, 6\),\)",
+    ),
     ({"kernel_sizes": (4, 6), "activation": ["relu", "tanh"]}, "2 entries.*1 hidden"),
     ({"activation": "elu"}, "activation.*relu.*'elu'"),
     ({"kernel_sizes": (4, 6), "activation": ["elu"]}, "'elu'; known are relu"),

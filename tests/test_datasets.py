@@ -63,7 +63,7 @@ def test_noise_has_the_given_standard_deviation_and_y_unit_variance():
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("sizes", [(2,) * 10, (3,) * 6, (4, 1, 2), (5,)])
+@pytest.mark.parametrize("sizes", [(2,) * 12, (3,) * 6, (4, 1, 2), (5,)])
 @pytest.mark.parametrize("seed", range(3))
 def test_no_network_is_dead(activation, sizes, seed):
     _, y, _ = make_patch_cnn_regression(
@@ -74,6 +74,12 @@ def test_no_network_is_dead(activation, sizes, seed):
     assert np.std(y) > 0.3
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_filters_that_cancel_are_drawn_again(seed):
+    y = make_patch_cnn_regression(50, (1,), n_filters=2, random_state=seed)[1]
+    assert np.std(y) > 0.3
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
@@ -81,6 +87,7 @@ def test_no_network_is_dead(activation, sizes, seed):
         ({"n_filters": 0}, "n_filters == 0"),
         ({"n_outputs": 1.5}, "n_outputs"),
         ({"noise": -1}, "noise == -1"),
+        ({"noise": np.inf}, "noise must be finite, got inf"),
         ({"kernel_sizes": ()}, "empty"),
         ({"kernel_sizes": (4, 0)}, "at least 1, got 0"),
         ({"input_shape": (5, 5)}, r"example \(5, 5\)|length 5"),

@@ -72,6 +72,20 @@ def test_power_iteration_ends_at_a_stationary_point():
         np.testing.assert_allclose(contracted, result.weight * vector, atol=1e-6)
 
 
+def test_random_starts_find_more_than_the_spectral_ones():
+    tensor = np.random.default_rng(0).standard_normal((6, 6, 6))
+    first, others, random = rank_one_batches(tensor, 30, np.random.RandomState(0))
+    assert len(first) == 1
+    assert random
+    weights = [result.weight for result in random]
+    assert weights == sorted(weights, reverse=True)
+    found = [*first, *others, *random]
+    for i, a in enumerate(found):
+        for b in found[:i]:
+            cosines = [abs(u @ v) for u, v in zip(a.vectors, b.vectors, strict=True)]
+            assert min(cosines) < 1 - 1e-6
+
+
 def test_a_matrix_gives_its_leading_singular_vectors():
     matrix = np.random.default_rng(3).standard_normal((6, 9))
     left, values, right = np.linalg.svd(matrix)

@@ -6,7 +6,7 @@ from sklearn.utils.estimator_checks import (
     parametrize_with_checks,
 )
 
-from skdeeptd import DeepTDRegressor
+from skdeeptd import DeepTDRegressor, DeepTDRegressorCV
 
 ESTIMATORS = [
     DeepTDRegressor(),
@@ -15,6 +15,8 @@ ESTIMATORS = [
     DeepTDRegressor(activation="tanh"),
     DeepTDRegressor(output_activation="relu", n_jobs=2),
     DeepTDRegressor(alpha=1.0),
+    DeepTDRegressor(padding="same"),
+    DeepTDRegressorCV(cv=3),
 ]
 
 # Small random data without any structure: that a polish runs out of its budget, or

@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 
+from skdeeptd import kernel_size_grid
 from skdeeptd._geometry import (
     degrees_of_freedom,
     divisors,
@@ -83,9 +84,105 @@ def test_default_sizes_are_the_most_even_ones():
 def test_suggested_sizes_are_valid(n, wanted):
     suggested = nearest_factors(n, wanted)
     assert math.prod(suggested) == n
-    assert len(suggested) <= len(wanted)
+    assert len(suggested) == len(wanted)
 
 
 def test_divisors():
     assert divisors(1) == [1]
     assert divisors(36) == [1, 2, 3, 4, 6, 9, 12, 18, 36]
+
+
+@pytest.mark.parametrize(
+    ("input_shape", "shapes"),
+    [
+        ((97,), ((10,), (10,))),
+        ((5, 7), ((2, 3), (2, 1), (2, 3))),
+        ((28, 28), ((5, 5), (6, 6))),
+    ],
+)
+def test_padding_is_zeros_at_the_end_of_each_axis(input_shape, shapes):
+    n_features = math.prod(input_shape)
+    layout = make_layout(n_features, shapes, input_shape, "same")
+    padded = np.full(np.prod(shapes, axis=0), -1)
+    padded[tuple(slice(n) for n in input_shape)] = np.arange(n_features).reshape(
+        input_shape
+    )
+    expected = [int(a.squeeze()) for a in patches_by_loops(padded, shapes)]
+    np.testing.assert_array_equal(layout.order, expected)
+
+
+@pytest.mark.parametrize("n_features", [*range(1, 130), 997])
+def test_default_sizes_with_padding_are_even_for_every_length(n_features):
+    sizes = make_layout(n_features, padding="same").sizes
+    assert math.prod(sizes) >= n_features
+    assert sum(sizes) <= 2 * math.sqrt(n_features) + 1
+    same_again = make_layout(n_features, sizes, padding="same")
+    assert same_again.sizes == sizes
+
+
+def count_ordered_factorisations(lengths):
+    """Inclusion and exclusion over the layers that are 1 on all axes."""
+
+    def exponents(n):
+        found = []
+        for prime in range(2, n + 1):
+            count = 0
+            while n % prime == 0:
+                n, count = n // prime, count + 1
+            found += [count] if count else []
+        return found
+
+    powers = [e for n in lengths for e in exponents(n)]
+    return sum(
+        (-1) ** (layers - kept)
+        * math.comb(layers, kept)
+        * math.prod(math.comb(e + kept - 1, e) for e in powers)
+        for layers in range(1, sum(powers) + 1)
+        for kept in range(1, layers + 1)
+    )
+
+
+@pytest.mark.parametrize(
+    "lengths", [(12,), (64,), (97,), (360,), (4, 6), (8, 8), (6, 8, 3), (2, 2, 2)]
+)
+def test_grid_holds_every_shape_once(lengths):
+    grid = kernel_size_grid(lengths)
+    assert len(grid) == len(set(grid)) == count_ordered_factorisations(lengths)
+    for shapes in grid:
+        layout = make_layout(math.prod(lengths), shapes, lengths)
+        assert layout.kernel_sizes == shapes
+        assert min(layout.sizes) >= 2
+
+
+def test_grid_is_ordered_and_bounded():
+    assert kernel_size_grid(8) == [(8,), (2, 4), (4, 2), (2, 2, 2)]
+    assert kernel_size_grid((8,)) == kernel_size_grid(8)
+    assert kernel_size_grid(1) == []
+    everything = kernel_size_grid((8, 12))
+    keys = [(len(shapes), shapes) for shapes in everything]
+    assert keys == sorted(keys)
+    bounds = {"min_layers": 2, "max_layers": 3, "min_size": 4, "max_size": 24}
+    bounded = kernel_size_grid((8, 12), **bounds)
+    assert bounded == [
+        shapes
+        for shapes in everything
+        if 2 <= len(shapes) <= 3 and all(4 <= math.prod(s) <= 24 for s in shapes)
+    ]
+    assert bounded
+
+
+@pytest.mark.parametrize(
+    ("arguments", "bounds", "message"),
+    [
+        (0, {}, "at least 1, got 0"),
+        (4.5, {}, "got 4.5"),
+        ((4, "6"), {}, "got '6'"),
+        (12, {"min_size": 1}, "min_size must be at least 2, got 1"),
+        (12, {"max_layers": 0}, "max_layers.*got 0"),
+        (12, {"min_layers": 1.5}, "min_layers.*got 1.5"),
+        (12, {"max_size": -1}, "max_size.*got -1"),
+    ],
+)
+def test_bad_bounds_of_a_grid_are_named(arguments, bounds, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        kernel_size_grid(arguments, **bounds)

