@@ -1,5 +1,6 @@
 """DeepTDRegressorCV: the shape, the filters and alpha by cross-validation."""
 
+import math
 import time
 from functools import partial
 from numbers import Integral, Real
@@ -23,7 +24,7 @@ from skdeeptd._regressor import DeepTDRegressor, forgetting, overflow_as_value_e
 from skdeeptd._rows import single_threaded_blas
 
 MOST_LAYERS = 3  # of the default grid
-KEPT, LEAST_KEPT = 1 / 6, 4  # share and number of candidates that survive a stage
+KEPT, LEAST_KEPT = 1 / 8, 4  # share and number of shapes that survive the first stage
 STANDARD_ERRORS = 2.0  # behind the best that a candidate may be and survive
 STAGES = ({"polish": False}, {"n_init": 1, "max_iter": 10}, {})  # of parameters
 
@@ -51,7 +52,8 @@ class DeepTDRegressorCV(DeepTDRegressor):
     All candidates share one moment per fold, since only its reshape differs between
     them. They are compared in three stages, and few reach the last:
 
-    1. without the polish: the best sixth goes on, and four at least;
+    1. without the polish: of the shapes with the same filters and alpha the best eighth
+       goes on, and four at least;
     2. with one start and a short polish: who is not clearly behind the best, by two
        standard errors of the paired difference over the folds, goes on;
     3. fitted in full. The best mean score wins, and is fitted again on all data.
@@ -296,7 +298,8 @@ feature_names_in_
                 for table, column in zip(scores, zip(*results, strict=True)):
                     table[alive, f] = column
             self._report(f"stage {stage + 1}: {len(alive)} candidates")
-            alive = alive[_survivors(scores.test[alive], stage)]
+            remaining = [candidates[i] for i in alive]
+            alive = alive[_survivors(scores.test[alive], remaining, stage)]
         return scores
 
 
@@ -319,17 +322,32 @@ def _fit_and_score(scorer, weighted, estimator, problem, moment, X, y, weight):
     return score, fitted - begin, time.perf_counter() - fitted
 
 
-def _survivors(scores, stage):
+def _best_shapes(mean, candidates):
+    """The candidates whose shape does best with their own filters and alpha."""
+    groups = {}
+    for i in np.argsort(-mean, kind="stable"):
+        key = candidates[i]["n_filters"], candidates[i]["alpha"]
+        groups.setdefault(key, []).append(i)
+    kept = [
+        group[: max(LEAST_KEPT, math.ceil(KEPT * len(group)))]
+        for group in groups.values()
+    ]
+    return np.sort(np.concatenate(kept))
+
+
+def _not_behind(mean, scores):
+    """The candidates that are not clearly behind the best one."""
+    behind = scores[np.argmax(mean)] - scores
+    error = behind.std(axis=1) / np.sqrt(max(1, scores.shape[1] - 1))
+    return np.flatnonzero(behind.mean(axis=1) <= STANDARD_ERRORS * error)
+
+
+def _survivors(scores, candidates, stage):
     """Which of the candidates of a stage go on, as an index."""
     mean = np.nan_to_num(scores.mean(axis=1), nan=-np.inf)
     if not np.isfinite(mean.max()):
         return np.arange(len(mean))
-    if stage == 0:
-        n_kept = max(LEAST_KEPT, int(np.ceil(KEPT * len(mean))))
-        return np.sort(np.argsort(-mean, kind="stable")[:n_kept])
-    behind = scores[np.argmax(mean)] - scores
-    error = behind.std(axis=1) / np.sqrt(max(1, scores.shape[1] - 1))
-    return np.flatnonzero(behind.mean(axis=1) <= STANDARD_ERRORS * error)
+    return _best_shapes(mean, candidates) if stage == 0 else _not_behind(mean, scores)
 
 
 def _results(candidates, scores):

@@ -1,0 +1,51 @@
+"""
+A signal of unknown shape: kernel sizes by cross-validation
+===========================================================
+
+300 noisy signals of 120 points come from a network with kernels of 4, 5 and 6 weights,
+which is not known beforehand. DeepTDRegressorCV tries every shape of at most three
+layers, a plain linear model among them, and finds it.
+"""
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+from skdeeptd import DeepTDRegressorCV
+from skdeeptd.datasets import make_patch_cnn_regression
+
+X, y, _ = make_patch_cnn_regression(
+    n_samples=300, kernel_sizes=(4, 5, 6), noise=0.2, random_state=0
+)
+search = DeepTDRegressorCV(alphas=1e-3, random_state=0).fit(X, y)
+results = search.cv_results_
+print(f"{len(results['params'])} shapes, best: {search.best_params_['kernel_sizes']}")
+print(f"R2 on held-out folds {search.best_score_:.3f}")
+print(
+    f"its kernels explain {search.explained_moment_[0]:.2f} of the moment, noise alone "
+    f"would have {search.explained_by_noise_:.2f}"
+)
+
+# %%
+# The ten shapes of the best rank, the best one filled. Shapes that did not reach the
+# full fit have the score of the stage that they left in.
+
+best = np.argsort(results["rank_test_score"])[:10]
+mean, std = results["mean_test_score"][best], results["std_test_score"][best]
+stages = results["stage"][best]
+figure, ax = plt.subplots(figsize=(6.5, 4), layout="constrained")
+names = {3: "full fit", 2: "left after the short polish", 1: "left before the polish"}
+for stage, name in names.items():
+    rows = np.flatnonzero(stages == stage)
+    if len(rows):
+        color = f"C{3 - stage}"
+        ax.errorbar(mean[rows], rows, xerr=std[rows], fmt="o", color=color, label=name)
+ax.set_yticks(range(10), [str(results["param_kernel_sizes"][i]) for i in best])
+ax.set(
+    xlabel="R2 on held-out folds, mean and standard deviation", ylabel="kernel sizes"
+)
+ax.invert_yaxis()
+ax.legend(loc="lower right")
+figure.savefig("unknown_shape.png", dpi=150)
