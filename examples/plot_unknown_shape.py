@@ -29,8 +29,8 @@ print(
 )
 
 # %%
-# The ten shapes of the best rank, the best one filled. Shapes that did not reach the
-# full fit have the score of the stage that they left in.
+# The ten shapes of the best rank. One that did not reach the full fit has the score of
+# the stage in which it left.
 
 best = np.argsort(results["rank_test_score"])[:10]
 mean, std = results["mean_test_score"][best], results["std_test_score"][best]

@@ -46,6 +46,10 @@ BAD_PARAMETERS = [
     ({"kernel_sizes": (4, 5), "padding": "same"}, r"one value.*\(4, 6\)"),
     ({"kernel_sizes": (30,), "padding": "same"}, r"length 24; for example \(24,\)"),
     (
+        {"input_shape": (4, 2, 3), "kernel_sizes": ((2, 2, 4), (2, 1))},
+        r"to 4 on axis 2 \(\(4, 1\)\).*length 3; .* \(\(2, 2, 3\), \(2, 1, 1\)\)",
+    ),
+    (
         {"input_shape": (4, 6), "kernel_sizes": (4,)},
         r"to 4 on axis 1.*length 6; for example \(\(4, 6\),\)",
     ),
