@@ -17,6 +17,7 @@ import numpy as np
 from skdeeptd._moments import cross_moment
 from skdeeptd._rows import RowBlocks
 
+SMALLEST_MOMENT = 1e-120
 ROUNDING = 8 * np.finfo(float).eps  # of a mean, below which a difference is none
 
 
@@ -49,6 +50,8 @@ class Problem(NamedTuple):
             moment = np.where(
                 np.any(moment, axis=1, keepdims=True), moment, cross_moment(raw)
             )
+        if 0 < np.abs(moment).max() < SMALLEST_MOMENT:
+            raise FloatingPointError("squares of numbers like those of X underflow")
         return moment
 
     def in_units_of_y(self, network, output):

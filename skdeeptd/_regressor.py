@@ -286,7 +286,7 @@ or sequence of them, default="relu"
         X, input_shape = self._flatten(X, self.input_shape)
         X, y, weight = self._validate(X, y, sample_weight)
         layout, blank = self._lay_out(X.shape[1], input_shape)
-        with single_threaded_blas(), overflow_as_value_error(X, y):
+        with single_threaded_blas(), range_as_value_error(X, y):
             problem = make_problem(X, y, weight, self.fit_intercept, self.n_jobs)
             moment = problem.moment()
             self._report(f"moment: {X.shape[0]} rows of {X.shape[1]} features")
@@ -297,7 +297,8 @@ or sequence of them, default="relu"
 
     def _learn(self, problem, moment, layout, blank):
         """Steps 3 to 6 of ``fit``; whether each output converged."""
-        alpha = self.alpha / problem.heaviest
+        with np.errstate(over="ignore"):
+            alpha = self.alpha / problem.heaviest
         if not np.isfinite(alpha):
             raise ValueError(
                 f"alpha={self.alpha} is too large for weights of at most "
@@ -496,12 +497,12 @@ or sequence of them, default="relu"
 
 
 @contextmanager
-def overflow_as_value_error(X, y):
+def range_as_value_error(X, y):
     try:
         yield
     except FloatingPointError as error:
         raise ValueError(
-            f"X or y is too large: {error}. The largest |X| is {np.abs(X).max():.3g}, "
-            f"the largest |y| {np.abs(y).max():.3g}; rescale them, for example with "
-            f"StandardScaler"
+            f"X or y is too large or too small: {error}. The largest |X| is "
+            f"{np.abs(X).max():.3g}, the largest |y| {np.abs(y).max():.3g}; rescale "
+            f"them, for example with StandardScaler"
         ) from error

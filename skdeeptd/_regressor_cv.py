@@ -20,7 +20,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from skdeeptd._compat import Interval, fit_context
 from skdeeptd._geometry import kernel_size_grid, make_layout
 from skdeeptd._problem import make_problem
-from skdeeptd._regressor import DeepTDRegressor, forgetting, overflow_as_value_error
+from skdeeptd._regressor import DeepTDRegressor, forgetting, range_as_value_error
 from skdeeptd._rows import single_threaded_blas
 
 MOST_LAYERS = 3  # of the default grid
@@ -196,7 +196,7 @@ feature_names_in_
         scorer = check_scoring(DeepTDRegressor(), scoring=self.scoring)
         splitter = check_cv(self.cv)
         splits = list(splitter.split(data[0], data[1], **split_params))
-        with single_threaded_blas(), overflow_as_value_error(*data[:2]):
+        with single_threaded_blas(), range_as_value_error(*data[:2]):
             folds = [
                 Fold(train, test, self._problem(data, train).moment())
                 for train, test in splits

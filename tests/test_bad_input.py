@@ -99,8 +99,19 @@ BAD_DATA = {
     "text y": (X, Y.astype(str), None, "y must be a dense array of numbers"),
     "sparse X": (csr_array(X), Y, None, "[Ss]parse"),
     "sparse y": (X, csr_array(Y[:, np.newaxis]), None, "dense array"),
-    "huge X": (1e307 * X, 1e300 * Y, None, r"too large: .*largest \|X\| is 2.*e\+307"),
-    "large X": (1e160 * X, Y, None, r"too large: .*largest \|X\| is 2.*e\+160"),
+    "huge X": (
+        1e307 * X,
+        1e300 * Y,
+        None,
+        r"too large or too small: .*largest \|X\| is 2.*e\+307",
+    ),
+    "large X": (
+        1e160 * X,
+        Y,
+        None,
+        r"too large or too small: .*largest \|X\| is 2.*e\+160",
+    ),
+    "tiny X": (1e-140 * X, Y, None, r"too small: .*underflow.*\|X\| is 2.*e-140"),
     "huge y": (
         X,
         1e308 * np.abs(np.cos(Y)),
@@ -133,7 +144,7 @@ def test_bad_data(case):
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh", "softplus"])
-@pytest.mark.parametrize("size", [1e154, 1e200, 1e300])
+@pytest.mark.parametrize("size", [1e-300, 1e-158, 1e-110, 1e154, 1e200, 1e300])
 @pytest.mark.parametrize("n_filters", [1, 3])
 def test_overflow_is_an_error_or_a_finite_model(size, activation, n_filters):
     estimator = DeepTDRegressor(
