@@ -290,8 +290,10 @@ or sequence of them, default="relu"
             problem = make_problem(X, y, weight, self.fit_intercept, self.n_jobs)
             moment = problem.moment()
             self._report(f"moment: {X.shape[0]} rows of {X.shape[1]} features")
+            by_noise = noise_share(problem, blank)
             converged = self._learn(problem, moment, layout, blank)
-            self._diagnose(problem, moment, layout, blank)
+        self.explained_moment_ = self._explained_shares(moment, layout, blank)
+        self.explained_by_noise_ = by_noise
         self._warn(converged)
         return self
 
@@ -330,16 +332,15 @@ or sequence of them, default="relu"
         self.n_iter_ = max(result.n_iter for result in results)
         return [result.converged for result in results]
 
-    def _diagnose(self, problem, moment, layout, blank):
-        self.explained_moment_ = np.array(
+    def _explained_shares(self, moment, layout, blank):
+        tensors = [moment_tensor(m, layout.sizes) for m in patch_order(blank, moment)]
+        networks = self._networks()
+        return np.array(
             [
-                explained_share(moment_tensor(in_order, layout.sizes), network.kernels)
-                for in_order, network in zip(
-                    patch_order(blank, moment), self._networks(), strict=True
-                )
+                explained_share(tensor, network.kernels)
+                for tensor, network in zip(tensors, networks, strict=True)
             ]
         )
-        self.explained_by_noise_ = noise_share(problem, blank)
 
     def predict(self, X):
         """Output of the network.
