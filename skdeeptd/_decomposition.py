@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import linalg
 
-SAME_DIRECTION = 1 - 1e-6  # |cosine| in every mode beyond which two results are one
+SAME_DIRECTION = 0.999  # |cosine| in every mode beyond which two results are one
 NOTHING_LEFT = 1e-12  # share of the norm below which a residual is rounding error
 SINGULAR = 1e-10  # relative size of the eigenvalues that a pseudo-inverse drops
 

@@ -18,7 +18,7 @@ from skdeeptd._network import patch_order
 from skdeeptd._rows import RowBlocks
 
 SINGULAR = 1e-10  # relative size of the eigenvalues that a pseudo-inverse drops
-NOISE_DRAWS, NOISE_ROWS = 5, 1000
+NOISE_DRAWS, NOISE_ROWS = 3, 1000
 
 
 def explained_share(tensor, kernels):

@@ -137,7 +137,7 @@ or sequence of them, default="relu"
         For one layer both are 1 and tell nothing.
     explained_by_noise_ : float
         The same share for a y of pure noise, of which rank-R approximations of this
-        shape explain a part too: the mean of five draws with the X of the fit (of more
+        shape explain a part too: the mean of three draws with the X of the fit (of more
         than 1000 samples evenly spaced ones).
     kernel_sizes_ : tuple
         The kernel sizes in use, as in ``kernel_sizes``.

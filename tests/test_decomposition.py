@@ -83,7 +83,7 @@ def test_random_starts_find_more_than_the_spectral_ones():
     for i, a in enumerate(found):
         for b in found[:i]:
             cosines = [abs(u @ v) for u, v in zip(a.vectors, b.vectors, strict=True)]
-            assert min(cosines) < 1 - 1e-6
+            assert min(cosines) < 0.999
 
 
 def test_a_matrix_gives_its_leading_singular_vectors():
