@@ -24,7 +24,7 @@ from skdeeptd._regressor import DeepTDRegressor, forgetting, range_as_value_erro
 from skdeeptd._rows import single_threaded_blas
 
 MOST_LAYERS = 3  # of the default grid
-KEPT, LEAST_KEPT = 1 / 8, 4  # share and number of shapes that survive the first stage
+KEPT, LEAST_KEPT = 1 / 8, 3  # share and number of shapes that survive the first stage
 STANDARD_ERRORS = 2.0  # behind the best that a candidate may be and survive
 STAGES = ({"polish": False}, {"n_init": 1, "max_iter": 10}, {})  # of parameters
 
@@ -53,7 +53,7 @@ class DeepTDRegressorCV(DeepTDRegressor):
     them. They are compared in three stages, and few reach the last:
 
     1. without the polish: of the shapes with the same filters and alpha the best eighth
-       goes on, and four at least;
+       goes on, and three at least;
     2. with one start and a short polish: who is not clearly behind the best, by two
        standard errors of the paired difference over the folds, goes on;
     3. fitted in full. The best mean score wins, and is fitted again on all data.
