@@ -42,8 +42,6 @@ def noise_share(problem, blank):
     step = -(-len(problem.X) // NOISE_ROWS)
     X, weight = problem.X[::step], problem.weight[::step]
     noise = rng.standard_normal((len(X), NOISE_DRAWS))
-    if not np.any(weight):
-        return 0.0
     noise -= np.average(noise, axis=0, weights=weight)
     moments = patch_order(blank, cross_moment(RowBlocks(X, noise, weight)))
     sizes = tuple(k.shape[1] for k in blank.kernels)
