@@ -17,7 +17,6 @@ Each start is improved by higher-order power iteration.
 """
 
 import functools
-import itertools
 import math
 from typing import NamedTuple
 
@@ -122,23 +121,19 @@ def _same(a, b):
     )
 
 
-def rank_one_batches(tensor, n_random, rng):
-    """Rank-1 approximations, each direction once, in batches that cost ever more.
+def rank_one_batches(tensor):
+    """Rank-1 approximations, each direction once, in two batches.
 
-    The first batch is from the balanced unfolding, the second from the other spectral
-    starts, the last from random ones. A batch is computed when it is asked for, its
-    best approximation comes first.
+    The first is from the balanced unfolding, the second, computed only when it is
+    asked for, from the other spectral starts; its best approximation comes first.
     """
     seen = []
     for starts in (
-        lambda: [_start_balanced(tensor)],
-        lambda: [
-            start(tensor) for start in (_start_forward, _start_backward, _start_hosvd)
-        ],
-        lambda: [_start_random(tensor, rng) for _ in range(n_random)],
+        [_start_balanced],
+        [_start_forward, _start_backward, _start_hosvd],
     ):
         batch = []
-        results = [power_iteration(tensor, start) for start in starts()]
+        results = [power_iteration(tensor, start(tensor)) for start in starts]
         for result in sorted(results, key=lambda r: -r.weight):
             if not any(_same(result, other) for other in [*seen, *batch]):
                 batch.append(result)
@@ -157,7 +152,7 @@ def spectral_rank_one(tensor):
     -------
     RankOne
     """
-    first, others = itertools.islice(rank_one_batches(tensor, 0, None), 2)
+    first, others = rank_one_batches(tensor)
     return max(first + others, key=lambda result: result.weight)
 
 
@@ -207,16 +202,15 @@ def alternating_least_squares(tensor, factors, max_sweeps=100, tol=1e-8):
     return factors
 
 
-def candidate_batches(tensor, n_filters, n_random, rng):
-    """Unit factors for the kernels in batches, spectral starts first, random ones last.
+def candidate_batches(tensor, n_filters, rng):
+    """Unit factors for the kernels in two batches, the second only when asked for.
 
     Parameters
     ----------
     tensor : float64 array of shape (d_1, ..., d_D), not zero
     n_filters : int
-    n_random : int
-        Starts of the last batch. Each batch is computed only when it is asked for.
     rng : numpy.random.RandomState
+        For factors of which the tensor says nothing.
 
     Yields
     ------
@@ -225,17 +219,19 @@ def candidate_batches(tensor, n_filters, n_random, rng):
     """
     tensor = np.ascontiguousarray(tensor)
     if n_filters == 1:
-        for batch in rank_one_batches(tensor, n_random, rng):
+        for batch in rank_one_batches(tensor):
             yield [[v[np.newaxis] for v in result.vectors] for result in batch]
     else:
         deflated = deflation(tensor, n_filters, rng)
-        yield [alternating_least_squares(tensor, deflated), deflated]
-        yield [
-            alternating_least_squares(tensor, _random_factors(tensor, n_filters, rng))
-            for _ in range(n_random)
-        ]
+        yield [alternating_least_squares(tensor, deflated)]
+        yield [deflated]
 
 
-def _random_factors(tensor, rank, rng):
-    terms = [_start_random(tensor, rng) for _ in range(rank)]
-    return [np.stack(mode) for mode in zip(*terms, strict=True)]
+def perturbed_candidate(tensor, n_filters, rng):
+    """One candidate from a tensor whose entries have noise of their own size.
+
+    It is another draw from what the sampling error of the moment leaves possible where
+    the samples are few, and needs no pass over them.
+    """
+    noisy = tensor * (1 + rng.standard_normal(tensor.shape))
+    return next(candidate_batches(noisy, n_filters, rng))[0]

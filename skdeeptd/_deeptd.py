@@ -7,23 +7,39 @@ S           ``moment``          (features,), the cross-moment, in patch order
 T           ``tensor``          (d_1, ..., d_D), S with an axis per layer
 k_1 .. k_D  ``candidate``       per layer (filters, d_l): factors of T
 ==========  ==================  ==================================================
+
+The search is an iterated local search. The spectral candidates come first, each with
+the signs that fit best and a short polish. Where they do not settle it, about half of
+the layers of the best start so far get the kernels of another candidate, from a tensor
+with noise of its own size; after some of these in vain the search moves to a start of
+such kernels only.
 """
 
-import itertools
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 from skdeeptd._calibration import calibrate
-from skdeeptd._decomposition import candidate_batches, moment_tensor
-from skdeeptd._polish import Polished, polish
+from skdeeptd._decomposition import (
+    candidate_batches,
+    moment_tensor,
+    perturbed_candidate,
+)
+from skdeeptd._network import PatchCNN
+from skdeeptd._polish import Objective, Polished, polish
+from skdeeptd._rows import RowBlocks
 
 SIGNS_PER_CANDIDATE = 4
-SHORT_POLISH = 10  # passes over the rows that every start gets
+SHORT_POLISH, SHORT_TOL = 10, 1e-2  # passes over the rows that every start gets
+PATIENCE = 20  # starts around one network that do not improve it
+AGREEING = 5  # starts that end at the lowest loss and so end the search
 ZERO_LOSS = 1e-26  # relative to the loss of no model: residuals at rounding error
 EXACT = 1e-10  # relative loss of a short polish that can only be the planted network
 ROUNDING = 1e-10  # relative gain on a constant that may be rounding error
 SAME_LOSS = 1e-3  # relative difference of two losses that are one minimum
+FEWEST_STARTS, MOST_STARTS = 10, 500
+STARTS_AT_ONE = 2000  # with one sample per weight, were there no bound
 
 
 class Search(NamedTuple):
@@ -33,6 +49,19 @@ class Search(NamedTuple):
     max_iter: int
     tol: float
     n_init: int
+
+
+def automatic_starts(n_samples, n_weights):
+    """Bound of the search: the more, the fewer samples there are for each weight.
+
+    Fewer samples than weights fit exactly in many ways, of which more starts would
+    not find a better one.
+    """
+    per_weight = n_samples / n_weights
+    if per_weight <= 1:
+        return FEWEST_STARTS
+    starts = math.ceil(STARTS_AT_ONE / per_weight**2)
+    return min(max(starts, FEWEST_STARTS), MOST_STARTS)
 
 
 def learn(moment, rows, blank, objective, search, rng, report):
@@ -61,12 +90,12 @@ def learn(moment, rows, blank, objective, search, rng, report):
         return constant
     sizes = tuple(k.shape[1] for k in blank.kernels)
     tensor = moment_tensor(moment / np.abs(moment).max(), sizes)
-    batches = candidate_batches(tensor, len(blank.scales), search.n_init, rng)
-    starts = _calibrated_batches(batches, rows, blank, objective)
+    problem = _Local(rows, blank, objective, constant.loss)
     if search.polish:
-        result = _polish_best(starts, rows, objective, search, constant.loss, report)
+        result = _polish_best(tensor, problem, search, rng, report)
     else:
-        network, loss = next(starts)[0]
+        first = next(candidate_batches(tensor, len(blank.scales), rng))
+        network, loss = problem.starts(first)[0]
         result = Polished(network, loss, 1, True)
     better = result.loss < constant.loss * (1 - ROUNDING)
     return result if better else constant
@@ -84,66 +113,104 @@ def _constant(rows, blank, objective):
     return Polished(network, square - mean * total, 1, True)
 
 
-def _calibrated_batches(batches, rows, blank, objective):
-    """Per batch of candidates, their best sign patterns, the smallest loss first."""
-    for batch in batches:
+class _Local(NamedTuple):
+    """What every start shares: the data, the network's shape, the loss of no model."""
+
+    rows: RowBlocks
+    blank: PatchCNN
+    objective: Objective
+    constant_loss: float
+
+    def starts(self, candidates):
+        """The best sign patterns of candidates, the smallest loss first."""
         calibrated = [
             start
-            for candidate in batch
+            for candidate in candidates
             for start in calibrate(
-                blank._replace(kernels=tuple(candidate)),
-                rows,
-                objective,
+                self.blank._replace(kernels=tuple(candidate)),
+                self.rows,
+                self.objective,
                 SIGNS_PER_CANDIDATE,
             )
         ]
-        yield sorted(calibrated, key=lambda start: start.loss)
+        return sorted(calibrated, key=lambda start: start.loss)
 
+    def share(self, loss):
+        return loss / self.constant_loss
 
-def _polish_best(batches, rows, objective, search, constant_loss, report):
-    """Polish the start that a short polish brings lowest until it converges."""
-    best = _best_start(batches, rows, objective, search, constant_loss, report)
-    goes_on = best.loss <= EXACT * constant_loss or not best.converged
-    if goes_on and best.n_iter < search.max_iter:
-        rest = polish(
-            best.network,
-            rows,
-            objective,
-            max_iter=search.max_iter - best.n_iter,
-            tol=search.tol,
-            zero_loss=ZERO_LOSS * constant_loss,
+    def polish(self, network, max_iter, tol, zero_loss):
+        return polish(
+            network,
+            self.rows,
+            self.objective,
+            max_iter=max_iter,
+            tol=tol,
+            zero_loss=zero_loss * self.constant_loss,
         )
+
+
+def _polish_best(tensor, problem, search, rng, report):
+    """Polish the start that a short polish brings lowest until it converges."""
+    best = _best_start(tensor, problem, search, rng, report)
+    left = search.max_iter - best.n_iter
+    if left > 0:
+        rest = problem.polish(best.network, left, search.tol, ZERO_LOSS)
         best = rest._replace(n_iter=best.n_iter + rest.n_iter)
-    report(f"polish: {best.n_iter} passes, loss {best.loss / constant_loss:.3g}")
+    else:
+        best = best._replace(converged=False)
+    report(
+        f"polish: {best.n_iter} passes, loss {best.loss / problem.constant_loss:.3g}"
+    )
     return best
 
 
-def _best_start(batches, rows, objective, search, constant_loss, report):
+def _best_start(tensor, problem, search, rng, report):
     """The start that a short polish brings lowest, after that polish.
 
     The search ends before ``n_init`` starts where a loss is zero to rounding, or where
-    two starts agree on the lowest one.
+    ``AGREEING`` starts agree on the lowest one.
     """
-    best = None
-    starts = itertools.islice(itertools.chain.from_iterable(batches), search.n_init)
-    for number, start in enumerate(starts, 1):
-        result = polish(
-            start.network,
-            rows,
-            objective,
-            max_iter=min(SHORT_POLISH, search.max_iter),
-            tol=search.tol,
-            zero_loss=EXACT * constant_loss,
-        )
+    n_filters = len(problem.blank.scales)
+    batches = candidate_batches(tensor, n_filters, rng)
+    spectral = (start for batch in batches for start in problem.starts(batch))
+    best = centre = None
+    agreeing = in_vain = 0
+    for number in range(1, search.n_init + 1):
+        start = next(spectral, None)
+        if start is None:
+            candidate = perturbed_candidate(tensor, n_filters, rng)
+            if in_vain < PATIENCE:
+                candidate = _exchange(centre.network.kernels, candidate, rng)
+            else:
+                centre = None
+            start = problem.starts([candidate])[0]
+        budget = min(SHORT_POLISH, search.max_iter)
+        result = problem.polish(start.network, budget, SHORT_TOL, EXACT)
         report(
-            f"start {number}: loss {start.loss / constant_loss:.3g} of that of a "
-            f"constant, {result.loss / constant_loss:.3g} after a short polish"
+            f"start {number}: loss {problem.share(start.loss):.3g} of that of a "
+            f"constant, {problem.share(result.loss):.3g} after a short polish"
         )
-        agrees = best is not None and np.isclose(
-            result.loss, best.loss, rtol=SAME_LOSS, atol=0
-        )
-        if best is None or result.loss < best.loss:
-            best = result
-        if agrees or best.loss <= EXACT * constant_loss:
+        in_vain += 1
+        if _is_lower(result, centre):
+            centre, in_vain = result, 0
+        agreeing = 1 if _is_lower(result, best) else agreeing + _agree(result, best)
+        best = result if best is None or result.loss < best.loss else best
+        if agreeing == AGREEING or problem.share(best.loss) <= EXACT:
             break
     return best
+
+
+def _is_lower(result, other):
+    return other is None or result.loss < other.loss * (1 - SAME_LOSS)
+
+
+def _agree(result, best):
+    return result.loss <= best.loss * (1 + SAME_LOSS)
+
+
+def _exchange(kernels, other, rng):
+    """Kernels of which each layer is, by chance, from one or from the other."""
+    stay = rng.uniform(size=len(kernels)) < 0.5
+    return [
+        k if stays else new for k, new, stays in zip(kernels, other, stay, strict=True)
+    ]

@@ -16,9 +16,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skdeeptd._activations import ACTIVATIONS, layer_activations
 from skdeeptd._compat import Interval, StrOptions, check_sample_weight, fit_context
 from skdeeptd._decomposition import moment_tensor
-from skdeeptd._deeptd import Search, learn
+from skdeeptd._deeptd import Search, automatic_starts, learn
 from skdeeptd._diagnosis import explained_share, noise_share
-from skdeeptd._geometry import make_layout
+from skdeeptd._geometry import degrees_of_freedom, make_layout
 from skdeeptd._network import PatchCNN, forward, patch_order, split_gains
 from skdeeptd._polish import Objective
 from skdeeptd._problem import make_problem
@@ -101,17 +101,19 @@ or sequence of them, default="relu"
     tol : float, default=1e-6
         The polish ends where a step promises to lower the loss by less than ``tol``
         of itself.
-    n_init : int, default=10
+    n_init : int or "auto", default="auto"
         Most starts (kernels of the moment and their signs) that get a short polish;
-        the best of them gets the last one. Fewer are tried where two agree or one is
-        exact.
+        the best of them gets the last one. Fewer are tried where five agree or one is
+        exact. "auto" takes the more, the fewer samples n there are for each of the m
+        free weights: 2000 (m / n)^2, at least 10, at most 500; and 10 where n is at
+        most m.
     n_jobs : int, default=None
         Threads for the passes over the data. The result does not depend on it, to the
         last bit. None means 1 unless in a :func:`joblib.parallel_config` context, -1
         all processors.
     random_state : int, RandomState instance or None, default=None
-        For the random starts of the decomposition, which are drawn where the others
-        did not settle the matter. Pass an int for the same result at every call.
+        For the starts that are drawn where those of the moment do not settle the
+        matter. Pass an int for the same result at every call.
     verbose : int, default=0
         1 prints a line per stage.
 
@@ -211,7 +213,7 @@ or sequence of them, default="relu"
         "polish": ["boolean"],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
-        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -231,7 +233,7 @@ or sequence of them, default="relu"
         polish=True,
         max_iter=500,
         tol=1e-6,
-        n_init=10,
+        n_init="auto",
         n_jobs=None,
         random_state=None,
         verbose=0,
@@ -307,7 +309,11 @@ or sequence of them, default="relu"
                 f"{problem.heaviest:.3g}: their ratio overflows"
             )
         objective = Objective(alpha, self.fit_intercept)
-        search = Search(self.polish, self.max_iter, self.tol, self.n_init)
+        n_init = self.n_init
+        if n_init == "auto":
+            n_weights = self.n_filters * degrees_of_freedom(layout.sizes)
+            n_init = automatic_starts(len(problem.X), n_weights)
+        search = Search(self.polish, self.max_iter, self.tol, n_init)
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         results = [
             learn(

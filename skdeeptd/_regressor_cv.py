@@ -141,7 +141,7 @@ feature_names_in_
         alphas=0.0,
         max_iter=500,
         tol=1e-6,
-        n_init=10,
+        n_init="auto",
         cv=None,
         scoring=None,
         n_jobs=None,

@@ -23,7 +23,9 @@ ALLOWED = {
     "_polish": {"numpy", "scipy", "_network"},
     "_diagnosis": {"numpy", "_decomposition", "_moments", "_network", "_rows"},
     "_calibration": {"numpy", "_activations", "_network", "_polish"},
-    "_deeptd": {"numpy", "_calibration", "_decomposition", "_polish"},
+    "_deeptd": {
+        *("numpy", "_rows", "_network", "_decomposition", "_polish", "_calibration")
+    },
     "_regressor": {
         *("numpy", "scipy", "sklearn"),
         *("_activations", "_compat", "_geometry", "_rows", "_network", "_problem"),

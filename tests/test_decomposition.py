@@ -8,6 +8,7 @@ from skdeeptd._decomposition import (
     _sweep,
     alternating_least_squares,
     candidate_batches,
+    perturbed_candidate,
     power_iteration,
     rank_one_batches,
     spectral_rank_one,
@@ -31,8 +32,8 @@ def similarity(factors, true):
 @pytest.mark.parametrize("shape", [(7,), (1,), (4, 6), (3, 4, 5), (2,) * 8, (5, 1, 3)])
 def test_a_rank_one_tensor_is_found_exactly(shape):
     true = unit_vectors(shape, np.random.default_rng(0))
-    batches = list(rank_one_batches(-3 * outer(true), 3, np.random.RandomState(0)))
-    assert [len(batch) for batch in batches] == [1, 0, 0]
+    batches = list(rank_one_batches(-3 * outer(true)))
+    assert [len(batch) for batch in batches] == [1, 0]
     found = batches[0][0]
     np.testing.assert_allclose(found.weight, 3, rtol=1e-12)
     np.testing.assert_allclose(
@@ -72,18 +73,27 @@ def test_power_iteration_ends_at_a_stationary_point():
         np.testing.assert_allclose(contracted, result.weight * vector, atol=1e-6)
 
 
-def test_random_starts_find_more_than_the_spectral_ones():
-    tensor = np.random.default_rng(0).standard_normal((6, 6, 6))
-    first, others, random = rank_one_batches(tensor, 30, np.random.RandomState(0))
+def test_each_direction_comes_once_and_the_best_of_a_batch_first():
+    tensor = np.random.default_rng(1).standard_normal((6, 6, 6))
+    first, others = rank_one_batches(tensor)
     assert len(first) == 1
-    assert random
-    weights = [result.weight for result in random]
+    assert others
+    weights = [result.weight for result in others]
     assert weights == sorted(weights, reverse=True)
-    found = [*first, *others, *random]
+    found = [*first, *others]
     for i, a in enumerate(found):
         for b in found[:i]:
             cosines = [abs(u @ v) for u, v in zip(a.vectors, b.vectors, strict=True)]
             assert min(cosines) < 0.999
+
+
+def test_perturbed_candidates_stay_near_a_planted_direction_but_differ():
+    rng = np.random.RandomState(0)
+    true = unit_vectors((6, 7, 8), np.random.default_rng(0))
+    found = [perturbed_candidate(outer(true), 1, rng) for _ in range(10)]
+    worst = [min(abs(u[0] @ v) for u, v in zip(f, true, strict=True)) for f in found]
+    assert min(worst) > 0.6
+    assert np.std(worst) > 0.01
 
 
 def test_a_matrix_gives_its_leading_singular_vectors():
@@ -114,9 +124,9 @@ def test_a_planted_direction_is_found_in_noise_of_half_its_norm(seed):
 @pytest.mark.parametrize("seed", range(5))
 def test_least_squares_finds_the_planted_terms(seed):
     rng = np.random.default_rng(seed)
-    true = [rng.standard_normal((3, d)) for d in (5, 6, 7)]
+    true = [rng.standard_normal((3, d)) for d in (10, 11, 12)]
     tensor = np.einsum("ri,rj,rk->ijk", *true)
-    batches = candidate_batches(tensor, 3, 10, np.random.RandomState(seed))
+    batches = candidate_batches(tensor, 3, np.random.RandomState(seed))
     found = [similarity(candidate, true) for batch in batches for candidate in batch]
     assert max(cosines.min() for cosines in found) > 1 - 1e-4
 
@@ -124,7 +134,7 @@ def test_least_squares_finds_the_planted_terms(seed):
 @pytest.mark.parametrize("shape", [(5,), (2, 2), (3, 2, 2), (1, 4)])
 def test_more_terms_than_a_mode_has_room_for_give_unit_factors(shape):
     tensor = np.random.default_rng(0).standard_normal(shape)
-    batches = candidate_batches(tensor, 6, 2, np.random.RandomState(0))
+    batches = candidate_batches(tensor, 6, np.random.RandomState(0))
     for candidate in (c for batch in batches for c in batch):
         for factor, d in zip(candidate, shape, strict=True):
             assert factor.shape == (6, d)

@@ -36,10 +36,11 @@ def successes(sizes, n_per_weight, n_filters=1, **parameters):
 @pytest.mark.parametrize(
     ("sizes", "n_per_weight", "at_least"),
     [
-        ((10, 10, 10), 10, 10),
-        ((20, 20), 3, 10),
-        ((5, 5, 5, 5), 10, 9),
-        ((3,) * 6, 20, 9),
+        ((10, 10, 10), 3, 10),
+        ((20, 20), 1.5, 9),
+        ((5, 5, 5, 5), 4, 9),
+        ((3,) * 6, 20, 10),
+        ((2,) * 10, 20, 10),
     ],
 )
 def test_relu_networks_are_recovered(sizes, n_per_weight, at_least):
@@ -56,8 +57,9 @@ def test_networks_with_an_output_activation_are_recovered(output_activation):
     assert successes((8, 4, 4), 20, output_activation=output_activation) >= 8
 
 
-def test_networks_of_two_filters_are_recovered():
-    assert successes((8, 8, 8), 20, n_filters=2) >= 8
+@pytest.mark.parametrize(("n_filters", "n_per_weight"), [(2, 5), (4, 10)])
+def test_networks_of_several_filters_are_recovered(n_filters, n_per_weight):
+    assert successes((8, 8, 8), n_per_weight, n_filters=n_filters) == 10
 
 
 def test_recovered_kernels_are_the_planted_ones():
