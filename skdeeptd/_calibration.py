@@ -106,7 +106,7 @@ def _mean_square(network, rows, layer):
     def statistic(X, _, weight):
         X = patch_order(network, X.astype(float, copy=False))
         z = [
-            layers_forward(filter_kernels(network, r), network.activations, X)[1]
+            layers_forward(filter_kernels(network, r), (), network.activations, X)[1]
             for r in range(len(network.scales))
         ]
         squares = [np.mean(of_filter[layer] ** 2, axis=1) for of_filter in z]

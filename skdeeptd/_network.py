@@ -9,12 +9,14 @@ k_l         ``kernels[l]``      (filters, d_l); need not have unit norm
 h_l         ``h``               (rows, patches), the output of layer l
 z_l         ``z``               (rows, patches), its pre-activation
 scale_r     ``scales``          (filters,)
-theta       ``pack(network)``   per filter k_1, ..., k_D, scale; then intercept
+b_l         ``biases[l]``       (filters,), of the hidden layers; there may be none
+theta       ``pack(network)``   per filter k_1, ..., k_D, scale, b_1, ..., b_D-1;
+                                then intercept
 ==========  ==================  ===============================================
 
 Layer l cuts the output of layer l-1 into non-overlapping patches of d_l numbers,
-takes the inner product of each with k_l and applies phi_l; one number per filter is
-left after layer D. Nothing is fitted here.
+takes the inner product of each with k_l, adds b_l and applies phi_l; one number per
+filter is left after layer D. Nothing is fitted here.
 """
 
 from typing import NamedTuple
@@ -28,7 +30,8 @@ class PatchCNN(NamedTuple):
     """y = intercept + sum over filters of scale times the filter's last output.
 
     ``activations`` holds one name per layer, ``order`` the features in the order in
-    which the patches take them (None: as they are; -1: a zero).
+    which the patches take them (None: as they are; -1: a zero), ``biases`` an array
+    per hidden layer, or nothing.
     """
 
     kernels: tuple
@@ -36,11 +39,13 @@ class PatchCNN(NamedTuple):
     intercept: float
     activations: tuple
     order: np.ndarray | None = None
+    biases: tuple = ()
 
     def astype(self, dtype):
         return self._replace(
             kernels=tuple(k.astype(dtype) for k in self.kernels),
             scales=self.scales.astype(dtype),
+            biases=tuple(b.astype(dtype) for b in self.biases),
             intercept=np.dtype(dtype).type(self.intercept),
         )
 
@@ -54,15 +59,17 @@ def patch_order(network, X):
     return ordered
 
 
-def layers_forward(kernels, activations, X):
+def layers_forward(kernels, biases, activations, X):
     """Per layer of one filter its input as patches and its pre-activation; the output.
 
     The features of X are in patch order.
     """
     h, inputs, pre_activations = X, [], []
-    for k, name in zip(kernels, activations, strict=True):
+    for layer, (k, name) in enumerate(zip(kernels, activations, strict=True)):
         patches = h.reshape(-1, len(k))
         z = (patches @ k).reshape(len(X), -1)
+        if layer < len(biases):
+            z += biases[layer]
         inputs.append(patches.reshape(len(X), -1, len(k)))
         pre_activations.append(z)
         h = ACTIVATIONS[name].value(z)
@@ -73,28 +80,34 @@ def filter_kernels(network, r):
     return [k[r] for k in network.kernels]
 
 
+def filter_biases(network, r):
+    return [b[r] for b in network.biases]
+
+
 def forward(network, X):
     """The network's output, shape (rows,), in the dtype of X and the kernels."""
     X = patch_order(network, X)
     output = np.full(len(X), network.intercept, dtype=X.dtype)
     for r, scale in enumerate(network.scales):
-        kernels = filter_kernels(network, r)
-        output += scale * layers_forward(kernels, network.activations, X)[2]
+        kernels, biases = filter_kernels(network, r), filter_biases(network, r)
+        output += scale * layers_forward(kernels, biases, network.activations, X)[2]
     return output
 
 
-def _filter_jacobian(kernels, activations, X):
-    """Output of one filter and its derivatives by k_1, ..., k_D side by side."""
-    inputs, pre_activations, output = layers_forward(kernels, activations, X)
-    columns = []
+def _filter_jacobian(kernels, biases, activations, X):
+    """Output of one filter, its derivatives by k_1, ..., k_D and by b_1, ..., b_D-1."""
+    inputs, pre_activations, output = layers_forward(kernels, biases, activations, X)
+    columns, by_bias = [], []
     back = np.ones((len(X), 1), dtype=X.dtype)
     for k, name, patches, z in reversed(
         list(zip(kernels, activations, inputs, pre_activations, strict=True))
     ):
         back = back * ACTIVATIONS[name].derivative(z)
         columns.append((back[:, np.newaxis, :] @ patches)[:, 0, :])
+        by_bias.append(back.sum(axis=1))
         back = (back[:, :, np.newaxis] * k).reshape(len(X), -1)
-    return output, np.hstack(columns[::-1])
+    by_bias = np.column_stack(by_bias[::-1])[:, : len(biases)]
+    return output, np.hstack(columns[::-1]), by_bias
 
 
 def jacobian(network, X):
@@ -103,27 +116,33 @@ def jacobian(network, X):
     output = np.full(len(X), network.intercept, dtype=X.dtype)
     columns = []
     for r, scale in enumerate(network.scales):
-        value, by_kernels = _filter_jacobian(
-            filter_kernels(network, r), network.activations, X
+        value, by_kernels, by_biases = _filter_jacobian(
+            filter_kernels(network, r),
+            filter_biases(network, r),
+            network.activations,
+            X,
         )
         output += scale * value
-        columns += [scale * by_kernels, value[:, np.newaxis]]
+        columns += [scale * by_kernels, value[:, np.newaxis], scale * by_biases]
     return output, np.hstack([*columns, np.ones((len(X), 1), dtype=X.dtype)])
 
 
 def pack(network):
     """All parameters as one vector."""
-    per_filter = np.hstack([*network.kernels, network.scales[:, np.newaxis]])
+    per_filter = np.column_stack([*network.kernels, network.scales, *network.biases])
     return np.append(per_filter.ravel(), network.intercept)
 
 
 def unpack(theta, like):
     """The network with parameters ``theta`` and the structure of ``like``."""
     per_filter = theta[:-1].reshape(len(like.scales), -1)
-    bounds = np.cumsum([k.shape[1] for k in like.kernels])
-    *kernels, scales = np.split(per_filter, bounds, axis=1)
+    bounds = np.cumsum([*(k.shape[1] for k in like.kernels), 1])
+    *kernels, scales, biases = np.split(per_filter, bounds, axis=1)
     return like._replace(
-        kernels=tuple(kernels), scales=scales[:, 0], intercept=theta[-1]
+        kernels=tuple(kernels),
+        scales=scales[:, 0],
+        biases=tuple(biases.T),
+        intercept=theta[-1],
     )
 
 
@@ -131,18 +150,25 @@ def normalize(network):
     """The same function with the norms moved forward as far as they go.
 
     The norm of the kernel of a homogeneous layer moves to the next kernel, that of
-    the last one into the scale. A layer that is not homogeneous keeps its norm.
+    the last one into the scale; a bias is divided by the norm of its kernel. A layer
+    that is not homogeneous keeps its norm.
     """
     carried = np.ones(len(network.scales))
-    kernels = []
-    for k, name in zip(network.kernels, network.activations, strict=True):
+    kernels, biases = [], list(network.biases)
+    for layer, (k, name) in enumerate(
+        zip(network.kernels, network.activations, strict=True)
+    ):
         k = k * carried[:, np.newaxis]
         carried = np.ones(len(carried))
         if ACTIVATIONS[name].homogeneous:
             carried = np.linalg.norm(k, axis=1)
-            k = k / np.where(carried > 0, carried, 1)[:, np.newaxis]
+            carried = np.where(carried > 0, carried, 1)
+            k = k / carried[:, np.newaxis]
+            if layer < len(biases):
+                biases[layer] = biases[layer] / carried
         kernels.append(k)
-    return network._replace(kernels=tuple(kernels), scales=network.scales * carried)
+    scales = network.scales * carried
+    return network._replace(kernels=tuple(kernels), scales=scales, biases=tuple(biases))
 
 
 def split_gains(network):

@@ -43,15 +43,20 @@ class NormalEquations(NamedTuple):
     gradient: np.ndarray
     loss: float
     rounding: float  # what is left of a loss that is zero
+    mean_jacobian: np.ndarray  # (parameters,), by ``pack(network)[:-1]``
 
 
 class Polished(NamedTuple):
-    """``n_iter`` counts passes over the rows; ``converged``: they were enough."""
+    """``n_iter`` counts passes over the rows; ``converged``: they were enough.
+
+    ``equations`` are those at the network, None where nothing was polished.
+    """
 
     network: PatchCNN
     loss: float
     n_iter: int
     converged: bool
+    equations: NormalEquations | None = None
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -97,12 +102,14 @@ def normal_equations(network, rows, objective):
     if not np.all(np.isfinite(hessian)):
         loss = np.inf
     rounding = weight * (OUTPUT_ROUNDING * network.intercept) ** 2
-    return NormalEquations(network, hessian, gradient, loss, rounding)
+    mean_jacobian = shift + columns / weight
+    return NormalEquations(network, hessian, gradient, loss, rounding, mean_jacobian)
 
 
 def penalty(network):
     """Sum of |W|_F^2 over the filters: Gauss-Newton curvature, half gradient, value."""
     blocks, slopes, value = [], [], 0.0
+    no_biases = np.zeros(len(network.biases))
     for r, scale in enumerate(network.scales):
         parts = [*(k[r] for k in network.kernels), np.atleast_1d(scale)]
         squares = np.array([part @ part for part in parts])
@@ -111,7 +118,7 @@ def penalty(network):
         def without(*dropped, squares=squares):
             return np.prod(np.delete(squares, dropped))
 
-        slopes += [without(i) * part for i, part in enumerate(parts)]
+        slopes += [*(without(i) * part for i, part in enumerate(parts)), no_biases]
         blocks.append(
             np.block(
                 [
@@ -125,6 +132,7 @@ def penalty(network):
                 ]
             )
         )
+        blocks.append(np.diag(no_biases))
     return linalg.block_diag(*blocks), np.hstack(slopes), value
 
 
@@ -153,11 +161,12 @@ def everything(network):
 
 
 def gains(network):
-    """Free the norm of each kernel, and each scale."""
+    """Free the norm of each kernel, each scale and each bias."""
     n_filters = len(network.scales)
-    sizes = [*(k.shape[1] for k in network.kernels), 1]
+    sizes = [*(k.shape[1] for k in network.kernels), 1, *(1 for _ in network.biases)]
     owner = np.repeat(np.arange(n_filters * len(sizes)), np.tile(sizes, n_filters))
-    units = pack(network._replace(scales=np.ones(n_filters)))
+    ones = np.ones(n_filters)
+    units = pack(network._replace(scales=ones, biases=(ones,) * len(network.biases)))
     return Directions(units[:-1], owner)
 
 
@@ -221,7 +230,7 @@ def polish(
             or damping > LARGEST_DAMPING
         )
         if converged or n_iter >= max_iter:
-            return Polished(current.network, current.loss, n_iter, converged)
+            return Polished(current.network, current.loss, n_iter, converged, current)
         step, predicted = _damped_step(hessian, gradient, damping)
         change = np.append(basis.expand(step), 0.0)
         moved = unpack(pack(current.network) + change, current.network)

@@ -19,10 +19,11 @@ from skdeeptd._decomposition import moment_tensor
 from skdeeptd._deeptd import Search, automatic_starts, learn
 from skdeeptd._diagnosis import explained_share, noise_share
 from skdeeptd._geometry import degrees_of_freedom, make_layout
-from skdeeptd._network import PatchCNN, forward, patch_order, split_gains
+from skdeeptd._network import PatchCNN, forward, normalize, patch_order, split_gains
 from skdeeptd._polish import Objective
 from skdeeptd._problem import make_problem
 from skdeeptd._rows import concatenate_blocks, single_threaded_blas
+from skdeeptd._uncertainty import output_std, uncertainty
 
 
 def forgetting(fit):
@@ -86,6 +87,9 @@ or sequence of them, default="relu"
         For the last layer.
     fit_intercept : bool, default=True
         Whether to learn the intercept. Without it, it is zero.
+    hidden_bias : bool, default=False
+        Whether the polish learns a bias for each filter of each hidden layer, added
+        before the activation. The moment tells nothing of it: every start has zero.
     alpha : float, default=0.0
         Ridge penalty: ``alpha`` times the squared norm of the weights that each
         filter would give the features if all its activations were the identity, added
@@ -127,6 +131,9 @@ or sequence of them, default="relu"
         identity, whose norm is moved to the next layer.
     scales_ : ndarray of shape (n_outputs, n_filters)
         Factor of each filter's output.
+    biases_ : ndarray of shape (n_outputs, n_filters, n_layers - 1)
+        Added to the pre-activations of each hidden layer; without ``hidden_bias`` the
+        last axis is empty.
     intercept_ : ndarray of shape (n_outputs,)
     moment_ : ndarray of shape (n_outputs,) + input_shape
         The centred cross-moment of y and X, weighted by ``sample_weight``.
@@ -141,6 +148,15 @@ or sequence of them, default="relu"
         The same share for a y of pure noise, of which rank-R approximations of this
         shape explain a part too: the mean of three draws with the X of the fit (of more
         than 1000 samples evenly spaced ones).
+    covariance_ : ndarray of shape (n_outputs, n_weights, n_weights)
+        Of all weights of an output: per filter its kernels, first layer first, each in
+        C order and times its gain, its scale and its biases; last the intercept. In
+        the norms of the kernels of homogeneous layers nothing varies. Only with
+        ``polish``; NaN where there are no more samples than weights. See ``predict``
+        for what it is worth.
+    noise_variance_ : ndarray of shape (n_outputs,)
+        Of y around the network: the sum of squared residuals over the number of samples
+        (the sum of ``sample_weight``) that the weights leave. Only with ``polish``.
     kernel_sizes_ : tuple
         The kernel sizes in use, as in ``kernel_sizes``.
     input_shape_ : tuple of int
@@ -209,6 +225,7 @@ or sequence of them, default="relu"
         "activation": [StrOptions(set(ACTIVATIONS)), "array-like"],
         "output_activation": [StrOptions(set(ACTIVATIONS))],
         "fit_intercept": ["boolean"],
+        "hidden_bias": ["boolean"],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "polish": ["boolean"],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -229,6 +246,7 @@ or sequence of them, default="relu"
         activation="relu",
         output_activation="identity",
         fit_intercept=True,
+        hidden_bias=False,
         alpha=0.0,
         polish=True,
         max_iter=500,
@@ -245,6 +263,7 @@ or sequence of them, default="relu"
         self.activation = activation
         self.output_activation = output_activation
         self.fit_intercept = fit_intercept
+        self.hidden_bias = hidden_bias
         self.alpha = alpha
         self.polish = polish
         self.max_iter = max_iter
@@ -293,25 +312,21 @@ or sequence of them, default="relu"
             moment = problem.moment()
             self._report(f"moment: {X.shape[0]} rows of {X.shape[1]} features")
             by_noise = noise_share(problem, blank)
-            converged = self._learn(problem, moment, layout, blank)
+            results = self._learn(problem, moment, layout, blank)
+            if self.polish:
+                self._store_uncertainty(problem, results)
         self.explained_moment_ = self._explained_shares(moment, layout, blank)
         self.explained_by_noise_ = by_noise
-        self._warn(converged)
+        self._warn([result.converged for result in results])
         return self
 
     def _learn(self, problem, moment, layout, blank):
-        """Steps 3 to 6 of ``fit``; whether each output converged."""
-        with np.errstate(over="ignore"):
-            alpha = self.alpha / problem.heaviest
-        if not np.isfinite(alpha):
-            raise ValueError(
-                f"alpha={self.alpha} is too large for weights of at most "
-                f"{problem.heaviest:.3g}: their ratio overflows"
-            )
-        objective = Objective(alpha, self.fit_intercept)
+        """Steps 3 to 6 of ``fit``; a ``Polished`` per output."""
+        objective = self._objective(problem)
         n_init = self.n_init
         if n_init == "auto":
-            n_weights = self.n_filters * degrees_of_freedom(layout.sizes)
+            of_filter = degrees_of_freedom(layout.sizes) + len(blank.biases)
+            n_weights = self.n_filters * of_filter
             n_init = automatic_starts(len(problem.X), n_weights)
         search = Search(self.polish, self.max_iter, self.tol, n_init)
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
@@ -336,7 +351,27 @@ or sequence of them, default="relu"
         in_units = moment * problem.unit[:, np.newaxis]
         self.moment_ = in_units.reshape(-1, *layout.input_shape).astype(dtype)
         self.n_iter_ = max(result.n_iter for result in results)
-        return [result.converged for result in results]
+        return results
+
+    def _objective(self, problem):
+        with np.errstate(over="ignore"):
+            alpha = self.alpha / problem.heaviest
+        if not np.isfinite(alpha):
+            raise ValueError(
+                f"alpha={self.alpha} is too large for weights of at most "
+                f"{problem.heaviest:.3g}: their ratio overflows"
+            )
+        return Objective(alpha, self.fit_intercept)
+
+    def _store_uncertainty(self, problem, results):
+        objective = self._objective(problem)
+        of_outputs = [
+            uncertainty(result, objective, problem, output)
+            for output, result in enumerate(results)
+        ]
+        covariances, noise_variances = zip(*of_outputs, strict=True)
+        self.covariance_ = np.array(covariances)
+        self.noise_variance_ = np.array(noise_variances)
 
     def _explained_shares(self, moment, layout, blank):
         tensors = [moment_tensor(m, layout.sizes) for m in patch_order(blank, moment)]
@@ -348,26 +383,40 @@ or sequence of them, default="relu"
             ]
         )
 
-    def predict(self, X):
+    def predict(self, X, return_std=False):
         """Output of the network.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+        return_std : bool, default=False
+            Whether to return its standard deviation too: how far the mean of y at X may
+            be from the output, not a single y, whose variance is larger by
+            ``noise_variance_``. It is that of nonlinear least squares: right for many
+            samples, if y is a network of this shape plus noise of one variance, and
+            blind to whether it is. ``alpha`` counts as prior knowledge.
 
         Returns
         -------
-        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             In the dtype of X, float32 or float64.
+        y_std : ndarray of the same shape and dtype
+            Only with ``return_std``; NaN if the fit had no more samples than weights.
 
         Raises
         ------
         sklearn.exceptions.NotFittedError
             Before ``fit``.
         ValueError
-            Where X has another number of features than in ``fit``, or NaN or inf.
+            Where X has another number of features than in ``fit``, or NaN or inf; with
+            ``return_std`` where the fit was one with ``polish=False``.
         """
         check_is_fitted(self)
+        if return_std and not hasattr(self, "covariance_"):
+            raise ValueError(
+                "return_std=True needs a fit with polish=True: the kernels of the "
+                "moment alone have no known covariance"
+            )
         X, _ = self._flatten(X, self.input_shape_)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         networks = [network.astype(X.dtype) for network in self._networks()]
@@ -375,8 +424,22 @@ or sequence of them, default="relu"
         def outputs(block):
             return np.column_stack([forward(network, block) for network in networks])
 
-        predicted = concatenate_blocks(outputs, X, self.n_jobs)
-        return predicted[:, 0] if self._y_is_1d else predicted
+        def stds(block):
+            of_outputs = [
+                output_std(network, covariance, block)
+                for network, covariance in zip(
+                    self._networks(), self.covariance_, strict=True
+                )
+            ]
+            return np.column_stack(of_outputs).astype(X.dtype)
+
+        predicted = self._like_y(concatenate_blocks(outputs, X, self.n_jobs))
+        if return_std:
+            return predicted, self._like_y(concatenate_blocks(stds, X, self.n_jobs))
+        return predicted
+
+    def _like_y(self, columns):
+        return columns[:, 0] if self._y_is_1d else columns
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "kernels_")
@@ -424,6 +487,7 @@ or sequence of them, default="relu"
     def _lay_out(self, n_features, input_shape):
         """The layout of the patches, and a network of it whose weights are zero."""
         layout = make_layout(n_features, self.kernel_sizes, input_shape, self.padding)
+        n_biases = len(layout.sizes) - 1 if self.hidden_bias else 0
         blank = PatchCNN(
             kernels=tuple(np.zeros((self.n_filters, d)) for d in layout.sizes),
             scales=np.zeros(self.n_filters),
@@ -432,6 +496,7 @@ or sequence of them, default="relu"
                 self.activation, self.output_activation, len(layout.sizes)
             ),
             order=layout.order,
+            biases=(np.zeros(self.n_filters),) * n_biases,
         )
         return layout, blank
 
@@ -441,9 +506,15 @@ or sequence of them, default="relu"
 
     def _store(self, networks, layout, dtype):
         kernels, gains, scales = zip(*map(split_gains, networks), strict=True)
+        biases = [
+            np.reshape(normalize(network).biases, (-1, self.n_filters)).T
+            for network in networks
+        ]
         intercepts = [network.intercept for network in networks]
         with np.errstate(over="ignore"):
-            numbers = [np.array(a).astype(dtype) for a in (gains, scales, intercepts)]
+            numbers = [
+                np.array(a).astype(dtype) for a in (gains, scales, biases, intercepts)
+            ]
         if not all(np.all(np.isfinite(array)) for array in numbers):
             raise ValueError(
                 f"the factors of the network overflow {np.dtype(dtype).name}: the "
@@ -455,7 +526,7 @@ or sequence of them, default="relu"
                 zip(*kernels, strict=True), layout.kernel_shapes, strict=True
             )
         ]
-        self.gains_, self.scales_, self.intercept_ = numbers
+        self.gains_, self.scales_, self.biases_, self.intercept_ = numbers
         self.kernel_sizes_ = layout.kernel_sizes
         self.input_shape_ = layout.input_shape
         self._padding = self.padding
@@ -479,6 +550,7 @@ or sequence of them, default="relu"
                 intercept=self.intercept_[output],
                 activations=self.activations_,
                 order=layout.order,
+                biases=tuple(self.biases_[output].T),
             )
             for output in range(n_outputs)
         ]

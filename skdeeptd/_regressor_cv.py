@@ -69,7 +69,7 @@ class DeepTDRegressorCV(DeepTDRegressor):
     padding : {"valid", "same"}, default="valid"
     n_filters : int or sequence of int, default=1
         The candidates.
-    activation, output_activation, fit_intercept
+    activation, output_activation, fit_intercept, hidden_bias
         As in DeepTDRegressor. A sequence of activations holds for candidates of as many
         layers only.
     alphas : float or sequence of float, default=0.0
@@ -101,9 +101,9 @@ class DeepTDRegressorCV(DeepTDRegressor):
         behind all that got further.
     scorer_ : callable
     n_splits_ : int
-    kernels_, gains_, scales_, intercept_, moment_, kernel_sizes_, input_shape_, \
-activations_, explained_moment_, explained_by_noise_, n_iter_, n_features_in_, \
-feature_names_in_
+    kernels_, gains_, scales_, biases_, intercept_, moment_, kernel_sizes_, \
+input_shape_, activations_, explained_moment_, explained_by_noise_, n_iter_, \
+covariance_, noise_variance_, n_features_in_, feature_names_in_
         Of the final fit, as in DeepTDRegressor.
 
     Examples
@@ -138,6 +138,7 @@ feature_names_in_
         activation="relu",
         output_activation="identity",
         fit_intercept=True,
+        hidden_bias=False,
         alphas=0.0,
         max_iter=500,
         tol=1e-6,
@@ -155,6 +156,7 @@ feature_names_in_
         self.activation = activation
         self.output_activation = output_activation
         self.fit_intercept = fit_intercept
+        self.hidden_bias = hidden_bias
         self.alphas = alphas
         self.max_iter = max_iter
         self.tol = tol

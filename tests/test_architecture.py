@@ -22,6 +22,7 @@ ALLOWED = {
     "_problem": {"numpy", "_moments", "_rows"},
     "_polish": {"numpy", "scipy", "_network"},
     "_diagnosis": {"numpy", "_decomposition", "_moments", "_network", "_rows"},
+    "_uncertainty": {"numpy", "_network", "_polish"},
     "_calibration": {"numpy", "_activations", "_network", "_polish"},
     "_deeptd": {
         *("numpy", "_rows", "_network", "_decomposition", "_polish", "_calibration")
@@ -29,7 +30,7 @@ ALLOWED = {
     "_regressor": {
         *("numpy", "scipy", "sklearn"),
         *("_activations", "_compat", "_geometry", "_rows", "_network", "_problem"),
-        *("_decomposition", "_polish", "_diagnosis", "_deeptd"),
+        *("_decomposition", "_polish", "_uncertainty", "_diagnosis", "_deeptd"),
     },
     "_regressor_cv": {
         *("numpy", "sklearn", "_compat", "_geometry", "_problem", "_regressor", "_rows")

@@ -25,6 +25,7 @@ def random_network(shapes, input_shape, activations, n_filters, rng):
         intercept=rng.standard_normal(),
         activations=activations,
         order=layout.order,
+        biases=tuple(rng.standard_normal((len(shapes) - 1, n_filters))),
     ), layout
 
 
@@ -33,8 +34,12 @@ def output_by_loops(network, layout, sample):
     total = network.intercept
     for r, scale in enumerate(network.scales):
         h = sample.reshape(layout.input_shape)
-        for k, shape, name in zip(
-            network.kernels, layout.kernel_shapes, network.activations, strict=True
+        for k, b, shape, name in zip(
+            network.kernels,
+            [*network.biases, np.zeros(len(network.scales))],
+            layout.kernel_shapes,
+            network.activations,
+            strict=True,
         ):
             kernel = k[r].reshape(shape)
             z = np.empty([n // d for n, d in zip(h.shape, shape, strict=True)])
@@ -45,7 +50,7 @@ def output_by_loops(network, layout, sample):
                         for i, d in zip(position, shape, strict=True)
                     )
                 ]
-                z[position] = np.sum(patch * kernel)
+                z[position] = np.sum(patch * kernel) + b[r]
             h = ACTIVATIONS[name].value(z)
         total += scale * h.item()
     return total
@@ -83,6 +88,8 @@ def test_unpack_undoes_pack():
     again = unpack(pack(network), network)
     for a, b in zip(network.kernels, again.kernels, strict=True):
         np.testing.assert_array_equal(a, b)
+    for a, b in zip(network.biases, again.biases, strict=True):
+        np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(network.scales, again.scales)
     assert network.intercept == again.intercept
 
@@ -110,5 +117,6 @@ def test_normalize_and_split_gains_keep_the_function(activations):
     rebuilt = network._replace(
         kernels=tuple(k * g[:, None] for k, g in zip(kernels, gains.T, strict=True)),
         scales=scales,
+        biases=normalize(network).biases,
     )
     np.testing.assert_allclose(forward(rebuilt, X), forward(network, X), rtol=1e-12)

@@ -62,6 +62,23 @@ def test_networks_of_several_filters_are_recovered(n_filters, n_per_weight):
     assert successes((8, 8, 8), n_per_weight, n_filters=n_filters) == 10
 
 
+def test_hidden_biases_are_learned():
+    rng, count = np.random.RandomState(0), 0
+    for seed in range(N_SEEDS):
+        planted = make_patch_cnn_regression(1, (6, 5, 4), random_state=seed)[2]
+        first, second, third = (k[0, 0] for k in planted)
+        biases = rng.uniform(-0.5, 0.5, 2)
+        X = rng.standard_normal((600, 120))
+        h = np.maximum(X.reshape(600, 20, 6) @ first + biases[0], 0)
+        h = np.maximum(h.reshape(600, 4, 5) @ second + biases[1], 0)
+        fitted = DeepTDRegressor((6, 5, 4), hidden_bias=True, random_state=0)
+        fitted.fit(X[:300], (h @ third)[:300])
+        if fitted.score(X[300:], (h @ third)[300:]) > 1 - 1e-6:
+            count += 1
+            np.testing.assert_allclose(fitted.biases_, [[biases]], atol=1e-6)
+    assert count >= 9
+
+
 def test_recovered_kernels_are_the_planted_ones():
     X, y, _, _, kernels = split((6, 5, 4), 15, seed=0)
     fitted = DeepTDRegressor((6, 5, 4), random_state=0).fit(X, y)

@@ -1,0 +1,89 @@
+"""Covariance of the weights and of the predictions of a polished network.
+
+==========  ==================  ==================================================
+symbol      array               axes
+==========  ==================  ==================================================
+theta       ``pack(network)``   (parameters,): with the intercept, the last one
+A           ``hessian``         (parameters - 1,) squared: J'WJ plus the penalty
+C           ``covariance``      (parameters, parameters): of theta
+sigma^2     ``noise_variance``  rss / (n - m): of y around the network
+j(x)        a row of J          (parameters,): derivative of the output at x
+==========  ==================  ==================================================
+
+As in nonlinear least squares, C = sigma^2 A^-1, and the output at x has variance
+j(x)' C j(x). Directions that leave the network as it is, such as the norm of one kernel
+against that of the next, have variance zero (pseudo-inverse).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from skdeeptd._network import jacobian, pack
+from skdeeptd._polish import penalty
+
+SINGULAR = 1e-10  # relative size of the eigenvalues that a pseudo-inverse drops
+LEAST_LEFT = 1e-6  # samples that the weights leave over, but for rounding
+
+
+class Uncertainty(NamedTuple):
+    covariance: np.ndarray
+    noise_variance: float
+
+
+def uncertainty(result, objective, problem, output):
+    """C and sigma^2 of a ``Polished``, in the units of y.
+
+    NaN where there are no more samples than weights: nothing is left to estimate the
+    noise from.
+    """
+    n_samples = problem.heaviest * np.sum(problem.weight)
+    n_parameters = len(pack(result.network))
+    if result.equations is None:
+        inverse = np.zeros((n_parameters - 1,) * 2)
+        mean_jacobian, n_weights, rss = np.zeros(n_parameters - 1), 0.0, result.loss
+    else:
+        equations = result.equations
+        curvature, _, value = penalty(equations.network)
+        inverse = _pseudo_inverse(equations.hessian)
+        mean_jacobian = equations.mean_jacobian
+        n_weights = np.sum(inverse * (equations.hessian - objective.alpha * curvature))
+        rss = equations.loss - objective.alpha * value
+    left = n_samples - n_weights - objective.fit_intercept
+    noise_variance = problem.heaviest * rss / left if left > LEAST_LEFT else np.nan
+    covariance = np.zeros((n_parameters,) * 2)
+    covariance[:-1, :-1] = noise_variance / problem.heaviest * inverse
+    if objective.fit_intercept:
+        with_intercept = -covariance[:-1, :-1] @ mean_jacobian
+        covariance[-1, :-1] = covariance[:-1, -1] = with_intercept
+        of_mean = noise_variance / n_samples
+        covariance[-1, -1] = of_mean - with_intercept @ mean_jacobian
+    unit = problem.unit[output]
+    factor = _factors(result.network, unit)
+    return Uncertainty(
+        covariance * np.outer(factor, factor), float(noise_variance * unit**2)
+    )
+
+
+def _factors(network, unit):
+    """Of theta where y is multiplied by ``unit``: of its scales and its intercept."""
+    ones = network._replace(
+        kernels=tuple(np.ones_like(k) for k in network.kernels),
+        scales=np.full(len(network.scales), unit),
+        biases=tuple(np.ones_like(b) for b in network.biases),
+        intercept=unit,
+    )
+    return pack(ones)
+
+
+def _pseudo_inverse(hessian):
+    scale = np.sqrt(np.maximum(np.diag(hessian), 0))
+    scale = np.outer(*[np.where(scale > 0, scale, 1.0)] * 2)
+    return np.linalg.pinv(hessian / scale, rcond=SINGULAR, hermitian=True) / scale
+
+
+def output_std(network, covariance, X):
+    """Standard deviation of the network's output, (rows,), in float64."""
+    by_theta = jacobian(network, X.astype(float, copy=False))[1]
+    variance = np.sum((by_theta @ covariance) * by_theta, axis=1)
+    return np.sqrt(np.maximum(variance, 0))
