@@ -8,13 +8,14 @@ T           ``tensor``          (d_1, ..., d_D), S with an axis per layer
 k_1 .. k_D  ``candidate``       per layer (filters, d_l): factors of T
 ==========  ==================  ==================================================
 
-The search is an iterated local search. The spectral candidates come first, each with
-the signs that fit best and a short polish. Where they do not settle it, about half of
-the layers of the best start so far get the kernels of another candidate, from a tensor
-with noise of its own size; after some of these in vain the search moves to a start of
-such kernels only.
+The search is an iterated local search. The spectral candidates of T come first, then
+those of the whitened moment, each with the signs that fit best and a short polish.
+Where they do not settle it, about half of the layers of the best start so far get the
+kernels of another candidate, from T with noise of its own size; after some of these in
+vain the search moves to a start of such kernels only.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -26,11 +27,13 @@ from skdeeptd._decomposition import (
     moment_tensor,
     perturbed_candidate,
 )
-from skdeeptd._network import PatchCNN
+from skdeeptd._moments import whitened_moment
+from skdeeptd._network import PatchCNN, patch_order
 from skdeeptd._polish import Objective, Polished, polish
 from skdeeptd._rows import RowBlocks
 
 SIGNS_PER_CANDIDATE = 4
+WHITENING_STEPS = 10
 SHORT_POLISH, SHORT_TOL = 10, 1e-2  # passes over the rows that every start gets
 PATIENCE = 20  # starts around one network that do not improve it
 AGREEING = 5  # starts that end at the lowest loss and so end the search
@@ -90,6 +93,8 @@ def learn(moment, rows, blank, objective, search, rng, report):
         return constant
     sizes = tuple(k.shape[1] for k in blank.kernels)
     tensor = moment_tensor(moment / np.abs(moment).max(), sizes)
+    if _is_linear(blank):
+        search = search._replace(n_init=1)
     problem = _Local(rows, blank, objective, constant.loss)
     if search.polish:
         result = _polish_best(tensor, problem, search, rng, report)
@@ -99,6 +104,11 @@ def learn(moment, rows, blank, objective, search, rng, report):
         result = Polished(network, loss, 1, True)
     better = result.loss < constant.loss * (1 - ROUNDING)
     return result if better else constant
+
+
+def _is_linear(network):
+    """One layer that is linear: every start ends at the same minimum."""
+    return network.activations == ("identity",)
 
 
 def _constant(rows, blank, objective):
@@ -134,6 +144,13 @@ class _Local(NamedTuple):
             )
         ]
         return sorted(calibrated, key=lambda start: start.loss)
+
+    def whitened(self, tensor):
+        """The tensor of the whitened moment."""
+        in_order = functools.partial(patch_order, self.blank)
+        moment = tensor.transpose().ravel()
+        moment = whitened_moment(self.rows, moment, in_order, WHITENING_STEPS)
+        return moment_tensor(moment / np.abs(moment).max(), tensor.shape)
 
     def share(self, loss):
         return loss / self.constant_loss
@@ -171,7 +188,7 @@ def _best_start(tensor, problem, search, rng, report):
     ``AGREEING`` starts agree on the lowest one.
     """
     n_filters = len(problem.blank.scales)
-    batches = candidate_batches(tensor, n_filters, rng)
+    batches = _spectral_batches(tensor, problem, rng)
     spectral = (start for batch in batches for start in problem.starts(batch))
     best = centre = None
     agreeing = in_vain = 0
@@ -198,6 +215,17 @@ def _best_start(tensor, problem, search, rng, report):
         if agreeing == AGREEING or problem.share(best.loss) <= EXACT:
             break
     return best
+
+
+def _spectral_batches(tensor, problem, rng):
+    """Candidates of the moment and of the whitened moment."""
+    n_filters = len(problem.blank.scales)
+    of_moment = candidate_batches(tensor, n_filters, rng)
+    yield next(of_moment)
+    of_whitened = candidate_batches(problem.whitened(tensor), n_filters, rng)
+    yield next(of_whitened)
+    yield from of_moment
+    yield from of_whitened
 
 
 def _is_lower(result, other):

@@ -25,7 +25,8 @@ ALLOWED = {
     "_uncertainty": {"numpy", "_network", "_polish"},
     "_calibration": {"numpy", "_activations", "_network", "_polish"},
     "_deeptd": {
-        *("numpy", "_rows", "_network", "_decomposition", "_polish", "_calibration")
+        *("numpy", "_rows", "_network", "_moments", "_decomposition", "_polish"),
+        "_calibration",
     },
     "_regressor": {
         *("numpy", "scipy", "sklearn"),
