@@ -23,6 +23,7 @@ from skdeeptd.datasets import make_patch_cnn_regression
 CASES = [((6, 5, 4), 1), ((10, 10, 10), 1), ((20, 20), 1), ((8, 8, 8), 2)]
 NOISE = [0.1, 0.5]
 SAMPLES_PER_WEIGHT, N_TEST = 30, 1000
+NOISE_SEED = 10_000  # far from the seeds of the networks
 
 
 def trial(sizes, n_filters, noise, seed):
@@ -32,7 +33,8 @@ def trial(sizes, n_filters, noise, seed):
     X, y, _ = make_patch_cnn_regression(
         n_train + N_TEST, sizes, n_filters=n_filters, random_state=seed
     )
-    noisy = y[:n_train] + noise * np.random.RandomState(seed).standard_normal(n_train)
+    rng = np.random.RandomState(NOISE_SEED + seed)
+    noisy = y[:n_train] + noise * rng.standard_normal(n_train)
     model = DeepTDRegressor(sizes, n_filters=n_filters, random_state=0)
     model.fit(X[:n_train], noisy)
     mean, std = model.predict(X[n_train:], return_std=True)

@@ -36,13 +36,13 @@ SIGNS_PER_CANDIDATE = 4
 WHITENING_STEPS = 10
 SHORT_POLISH, SHORT_TOL = 10, 1e-2  # passes over the rows that every start gets
 PATIENCE = 20  # starts around one network that do not improve it
-AGREEING = 5  # starts that end at the lowest loss and so end the search
+AGREEING = 6  # starts that end at the lowest loss and so end the search
 ZERO_LOSS = 1e-26  # relative to the loss of no model: residuals at rounding error
 EXACT = 1e-10  # relative loss of a short polish that can only be the planted network
 ROUNDING = 1e-10  # relative gain on a constant that may be rounding error
 SAME_LOSS = 1e-3  # relative difference of two losses that are one minimum
-FEWEST_STARTS, MOST_STARTS = 10, 500
-STARTS_AT_ONE = 2000  # with one sample per weight, were there no bound
+FEWEST_STARTS, MOST_STARTS = 20, 1000
+STARTS_AT_ONE = 8000  # with one sample per weight, were there no bound
 
 
 class Search(NamedTuple):
@@ -63,7 +63,7 @@ def automatic_starts(n_samples, n_weights):
     per_weight = n_samples / n_weights
     if per_weight <= 1:
         return FEWEST_STARTS
-    starts = math.ceil(STARTS_AT_ONE / per_weight**2)
+    starts = math.ceil(STARTS_AT_ONE / per_weight**3)
     return min(max(starts, FEWEST_STARTS), MOST_STARTS)
 
 

@@ -107,10 +107,10 @@ or sequence of them, default="relu"
         of itself.
     n_init : int or "auto", default="auto"
         Most starts (kernels of the moment and their signs) that get a short polish;
-        the best of them gets the last one. Fewer are tried where five agree or one is
+        the best of them gets the last one. Fewer are tried where six agree or one is
         exact. "auto" takes the more, the fewer samples n there are for each of the m
-        free weights: 2000 (m / n)^2, at least 10, at most 500; and 10 where n is at
-        most m.
+        free weights: 8000 (m / n)^3, at least 20, at most 1000; and 20 where n is at
+        most m. With more than four filters a larger number can find a lower minimum.
     n_jobs : int, default=None
         Threads for the passes over the data. The result does not depend on it, to the
         last bit. None means 1 unless in a :func:`joblib.parallel_config` context, -1

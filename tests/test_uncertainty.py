@@ -40,7 +40,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
     covered, variances = [], []
     for seed in range(50):
         X, y, _ = make_patch_cnn_regression(n_train + 200, sizes, random_state=seed)
-        noisy = y + noise * np.random.RandomState(seed).standard_normal(len(y))
+        noisy = y + noise * np.random.RandomState(1000 + seed).standard_normal(len(y))
         fitted = DeepTDRegressor(sizes, random_state=0).fit(
             X[:n_train], noisy[:n_train]
         )
