@@ -93,7 +93,7 @@ def learn(moment, rows, blank, objective, search, rng, report):
         return constant
     sizes = tuple(k.shape[1] for k in blank.kernels)
     tensor = moment_tensor(moment / np.abs(moment).max(), sizes)
-    if _is_linear(blank):
+    if is_linear(blank):
         search = search._replace(n_init=1)
     problem = _Local(rows, blank, objective, constant.loss)
     if search.polish:
@@ -106,7 +106,7 @@ def learn(moment, rows, blank, objective, search, rng, report):
     return result if better else constant
 
 
-def _is_linear(network):
+def is_linear(network):
     """One layer that is linear: every start ends at the same minimum."""
     return network.activations == ("identity",)
 

@@ -3,6 +3,7 @@
 import math
 import time
 from functools import partial
+from itertools import compress
 from numbers import Integral, Real
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.parallel import Parallel, delayed
 
 from skdeeptd._compat import Interval, fit_context
+from skdeeptd._deeptd import is_linear
 from skdeeptd._geometry import kernel_size_grid, make_layout
 from skdeeptd._problem import make_problem
 from skdeeptd._regressor import DeepTDRegressor, forgetting, range_as_value_error
@@ -26,6 +28,7 @@ from skdeeptd._rows import single_threaded_blas
 MOST_LAYERS = 3  # of the default grid
 KEPT, LEAST_KEPT = 1 / 8, 3  # share and number of shapes that survive the first stage
 STANDARD_ERRORS = 2.0  # behind the best that a candidate may be and survive
+OVER_LINEAR = 1.0  # standard errors that a network must be ahead of a linear model
 STAGES = ({"polish": False}, {"n_init": 1, "max_iter": 10}, {})  # of parameters
 
 
@@ -57,6 +60,10 @@ class DeepTDRegressorCV(DeepTDRegressor):
     2. with one start and a short polish: who is not clearly behind the best, by two
        standard errors of the paired difference over the folds, goes on;
     3. fitted in full. The best mean score wins, and is fitted again on all data.
+
+    A single linear layer is ridge regression. It is fitted in full in every stage, with
+    one number of filters only, as more of them are the same model; and it wins where
+    the best network is not ahead of it by more than one standard error.
 
     Parameters
     ----------
@@ -194,7 +201,7 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
         split_params = self._route(params, sample_weight)
         flat, input_shape = self._flatten(X, self.input_shape)
         data = self._validate(flat, y, sample_weight)  # X, y and the weights
-        candidates = self._candidates(data[0].shape[1], input_shape)
+        candidates, linear = self._candidates(data[0].shape[1], input_shape)
         scorer = check_scoring(DeepTDRegressor(), scoring=self.scoring)
         splitter = check_cv(self.cv)
         splits = list(splitter.split(data[0], data[1], **split_params))
@@ -204,10 +211,10 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
                 for train, test in splits
             ]
             score = partial(_fit_and_score, scorer, sample_weight is not None)
-            scores = self._compare(candidates, input_shape, folds, data, score)
+            scores = self._compare(candidates, linear, input_shape, folds, data, score)
 
         results = _results(candidates, scores)
-        best = int(np.argmin(results["rank_test_score"]))
+        best = _choice(results["rank_test_score"], scores, linear)
         estimator = self._estimator(candidates[best], input_shape)
         estimator.set_params(n_jobs=self.n_jobs, verbose=self.verbose)
         estimator.fit(X, y, sample_weight)
@@ -242,7 +249,7 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
         return {}
 
     def _candidates(self, n_features, input_shape):
-        """All combinations, each checked before any work is done."""
+        """All combinations, checked before any work is done; which ones are linear."""
         shapes = self.kernel_sizes
         if shapes is None:
             default = make_layout(n_features, None, input_shape, self.padding)
@@ -255,11 +262,18 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
             "alpha": _as_list("alphas", self.alphas),
         }
         candidates = list(ParameterGrid(grid))
+        linear = []
         for candidate in candidates:
             estimator = self._estimator(candidate, input_shape)
             estimator._validate_params()
-            estimator._lay_out(n_features, input_shape)
-        return candidates
+            _, blank = estimator._lay_out(n_features, input_shape)
+            linear.append(is_linear(blank))
+        fewest = min(grid["n_filters"])
+        kept = [
+            not (is_one and candidate["n_filters"] > fewest)
+            for candidate, is_one in zip(candidates, linear, strict=True)
+        ]
+        return list(compress(candidates, kept)), np.array(linear)[kept]
 
     def _estimator(self, candidate, input_shape):
         common = set(self.get_params()) & set(DeepTDRegressor().get_params())
@@ -278,7 +292,7 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
             raise ValueError("sample_weight is zero on all training rows of a fold")
         return make_problem(X, y, weight, self.fit_intercept, n_jobs=None)
 
-    def _compare(self, candidates, input_shape, folds, data, score):
+    def _compare(self, candidates, linear, input_shape, folds, data, score):
         """Score the candidates stage by stage on all folds."""
         shape = (len(candidates), len(folds))
         scores = Scores(*np.zeros((3, *shape)), np.zeros(len(candidates), dtype=int))
@@ -286,7 +300,9 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
         for stage, budget in enumerate(STAGES):
             scores.stage[alive] = stage + 1
             estimators = [
-                self._estimator(candidates[i], input_shape).set_params(**budget)
+                self._estimator(candidates[i], input_shape).set_params(
+                    **({} if linear[i] else budget)
+                )
                 for i in alive
             ]
             for f, fold in enumerate(folds):
@@ -350,6 +366,21 @@ def _survivors(scores, candidates, stage):
     if not np.isfinite(mean.max()):
         return np.arange(len(mean))
     return _best_shapes(mean, candidates) if stage == 0 else _not_behind(mean, scores)
+
+
+def _choice(rank, scores, linear):
+    """The candidate that ranks first, or a linear one that it is not clearly ahead of.
+
+    Only linear candidates that reached the last stage count.
+    """
+    best = int(np.argmin(rank))
+    candidates = np.flatnonzero(linear & (scores.stage == len(STAGES)))
+    if linear[best] or not len(candidates):
+        return best
+    best_linear = candidates[np.argmin(rank[candidates])]
+    ahead = scores.test[best] - scores.test[best_linear]
+    error = ahead.std() / np.sqrt(max(1, len(ahead) - 1))
+    return best if ahead.mean() > OVER_LINEAR * error else int(best_linear)
 
 
 def _results(candidates, scores):

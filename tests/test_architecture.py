@@ -34,7 +34,8 @@ ALLOWED = {
         *("_decomposition", "_polish", "_uncertainty", "_diagnosis", "_deeptd"),
     },
     "_regressor_cv": {
-        *("numpy", "sklearn", "_compat", "_geometry", "_problem", "_regressor", "_rows")
+        *("numpy", "sklearn", "_compat", "_geometry", "_problem", "_rows"),
+        *("_deeptd", "_regressor"),
     },
     "metrics": {"numpy", "scipy"},
     "datasets": {"numpy", "sklearn", "_activations", "_geometry", "_network"},

@@ -6,13 +6,14 @@ import pytest
 import sklearn
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.linear_model import RidgeCV
+from sklearn.linear_model import Ridge, RidgeCV
 from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from skdeeptd import DeepTDRegressor, DeepTDRegressorCV, kernel_size_grid
+from skdeeptd._regressor_cv import Scores, _choice
 from skdeeptd.datasets import make_patch_cnn_regression
 
 SHAPES = kernel_size_grid(24)
@@ -216,3 +217,28 @@ def test_where_nothing_is_to_be_found_ridge_is_not_much_better():
     ours = DeepTDRegressorCV(random_state=0).fit(X[:100], y[:100])
     assert ours.best_params_["kernel_sizes"] == (12,)
     assert ours.score(X[100:], y[100:]) > linear - 0.05
+
+
+def test_linear_data_take_a_single_layer_and_all_its_stages_are_full_fits():
+    rng = np.random.RandomState(0)
+    X = rng.standard_normal((200, 12))
+    y = X @ rng.standard_normal(12) + rng.standard_normal(200)
+    search = DeepTDRegressorCV([(12,), (3, 4), (6, 2)], n_filters=[1, 2], alphas=1.0)
+    search.fit(X, y)
+    assert search.best_params_["kernel_sizes"] == (12,)
+    ridge = Ridge(1.0).fit(X, y)
+    np.testing.assert_allclose(search.predict(X), ridge.predict(X), atol=1e-3)
+    tried = [(p["kernel_sizes"], p["n_filters"]) for p in search.cv_results_["params"]]
+    assert ((12,), 1) in tried
+    assert ((12,), 2) not in tried
+
+
+@pytest.mark.parametrize(
+    ("network", "chosen"), [([0.5, 0.7, 0.6], 1), ([0.4, 0.8, 0.5], 0)]
+)
+def test_a_network_must_be_ahead_of_the_linear_model_by_a_standard_error(
+    network, chosen
+):
+    test = np.array([[0.45, 0.55, 0.5], network])
+    scores = Scores(test, test, test, np.array([3, 3]))
+    assert _choice(np.array([2, 1]), scores, np.array([True, False])) == chosen
