@@ -158,3 +158,25 @@ def test_x_need_not_be_gaussian(draw):
         fitted = DeepTDRegressor(sizes, random_state=0).fit(X[:200], y[:200])
         count += fitted.score(X[200:], y[200:]) > 1 - 1e-6
     assert count >= 8
+
+
+def test_the_training_data_are_never_fitted_worse_than_by_their_mean():
+    for seed in range(N_SEEDS):
+        rng = np.random.RandomState(seed)
+        X, y = rng.standard_normal((40, 24)), rng.standard_normal(40)
+        for alpha in (0.0, 10.0, 1e4):
+            fitted = DeepTDRegressor((4, 3, 2), alpha=alpha, random_state=0)
+            assert fitted.fit(X, y).score(X, y) >= 0
+
+
+def test_alpha_has_the_unit_of_the_square_of_x():
+    X, y, _ = make_patch_cnn_regression(150, (4, 3, 2), noise=0.3, random_state=0)
+    fitted = DeepTDRegressor((4, 3, 2), alpha=30.0, tol=1e-10, random_state=0).fit(X, y)
+    expected = fitted.predict(X)
+    assert fitted.score(X, y) < 0.85
+    larger_y = DeepTDRegressor((4, 3, 2), alpha=30.0, tol=1e-10, random_state=0)
+    np.testing.assert_allclose(larger_y.fit(X, 7 * y).predict(X), 7 * expected)
+    larger_x = DeepTDRegressor((4, 3, 2), alpha=3000.0, tol=1e-10, random_state=0)
+    np.testing.assert_allclose(
+        larger_x.fit(10 * X, y).predict(10 * X), expected, rtol=1e-4, atol=1e-6
+    )
