@@ -175,9 +175,7 @@ def _polish_best(tensor, problem, search, rng, report):
         best = rest._replace(n_iter=best.n_iter + rest.n_iter)
     else:
         best = best._replace(converged=False)
-    report(
-        f"polish: {best.n_iter} passes, loss {best.loss / problem.constant_loss:.3g}"
-    )
+    report(f"polish: {best.n_iter} passes, loss {problem.share(best.loss):.3g}")
     return best
 
 

@@ -27,8 +27,7 @@ from skdeeptd._rows import single_threaded_blas
 
 MOST_LAYERS = 3  # of the default grid
 KEPT, LEAST_KEPT = 1 / 8, 3  # share and number of shapes that survive the first stage
-STANDARD_ERRORS = 2.0  # behind the best that a candidate may be and survive
-OVER_LINEAR = 1.0  # standard errors that a network must be ahead of a linear model
+STANDARD_ERRORS = 2.0  # of a difference over the folds that is a clear one
 STAGES = ({"polish": False}, {"n_init": 1, "max_iter": 10}, {})  # of parameters
 
 
@@ -61,9 +60,9 @@ class DeepTDRegressorCV(DeepTDRegressor):
        standard errors of the paired difference over the folds, goes on;
     3. fitted in full. The best mean score wins, and is fitted again on all data.
 
-    A single linear layer is ridge regression. It is fitted in full in every stage, with
-    one number of filters only, as more of them are the same model; and it wins where
-    the best network is not ahead of it by more than one standard error.
+    A single linear layer is ridge regression. It is fitted in full in every stage and
+    always goes on to the second, with one number of filters only, as more of them are
+    the same model; and it wins where the best network is not clearly ahead of it.
 
     Parameters
     ----------
@@ -317,7 +316,10 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
                     table[alive, f] = column
             self._report(f"stage {stage + 1}: {len(alive)} candidates")
             remaining = [candidates[i] for i in alive]
-            alive = alive[_survivors(scores.test[alive], remaining, stage)]
+            survives = _survivors(scores.test[alive], remaining, stage)
+            if stage == 0:
+                survives = np.union1d(survives, np.flatnonzero(linear))
+            alive = alive[survives]
         return scores
 
 
@@ -355,9 +357,14 @@ def _best_shapes(mean, candidates):
 
 def _not_behind(mean, scores):
     """The candidates that are not clearly behind the best one."""
-    behind = scores[np.argmax(mean)] - scores
-    error = behind.std(axis=1) / np.sqrt(max(1, scores.shape[1] - 1))
-    return np.flatnonzero(behind.mean(axis=1) <= STANDARD_ERRORS * error)
+    return np.flatnonzero(~_clearly_ahead(scores[np.argmax(mean)], scores))
+
+
+def _clearly_ahead(scores, others):
+    """Whether the scores on the folds, paired with each row of the others, are."""
+    ahead = scores - others
+    error = ahead.std(axis=-1) / np.sqrt(max(1, ahead.shape[-1] - 1))
+    return ahead.mean(axis=-1) > STANDARD_ERRORS * error
 
 
 def _survivors(scores, candidates, stage):
@@ -378,9 +385,8 @@ def _choice(rank, scores, linear):
     if linear[best] or not len(candidates):
         return best
     best_linear = candidates[np.argmin(rank[candidates])]
-    ahead = scores.test[best] - scores.test[best_linear]
-    error = ahead.std() / np.sqrt(max(1, len(ahead) - 1))
-    return best if ahead.mean() > OVER_LINEAR * error else int(best_linear)
+    clear = _clearly_ahead(scores.test[best], scores.test[best_linear])
+    return best if clear else int(best_linear)
 
 
 def _results(candidates, scores):

@@ -236,9 +236,7 @@ def test_linear_data_take_a_single_layer_and_all_its_stages_are_full_fits():
 @pytest.mark.parametrize(
     ("network", "chosen"), [([0.5, 0.7, 0.6], 1), ([0.4, 0.8, 0.5], 0)]
 )
-def test_a_network_must_be_ahead_of_the_linear_model_by_a_standard_error(
-    network, chosen
-):
+def test_a_network_must_be_clearly_ahead_of_the_linear_model(network, chosen):
     test = np.array([[0.45, 0.55, 0.5], network])
     scores = Scores(test, test, test, np.array([3, 3]))
     assert _choice(np.array([2, 1]), scores, np.array([True, False])) == chosen

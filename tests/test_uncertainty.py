@@ -35,17 +35,16 @@ def test_one_linear_layer_has_the_covariance_of_weighted_least_squares(
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say():
-    """95 % intervals of the mean: 50 repetitions of 200 predictions each."""
-    sizes, noise, n_train = (6, 5, 4), 0.5, 400
+    """95 % intervals of the mean: one network, 60 fits with fresh X and noise."""
+    sizes, noise, n_train, n_fits = (6, 5, 4), 0.5, 400, 60
+    X, y, _ = make_patch_cnn_regression(n_fits * 600, sizes, random_state=0)
+    rng = np.random.RandomState(1000)
     covered, variances = [], []
-    for seed in range(50):
-        X, y, _ = make_patch_cnn_regression(n_train + 200, sizes, random_state=seed)
-        noisy = y + noise * np.random.RandomState(1000 + seed).standard_normal(len(y))
-        fitted = DeepTDRegressor(sizes, random_state=0).fit(
-            X[:n_train], noisy[:n_train]
-        )
-        mean, std = fitted.predict(X[n_train:], return_std=True)
-        covered.append(np.mean(np.abs(mean - y[n_train:]) < 1.96 * std))
+    for part, of_part in zip(np.split(X, n_fits), np.split(y, n_fits), strict=True):
+        noisy = of_part[:n_train] + noise * rng.standard_normal(n_train)
+        fitted = DeepTDRegressor(sizes, random_state=0).fit(part[:n_train], noisy)
+        mean, std = fitted.predict(part[n_train:], return_std=True)
+        covered.append(np.mean(np.abs(mean - of_part[n_train:]) < 1.96 * std))
         variances.append(fitted.noise_variance_[0])
     assert 0.93 < np.mean(covered) < 0.97
     np.testing.assert_allclose(np.mean(variances), noise**2, rtol=0.03)
