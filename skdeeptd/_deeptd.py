@@ -174,7 +174,7 @@ def _polish_best(tensor, problem, search, rng, report):
         rest = problem.polish(best.network, left, search.tol, ZERO_LOSS)
         best = rest._replace(n_iter=best.n_iter + rest.n_iter)
     else:
-        best = best._replace(converged=False)
+        best = best._replace(converged=problem.share(best.loss) <= EXACT)
     report(f"polish: {best.n_iter} passes, loss {problem.share(best.loss):.3g}")
     return best
 
@@ -235,8 +235,9 @@ def _agree(result, best):
 
 
 def _exchange(kernels, other, rng):
-    """Kernels of which each layer is, by chance, from one or from the other."""
+    """By chance, each layer is from the one or the other, of which there is one."""
     stay = rng.uniform(size=len(kernels)) < 0.5
+    stay[rng.randint(len(kernels))] = False
     return [
         k if stays else new for k, new, stays in zip(kernels, other, stay, strict=True)
     ]

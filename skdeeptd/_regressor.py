@@ -89,7 +89,7 @@ or sequence of them, default="relu"
         Whether to learn the intercept. Without it, it is zero.
     hidden_bias : bool, default=False
         Whether the polish learns a bias for each filter of each hidden layer, added
-        before the activation. The moment tells nothing of it: every start has zero.
+        before the activation. The moment tells nothing of it.
     alpha : float, default=0.0
         Ridge penalty: ``alpha`` times the squared norm of the weights that each
         filter would give the features if all its activations were the identity, added
@@ -108,7 +108,7 @@ or sequence of them, default="relu"
     n_init : int or "auto", default="auto"
         Most starts (kernels of the moment and their signs) that get a short polish;
         the best of them gets the last one. Fewer are tried where six agree or one is
-        exact. "auto" takes the more, the fewer samples n there are for each of the m
+        exact. "auto" takes the more, the fewer rows n of X there are for each of the m
         free weights: 8000 (m / n)^3, at least 20, at most 1000; and 20 where n is at
         most m. With more than four filters a larger number can find a lower minimum.
     n_jobs : int, default=None
@@ -152,7 +152,7 @@ or sequence of them, default="relu"
         Of all weights of an output: per filter its kernels, first layer first, each in
         C order and times its gain, its scale and its biases; last the intercept. In
         the norms of the kernels of homogeneous layers nothing varies. Only with
-        ``polish``; NaN where there are no more samples than weights. See ``predict``
+        ``polish``; NaN where there are no more rows than weights. See ``predict``
         for what it is worth.
     noise_variance_ : ndarray of shape (n_outputs,)
         Of y around the network: the sum of squared residuals over the number of samples
@@ -401,7 +401,7 @@ or sequence of them, default="relu"
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             In the dtype of X, float32 or float64.
         y_std : ndarray of the same shape and dtype
-            Only with ``return_std``; NaN if the fit had no more samples than weights.
+            Only with ``return_std``; NaN if the fit had no more rows than weights.
 
         Raises
         ------

@@ -62,7 +62,8 @@ class DeepTDRegressorCV(DeepTDRegressor):
 
     A single linear layer is ridge regression. It is fitted in full in every stage and
     always goes on to the second, with one number of filters only, as more of them are
-    the same model; and it wins where the best network is not clearly ahead of it.
+    the same model with a smaller alpha. Where it reaches the third stage and the best
+    network is not clearly ahead of it, it wins.
 
     Parameters
     ----------
@@ -99,6 +100,8 @@ class DeepTDRegressorCV(DeepTDRegressor):
     best_score_ : float
         Mean score of the best candidate on the held-out folds.
     best_index_ : int
+        Of the candidate in use: that of rank 1, or a linear one that it is not clearly
+        ahead of.
     cv_results_ : dict of arrays
         As in GridSearchCV: ``params``, ``param_*``, ``split*_test_score``,
         ``mean_test_score``, ``std_test_score``, ``rank_test_score``,
@@ -357,7 +360,8 @@ def _best_shapes(mean, candidates):
 
 def _not_behind(mean, scores):
     """The candidates that are not clearly behind the best one."""
-    return np.flatnonzero(~_clearly_ahead(scores[np.argmax(mean)], scores))
+    behind = _clearly_ahead(scores[np.argmax(mean)], scores)
+    return np.flatnonzero(np.isfinite(mean) & ~behind)
 
 
 def _clearly_ahead(scores, others):

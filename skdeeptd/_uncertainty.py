@@ -11,15 +11,16 @@ j(x)        a row of J          (parameters,): derivative of the output at x
 ==========  ==================  ==================================================
 
 As in nonlinear least squares, C = sigma^2 A^-1, and the output at x has variance
-j(x)' C j(x). Directions that leave the network as it is, such as the norm of one kernel
-against that of the next, have variance zero (pseudo-inverse).
+j(x)' C j(x). A is singular, since the norm of a homogeneous layer's kernel can move to
+the next layer: C is that of the weights with these norms held at 1.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from skdeeptd._network import jacobian, pack
+from skdeeptd._activations import ACTIVATIONS
+from skdeeptd._network import jacobian, pack, unpack
 from skdeeptd._polish import penalty
 
 SINGULAR = 1e-10  # relative size of the eigenvalues that a pseudo-inverse drops
@@ -31,6 +32,7 @@ class Uncertainty(NamedTuple):
     noise_variance: float
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def uncertainty(result, objective, problem, output):
     """C and sigma^2 of a ``Polished``, in the units of y.
 
@@ -49,8 +51,10 @@ def uncertainty(result, objective, problem, output):
         mean_jacobian = equations.mean_jacobian
         n_weights = np.sum(inverse * (equations.hessian - objective.alpha * curvature))
         rss = equations.loss - objective.alpha * value
-    left = n_samples - n_weights - objective.fit_intercept
-    noise_variance = problem.heaviest * rss / left if left > LEAST_LEFT else np.nan
+    n_weights += objective.fit_intercept
+    left = n_samples - n_weights
+    enough = min(left, len(problem.X) - n_weights) > LEAST_LEFT
+    noise_variance = problem.heaviest * rss / left if enough else np.nan
     covariance = np.zeros((n_parameters,) * 2)
     covariance[:-1, :-1] = noise_variance / problem.heaviest * inverse
     if objective.fit_intercept:
@@ -58,6 +62,7 @@ def uncertainty(result, objective, problem, output):
         covariance[-1, :-1] = covariance[:-1, -1] = with_intercept
         of_mean = noise_variance / n_samples
         covariance[-1, -1] = of_mean - with_intercept @ mean_jacobian
+    covariance = _with_unit_kernels(covariance, result.network)
     unit = problem.unit[output]
     factor = _factors(result.network, unit)
     return Uncertainty(
@@ -74,6 +79,41 @@ def _factors(network, unit):
         intercept=unit,
     )
     return pack(ones)
+
+
+def _with_unit_kernels(covariance, network):
+    """C after ``normalize``: P C P', where P is the derivative of the latter.
+
+    Per filter and homogeneous layer, ``moves`` holds the direction that leaves the
+    network as it is (the kernel and its bias grow, what comes next shrinks), and
+    ``norms`` the derivative of the kernel's norm.
+    """
+    moves, norms = [], []
+    nothing = unpack(np.zeros(len(covariance)), network)
+    for r, layer in np.ndindex(len(network.scales), len(network.kernels)):
+        homogeneous = ACTIVATIONS[network.activations[layer]].homogeneous
+        if not homogeneous or not np.any(network.kernels[layer][r]):
+            continue
+        norm, move = _copy(nothing), _copy(nothing)
+        norm.kernels[layer][r] = move.kernels[layer][r] = network.kernels[layer][r]
+        if layer < len(network.biases):
+            move.biases[layer][r] = network.biases[layer][r]
+        if layer + 1 < len(network.kernels):
+            move.kernels[layer + 1][r] = -network.kernels[layer + 1][r]
+        else:
+            move.scales[r] = -network.scales[r]
+        moves.append(pack(move))
+        norms.append(pack(norm))
+    if not moves:
+        return covariance
+    moves, norms = np.array(moves), np.array(norms)
+    projection = np.linalg.solve(norms @ moves.T, norms)
+    half = covariance - moves.T @ (projection @ covariance)
+    return half - (half @ projection.T) @ moves
+
+
+def _copy(network):
+    return unpack(pack(network), network)
 
 
 def _pseudo_inverse(hessian):

@@ -22,7 +22,7 @@ ALLOWED = {
     "_problem": {"numpy", "_moments", "_rows"},
     "_polish": {"numpy", "scipy", "_network"},
     "_diagnosis": {"numpy", "_decomposition", "_moments", "_network", "_rows"},
-    "_uncertainty": {"numpy", "_network", "_polish"},
+    "_uncertainty": {"numpy", "_activations", "_network", "_polish"},
     "_calibration": {"numpy", "_activations", "_network", "_polish"},
     "_deeptd": {
         *("numpy", "_rows", "_network", "_moments", "_decomposition", "_polish"),

@@ -75,6 +75,36 @@ def test_units_shapes_and_order_of_the_covariance():
     )
 
 
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_covariance_is_that_of_the_weights_in_repeated_fits(activation):
+    """Unit kernels do not vary in norm; the rest does as 300 fits with new noise do."""
+    X, y, _ = make_patch_cnn_regression(
+        400, (4, 3), activation=activation, random_state=0
+    )
+    model = DeepTDRegressor((4, 3), activation=activation, random_state=0)
+    weights, stated = [], []
+    for seed in range(300):
+        noise = 0.1 * np.random.RandomState(1000 + seed).standard_normal(400)
+        fitted = model.fit(X, y + noise)
+        first, second = (
+            k[0, 0] * gain
+            for k, gain in zip(fitted.kernels_, fitted.gains_[0, 0], strict=True)
+        )
+        # The signs that the function does not depend on, so that fits can be compared.
+        flips = np.array([np.sign(first[0]) if activation == "tanh" else 1.0] * 2)
+        flips[1] = np.sign(second[0])
+        flips = np.append(flips, np.prod(flips))
+        signs = np.repeat(flips, [4, 3, 1])
+        weights.append(np.hstack([first, second, fitted.scales_[0]]) * signs)
+        stated.append(fitted.covariance_[0, :-1, :-1] * np.outer(signs, signs))
+    expected = np.cov(np.transpose(weights))
+    stated = np.mean(stated, axis=0)
+    error = np.linalg.norm(stated - expected) / np.linalg.norm(expected)
+    assert error < 0.2
+    unit = fitted.kernels_[1][0, 0]
+    assert unit @ fitted.covariance_[0, 4:7, 4:7] @ unit < 1e-12
+
+
 def test_weights_count_as_repeated_rows():
     X, y, _ = make_patch_cnn_regression(90, (4, 3), noise=0.3, random_state=0)
     weight = np.random.RandomState(0).randint(1, 4, 90)
@@ -104,6 +134,8 @@ def test_no_more_samples_than_weights_leave_no_estimate():
     rng = np.random.RandomState(0)
     fitted = DeepTDRegressor((12,)).fit(rng.standard_normal((10, 12)), rng.rand(10))
     assert np.all(np.isnan(fitted.noise_variance_))
+    heavy = DeepTDRegressor((12,)).fit(rng.randn(10, 12), rng.rand(10), np.full(10, 9))
+    assert np.all(np.isnan(heavy.covariance_))
     assert np.all(np.isnan(fitted.predict(np.ones((3, 12)), return_std=True)[1]))
 
 
