@@ -32,6 +32,10 @@ class Problem(NamedTuple):
     unit: np.ndarray
     n_jobs: int | None
 
+    def count(self):
+        """Samples, where the lightest one counts as one: as many as repeated rows."""
+        return round(np.sum(self.weight) / np.min(self.weight))
+
     def rows(self, output):
         return RowBlocks(
             self.X, self.target[:, output].copy(), self.weight, self.n_jobs

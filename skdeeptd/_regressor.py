@@ -108,9 +108,10 @@ or sequence of them, default="relu"
     n_init : int or "auto", default="auto"
         Most starts (kernels of the moment and their signs) that get a short polish;
         the best of them gets the last one. Fewer are tried where six agree or one is
-        exact. "auto" takes the more, the fewer rows n of X there are for each of the m
+        exact. "auto" takes the more, the fewer samples n there are for each of the m
         free weights: 8000 (m / n)^3, at least 20, at most 1000; and 20 where n is at
-        most m. With more than four filters a larger number can find a lower minimum.
+        most m. With sample weights n is their sum over the smallest one above zero.
+        With more than four filters a larger number can find a lower minimum.
     n_jobs : int, default=None
         Threads for the passes over the data. The result does not depend on it, to the
         last bit. None means 1 unless in a :func:`joblib.parallel_config` context, -1
@@ -327,7 +328,7 @@ or sequence of them, default="relu"
         if n_init == "auto":
             of_filter = degrees_of_freedom(layout.sizes) + len(blank.biases)
             n_weights = self.n_filters * of_filter
-            n_init = automatic_starts(len(problem.X), n_weights)
+            n_init = automatic_starts(problem.count(), n_weights)
         search = Search(self.polish, self.max_iter, self.tol, n_init)
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         results = [
