@@ -21,12 +21,12 @@ from typing import NamedTuple
 import numpy as np
 
 from skdeeptd._activations import ACTIVATIONS
+from skdeeptd._linalg import diagonal_scale, pseudo_inverse
 from skdeeptd._network import PatchCNN, filter_kernels, layers_forward, patch_order
 from skdeeptd._polish import gains, polish
 
 MOST_PATTERNS = 512  # of all filters; beyond, signs are searched flip by flip
 CONSTANT = 1e-13  # share of its mean below which a deviation is rounding error
-SINGULAR = 1e-10  # relative size of the eigenvalues that a pseudo-inverse drops
 SIGN_ROUNDS = 20  # of trying every filter's patterns in turn
 GAIN_ITERATIONS, GAIN_TOLERANCE = 20, 1e-6
 
@@ -250,10 +250,9 @@ def _least_squares(sums, options, ridge):
     square = sums.covariance[options[:, :, np.newaxis], options[:, np.newaxis, :]]
     square = square + np.diag(ridge)
     with_target = sums.with_target[options]
-    norm = np.sqrt(np.diagonal(square, axis1=1, axis2=2))
-    norm = np.where(norm > 0, norm, 1)
+    norm = diagonal_scale(square)
     square = square / (norm[:, :, np.newaxis] * norm[:, np.newaxis, :])
-    inverse = np.linalg.pinv(square, rcond=SINGULAR, hermitian=True)
+    inverse = pseudo_inverse(square)
     scales = (inverse @ (with_target / norm)[:, :, np.newaxis])[:, :, 0] / norm
     return sums.target_loss - np.sum(scales * with_target, axis=1), scales
 

@@ -23,9 +23,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy import linalg
 
+from skdeeptd._linalg import pseudo_inverse
+
 SAME_DIRECTION = 0.999  # |cosine| in every mode beyond which two results are one
 NOTHING_LEFT = 1e-12  # share of the norm below which a residual is rounding error
-SINGULAR = 1e-10  # relative size of the eigenvalues that a pseudo-inverse drops
 
 
 class RankOne(NamedTuple):
@@ -194,7 +195,7 @@ def alternating_least_squares(tensor, factors, max_sweeps=100, tol=1e-8):
             design = khatri_rao(factors[:m] + factors[m + 1 :], rank)
             inner = design @ matrix.T
             gram = design @ design.T
-            scaled = np.linalg.pinv(gram, rcond=SINGULAR, hermitian=True) @ inner
+            scaled = pseudo_inverse(gram) @ inner
             factors[m] = np.stack([*map(_unit, scaled, factors[m])])
         previous, error = error, total - np.sum(scaled * inner)
         if previous - error <= tol * total:

@@ -13,11 +13,11 @@ share       returned                |projection of S on the span of K|^2 / |S|^2
 import numpy as np
 
 from skdeeptd._decomposition import deflation, khatri_rao, moment_tensor
+from skdeeptd._linalg import pseudo_inverse
 from skdeeptd._moments import cross_moment
 from skdeeptd._network import patch_order
 from skdeeptd._rows import RowBlocks
 
-SINGULAR = 1e-10  # relative size of the eigenvalues that a pseudo-inverse drops
 NOISE_DRAWS, NOISE_ROWS = 3, 1000
 
 
@@ -28,7 +28,7 @@ def explained_share(tensor, kernels):
     tensor = tensor.ravel() / np.abs(tensor).max()
     products = khatri_rao(kernels, len(kernels[0]))
     with_tensor = products @ tensor
-    inverse = np.linalg.pinv(products @ products.T, rcond=SINGULAR, hermitian=True)
+    inverse = pseudo_inverse(products @ products.T)
     return with_tensor @ inverse @ with_tensor / (tensor @ tensor)
 
 

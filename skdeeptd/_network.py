@@ -172,9 +172,10 @@ def normalize(network):
 
 
 def split_gains(network):
-    """Unit kernels, gains (filters, layers) and scales that make the same function.
+    """Unit kernels, gains (filters, layers), scales and biases of the same function.
 
-    Gains are 1 wherever the norm of the kernel could move forward.
+    Gains are 1 wherever the norm of the kernel could move forward. The biases are an
+    array (filters, hidden layers), or of no columns.
     """
     network = normalize(network)
     kernels, gains = [], []
@@ -185,4 +186,5 @@ def split_gains(network):
             k = k / np.where(gain > 0, gain, 1)[:, np.newaxis]
         kernels.append(k)
         gains.append(gain)
-    return kernels, np.column_stack(gains), network.scales
+    biases = np.reshape(network.biases, (-1, len(network.scales))).T
+    return kernels, np.column_stack(gains), network.scales, biases

@@ -24,6 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import linalg
 
+from skdeeptd._linalg import diagonal_scale
 from skdeeptd._network import PatchCNN, jacobian, normalize, pack, unpack
 
 OUTPUT_ROUNDING = 1e-14  # of a residual that is zero, relative to the intercept
@@ -172,8 +173,7 @@ def gains(network):
 
 def _damped_step(hessian, gradient, damping):
     """Solve (A + damping * diag A) step = g; also the decrease that A predicts."""
-    scale = np.sqrt(np.maximum(np.diag(hessian), 0))
-    scale = np.where(scale > 0, scale, 1.0)
+    scale = diagonal_scale(hessian)
     damped = hessian / np.outer(scale, scale) + damping * np.eye(len(scale))
     target = gradient / scale
     try:

@@ -19,7 +19,7 @@ from skdeeptd._decomposition import moment_tensor
 from skdeeptd._deeptd import Search, automatic_starts, learn
 from skdeeptd._diagnosis import explained_share, noise_share
 from skdeeptd._geometry import degrees_of_freedom, make_layout
-from skdeeptd._network import PatchCNN, forward, normalize, patch_order, split_gains
+from skdeeptd._network import PatchCNN, forward, patch_order, split_gains
 from skdeeptd._polish import Objective
 from skdeeptd._problem import make_problem
 from skdeeptd._rows import concatenate_blocks, single_threaded_blas
@@ -420,17 +420,16 @@ or sequence of them, default="relu"
             )
         X, _ = self._flatten(X, self.input_shape_)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        networks = [network.astype(X.dtype) for network in self._networks()]
+        networks = self._networks()
+        in_dtype = [network.astype(X.dtype) for network in networks]
 
         def outputs(block):
-            return np.column_stack([forward(network, block) for network in networks])
+            return np.column_stack([forward(network, block) for network in in_dtype])
 
         def stds(block):
             of_outputs = [
                 output_std(network, covariance, block)
-                for network, covariance in zip(
-                    self._networks(), self.covariance_, strict=True
-                )
+                for network, covariance in zip(networks, self.covariance_, strict=True)
             ]
             return np.column_stack(of_outputs).astype(X.dtype)
 
@@ -506,16 +505,11 @@ or sequence of them, default="relu"
             print(f"[{type(self).__name__}] {line}")
 
     def _store(self, networks, layout, dtype):
-        kernels, gains, scales = zip(*map(split_gains, networks), strict=True)
-        biases = [
-            np.reshape(normalize(network).biases, (-1, self.n_filters)).T
-            for network in networks
-        ]
+        kernels, *others = zip(*map(split_gains, networks), strict=True)
+        _, scales, _ = others
         intercepts = [network.intercept for network in networks]
         with np.errstate(over="ignore"):
-            numbers = [
-                np.array(a).astype(dtype) for a in (gains, scales, biases, intercepts)
-            ]
+            numbers = [np.array(a).astype(dtype) for a in (*others, intercepts)]
         if not all(np.all(np.isfinite(array)) for array in numbers):
             raise ValueError(
                 f"the factors of the network overflow {np.dtype(dtype).name}: the "

@@ -319,10 +319,8 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
                     table[alive, f] = column
             self._report(f"stage {stage + 1}: {len(alive)} candidates")
             remaining = [candidates[i] for i in alive]
-            survives = _survivors(scores.test[alive], remaining, stage)
-            if stage == 0:
-                survives = np.union1d(survives, np.flatnonzero(linear))
-            alive = alive[survives]
+            survive = _survivors(scores.test[alive], remaining, linear[alive], stage)
+            alive = alive[survive]
         return scores
 
 
@@ -371,12 +369,14 @@ def _clearly_ahead(scores, others):
     return ahead.mean(axis=-1) > STANDARD_ERRORS * error
 
 
-def _survivors(scores, candidates, stage):
+def _survivors(scores, candidates, linear, stage):
     """Which of the candidates of a stage go on, as an index."""
     mean = np.nan_to_num(scores.mean(axis=1), nan=-np.inf)
     if not np.isfinite(mean.max()):
         return np.arange(len(mean))
-    return _best_shapes(mean, candidates) if stage == 0 else _not_behind(mean, scores)
+    if stage == 0:
+        return np.union1d(_best_shapes(mean, candidates), np.flatnonzero(linear))
+    return _not_behind(mean, scores)
 
 
 def _choice(rank, scores, linear):

@@ -20,10 +20,10 @@ from typing import NamedTuple
 import numpy as np
 
 from skdeeptd._activations import ACTIVATIONS
+from skdeeptd._linalg import diagonal_scale, pseudo_inverse
 from skdeeptd._network import jacobian, pack, unpack
 from skdeeptd._polish import penalty
 
-SINGULAR = 1e-10  # relative size of the eigenvalues that a pseudo-inverse drops
 LEAST_LEFT = 1e-6  # samples that the weights leave over, but for rounding
 
 
@@ -47,7 +47,9 @@ def uncertainty(result, objective, problem, output):
     else:
         equations = result.equations
         curvature, _, value = penalty(equations.network)
-        inverse = _pseudo_inverse(equations.hessian)
+        scale = diagonal_scale(equations.hessian)
+        scale = np.outer(scale, scale)
+        inverse = pseudo_inverse(equations.hessian / scale) / scale
         mean_jacobian = equations.mean_jacobian
         n_weights = np.sum(inverse * (equations.hessian - objective.alpha * curvature))
         rss = equations.loss - objective.alpha * value
@@ -64,21 +66,11 @@ def uncertainty(result, objective, problem, output):
         covariance[-1, -1] = of_mean - with_intercept @ mean_jacobian
     covariance = _with_unit_kernels(covariance, result.network)
     unit = problem.unit[output]
-    factor = _factors(result.network, unit)
+    ones = unpack(np.ones(n_parameters), result.network)
+    factor = pack(ones._replace(scales=unit * ones.scales, intercept=unit))
     return Uncertainty(
         covariance * np.outer(factor, factor), float(noise_variance * unit**2)
     )
-
-
-def _factors(network, unit):
-    """Of theta where y is multiplied by ``unit``: of its scales and its intercept."""
-    ones = network._replace(
-        kernels=tuple(np.ones_like(k) for k in network.kernels),
-        scales=np.full(len(network.scales), unit),
-        biases=tuple(np.ones_like(b) for b in network.biases),
-        intercept=unit,
-    )
-    return pack(ones)
 
 
 def _with_unit_kernels(covariance, network):
@@ -88,13 +80,12 @@ def _with_unit_kernels(covariance, network):
     network as it is (the kernel and its bias grow, what comes next shrinks), and
     ``norms`` the derivative of the kernel's norm.
     """
-    moves, norms = [], []
-    nothing = unpack(np.zeros(len(covariance)), network)
+    n_parameters, moves, norms = len(covariance), [], []
     for r, layer in np.ndindex(len(network.scales), len(network.kernels)):
         homogeneous = ACTIVATIONS[network.activations[layer]].homogeneous
         if not homogeneous or not np.any(network.kernels[layer][r]):
             continue
-        norm, move = _copy(nothing), _copy(nothing)
+        norm, move = (unpack(zeros, network) for zeros in np.zeros((2, n_parameters)))
         norm.kernels[layer][r] = move.kernels[layer][r] = network.kernels[layer][r]
         if layer < len(network.biases):
             move.biases[layer][r] = network.biases[layer][r]
@@ -110,16 +101,6 @@ def _with_unit_kernels(covariance, network):
     projection = np.linalg.solve(norms @ moves.T, norms)
     half = covariance - moves.T @ (projection @ covariance)
     return half - (half @ projection.T) @ moves
-
-
-def _copy(network):
-    return unpack(pack(network), network)
-
-
-def _pseudo_inverse(hessian):
-    scale = np.sqrt(np.maximum(np.diag(hessian), 0))
-    scale = np.outer(*[np.where(scale > 0, scale, 1.0)] * 2)
-    return np.linalg.pinv(hessian / scale, rcond=SINGULAR, hermitian=True) / scale
 
 
 def output_std(network, covariance, X):

@@ -14,16 +14,19 @@ import skdeeptd
 ALLOWED = {
     "_activations": {"numpy", "scipy"},
     "_geometry": {"numpy"},
+    "_linalg": {"numpy"},
     "_compat": {"sklearn"},
     "_rows": {"numpy", "joblib", "threadpoolctl", "sklearn.utils.parallel"},
     "_network": {"numpy", "_activations"},
     "_moments": {"numpy"},
-    "_decomposition": {"numpy", "scipy"},
+    "_decomposition": {"numpy", "scipy", "_linalg"},
     "_problem": {"numpy", "_moments", "_rows"},
-    "_polish": {"numpy", "scipy", "_network"},
-    "_diagnosis": {"numpy", "_decomposition", "_moments", "_network", "_rows"},
-    "_uncertainty": {"numpy", "_activations", "_network", "_polish"},
-    "_calibration": {"numpy", "_activations", "_network", "_polish"},
+    "_polish": {"numpy", "scipy", "_linalg", "_network"},
+    "_diagnosis": {
+        *("numpy", "_linalg", "_decomposition", "_moments", "_network", "_rows")
+    },
+    "_uncertainty": {"numpy", "_activations", "_linalg", "_network", "_polish"},
+    "_calibration": {"numpy", "_activations", "_linalg", "_network", "_polish"},
     "_deeptd": {
         *("numpy", "_rows", "_network", "_moments", "_decomposition", "_polish"),
         "_calibration",
