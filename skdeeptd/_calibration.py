@@ -104,7 +104,7 @@ def _mean_square(network, rows, layer):
     """Of the pre-activations of a layer, shape (filters,)."""
 
     def statistic(X, _, weight):
-        X = patch_order(network, X.astype(float, copy=False))
+        X = patch_order(network, X)
         z = [
             layers_forward(filter_kernels(network, r), (), network.activations, X)[1]
             for r in range(len(network.scales))
@@ -192,7 +192,7 @@ def _pattern_sums(network, rows, patterns, fit_intercept):
         shift = _all_outputs(network, rows.pilot()[0], patterns)[0] * fit_intercept
 
     def statistic(X, y, weight):
-        outputs = _all_outputs(network, X.astype(float, copy=False), patterns) - shift
+        outputs = _all_outputs(network, X, patterns) - shift
         weighted = outputs * weight[:, np.newaxis]
         return (
             weighted.T @ outputs,

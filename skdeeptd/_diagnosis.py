@@ -16,9 +16,8 @@ from skdeeptd._decomposition import deflation, khatri_rao, moment_tensor
 from skdeeptd._linalg import pseudo_inverse
 from skdeeptd._moments import cross_moment
 from skdeeptd._network import patch_order
-from skdeeptd._rows import RowBlocks
 
-NOISE_DRAWS, NOISE_ROWS = 3, 1000
+NOISE_DRAWS = 3
 
 
 def explained_share(tensor, kernels):
@@ -32,18 +31,19 @@ def explained_share(tensor, kernels):
     return with_tensor @ inverse @ with_tensor / (tensor @ tensor)
 
 
-def noise_share(problem, blank):
+def noise_share(rows, blank):
     """Mean share that rank-R approximations explain where y is drawn at random.
 
-    X stays as it is, of many rows some: correlated features, and fewer rows than
-    features, make any moment easier to explain.
+    X stays as it is: correlated features, and fewer rows than features, make any moment
+    easier to explain.
     """
     rng = np.random.RandomState(0)
-    step = -(-len(problem.X) // NOISE_ROWS)
-    X, weight = problem.X[::step], problem.weight[::step]
-    noise = rng.standard_normal((len(X), NOISE_DRAWS))
-    noise -= np.average(noise, axis=0, weights=weight)
-    moments = patch_order(blank, cross_moment(RowBlocks(X, noise, weight)))
+
+    def noise(y, weight):
+        draws = rng.standard_normal((len(y), NOISE_DRAWS))
+        return draws - np.average(draws, axis=0, weights=weight), weight
+
+    moments = patch_order(blank, cross_moment(rows.with_targets(noise)))
     sizes = tuple(k.shape[1] for k in blank.kernels)
     shares = []
     for moment in moments:

@@ -22,14 +22,22 @@ ROUNDING = 1e-24  # share of the squared norm of S that may be left by rounding
 
 
 def cross_moment(rows):
-    """S of a ``RowBlocks`` whose target is centred, (rows, outputs): one pass."""
+    """S of a ``RowBlocks`` whose target is centred, (rows, outputs): one pass.
+
+    Raises
+    ------
+    FloatingPointError
+        Where it is not finite: X is not, in any row, or the sum overflows.
+    """
 
     def statistic(X, y, weight):
         weighted = (y * weight[:, np.newaxis]).astype(X.dtype, copy=False)
-        return (weighted.T @ X).astype(float, copy=False), np.sum(weight)
+        idle = X[~weighted.any(axis=1)]
+        total = (weighted.T @ X).astype(float, copy=False)
+        return total, np.sum(weight), np.sum(idle * 0)
 
-    total, weight = rows.reduce(statistic)
-    if not np.all(np.isfinite(total)):
+    total, weight, of_idle = rows.reduce(statistic)
+    if not np.all(np.isfinite(total + of_idle)):
         raise FloatingPointError("the cross-moment of X and y overflows")
     return total / weight
 

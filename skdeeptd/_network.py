@@ -85,46 +85,67 @@ def filter_biases(network, r):
 
 
 def forward(network, X):
-    """The network's output, shape (rows,), in the dtype of X and the kernels."""
+    """The network's output, shape (rows,), in the dtype of X and the kernels.
+
+    NaN in the rows where a pre-activation of the first layer is not finite, as it is
+    where X is not: an activation could hide it.
+    """
     X = patch_order(network, X)
     output = np.full(len(X), network.intercept, dtype=X.dtype)
     for r, scale in enumerate(network.scales):
         kernels, biases = filter_kernels(network, r), filter_biases(network, r)
-        output += scale * layers_forward(kernels, biases, network.activations, X)[2]
+        with np.errstate(invalid="ignore"):
+            _, z, value = layers_forward(kernels, biases, network.activations, X)
+        output += scale * value
+        output[~np.isfinite(np.sum(z[0], axis=1))] = np.nan
     return output
 
 
-def _filter_jacobian(kernels, biases, activations, X):
-    """Output of one filter, its derivatives by k_1, ..., k_D and by b_1, ..., b_D-1."""
+def _write_jacobian(kernels, biases, activations, X, by_kernels, by_biases):
+    """Write the derivatives of one filter's output into views; return the output."""
     inputs, pre_activations, output = layers_forward(kernels, biases, activations, X)
-    columns, by_bias = [], []
+    end = by_kernels.shape[1]
     back = np.ones((len(X), 1), dtype=X.dtype)
-    for k, name, patches, z in reversed(
-        list(zip(kernels, activations, inputs, pre_activations, strict=True))
-    ):
-        back = back * ACTIVATIONS[name].derivative(z)
-        columns.append((back[:, np.newaxis, :] @ patches)[:, 0, :])
-        by_bias.append(back.sum(axis=1))
-        back = (back[:, :, np.newaxis] * k).reshape(len(X), -1)
-    by_bias = np.column_stack(by_bias[::-1])[:, : len(biases)]
-    return output, np.hstack(columns[::-1]), by_bias
+    for layer in reversed(range(len(kernels))):
+        k = kernels[layer]
+        derivative = ACTIVATIONS[activations[layer]].derivative(pre_activations[layer])
+        back = back * derivative
+        of_layer = by_kernels[:, np.newaxis, end - len(k) : end]
+        np.matmul(back[:, np.newaxis, :], inputs[layer], out=of_layer)
+        if layer < len(biases):
+            by_biases[:, layer] = back.sum(axis=1)
+        end -= len(k)
+        if layer:
+            back = np.repeat(back, len(k), axis=1) * np.tile(k, back.shape[1])
+    return output
 
 
 def jacobian(network, X):
-    """Output (rows,) and its Jacobian by ``pack(network)``, (rows, parameters)."""
+    """Derivatives by ``pack(network)`` and the output, (rows, parameters + 1).
+
+    The last column is the output: one product of the table with itself gives all sums
+    of the normal equations.
+    """
     X = patch_order(network, X)
-    output = np.full(len(X), network.intercept, dtype=X.dtype)
-    columns = []
+    n_filters = len(network.scales)
+    table = np.empty((len(X), len(pack(network)) + 1), dtype=X.dtype)
+    table[:, -2], table[:, -1] = 1, network.intercept
+    by_filters = table[:, :-2].reshape(len(X), n_filters, -1)
+    n_weights = sum(k.shape[1] for k in network.kernels)
     for r, scale in enumerate(network.scales):
-        value, by_kernels, by_biases = _filter_jacobian(
+        by_filter = by_filters[:, r]
+        value = _write_jacobian(
             filter_kernels(network, r),
             filter_biases(network, r),
             network.activations,
             X,
+            by_filter[:, :n_weights],
+            by_filter[:, n_weights + 1 :],
         )
-        output += scale * value
-        columns += [scale * by_kernels, value[:, np.newaxis], scale * by_biases]
-    return output, np.hstack([*columns, np.ones((len(X), 1), dtype=X.dtype)])
+        by_filter *= scale
+        by_filter[:, n_weights] = value
+        table[:, -1] += scale * value
+    return table
 
 
 def pack(network):

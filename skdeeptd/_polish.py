@@ -27,7 +27,7 @@ from scipy import linalg
 from skdeeptd._linalg import diagonal_scale
 from skdeeptd._network import PatchCNN, jacobian, normalize, pack, unpack
 
-OUTPUT_ROUNDING = 1e-14  # of a residual that is zero, relative to the intercept
+OUTPUT_ROUNDING = 32  # units in the last place of the output: a residual that is zero
 FIRST_DAMPING, SMALLEST_DAMPING, LARGEST_DAMPING = 1e-2, 1e-10, 1e8
 
 
@@ -68,27 +68,24 @@ def normal_equations(network, rows, objective):
     features whose mean is large beside their deviations lose no digits.
     """
     X_pilot, y_pilot = rows.pilot()
-    output, shift = jacobian(network, X_pilot)
-    shift = shift[0, :-1] * objective.fit_intercept
+    shift = jacobian(network, X_pilot)[0]
     if objective.fit_intercept:
-        intercept = network.intercept + (y_pilot - output)[0]
+        intercept = network.intercept + y_pilot[0] - shift[-1]
         network = network._replace(intercept=intercept)
+    shift = shift[:-2] * objective.fit_intercept
 
     def statistic(X, y, weight):
-        output, by_theta = jacobian(network, X.astype(float, copy=False))
-        residual = y - output
-        by_theta = by_theta[:, :-1] - shift
-        weighted = by_theta * weight[:, np.newaxis]
-        return (
-            weighted.T @ by_theta,
-            residual @ weighted,
-            np.sum(weight * residual**2),
-            np.sum(weighted, axis=0),
-            weight @ residual,
-            np.sum(weight),
-        )
+        table = jacobian(network.astype(X.dtype), X)
+        residual = y - table[:, -1]
+        squares = np.array([weight @ residual**2, weight @ table[:, -1] ** 2])
+        table[:, :-2] -= shift.astype(X.dtype)
+        table[:, -1] = residual
+        weighted = table * weight.astype(X.dtype)[:, np.newaxis]
+        return (weighted.T @ table).astype(float, copy=False), squares
 
-    hessian, gradient, loss, columns, residual, weight = rows.reduce(statistic)
+    sums, (loss, output_square) = rows.reduce(statistic)
+    hessian, gradient = sums[:-2, :-2], sums[:-2, -1]
+    columns, weight, residual = sums[:-2, -2], sums[-2, -2], sums[-2, -1]
     if objective.fit_intercept:
         mean = residual / weight
         hessian = hessian - np.outer(columns, columns / weight)
@@ -102,7 +99,7 @@ def normal_equations(network, rows, objective):
         loss = loss + objective.alpha * value
     if not np.all(np.isfinite(hessian)):
         loss = np.inf
-    rounding = weight * (OUTPUT_ROUNDING * network.intercept) ** 2
+    rounding = (OUTPUT_ROUNDING * np.finfo(rows.precision).eps) ** 2 * output_square
     mean_jacobian = shift + columns / weight
     return NormalEquations(network, hessian, gradient, loss, rounding, mean_jacobian)
 

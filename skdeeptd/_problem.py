@@ -3,10 +3,11 @@
 ==========  ==================  ==================================================
 symbol      array               axes
 ==========  ==================  ==================================================
-y           ``y``               (rows, outputs)
-t           ``target``          (rows, outputs): y in units of ``unit``, with an
-                                intercept from ``mean`` on
-w           ``weight``          (rows,), the largest one 1
+y           of the rows given   (rows, outputs)
+t           ``rows.y``          (rows, outputs): y in units of ``unit``, with an
+                                intercept from ``shift`` on
+w           ``rows.weight``     (rows,), the largest one 1
+W           ``total``           sum of w
 ==========  ==================  ==================================================
 """
 
@@ -15,44 +16,50 @@ from typing import NamedTuple
 import numpy as np
 
 from skdeeptd._moments import cross_moment
-from skdeeptd._rows import RowBlocks
+from skdeeptd._rows import RowBlocks, add
 
 SMALLEST_MOMENT = 1e-120
 ROUNDING = 8 * np.finfo(float).eps  # of a mean, below which a difference is none
+PILOT_ROWS = 200  # that tell whether the mean of X is large
+NOISE_ROWS = 1000  # that tell what noise explains
+LARGE_MEAN = 100  # in deviations, from where on float32 loses too many digits
 
 
 class Problem(NamedTuple):
     """``shift`` is the mean of y, or zero without an intercept."""
 
-    X: np.ndarray
-    target: np.ndarray
-    weight: np.ndarray
+    rows: RowBlocks
+    n_rows: int
+    total: float
+    lightest: float
     heaviest: float
     shift: np.ndarray
     unit: np.ndarray
-    n_jobs: int | None
 
     def count(self):
         """Samples, where the lightest one counts as one: as many as repeated rows."""
-        return round(np.sum(self.weight) / np.min(self.weight))
+        return round(self.total / self.lightest)
 
-    def rows(self, output):
-        return RowBlocks(
-            self.X, self.target[:, output].copy(), self.weight, self.n_jobs
-        )
+    def few_rows(self):
+        """All rows, or a sample where they are many."""
+        if self.n_rows <= NOISE_ROWS:
+            return self.rows
+        return self.rows.sample(NOISE_ROWS, np.random.RandomState(0))
+
+    def of_output(self, output):
+        return self.rows.with_targets(lambda y, w: (y[:, output].copy(), w))
 
     def moment(self):
         """The cross-moment in the units of the target, (outputs, features).
 
         Where it is zero and there is no intercept, that of y that is not centred.
         """
-        centre = np.average(self.target, axis=0, weights=self.weight)
-        rows = RowBlocks(self.X, self.target - centre, self.weight, self.n_jobs)
-        moment = cross_moment(rows)
+        sums = add(self.rows.targets(lambda y, w: (w @ y, np.sum(w))))
+        centre = sums[0] / sums[1]
+        moment = cross_moment(self.rows.with_targets(lambda y, w: (y - centre, w)))
         if not np.all(np.any(moment, axis=1)) and np.any(centre):
-            raw = RowBlocks(self.X, self.target, self.weight, self.n_jobs)
             moment = np.where(
-                np.any(moment, axis=1, keepdims=True), moment, cross_moment(raw)
+                np.any(moment, axis=1, keepdims=True), moment, cross_moment(self.rows)
             )
         if 0 < np.abs(moment).max() < SMALLEST_MOMENT:
             raise FloatingPointError("squares of numbers like those of X underflow")
@@ -65,8 +72,9 @@ class Problem(NamedTuple):
         )
 
 
-def make_problem(X, y, weight, fit_intercept, n_jobs):
-    """Drop rows of weight zero, and standardise the targets by mean and largest size.
+@np.errstate(over="ignore", invalid="ignore")
+def make_problem(rows, fit_intercept):
+    """Standardise the targets by mean and largest size, the weights by the largest.
 
     An output that differs from its mean by rounding only becomes constant.
 
@@ -75,19 +83,41 @@ def make_problem(X, y, weight, fit_intercept, n_jobs):
     FloatingPointError
         Where the mean of y overflows.
     """
-    counts = weight > 0
-    if not np.all(counts):
-        X, y, weight = X[counts], y[counts], weight[counts]
-    heaviest = weight.max()
-    weight = weight / heaviest
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean = np.average(y, axis=0, weights=weight)
-        size = np.abs(y - mean).max(axis=0)
+    extremes = rows.targets(
+        lambda y, w: (len(w), w.min(), w.max(), y.min(axis=0), y.max(axis=0))
+    )
+    counts, lightest, heaviest, lowest, highest = zip(*extremes, strict=True)
+    lightest, heaviest = min(lightest), max(heaviest)
+    sums = add(rows.targets(lambda y, w: (w / heaviest @ y, np.sum(w / heaviest))))
+    mean = sums[0] / sums[1]
+    size = np.maximum(np.max(highest, axis=0) - mean, mean - np.min(lowest, axis=0))
     if not np.all(np.isfinite(size)):
         raise FloatingPointError("the mean of y overflows")
     varies = size > ROUNDING * np.abs(mean)
     unit = np.where(varies, size, 1.0)
-    target = np.where(varies, y - mean, 0.0) / unit
-    if not fit_intercept:
-        target, mean = target + mean / unit, np.zeros(len(mean))
-    return Problem(X, target, weight, heaviest, mean, unit, n_jobs)
+    back = 0.0 if fit_intercept else mean / unit
+    rows = rows.with_targets(
+        lambda y, w: (np.where(varies, y - mean, 0.0) / unit + back, w / heaviest)
+    )
+    return Problem(
+        rows.with_dtype(float) if _has_large_mean(rows) else rows,
+        n_rows=sum(counts),
+        total=float(sums[1]),
+        lightest=lightest / heaviest,
+        heaviest=heaviest,
+        shift=mean * fit_intercept,
+        unit=unit,
+    )
+
+
+def _has_large_mean(rows):
+    """Whether the mean of X is too large for sums in float32, on a few of the rows."""
+
+    def sums(X, _, weight):
+        return weight @ X, weight @ X**2, np.sum(weight)
+
+    pilot = rows.sample(PILOT_ROWS, np.random.RandomState(0))
+    total, square, weight = pilot.run(lambda sample: sample.reduce(sums))
+    mean = total / weight
+    variance = np.sum(square / weight - mean**2)
+    return mean @ mean > LARGE_MEAN**2 * variance

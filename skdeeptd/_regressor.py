@@ -10,19 +10,20 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skdeeptd._activations import ACTIVATIONS, layer_activations
 from skdeeptd._compat import Interval, StrOptions, check_sample_weight, fit_context
 from skdeeptd._decomposition import moment_tensor
-from skdeeptd._deeptd import Search, automatic_starts, learn
+from skdeeptd._deeptd import learn
 from skdeeptd._diagnosis import explained_share, noise_share
 from skdeeptd._geometry import degrees_of_freedom, make_layout
 from skdeeptd._network import PatchCNN, forward, patch_order, split_gains
 from skdeeptd._polish import Objective
 from skdeeptd._problem import make_problem
-from skdeeptd._rows import concatenate_blocks, single_threaded_blas
+from skdeeptd._rows import RowBlocks, concatenate_blocks, single_threaded_blas
+from skdeeptd._search import Task, automatic_starts
 from skdeeptd._uncertainty import output_std, uncertainty
 
 
@@ -308,46 +309,51 @@ or sequence of them, default="relu"
         X, input_shape = self._flatten(X, self.input_shape)
         X, y, weight = self._validate(X, y, sample_weight)
         layout, blank = self._lay_out(X.shape[1], input_shape)
-        with single_threaded_blas(), range_as_value_error(X, y):
-            problem = make_problem(X, y, weight, self.fit_intercept, self.n_jobs)
-            moment = problem.moment()
-            self._report(f"moment: {X.shape[0]} rows of {X.shape[1]} features")
-            by_noise = noise_share(problem, blank)
-            results = self._learn(problem, moment, layout, blank)
-            if self.polish:
-                self._store_uncertainty(problem, results)
-        self.explained_moment_ = self._explained_shares(moment, layout, blank)
-        self.explained_by_noise_ = by_noise
-        self._warn([result.converged for result in results])
+        with single_threaded_blas(), self._explaining(X, y):
+            rows = RowBlocks(X, y, weight, self.n_jobs)
+            results = self._fit_rows(rows, layout, blank, X.dtype)
+        self._warn(results)
         return self
 
-    def _learn(self, problem, moment, layout, blank):
+    def _fit_rows(self, rows, layout, blank, dtype):
+        """Steps 2 to 6 of ``fit``; a ``Polished`` per output."""
+        problem = make_problem(rows, self.fit_intercept)
+        moment = problem.moment()
+        self._report(f"moment: {problem.n_rows} rows of {moment.shape[1]} features")
+        by_noise = problem.few_rows().run(functools.partial(noise_share, blank=blank))
+        results = self._learn(problem, moment, layout, blank, dtype)
+        if self.polish:
+            self._store_uncertainty(problem, results)
+        self.explained_moment_ = self._explained_shares(moment, layout, blank)
+        self.explained_by_noise_ = by_noise
+        return results
+
+    def _learn(self, problem, moment, layout, blank, dtype):
         """Steps 3 to 6 of ``fit``; a ``Polished`` per output."""
-        objective = self._objective(problem)
         n_init = self.n_init
         if n_init == "auto":
             of_filter = degrees_of_freedom(layout.sizes) + len(blank.biases)
             n_weights = self.n_filters * of_filter
             n_init = automatic_starts(problem.count(), n_weights)
-        search = Search(self.polish, self.max_iter, self.tol, n_init)
-        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
+        task = Task(
+            moment=None,
+            blank=blank,
+            objective=self._objective(problem),
+            polish=self.polish,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            n_init=n_init,
+            seed=check_random_state(self.random_state).randint(np.iinfo(np.int32).max),
+            report=self._report,
+        )
         results = [
-            learn(
-                in_order,
-                problem.rows(output),
-                blank,
-                objective,
-                search,
-                np.random.RandomState(seed),
-                self._report,
-            )
+            learn(problem, output, task._replace(moment=in_order))
             for output, in_order in enumerate(patch_order(blank, moment))
         ]
         networks = [
             problem.in_units_of_y(result.network, output)
             for output, result in enumerate(results)
         ]
-        dtype = problem.X.dtype
         self._store(networks, layout, dtype)
         in_units = moment * problem.unit[:, np.newaxis]
         self.moment_ = in_units.reshape(-1, *layout.input_shape).astype(dtype)
@@ -419,7 +425,13 @@ or sequence of them, default="relu"
                 "moment alone have no known covariance"
             )
         X, _ = self._flatten(X, self.input_shape_)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        X = validate_data(
+            self,
+            X,
+            dtype=[np.float64, np.float32],
+            ensure_all_finite=False,  # the network's output tells, in one pass less
+            reset=False,
+        )
         networks = self._networks()
         in_dtype = [network.astype(X.dtype) for network in networks]
 
@@ -434,6 +446,8 @@ or sequence of them, default="relu"
             return np.column_stack(of_outputs).astype(X.dtype)
 
         predicted = self._like_y(concatenate_blocks(outputs, X, self.n_jobs))
+        if not np.all(np.isfinite(predicted)):
+            check_array(X, input_name="X", estimator=self)
         if return_std:
             return predicted, self._like_y(concatenate_blocks(stds, X, self.n_jobs))
         return predicted
@@ -463,6 +477,7 @@ or sequence of them, default="relu"
             X,
             y,
             dtype=[np.float64, np.float32],
+            ensure_all_finite=False,  # the moment tells, in one pass less
             multi_output=True,
             y_numeric=True,
         )
@@ -478,6 +493,9 @@ or sequence of them, default="relu"
             raise ValueError(
                 "sample_weight is zero everywhere; at least one must not be"
             )
+        without = np.flatnonzero(weight == 0)
+        if len(without):
+            check_array(X[without], dtype=None, input_name="X", estimator=self)
         self._y_is_1d = y.ndim == 1
         y = y.astype(np.float64).reshape(len(X), -1)
         if y.shape[1] == 0:
@@ -499,6 +517,19 @@ or sequence of them, default="relu"
             biases=(np.zeros(self.n_filters),) * n_biases,
         )
         return layout, blank
+
+    @contextmanager
+    def _explaining(self, X, y):
+        """Say of numbers that do not fit in the sums whether they are finite at all."""
+        try:
+            yield
+        except FloatingPointError as error:
+            check_array(X, dtype=None, input_name="X", estimator=self)
+            raise ValueError(
+                f"X or y is too large or too small: {error}. The largest |X| is "
+                f"{np.abs(X).max():.3g}, the largest |y| {np.abs(y).max():.3g}; "
+                f"rescale them, for example with StandardScaler"
+            ) from error
 
     def _report(self, line):
         if self.verbose:
@@ -550,8 +581,8 @@ or sequence of them, default="relu"
             for output in range(n_outputs)
         ]
 
-    def _warn(self, converged):
-        out_of_budget = [i for i, enough in enumerate(converged) if not enough]
+    def _warn(self, results):
+        out_of_budget = [i for i, r in enumerate(results) if not r.converged]
         if out_of_budget:
             warnings.warn(
                 f"The polish of output {out_of_budget} used up max_iter="
@@ -568,15 +599,3 @@ or sequence of them, default="relu"
                 UserWarning,
                 stacklevel=5,
             )
-
-
-@contextmanager
-def range_as_value_error(X, y):
-    try:
-        yield
-    except FloatingPointError as error:
-        raise ValueError(
-            f"X or y is too large or too small: {error}. The largest |X| is "
-            f"{np.abs(X).max():.3g}, the largest |y| {np.abs(y).max():.3g}; rescale "
-            f"them, for example with StandardScaler"
-        ) from error

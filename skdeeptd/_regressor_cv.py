@@ -19,11 +19,11 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.parallel import Parallel, delayed
 
 from skdeeptd._compat import Interval, fit_context
-from skdeeptd._deeptd import is_linear
 from skdeeptd._geometry import kernel_size_grid, make_layout
 from skdeeptd._problem import make_problem
-from skdeeptd._regressor import DeepTDRegressor, forgetting, range_as_value_error
-from skdeeptd._rows import single_threaded_blas
+from skdeeptd._regressor import DeepTDRegressor, forgetting
+from skdeeptd._rows import RowBlocks, single_threaded_blas
+from skdeeptd._search import is_linear
 
 MOST_LAYERS = 3  # of the default grid
 KEPT, LEAST_KEPT = 1 / 8, 3  # share and number of shapes that survive the first stage
@@ -207,7 +207,7 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
         scorer = check_scoring(DeepTDRegressor(), scoring=self.scoring)
         splitter = check_cv(self.cv)
         splits = list(splitter.split(data[0], data[1], **split_params))
-        with single_threaded_blas(), range_as_value_error(*data[:2]):
+        with single_threaded_blas(), self._explaining(*data[:2]):
             folds = [
                 Fold(train, test, self._problem(data, train).moment())
                 for train, test in splits
@@ -292,7 +292,7 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
         X, y, weight = (array[rows] for array in data)
         if not np.any(weight):
             raise ValueError("sample_weight is zero on all training rows of a fold")
-        return make_problem(X, y, weight, self.fit_intercept, n_jobs=None)
+        return make_problem(RowBlocks(X, y, weight), self.fit_intercept)
 
     def _compare(self, candidates, linear, input_shape, folds, data, score):
         """Score the candidates stage by stage on all folds."""
@@ -337,7 +337,7 @@ def _fit_and_score(scorer, weighted, estimator, problem, moment, X, y, weight):
     begin = time.perf_counter()
     estimator.n_features_in_, estimator._y_is_1d = X.shape[1], y.ndim == 1
     layout, blank = estimator._lay_out(X.shape[1], estimator.input_shape)
-    estimator._learn(problem, moment, layout, blank)
+    estimator._learn(problem, moment, layout, blank, X.dtype)
     fitted = time.perf_counter()
     score = scorer(estimator, X, y, **({"sample_weight": weight} if weighted else {}))
     return score, fitted - begin, time.perf_counter() - fitted

@@ -7,14 +7,16 @@ results are added in the order of the rows: the same bits for every ``n_jobs``.
 import functools
 import threading
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import numpy as np
 from joblib import effective_n_jobs
 from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import ThreadpoolController
 
-BLOCK_BYTES = 2**20  # a block of X stays in a core's cache while it is worked on
-BLOCKS_PER_TASK = 16  # a task outweighs the cost of handing it to a thread
+BLOCK_BYTES = 2**22  # a block of X stays in the cache, and outweighs numpy's overhead
+BLOCKS_PER_TASK = 2  # a task outweighs the cost of handing it to a thread
+PARALLEL_BYTES = 2**27  # an X from which on threads outweigh the 10 ms joblib takes
 
 
 class _SingleThreadedBLAS:
@@ -87,41 +89,54 @@ def map_blocks(function, arrays, n_jobs=None, combine=list):
         )
 
     begins = range(0, n_rows, span)
-    one_job = effective_n_jobs(n_jobs) == 1
+    pays = effective_n_jobs(n_jobs) > 1 and arrays[0].nbytes >= PARALLEL_BYTES
     with single_threaded_blas():
-        if one_job or len(begins) == 1:
+        if not pays:
             return [task(begin) for begin in begins]
         return Parallel(n_jobs=n_jobs, require="sharedmem")(
             delayed(task)(begin) for begin in begins
         )
 
 
-def _add(results):
+def add(results):
+    """Entry by entry, the sum of tuples of arrays, in their order."""
     return functools.reduce(
         lambda total, new: tuple(a + b for a, b in zip(total, new, strict=True)),
         results,
     )
 
 
+@dataclass(frozen=True)
 class RowBlocks:
     """Rows of X with target y and weights, seen only as sums over row blocks.
+
+    Rows of weight zero are as good as absent.
 
     Parameters
     ----------
     X : array of shape (rows, features)
     y : float64 array of shape (rows,) or (rows, outputs)
-    weight : float64 array of shape (rows,)
+    weight : float64 array of shape (rows,), not all zero
     n_jobs : int or None
+    dtype : dtype or None
+        What a block of X is cast to; None leaves it as it is.
     """
 
-    def __init__(self, X, y, weight, n_jobs=None):
-        self._arrays = (X, y, weight)
-        self._n_jobs = n_jobs
+    X: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray
+    n_jobs: int | None = None
+    dtype: type | None = None
+
+    @property
+    def precision(self):
+        """The dtype of the blocks that a statistic sees."""
+        return np.dtype(self.dtype or self.X.dtype)
 
     def pilot(self):
         """The first row, in float64: a block of X and a block of y."""
-        X, y, _ = self._arrays
-        return X[:1].astype(float), y[:1]
+        first = [np.argmax(self.weight > 0)]
+        return self.X[first].astype(float), self.y[first]
 
     def reduce(self, statistic):
         """Sum of ``statistic(X, y, weight)``, a tuple of arrays, over the blocks.
@@ -129,11 +144,45 @@ class RowBlocks:
         Overflow gives inf or NaN without a warning: the caller looks at the sum.
         """
 
-        def quiet(*block):
+        def of_block(X, y, weight):
+            counts = weight > 0
+            if not counts.all():
+                X, y, weight = X[counts], y[counts], weight[counts]
             with np.errstate(over="ignore", invalid="ignore"):
-                return statistic(*block)
+                return statistic(X.astype(self.precision, copy=False), y, weight)
 
-        return _add(map_blocks(quiet, self._arrays, self._n_jobs, combine=_add))
+        arrays = self.X, self.y, self.weight
+        return add(map_blocks(of_block, arrays, self.n_jobs, combine=add))
+
+    def targets(self, summary):
+        """``summary(y, weight)`` of the rows, in parts that are in their order."""
+        counts = self.weight > 0
+        return [summary(self.y[counts], self.weight[counts])]
+
+    def with_targets(self, change):
+        """The same rows with the y and weight of ``change(y, weight)``."""
+        y, weight = change(self.y, self.weight)
+        return replace(self, y=y, weight=weight)
+
+    def with_dtype(self, dtype):
+        return replace(self, dtype=dtype)
+
+    def sample(self, size, rng):
+        """Rows drawn in proportion to their weight, in float64, weighted by how often.
+
+        The total weight is cut into ``size`` even parts and a row drawn from each, so
+        that a row of weight two is drawn as two rows of weight one are.
+        """
+        ends = np.cumsum(self.weight)
+        drawn = (np.arange(size) + rng.uniform(size=size)) * (ends[-1] / size)
+        drawn = np.searchsorted(ends, drawn, side="right")
+        rows, counts = np.unique(drawn, return_counts=True)
+        X = self.X[rows].astype(float, copy=False)
+        return RowBlocks(X, self.y[rows], counts.astype(float), self.n_jobs)
+
+    def run(self, function):
+        """``function`` of these rows, where they are."""
+        return function(self)
 
 
 def concatenate_blocks(function, X, n_jobs=None):

@@ -39,7 +39,7 @@ def uncertainty(result, objective, problem, output):
     NaN where there are no more samples than weights: nothing is left to estimate the
     noise from.
     """
-    n_samples = problem.heaviest * np.sum(problem.weight)
+    n_samples = problem.heaviest * problem.total
     n_parameters = len(pack(result.network))
     if result.equations is None:
         inverse = np.zeros((n_parameters - 1,) * 2)
@@ -55,7 +55,7 @@ def uncertainty(result, objective, problem, output):
         rss = equations.loss - objective.alpha * value
     n_weights += objective.fit_intercept
     left = n_samples - n_weights
-    enough = min(left, len(problem.X) - n_weights) > LEAST_LEFT
+    enough = min(left, problem.n_rows - n_weights) > LEAST_LEFT
     noise_variance = problem.heaviest * rss / left if enough else np.nan
     covariance = np.zeros((n_parameters,) * 2)
     covariance[:-1, :-1] = noise_variance / problem.heaviest * inverse
@@ -105,6 +105,6 @@ def _with_unit_kernels(covariance, network):
 
 def output_std(network, covariance, X):
     """Standard deviation of the network's output, (rows,), in float64."""
-    by_theta = jacobian(network, X.astype(float, copy=False))[1]
+    by_theta = jacobian(network, X.astype(float, copy=False))[:, :-1]
     variance = np.sum((by_theta @ covariance) * by_theta, axis=1)
     return np.sqrt(np.maximum(variance, 0))

@@ -22,30 +22,31 @@ ALLOWED = {
     "_decomposition": {"numpy", "scipy", "_linalg"},
     "_problem": {"numpy", "_moments", "_rows"},
     "_polish": {"numpy", "scipy", "_linalg", "_network"},
-    "_diagnosis": {
-        *("numpy", "_linalg", "_decomposition", "_moments", "_network", "_rows")
-    },
+    "_diagnosis": {"numpy", "_linalg", "_decomposition", "_moments", "_network"},
     "_uncertainty": {"numpy", "_activations", "_linalg", "_network", "_polish"},
     "_calibration": {"numpy", "_activations", "_linalg", "_network", "_polish"},
-    "_deeptd": {
+    "_search": {
         *("numpy", "_rows", "_network", "_moments", "_decomposition", "_polish"),
         "_calibration",
     },
+    "_deeptd": {"numpy", "_network", "_search"},
     "_regressor": {
         *("numpy", "scipy", "sklearn"),
         *("_activations", "_compat", "_geometry", "_rows", "_network", "_problem"),
-        *("_decomposition", "_polish", "_uncertainty", "_diagnosis", "_deeptd"),
+        *("_decomposition", "_polish", "_uncertainty", "_diagnosis"),
+        *("_search", "_deeptd"),
     },
     "_regressor_cv": {
         *("numpy", "sklearn", "_compat", "_geometry", "_problem", "_rows"),
-        *("_deeptd", "_regressor"),
+        *("_search", "_regressor"),
     },
     "metrics": {"numpy", "scipy"},
     "datasets": {"numpy", "sklearn", "_activations", "_geometry", "_network"},
     "__init__": {"_geometry", "_regressor", "_regressor_cv"},
 }
 STANDARD = {
-    *("collections", "contextlib", "functools", "itertools", "math", "numbers"),
+    *("collections", "contextlib", "dataclasses", "functools", "itertools", "math"),
+    "numbers",
     *("threading", "time", "typing", "warnings"),
 }
 PUBLIC = ["skdeeptd", "skdeeptd.datasets", "skdeeptd.metrics"]

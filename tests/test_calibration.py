@@ -55,7 +55,7 @@ def test_signs_scales_and_intercept_of_the_truth_are_found(
 ):
     rows, directions, X = planted(activations, (4, 3, 3), n_filters, seed)
     best = calibrate(directions, rows, Objective())[0]
-    y = rows._arrays[1]
+    y = rows.y
     assert best.loss < 1e-12 * np.sum(y**2)
     np.testing.assert_allclose(forward(best.network, X), y, atol=1e-6)
 
@@ -65,15 +65,15 @@ def test_signs_of_many_layers_are_found_without_trying_all(monkeypatch):
     every = calibrate(directions, rows, Objective())[0]
     monkeypatch.setattr(_calibration, "MOST_PATTERNS", 4)
     flipped = calibrate(directions, rows, Objective())[0]
-    assert every.loss < 1e-12 * np.sum(rows._arrays[1] ** 2)
-    np.testing.assert_allclose(forward(flipped.network, X), rows._arrays[1], atol=1e-6)
+    assert every.loss < 1e-12 * np.sum(rows.y**2)
+    np.testing.assert_allclose(forward(flipped.network, X), rows.y, atol=1e-6)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 5.0])
 @pytest.mark.parametrize("fit_intercept", [True, False])
 def test_loss_is_that_of_the_network_and_no_scale_lowers_it(alpha, fit_intercept):
     rows, directions, X = planted(("relu", "identity"), (4, 3), 2)
-    y, weight = rows._arrays[1] + np.sin(X[:, 0]), rows._arrays[2]
+    y, weight = rows.y + np.sin(X[:, 0]), rows.weight
     rows = RowBlocks(X, y, weight)
     best = calibrate(directions, rows, Objective(alpha, fit_intercept))[0]
 
@@ -104,7 +104,7 @@ def test_best_patterns_come_in_order_and_differ():
 @pytest.mark.parametrize("size", [0.1, 1.0, 30.0])
 def test_gains_follow_the_size_of_x(name, size):
     rows, directions, X = planted((name, name, "identity"), (4, 3, 3))
-    _, y, weight = rows._arrays
+    y, weight = rows.y, rows.weight
     best = calibrate(directions, RowBlocks(size * X, y, weight), Objective())[0]
     assert best.loss < 1e-6 * np.sum(weight * (y - np.average(y, weights=weight)) ** 2)
 

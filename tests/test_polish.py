@@ -42,7 +42,8 @@ def test_result_is_a_stationary_point(n_filters, alpha, activation):
         start, RowBlocks(X, y, weight), Objective(alpha), max_iter=1000, tol=1e-18
     )
     assert result.converged
-    output, by_theta = jacobian(result.network, X)
+    table = jacobian(result.network, X)
+    output, by_theta = table[:, -1], table[:, :-1]
     residual = y - output
     gradient = (weight * residual) @ by_theta
     gradient[:-1] -= alpha * penalty(result.network)[1]

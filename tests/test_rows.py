@@ -3,6 +3,7 @@ import pytest
 from joblib import parallel_config
 from threadpoolctl import threadpool_info
 
+from skdeeptd import _rows
 from skdeeptd._rows import (
     BLOCKS_PER_TASK,
     RowBlocks,
@@ -12,6 +13,11 @@ from skdeeptd._rows import (
 )
 
 N_FEATURES = 512
+
+
+@pytest.fixture(autouse=True)
+def threads_for_few_rows_too(monkeypatch):
+    monkeypatch.setattr(_rows, "PARALLEL_BYTES", 0)
 
 
 @pytest.fixture(scope="module")
