@@ -28,8 +28,10 @@ SETTLED = 10  # times what noise explains: no other network is looked for
 ROUNDING = 1e-10  # relative gain on a constant that may be rounding error
 
 
-def learn(problem, output, task):
+def learn(problem, output, task, step=search):
     """The network of one output of a ``Problem`` that fits a ``Task`` best.
+
+    ``step`` is how to begin: ``search`` or ``refine``, perhaps from a known network.
 
     Returns
     -------
@@ -44,7 +46,7 @@ def learn(problem, output, task):
     sizes = sample_sizes(problem.n_rows, n_weights, task.moment.nbytes)
     if not sizes:
         rows = rows.with_dtype(float)
-    rng, step = np.random.RandomState(task.seed), search
+    rng = np.random.RandomState(task.seed)
     for size in sizes if task.polish else sizes[-1:]:
         task.report(f"sample of {size} rows")
         of_sample = task.with_alpha_times(size / problem.total)

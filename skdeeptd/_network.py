@@ -50,6 +50,15 @@ class PatchCNN(NamedTuple):
         )
 
 
+def alike(network, other):
+    """Whether two networks differ in their numbers only."""
+    structures = [
+        (n.activations, [k.shape for k in n.kernels], len(n.biases))
+        for n in (network, other)
+    ]
+    return structures[0] == structures[1] and np.array_equal(network.order, other.order)
+
+
 def patch_order(network, X):
     """X with its features in the order in which the patches take them."""
     if network.order is None:

@@ -71,6 +71,13 @@ class Problem(NamedTuple):
             intercept=network.intercept * self.unit[output] + self.shift[output],
         )
 
+    def in_units_of_target(self, network, output):
+        """The inverse of ``in_units_of_y``."""
+        return network._replace(
+            scales=network.scales / self.unit[output],
+            intercept=(network.intercept - self.shift[output]) / self.unit[output],
+        )
+
 
 @np.errstate(over="ignore", invalid="ignore")
 def make_problem(rows, fit_intercept):

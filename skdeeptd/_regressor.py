@@ -1,6 +1,8 @@
 """DeepTDRegressor: validate, call the numerical modules, store."""
 
+import copy
 import functools
+import itertools
 import math
 import warnings
 from contextlib import contextmanager
@@ -19,12 +21,16 @@ from skdeeptd._decomposition import moment_tensor
 from skdeeptd._deeptd import learn
 from skdeeptd._diagnosis import explained_share, noise_share
 from skdeeptd._geometry import degrees_of_freedom, make_layout
-from skdeeptd._network import PatchCNN, forward, patch_order, split_gains
+from skdeeptd._network import PatchCNN, alike, forward, pack, patch_order, split_gains
 from skdeeptd._polish import Objective
 from skdeeptd._problem import make_problem
 from skdeeptd._rows import RowBlocks, concatenate_blocks, single_threaded_blas
-from skdeeptd._search import Task, automatic_starts
+from skdeeptd._search import Task, automatic_starts, refine, search
+from skdeeptd._stream import empty_stream, stream_of
 from skdeeptd._uncertainty import output_std, uncertainty
+
+FRESH = itertools.repeat(search)  # each output begins with no network
+KEPT_PER_WEIGHT, FEWEST_KEPT = 100, 1000  # rows of a stream
 
 
 def forgetting(fit):
@@ -150,6 +156,11 @@ or sequence of them, default="relu"
         The same share for a y of pure noise, of which rank-R approximations of this
         shape explain a part too: the mean of three draws with the X of the fit (of more
         than 1000 samples evenly spaced ones).
+    stream_ : dict
+        Only after ``partial_fit``: the moment of all rows so far ("moment": the sum of
+        their weights, the means of y and X, and the centred sum of their products, all
+        in float64) and the sample of rows that is kept ("sample": X, y, the weights and
+        two arrays for drawing it): 100 rows for each weight, 1000 at least.
     covariance_ : ndarray of shape (n_outputs, n_weights, n_weights)
         Of all weights of an output: per filter its kernels, first layer first, each in
         C order and times its gain, its scale and its biases; last the intercept. In
@@ -315,27 +326,133 @@ or sequence of them, default="relu"
         self._warn(results)
         return self
 
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, sample_weight=None):
+        """Learn from one more part of a stream of data.
+
+        The moment is that of all rows so far, to rounding. Signs, scales and the polish
+        see a sample of them: all as long as they are at most 100 for each weight (1000
+        at least), later as many, drawn in proportion to ``sample_weight`` from all. The
+        kernels so far are where the polish begins; whenever the sample has
+        doubled, other starts are tried beside them. So a call costs one pass over its
+        rows and a few over the sample, and the noise left in the kernels does not fall
+        below that of a fit on the sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        DeepTDRegressor
+            The fitted estimator itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Where the data or a parameter are not as they should be, or the data have
+            another shape than those before. The estimator is then as it was.
+
+        Notes
+        -----
+        ``stream_`` holds the state. ``fit`` drops it, and the first call after ``fit``
+        begins a new stream. All other attributes that speak of rows (``n_iter_``,
+        ``covariance_``, ``noise_variance_``, ``explained_by_noise_``) are those of the
+        sample.
+
+        Examples
+        --------
+        >>> from skdeeptd import DeepTDRegressor
+        >>> from skdeeptd.datasets import make_patch_cnn_regression
+        >>> X, y, _ = make_patch_cnn_regression(
+        ...     n_samples=1000, kernel_sizes=(4, 4, 4), random_state=0
+        ... )
+        >>> model = DeepTDRegressor(kernel_sizes=(4, 4, 4), random_state=0)
+        >>> for begin in range(0, 800, 200):
+        ...     part = slice(begin, begin + 200)
+        ...     _ = model.partial_fit(X[part], y[part])
+        >>> model.score(X[800:], y[800:]) > 1 - 1e-6
+        True
+        """
+        draft = copy.copy(self)  # what fails half-way leaves the estimator as it was
+        results = draft._take_in(X, y, sample_weight)
+        vars(self).update(vars(draft))
+        self._warn(results)
+        return self
+
+    def _take_in(self, X, y, sample_weight):
+        """Steps 1 to 6 of ``fit`` on the stream so far; a ``Polished`` per output."""
+        begun = hasattr(self, "stream_")
+        X, input_shape = self._flatten(
+            X, self.input_shape_ if begun else self.input_shape
+        )
+        X, y, weight = self._validate(X, y, sample_weight, reset=not begun)
+        layout, blank = self._lay_out(X.shape[1], input_shape)
+        capacity = max(FEWEST_KEPT, KEPT_PER_WEIGHT * len(pack(blank)))
+        with single_threaded_blas(), self._explaining(X, y):
+            stream = self._stream(X, y).extended(X, y, weight, capacity, self.n_jobs)
+            sample = stream.sample
+            balanced = sample.balanced_weight()
+            rows = RowBlocks(sample.X, sample.y, balanced, self.n_jobs)
+            problem = make_problem(rows, self.fit_intercept)
+            moment = stream.moment.covariance() / problem.unit[:, np.newaxis]
+            grown = len(sample.X) >= 2 * stream.searched
+            task = self._task(problem, layout, blank)
+            task = task.with_alpha_times(np.sum(sample.weight) / stream.moment.weight)
+            steps = self._steps(problem, blank, grown) if begun else FRESH
+            results = self._learn(problem, moment, task, steps)
+            self._store(problem, moment, results, layout, sample.X.dtype)
+            self._store_diagnosis(problem, moment, results, blank)
+        searched = len(sample.X) if grown else stream.searched
+        self.stream_ = stream._replace(searched=searched).as_dict()
+        return results
+
+    def _stream(self, X, y):
+        """The stream so far."""
+        if not hasattr(self, "stream_"):
+            return empty_stream(X, y, self._seed())
+        stream = stream_of(self.stream_)
+        n_outputs = stream.sample.y.shape[1]
+        if y.shape[1] != n_outputs:
+            raise ValueError(
+                f"y has {y.shape[1]} outputs, but that of the first call had "
+                f"{n_outputs}"
+            )
+        return stream
+
+    def _steps(self, problem, blank, grown):
+        """How each output begins: from its network so far, where there is one."""
+        steps = []
+        for output, network in enumerate(self._networks()):
+            network = problem.in_units_of_target(network, output)
+            if not alike(network, blank) or not np.any(network.scales):
+                steps.append(search)
+            elif grown:
+                steps.append(functools.partial(search, first=network))
+            else:
+                steps.append(functools.partial(refine, network=network))
+        return steps
+
     def _fit_rows(self, rows, layout, blank, dtype):
         """Steps 2 to 6 of ``fit``; a ``Polished`` per output."""
         problem = make_problem(rows, self.fit_intercept)
         moment = problem.moment()
         self._report(f"moment: {problem.n_rows} rows of {moment.shape[1]} features")
-        by_noise = problem.few_rows().run(functools.partial(noise_share, blank=blank))
-        results = self._learn(problem, moment, layout, blank, dtype)
-        if self.polish:
-            self._store_uncertainty(problem, results)
-        self.explained_moment_ = self._explained_shares(moment, layout, blank)
-        self.explained_by_noise_ = by_noise
+        results = self._learn(problem, moment, self._task(problem, layout, blank))
+        self._store(problem, moment, results, layout, dtype)
+        self._store_diagnosis(problem, moment, results, blank)
         return results
 
-    def _learn(self, problem, moment, layout, blank, dtype):
-        """Steps 3 to 6 of ``fit``; a ``Polished`` per output."""
+    def _task(self, problem, layout, blank):
+        """What to learn of each output, but for its moment."""
         n_init = self.n_init
         if n_init == "auto":
             of_filter = degrees_of_freedom(layout.sizes) + len(blank.biases)
             n_weights = self.n_filters * of_filter
             n_init = automatic_starts(problem.count(), n_weights)
-        task = Task(
+        return Task(
             moment=None,
             blank=blank,
             objective=self._objective(problem),
@@ -343,22 +460,20 @@ or sequence of them, default="relu"
             max_iter=self.max_iter,
             tol=self.tol,
             n_init=n_init,
-            seed=check_random_state(self.random_state).randint(np.iinfo(np.int32).max),
+            seed=self._seed(),
             report=self._report,
         )
-        results = [
-            learn(problem, output, task._replace(moment=in_order))
-            for output, in_order in enumerate(patch_order(blank, moment))
+
+    def _learn(self, problem, moment, task, steps=FRESH):
+        """Steps 3 to 5 of ``fit``; a ``Polished`` per output."""
+        in_order = patch_order(task.blank, moment)
+        return [
+            learn(problem, output, task._replace(moment=of_output), step)
+            for output, (of_output, step) in enumerate(zip(in_order, steps))
         ]
-        networks = [
-            problem.in_units_of_y(result.network, output)
-            for output, result in enumerate(results)
-        ]
-        self._store(networks, layout, dtype)
-        in_units = moment * problem.unit[:, np.newaxis]
-        self.moment_ = in_units.reshape(-1, *layout.input_shape).astype(dtype)
-        self.n_iter_ = max(result.n_iter for result in results)
-        return results
+
+    def _seed(self):
+        return check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
 
     def _objective(self, problem):
         with np.errstate(over="ignore"):
@@ -370,25 +485,26 @@ or sequence of them, default="relu"
             )
         return Objective(alpha, self.fit_intercept)
 
-    def _store_uncertainty(self, problem, results):
-        objective = self._objective(problem)
-        of_outputs = [
-            uncertainty(result, objective, problem, output)
-            for output, result in enumerate(results)
-        ]
-        covariances, noise_variances = zip(*of_outputs, strict=True)
-        self.covariance_ = np.array(covariances)
-        self.noise_variance_ = np.array(noise_variances)
-
-    def _explained_shares(self, moment, layout, blank):
-        tensors = [moment_tensor(m, layout.sizes) for m in patch_order(blank, moment)]
-        networks = self._networks()
-        return np.array(
-            [
-                explained_share(tensor, network.kernels)
-                for tensor, network in zip(tensors, networks, strict=True)
+    def _store_diagnosis(self, problem, moment, results, blank):
+        """How far the network can be trusted."""
+        if self.polish:
+            objective = self._objective(problem)
+            of_outputs = [
+                uncertainty(result, objective, problem, output)
+                for output, result in enumerate(results)
             ]
-        )
+            covariances, noise_variances = zip(*of_outputs, strict=True)
+            self.covariance_ = np.array(covariances)
+            self.noise_variance_ = np.array(noise_variances)
+        sizes = tuple(k.shape[1] for k in blank.kernels)
+        tensors = [moment_tensor(m, sizes) for m in patch_order(blank, moment)]
+        shares = [
+            explained_share(tensor, result.network.kernels)
+            for tensor, result in zip(tensors, results, strict=True)
+        ]
+        self.explained_moment_ = np.array(shares)
+        noise = functools.partial(noise_share, blank=blank)
+        self.explained_by_noise_ = problem.few_rows().run(noise)
 
     def predict(self, X, return_std=False):
         """Output of the network.
@@ -470,7 +586,7 @@ or sequence of them, default="relu"
             )
         return X.reshape(len(X), math.prod(shape)), shape
 
-    def _validate(self, X, y, sample_weight):
+    def _validate(self, X, y, sample_weight, reset=True):
         """X, y as a float64 (n_samples, n_outputs) array, and the weights."""
         X, y = validate_data(
             self,
@@ -480,6 +596,7 @@ or sequence of them, default="relu"
             ensure_all_finite=False,  # the moment tells, in one pass less
             multi_output=True,
             y_numeric=True,
+            reset=reset,
         )
         if issparse(y) or y.dtype.kind not in "biuf":
             raise TypeError(f"y must be a dense array of numbers, got {y!r}")
@@ -535,7 +652,12 @@ or sequence of them, default="relu"
         if self.verbose:
             print(f"[{type(self).__name__}] {line}")
 
-    def _store(self, networks, layout, dtype):
+    def _store(self, problem, moment, results, layout, dtype):
+        """Step 6 of ``fit``."""
+        networks = [
+            problem.in_units_of_y(result.network, output)
+            for output, result in enumerate(results)
+        ]
         kernels, *others = zip(*map(split_gains, networks), strict=True)
         _, scales, _ = others
         intercepts = [network.intercept for network in networks]
@@ -557,6 +679,9 @@ or sequence of them, default="relu"
         self.input_shape_ = layout.input_shape
         self._padding = self.padding
         self.activations_ = networks[0].activations
+        in_units = moment * problem.unit[:, np.newaxis]
+        self.moment_ = in_units.reshape(-1, *layout.input_shape).astype(dtype)
+        self.n_iter_ = max(result.n_iter for result in results)
 
     def _networks(self):
         """A PatchCNN per output."""

@@ -228,6 +228,14 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
         self.scorer_, self.n_splits_ = scorer, len(folds)
         return self
 
+    @property
+    def partial_fit(self):
+        """There is none: candidates are compared on all data at once."""
+        raise AttributeError(
+            "DeepTDRegressorCV has no partial_fit; choose the kernel sizes on a part "
+            "of the data, and give them to DeepTDRegressor"
+        )
+
     def get_metadata_routing(self):
         """Route ``sample_weight`` to ``fit`` and everything else to the splitter.
 
@@ -337,7 +345,8 @@ def _fit_and_score(scorer, weighted, estimator, problem, moment, X, y, weight):
     begin = time.perf_counter()
     estimator.n_features_in_, estimator._y_is_1d = X.shape[1], y.ndim == 1
     layout, blank = estimator._lay_out(X.shape[1], estimator.input_shape)
-    estimator._learn(problem, moment, layout, blank, X.dtype)
+    results = estimator._learn(problem, moment, estimator._task(problem, layout, blank))
+    estimator._store(problem, moment, results, layout, X.dtype)
     fitted = time.perf_counter()
     score = scorer(estimator, X, y, **({"sample_weight": weight} if weighted else {}))
     return score, fitted - begin, time.perf_counter() - fitted

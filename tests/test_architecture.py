@@ -19,6 +19,7 @@ ALLOWED = {
     "_rows": {"numpy", "joblib", "threadpoolctl", "sklearn.utils.parallel"},
     "_network": {"numpy", "_activations"},
     "_moments": {"numpy"},
+    "_stream": {"numpy", "_rows"},
     "_decomposition": {"numpy", "scipy", "_linalg"},
     "_problem": {"numpy", "_moments", "_rows"},
     "_polish": {"numpy", "scipy", "_linalg", "_network"},
@@ -34,7 +35,7 @@ ALLOWED = {
         *("numpy", "scipy", "sklearn"),
         *("_activations", "_compat", "_geometry", "_rows", "_network", "_problem"),
         *("_decomposition", "_polish", "_uncertainty", "_diagnosis"),
-        *("_search", "_deeptd"),
+        *("_search", "_deeptd", "_stream"),
     },
     "_regressor_cv": {
         *("numpy", "sklearn", "_compat", "_geometry", "_problem", "_rows"),
@@ -45,8 +46,8 @@ ALLOWED = {
     "__init__": {"_geometry", "_regressor", "_regressor_cv"},
 }
 STANDARD = {
-    *("collections", "contextlib", "dataclasses", "functools", "itertools", "math"),
-    "numbers",
+    *("collections", "contextlib", "copy", "dataclasses", "functools", "itertools"),
+    *("math", "numbers"),
     *("threading", "time", "typing", "warnings"),
 }
 PUBLIC = ["skdeeptd", "skdeeptd.datasets", "skdeeptd.metrics"]

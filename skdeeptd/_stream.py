@@ -1,0 +1,140 @@
+"""What a stream of rows leaves behind: its moment, and a bounded sample of the rows.
+
+==========  ==================  ==================================================
+symbol      array               axes
+==========  ==================  ==================================================
+W           ``weight``          (): sum of w_i so far
+y_bar       ``y_mean``          (outputs,): weighted mean
+x_bar       ``x_mean``          (features,): weighted mean
+C           ``cross``           (outputs, features):
+                                sum_i w_i (y_i - y_bar) (x_i - x_bar)
+q_i         ``priority``        (rows,): w_i / u_i with u_i uniform on (0, 1]
+tau         ``threshold``       (): largest priority of a row that is not kept
+==========  ==================  ==================================================
+
+Moments of parts are merged as centred sums, never as raw ones (Chan, Golub and LeVeque
+1983). The sample is a priority sample (Duffield, Lund and Thorup 2007): of all rows
+those of largest priority, where a row stands for max(w_i, tau) rows of weight one.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from skdeeptd._rows import RowBlocks, add
+
+
+class Moment(NamedTuple):
+    weight: float
+    y_mean: np.ndarray
+    x_mean: np.ndarray
+    cross: np.ndarray
+
+    def covariance(self):
+        """S of ``_moments``."""
+        return self.cross / self.weight
+
+
+class Sample(NamedTuple):
+    X: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray
+    priority: np.ndarray
+    threshold: float
+
+    def balanced_weight(self):
+        """Weights that count every row of the stream alike; their sum is that kept."""
+        balanced = np.maximum(self.weight, self.threshold)
+        return balanced * (np.sum(self.weight) / np.sum(balanced))
+
+
+def moment_of(rows):
+    """The ``Moment`` of a ``RowBlocks``, whose y is (rows, outputs): one pass.
+
+    Raises
+    ------
+    FloatingPointError
+        Where it is not finite: X is not, in any row, or a sum overflows.
+    """
+    y_sum, weight = add(rows.targets(lambda y, w: (w @ y, np.sum(w))))
+    y_mean, pilot = y_sum / weight, rows.pilot()[0]
+
+    def statistic(X, y, weight):
+        X = X.astype(float, copy=False) - pilot
+        return ((y - y_mean) * weight[:, np.newaxis]).T @ X, weight @ X
+
+    cross, x_sum = rows.reduce(statistic)
+    if not (np.all(np.isfinite(cross)) and np.all(np.isfinite(x_sum))):
+        raise FloatingPointError("the cross-moment of X and y overflows")
+    return Moment(weight, y_mean, pilot[0] + x_sum / weight, cross)
+
+
+def merge(a, b):
+    """The ``Moment`` of the rows of both."""
+    weight = a.weight + b.weight
+    y_step, x_step = b.y_mean - a.y_mean, b.x_mean - a.x_mean
+    share = b.weight / weight
+    return Moment(
+        weight,
+        a.y_mean + y_step * share,
+        a.x_mean + x_step * share,
+        a.cross + b.cross + a.weight * share * np.outer(y_step, x_step),
+    )
+
+
+def extend(sample, X, y, weight, capacity, rng):
+    """The ``Sample`` of the stream after further rows, of ``capacity`` at most."""
+    priority = weight / (1.0 - rng.uniform(size=len(weight)))
+    enters = np.flatnonzero(priority > sample.threshold)
+    left_out = np.delete(priority, enters)
+    X, y, weight, priority = (
+        np.concatenate([old, new[enters]])
+        for old, new in zip(sample[:4], (X, y, weight, priority), strict=True)
+    )
+    order = np.argsort(-priority, kind="stable")
+    kept, dropped = np.sort(order[:capacity]), priority[order[capacity:]]
+    threshold = np.max([sample.threshold, *map(_largest, (left_out, dropped))])
+    return Sample(X[kept], y[kept], weight[kept], priority[kept], threshold)
+
+
+def _largest(priority):
+    return np.max(priority, initial=0.0)
+
+
+class Stream(NamedTuple):
+    """The rows so far.
+
+    ``parts``: how many there were; ``searched``: rows of the sample when other starts
+    than the network so far were last tried.
+    """
+
+    moment: Moment
+    sample: Sample
+    seed: int
+    parts: int = 0
+    searched: int = 0
+
+    def extended(self, X, y, weight, capacity, n_jobs=None):
+        moment = moment_of(RowBlocks(X, y, weight, n_jobs))
+        if self.parts:
+            moment = merge(self.moment, moment)
+        rng = np.random.RandomState([self.seed, self.parts])
+        sample = extend(self.sample, X, y, weight, capacity, rng)
+        return self._replace(moment=moment, sample=sample, parts=self.parts + 1)
+
+    def as_dict(self):
+        """Nothing but numbers and arrays in dictionaries."""
+        parts = {"moment": self.moment._asdict(), "sample": self.sample._asdict()}
+        return {**self._asdict(), **parts}
+
+
+def stream_of(stored):
+    """The inverse of ``Stream.as_dict``."""
+    moment, sample = Moment(**stored["moment"]), Sample(**stored["sample"])
+    return Stream(**{**stored, "moment": moment, "sample": sample})
+
+
+def empty_stream(X, y, seed):
+    """A ``Stream`` of no rows like those of X and y."""
+    sample = Sample(X[:0], y[:0], np.empty(0), np.empty(0), 0.0)
+    return Stream(None, sample, seed)
