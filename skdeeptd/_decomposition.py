@@ -13,10 +13,11 @@ Starts are spectral (eigenvectors of small Gram matrices of unfoldings, never an
 of a full unfolding): one unfolding as square as can be, split again on both sides
 (recursive unfolding, Richard and Montanari 2014, section 3.2), the leading mode of
 what the modes before leave (both directions), and each mode for itself (HOSVD).
-Each start is improved by higher-order power iteration.
+Each start is improved by higher-order power iteration, rank-R factors by alternating
+least squares. Both read the tensor twice a sweep, however many modes there are: they
+share contractions in a dimension tree (Phan, Tichavsky and Cichocki 2013).
 """
 
-import functools
 import math
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ from scipy import linalg
 from skdeeptd._linalg import pseudo_inverse
 
 SAME_DIRECTION = 0.999  # |cosine| in every mode beyond which two results are one
+SMALL_GRAM = 128  # rows of a Gram matrix that costs few passes over the tensor
 NOTHING_LEFT = 1e-12  # share of the norm below which a residual is rounding error
 
 
@@ -40,52 +42,96 @@ def moment_tensor(moment, sizes):
 
 
 def _unit(vector, fallback):
-    norm = math.sqrt(vector @ vector)
+    norm = math.sqrt(vector.dot(vector))
     return vector / norm if norm > 0 else fallback
 
 
-def _leading(matrix):
-    """Leading left singular vector, by the Gram matrix of the shorter side."""
-    n_rows, n_cols = matrix.shape
-    if n_rows > n_cols:
-        right = _leading(matrix.T)
-        return _unit(matrix @ right, np.eye(1, n_rows)[0])
-    gram = matrix @ matrix.T
-    return linalg.eigh(gram, subset_by_index=[n_rows - 1, n_rows - 1])[1][:, 0]
+def outer_product(factors):
+    """The outer product of vectors, flattened; of matrices, row by row."""
+    if len(factors) == 1:
+        return factors[0]
+    middle = len(factors) // 2
+    left, right = outer_product(factors[:middle]), outer_product(factors[middle:])
+    product = left[..., np.newaxis] * right[..., np.newaxis, :]
+    return product.reshape((*left.shape[:-1], -1))
+
+
+def khatri_rao(factors, rank):
+    """Row r: the outer product of row r of every factor, flattened."""
+    return outer_product([np.ones((rank, 1)), *factors])
+
+
+def _leading(gram):
+    """Eigenvector of the largest eigenvalue."""
+    last = len(gram) - 1
+    return linalg.eigh(gram, subset_by_index=[last, last])[1][:, 0]
+
+
+def _start_unfolding(tensor, split):
+    """Leading vectors of one unfolding, then the same for each of the two."""
+    if tensor.ndim == 1:
+        return [_unit(tensor, np.eye(1, len(tensor))[0])]
+    middle = split(tensor.shape)
+    matrix = tensor.reshape(math.prod(tensor.shape[:middle]), -1)
+    if matrix.shape[0] <= matrix.shape[1]:
+        left = _leading(matrix @ matrix.T)
+        right = left @ matrix
+    else:
+        right = _leading(matrix.T @ matrix)
+        left = matrix @ right
+    return [
+        *_start_unfolding(left.reshape(tensor.shape[:middle]), split),
+        *_start_unfolding(right.reshape(tensor.shape[middle:]), split),
+    ]
+
+
+def _most_square(shape):
+    """As square as can be with a small Gram matrix, or else with the smallest."""
+    size = math.prod(shape)
+
+    def merit(middle):
+        rows = math.prod(shape[:middle])
+        shorter = min(rows, size // rows)
+        return shorter if shorter <= SMALL_GRAM else -shorter
+
+    return max(range(1, len(shape)), key=merit)
 
 
 def _start_balanced(tensor):
-    """Recursive unfolding: split the modes in two, then each half again."""
-    if tensor.ndim == 1:
-        return [_unit(tensor, np.eye(1, len(tensor))[0])]
-    sizes = np.cumprod(tensor.shape)[:-1]
-    split = 1 + int(np.argmin(np.maximum(sizes, tensor.size // sizes)))
-    matrix = tensor.reshape(sizes[split - 1], -1)
-    left = _leading(matrix)
-    return _start_balanced(left.reshape(tensor.shape[:split])) + _start_balanced(
-        (left @ matrix).reshape(tensor.shape[split:])
-    )
+    return _start_unfolding(tensor, _most_square)
 
 
 def _start_forward(tensor):
-    """The first mode's leading vector, then the same for what it leaves."""
-    vectors = []
-    while tensor.ndim > 1:
-        matrix = tensor.reshape(len(tensor), -1)
-        vectors.append(_leading(matrix))
-        tensor = (vectors[-1] @ matrix).reshape(tensor.shape[1:])
-    return [*vectors, _unit(tensor, np.eye(1, len(tensor))[0])]
+    return _start_unfolding(tensor, lambda shape: 1)
 
 
 def _start_backward(tensor):
-    return _start_forward(np.ascontiguousarray(tensor.T))[::-1]
+    return _start_unfolding(tensor, lambda shape: len(shape) - 1)
 
 
 def _start_hosvd(tensor):
-    return [
-        _leading(np.moveaxis(tensor, m, 0).reshape(tensor.shape[m], -1))
-        for m in range(tensor.ndim)
-    ]
+    return _leading_of_each(tensor, 0, tensor.ndim)
+
+
+def _leading_of_each(tensor, first, last):
+    """Leading vectors of modes; neighbours share a Gram matrix that is small."""
+    shape = tensor.shape[first:last]
+    size = math.prod(shape)
+    if size > SMALL_GRAM and len(shape) > 1:
+        middle = (first + last) // 2
+        return [
+            *_leading_of_each(tensor, first, middle),
+            *_leading_of_each(tensor, middle, last),
+        ]
+    matrix = tensor.reshape(math.prod(tensor.shape[:first]), size, -1)
+    matrix = matrix.swapaxes(0, 1).reshape(size, -1)
+    gram = matrix @ matrix.T
+    vectors = []
+    for m, d in enumerate(shape):
+        around = (math.prod(shape[:m]), d, math.prod(shape[m + 1 :]))
+        of_mode = np.einsum("aibajb->ij", gram.reshape(around + around))
+        vectors.append(_leading(of_mode))
+    return vectors
 
 
 def _start_random(tensor, rng):
@@ -93,17 +139,50 @@ def _start_random(tensor, rng):
     return [v / np.linalg.norm(v) for v in vectors]
 
 
+def _times(matrix, vectors):
+    """One matrix times all vectors, or each vector's own."""
+    if matrix.ndim == 2:
+        return matrix.dot(vectors.T).T
+    return (matrix @ vectors[..., np.newaxis])[..., 0]
+
+
+def _contractions(tensor, factors, first, last):
+    """Per mode in turn: the tensor contracted with the factors of its other modes.
+
+    The modes are split in two. What the tensor leaves when contracted with the one half
+    is small, and is split again for the modes of the other half.
+
+    Parameters
+    ----------
+    tensor : array of shape (size,), or (R, size), one for each row of the factors
+    factors : list of D arrays of shape (d_m,) or (R, d_m)
+        The caller may replace that of a mode when its contraction has been yielded.
+    first, last : int
+        The tensor has the modes from ``first`` to before ``last``.
+
+    Yields
+    ------
+    m : int
+    contraction : array of shape (d_m,) or (R, d_m)
+    """
+    if last - first == 1:
+        yield first, tensor
+        return
+    middle = (first + last) // 2
+    right = outer_product(factors[middle:last])
+    matrix = tensor.reshape((*tensor.shape[:-1], -1, right.shape[-1]))
+    yield from _contractions(_times(matrix, right), factors, first, middle)
+    left = outer_product(factors[first:middle])
+    partial = _times(matrix.swapaxes(-1, -2), left)
+    yield from _contractions(partial, factors, middle, last)
+
+
 def _sweep(tensor, vectors):
-    """Update every mode in turn; partial products from the right are shared."""
-    right = [tensor.reshape(-1)]
-    for v in vectors[:0:-1]:
-        right.append(right[-1].reshape(-1, len(v)) @ v)
-    updated, left = [], np.ones(1)
-    for partial, old in zip(reversed(right), vectors, strict=True):
-        new = left @ partial.reshape(len(left), len(old))
-        updated.append(_unit(new, old))
-        left = np.multiply.outer(left, updated[-1]).ravel()
-    return RankOne(updated, float(new @ updated[-1]))
+    """Update every mode in turn."""
+    vectors = list(vectors)
+    for m, new in _contractions(tensor.reshape(-1), vectors, 0, len(vectors)):
+        vectors[m] = _unit(new, vectors[m])
+    return RankOne(vectors, float(new.dot(vectors[-1])))
 
 
 def power_iteration(tensor, vectors, max_sweeps=50, tol=1e-6):
@@ -166,17 +245,9 @@ def deflation(tensor, rank, rng):
             continue
         term = spectral_rank_one(rest)
         terms.append(term.vectors)
-        rest = rest - term.weight * functools.reduce(np.multiply.outer, term.vectors)
+        product = outer_product(term.vectors).reshape(tensor.shape)
+        rest = rest - term.weight * product
     return [np.stack(mode) for mode in zip(*terms, strict=True)]
-
-
-def khatri_rao(factors, rank):
-    """Row r: the outer product of row r of every factor, flattened."""
-    product = np.ones((rank, 1))
-    for factor in factors:
-        product = product[:, :, np.newaxis] * factor[:, np.newaxis, :]
-        product = product.reshape(rank, -1)
-    return product
 
 
 def alternating_least_squares(tensor, factors, max_sweeps=100, tol=1e-8):
@@ -185,18 +256,17 @@ def alternating_least_squares(tensor, factors, max_sweeps=100, tol=1e-8):
     A singular system is solved by the pseudo-inverse; a term that vanishes keeps its
     last direction.
     """
-    factors, rank = list(factors), len(factors[0])
-    unfolded = [
-        np.moveaxis(tensor, m, 0).reshape(d, -1) for m, d in enumerate(tensor.shape)
-    ]
-    total, error = np.sum(tensor**2), np.inf
+    factors, flat = list(factors), tensor.reshape(-1)
+    grams = np.stack([factor @ factor.T for factor in factors])
+    total, error = flat @ flat, np.inf
+    if len(factors) == 1:
+        flat = np.tile(flat, (len(factors[0]), 1))
     for _ in range(max_sweeps):
-        for m, matrix in enumerate(unfolded):
-            design = khatri_rao(factors[:m] + factors[m + 1 :], rank)
-            inner = design @ matrix.T
-            gram = design @ design.T
-            scaled = pseudo_inverse(gram) @ inner
-            factors[m] = np.stack([*map(_unit, scaled, factors[m])])
+        for m, inner in _contractions(flat, factors, 0, len(factors)):
+            grams[m] = 1
+            scaled = pseudo_inverse(grams.prod(axis=0)) @ inner
+            factors[m] = np.array([*map(_unit, scaled, factors[m])])
+            grams[m] = factors[m] @ factors[m].T
         previous, error = error, total - np.sum(scaled * inner)
         if previous - error <= tol * total:
             break

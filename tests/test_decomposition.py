@@ -1,13 +1,20 @@
 import functools
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from skdeeptd._decomposition import (
-    _leading,
+    _contractions,
+    _most_square,
+    _start_backward,
+    _start_balanced,
+    _start_forward,
+    _start_hosvd,
     _sweep,
     alternating_least_squares,
     candidate_batches,
+    khatri_rao,
     perturbed_candidate,
     power_iteration,
     rank_one_batches,
@@ -105,20 +112,102 @@ def test_a_matrix_gives_its_leading_singular_vectors():
     assert abs(found.vectors[1] @ right[0]) > 1 - 1e-8
 
 
-@pytest.mark.parametrize("shape", [(6, 9), (9, 6), (5, 5), (1, 4), (4, 1)])
-def test_the_leading_vector_is_that_of_the_svd(shape):
+def leading(matrix):
+    return np.linalg.svd(matrix)[0][:, 0]
+
+
+@pytest.mark.parametrize(
+    "start", [_start_balanced, _start_forward, _start_backward, _start_hosvd]
+)
+@pytest.mark.parametrize("shape", [(6, 9), (9, 6), (5, 5), (1, 4), (4, 1), (200, 3)])
+def test_the_start_of_a_matrix_is_its_leading_singular_pair(start, shape):
     matrix = np.random.default_rng(0).standard_normal(shape)
-    assert abs(_leading(matrix) @ np.linalg.svd(matrix)[0][:, 0]) > 1 - 1e-12
+    left, right = start(matrix)
+    assert abs(left @ leading(matrix)) > 1 - 1e-12
+    assert abs(right @ leading(matrix.T)) > 1 - 1e-12
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_a_planted_direction_is_found_in_noise_of_half_its_norm(seed):
+@pytest.mark.parametrize("shape", [(5, 6, 7), (5, 1, 6, 7), (2,) * 10, (150, 2, 3)])
+def test_starts_from_single_modes_are_those_of_the_full_unfoldings(shape):
+    tensor = np.random.default_rng(1).standard_normal(shape)
+    for m, found in enumerate(_start_hosvd(tensor)):
+        unfolded = np.moveaxis(tensor, m, 0).reshape(shape[m], -1)
+        assert abs(found @ leading(unfolded)) > 1 - 1e-9
+    for start, rest in [(_start_forward, tensor), (_start_backward, tensor.T)]:
+        vectors = start(tensor)
+        for found in vectors if start is _start_forward else vectors[::-1]:
+            expected = leading(rest.reshape(len(rest), -1))
+            assert abs(found @ expected) > 1 - 1e-9
+            rest = np.tensordot(expected, rest, 1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "first"),
+    [
+        ((6, 9), 1),
+        ((10, 10, 10), 1),
+        ((2, 3, 7), 2),
+        ((2,) * 14, 7),
+        ((2,) * 20, 7),  # 2^7 rows
+        ((300, 2, 200), 2),
+    ],
+)
+def test_the_split_is_as_square_as_its_gram_matrix_is_small(shape, first):
+    assert _most_square(shape) == first
+
+
+@pytest.mark.parametrize("shape", [(7,), (4, 6), (3, 4, 5), (2, 3, 1, 4, 2)])
+def test_contractions_are_with_the_present_factors_of_all_other_modes(shape):
+    rng = np.random.default_rng(5)
+    tensor = rng.standard_normal(shape)
+    vectors = unit_vectors(shape, rng)
+    factors = [rng.standard_normal((3, d)) for d in shape]
+    for m, found in _contractions(tensor.ravel(), vectors, 0, len(shape)):
+        expected = np.moveaxis(tensor, m, -1)
+        for other in vectors[:m] + vectors[m + 1 :]:
+            expected = np.tensordot(other, expected, 1)
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+        vectors[m] = rng.standard_normal(shape[m])
+    for m, found in _contractions(tensor.ravel(), factors, 0, len(shape)):
+        others = khatri_rao(factors[:m] + factors[m + 1 :], 3)
+        unfolded = np.moveaxis(tensor, m, 0).reshape(shape[m], -1)
+        expected = others @ unfolded.T
+        np.testing.assert_allclose(np.broadcast_to(found, expected.shape), expected)
+        factors[m] = rng.standard_normal((3, shape[m]))
+
+
+def test_the_khatri_rao_product_is_that_of_the_rows():
+    factors = [np.random.default_rng(m).standard_normal((3, m)) for m in (2, 3, 4)]
+    expected = [outer(row).ravel() for row in zip(*factors, strict=True)]
+    np.testing.assert_allclose(khatri_rao(factors, 3), expected, rtol=1e-15)
+    assert khatri_rao([], 3).tolist() == [[1]] * 3
+
+
+@pytest.mark.parametrize("noise", [0.5, 1])
+@pytest.mark.parametrize("seed", range(20))
+def test_a_planted_direction_is_found_as_well_as_from_the_truth(seed, noise):
     rng = np.random.default_rng(seed)
-    true = unit_vectors((2,) * 14, rng)
-    noise = rng.standard_normal((2,) * 14)
-    best = spectral_rank_one(outer(true) + 0.5 * noise / np.linalg.norm(noise))
-    cosines = [abs(u @ v) for u, v in zip(best.vectors, true, strict=True)]
-    assert min(cosines) > 0.99
+    true = unit_vectors((2,) * 12, rng)
+    draw = rng.standard_normal((2,) * 12)
+    tensor = outer(true) + noise * draw / np.linalg.norm(draw)
+    found, of_truth = spectral_rank_one(tensor), power_iteration(tensor, true)
+
+    def inner(vectors):
+        return np.prod([abs(u @ v) for u, v in zip(vectors, true, strict=True)])
+
+    assert inner(found.vectors) >= inner(of_truth.vectors) - 1e-6
+    assert inner(found.vectors) > 1 - 0.01 * noise**2
+
+
+def test_sweeps_do_not_copy_the_tensor():
+    tensor = np.random.default_rng(0).standard_normal((2,) * 16)
+    factors = [np.random.default_rng(m).standard_normal((2, 2)) for m in range(16)]
+    tracemalloc.start()
+    power_iteration(tensor, [f[0] for f in factors])
+    alternating_least_squares(tensor, factors, max_sweeps=2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < tensor.nbytes / 4
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -139,6 +228,19 @@ def test_more_terms_than_a_mode_has_room_for_give_unit_factors(shape):
         for factor, d in zip(candidate, shape, strict=True):
             assert factor.shape == (6, d)
             np.testing.assert_allclose(np.linalg.norm(factor, axis=1), 1, rtol=1e-9)
+
+
+def test_a_least_squares_sweep_solves_for_each_mode_in_turn():
+    rng = np.random.default_rng(6)
+    tensor = rng.standard_normal((3, 4, 5, 2))
+    factors = [rng.standard_normal((2, d)) for d in tensor.shape]
+    found = alternating_least_squares(tensor, factors, max_sweeps=1)
+    for m, d in enumerate(tensor.shape):
+        design = khatri_rao(factors[:m] + factors[m + 1 :], 2).T
+        unfolded = np.moveaxis(tensor, m, 0).reshape(d, -1)
+        solved = np.linalg.lstsq(design, unfolded.T, rcond=None)[0]
+        factors[m] = solved / np.linalg.norm(solved, axis=1, keepdims=True)
+        np.testing.assert_allclose(found[m], factors[m], atol=1e-12)
 
 
 def test_least_squares_never_raises_the_error():
