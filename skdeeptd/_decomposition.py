@@ -245,8 +245,8 @@ def deflation(tensor, rank, rng):
             continue
         term = spectral_rank_one(rest)
         terms.append(term.vectors)
-        product = outer_product(term.vectors).reshape(tensor.shape)
-        rest = rest - term.weight * product
+        weighted = [term.weight * term.vectors[0], *term.vectors[1:]]
+        rest = rest - outer_product(weighted).reshape(tensor.shape)
     return [np.stack(mode) for mode in zip(*terms, strict=True)]
 
 
