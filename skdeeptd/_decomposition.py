@@ -56,11 +56,6 @@ def outer_product(factors):
     return product.reshape((*left.shape[:-1], -1))
 
 
-def khatri_rao(factors, rank):
-    """Row r: the outer product of row r of every factor, flattened."""
-    return outer_product([np.ones((rank, 1)), *factors])
-
-
 def _leading(gram):
     """Eigenvector of the largest eigenvalue."""
     last = len(gram) - 1

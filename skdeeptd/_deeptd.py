@@ -19,7 +19,7 @@ import functools
 import numpy as np
 
 from skdeeptd._network import pack
-from skdeeptd._search import AGREEING, constant_network, refine, search
+from skdeeptd._search import AGREEING, EXACT, constant_network, refine, search
 
 ROWS_PER_WEIGHT, FEWEST_ROWS = 50, 1000  # of the smallest sample
 GROWTH = 4  # from a sample to the next, and to all rows at least
@@ -47,12 +47,14 @@ def learn(problem, output, task, step=search):
     if not sizes:
         rows = rows.with_dtype(float)
     rng = np.random.RandomState(task.seed)
-    for size in sizes if task.polish else sizes[-1:]:
+    for size in sizes if task.polish else sizes[:1]:
         task.report(f"sample of {size} rows")
         of_sample = task.with_alpha_times(size / problem.total)
         found = rows.sample(size, rng).run(functools.partial(step, of_sample))
         if (1 - found.share) * size >= SETTLED * n_weights:
             step = functools.partial(refine, network=found.result.network)
+            if found.share <= EXACT:
+                break
         else:
             step = functools.partial(search, first=found.result.network)
             task = task._replace(n_init=max(AGREEING, task.n_init // GROWTH))

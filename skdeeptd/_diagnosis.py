@@ -12,7 +12,7 @@ share       returned                |projection of S on the span of K|^2 / |S|^2
 
 import numpy as np
 
-from skdeeptd._decomposition import deflation, khatri_rao, moment_tensor
+from skdeeptd._decomposition import candidate_batches, moment_tensor, outer_product
 from skdeeptd._linalg import pseudo_inverse
 from skdeeptd._moments import cross_moment
 from skdeeptd._network import patch_order
@@ -25,7 +25,7 @@ def explained_share(tensor, kernels):
     if not np.any(tensor):
         return 0.0
     tensor = tensor.ravel() / np.abs(tensor).max()
-    products = khatri_rao(kernels, len(kernels[0]))
+    products = outer_product(kernels)
     with_tensor = products @ tensor
     inverse = pseudo_inverse(products @ products.T)
     return with_tensor @ inverse @ with_tensor / (tensor @ tensor)
@@ -50,7 +50,6 @@ def noise_share(rows, blank):
         if not np.any(moment):
             return 0.0
         tensor = moment_tensor(moment / np.abs(moment).max(), sizes)
-        tensor = np.ascontiguousarray(tensor)
-        factors = deflation(tensor, len(blank.scales), rng)
+        factors = next(candidate_batches(tensor, len(blank.scales), rng))[0]
         shares.append(explained_share(tensor, factors))
     return float(np.mean(shares))

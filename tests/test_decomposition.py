@@ -14,7 +14,7 @@ from skdeeptd._decomposition import (
     _sweep,
     alternating_least_squares,
     candidate_batches,
-    khatri_rao,
+    outer_product,
     perturbed_candidate,
     power_iteration,
     rank_one_batches,
@@ -25,6 +25,13 @@ from skdeeptd.metrics import kernel_similarity
 
 def outer(vectors):
     return functools.reduce(np.multiply.outer, vectors)
+
+
+def outer_of_rows(factors, rank):
+    """Row r: the outer product of row r of every factor, flattened."""
+    return np.array(
+        [np.ravel(outer([1.0, *(f[r] for f in factors)])) for r in range(rank)]
+    )
 
 
 def unit_vectors(shape, rng):
@@ -169,18 +176,17 @@ def test_contractions_are_with_the_present_factors_of_all_other_modes(shape):
         np.testing.assert_allclose(found, expected, atol=1e-12)
         vectors[m] = rng.standard_normal(shape[m])
     for m, found in _contractions(tensor.ravel(), factors, 0, len(shape)):
-        others = khatri_rao(factors[:m] + factors[m + 1 :], 3)
+        others = outer_of_rows(factors[:m] + factors[m + 1 :], 3)
         unfolded = np.moveaxis(tensor, m, 0).reshape(shape[m], -1)
         expected = others @ unfolded.T
         np.testing.assert_allclose(np.broadcast_to(found, expected.shape), expected)
         factors[m] = rng.standard_normal((3, shape[m]))
 
 
-def test_the_khatri_rao_product_is_that_of_the_rows():
+def test_the_outer_product_of_matrices_is_that_of_their_rows():
     factors = [np.random.default_rng(m).standard_normal((3, m)) for m in (2, 3, 4)]
-    expected = [outer(row).ravel() for row in zip(*factors, strict=True)]
-    np.testing.assert_allclose(khatri_rao(factors, 3), expected, rtol=1e-15)
-    assert khatri_rao([], 3).tolist() == [[1]] * 3
+    expected = outer_of_rows(factors, 3)
+    np.testing.assert_allclose(outer_product(factors), expected, rtol=1e-15)
 
 
 @pytest.mark.parametrize("noise", [0.5, 1])
@@ -236,7 +242,7 @@ def test_a_least_squares_sweep_solves_for_each_mode_in_turn():
     factors = [rng.standard_normal((2, d)) for d in tensor.shape]
     found = alternating_least_squares(tensor, factors, max_sweeps=1)
     for m, d in enumerate(tensor.shape):
-        design = khatri_rao(factors[:m] + factors[m + 1 :], 2).T
+        design = outer_of_rows(factors[:m] + factors[m + 1 :], 2).T
         unfolded = np.moveaxis(tensor, m, 0).reshape(d, -1)
         solved = np.linalg.lstsq(design, unfolded.T, rcond=None)[0]
         factors[m] = solved / np.linalg.norm(solved, axis=1, keepdims=True)
