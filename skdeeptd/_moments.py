@@ -32,7 +32,7 @@ def cross_moment(rows):
 
     def statistic(X, y, weight):
         weighted = (y * weight[:, np.newaxis]).astype(X.dtype, copy=False)
-        idle = X[~weighted.any(axis=1)]
+        idle = X[~weighted.any(axis=1)]  # which some BLAS skip
         total = (weighted.T @ X).astype(float, copy=False)
         return total, np.sum(weight), np.sum(idle * 0)
 

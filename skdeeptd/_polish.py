@@ -28,7 +28,9 @@ from skdeeptd._linalg import diagonal_scale
 from skdeeptd._network import PatchCNN, jacobian, normalize, pack, unpack
 
 OUTPUT_ROUNDING = 32  # units in the last place of the output: a residual that is zero
-FIRST_DAMPING, SMALLEST_DAMPING, LARGEST_DAMPING = 1e-2, 1e-10, 1e8
+FIRST_DAMPING, CLOSE_DAMPING = 1e-2, 1e-4  # far from a minimum, and close to one
+SMALLEST_DAMPING, LARGEST_DAMPING = 1e-10, 1e8
+SINGULAR_ROUNDING = 1e3  # units in the last place: less damping would amplify rounding
 
 
 class Objective(NamedTuple):
@@ -182,7 +184,15 @@ def _damped_step(hessian, gradient, damping):
 
 
 def polish(
-    network, rows, objective, *, directions=everything, max_iter, tol, zero_loss=0.0
+    network,
+    rows,
+    objective,
+    *,
+    directions=everything,
+    max_iter,
+    tol,
+    zero_loss=0.0,
+    damping=FIRST_DAMPING,
 ):
     """Minimise the loss from ``network`` on.
 
@@ -201,6 +211,8 @@ def polish(
     max_iter : int
         Most passes over the rows.
     tol, zero_loss : float
+    damping : float
+        Of the first step.
 
     Returns
     -------
@@ -214,12 +226,14 @@ def polish(
     current = normal_equations(normalize(network), rows, objective)
     if not np.isfinite(current.loss):
         raise FloatingPointError("the squares of the network's derivatives overflow")
-    damping, growth, n_iter, decrease = FIRST_DAMPING, 2.0, 1, np.inf
+    growth, n_iter, decrease = 2.0, 1, np.inf
+    rounding = SINGULAR_ROUNDING * np.finfo(rows.precision).eps
+    smallest = max(SMALLEST_DAMPING, rounding)
     while True:
         basis = directions(current.network)
         hessian, gradient = basis.restrict(current.hessian, current.gradient)
         # After a rejected step the linear model is trusted no further than it reached.
-        trusted = damping if growth > 2.0 else SMALLEST_DAMPING
+        trusted = damping if growth > 2.0 else smallest
         _, promised = _damped_step(hessian, gradient, trusted)
         converged = (
             current.loss <= max(zero_loss, current.rounding)
@@ -237,7 +251,7 @@ def polish(
             decrease = current.loss - trial.loss
             gain = decrease / predicted
             damping *= max(0.1, 1 - (2 * gain - 1) ** 3)
-            damping, growth = max(damping, SMALLEST_DAMPING), 2.0
+            damping, growth = max(damping, smallest), 2.0
             current = trial
         else:
             damping, growth = damping * growth, growth * 2

@@ -226,8 +226,8 @@ or sequence of them, default="relu"
     ...     model = DeepTDRegressor(kernel_sizes=(8, 8, 8), polish=False)
     ...     _ = model.fit(X, target)
     ...     print(model.explained_moment_.round(2), round(model.explained_by_noise_, 2))
-    [0.62] 0.1
-    [0.07] 0.1
+    [0.62] 0.09
+    [0.07] 0.09
     """
 
     _parameter_constraints: dict = {

@@ -31,7 +31,13 @@ from skdeeptd._decomposition import (
 )
 from skdeeptd._moments import whitened_moment
 from skdeeptd._network import PatchCNN, patch_order
-from skdeeptd._polish import Objective, Polished, polish
+from skdeeptd._polish import (
+    CLOSE_DAMPING,
+    FIRST_DAMPING,
+    Objective,
+    Polished,
+    polish,
+)
 from skdeeptd._rows import RowBlocks, add
 
 SIGNS_PER_CANDIDATE = 4
@@ -121,7 +127,7 @@ def refine(task, rows, network):
     """Polish a network that needs no search."""
     constant = constant_network(rows, task)
     start = Polished(network, np.inf, 0, False)
-    return _polish_on(start, _Local(rows, task, constant.loss))
+    return _polish_on(start, _Local(rows, task, constant.loss), CLOSE_DAMPING)
 
 
 def is_linear(network):
@@ -169,7 +175,7 @@ class _Local(NamedTuple):
     def share(self, loss):
         return loss / self.constant_loss
 
-    def polish(self, network, max_iter, tol, zero_loss):
+    def polish(self, network, max_iter, tol, zero_loss, damping=FIRST_DAMPING):
         return polish(
             network,
             self.rows,
@@ -177,15 +183,16 @@ class _Local(NamedTuple):
             max_iter=max_iter,
             tol=tol,
             zero_loss=zero_loss * self.constant_loss,
+            damping=damping,
         )
 
 
-def _polish_on(start, local):
+def _polish_on(start, local, damping=FIRST_DAMPING):
     """Polish until it converges, in the passes that the start has left."""
     task, best = local.task, start
     left = task.max_iter - start.n_iter
     if left > 0:
-        rest = local.polish(start.network, left, task.tol, ZERO_LOSS)
+        rest = local.polish(start.network, left, task.tol, ZERO_LOSS, damping)
         best = rest._replace(n_iter=start.n_iter + rest.n_iter)
     else:
         best = best._replace(converged=local.share(best.loss) <= EXACT)

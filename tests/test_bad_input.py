@@ -176,3 +176,46 @@ def test_overflow_is_an_error_or_a_finite_model(size, activation, n_filters):
 def test_bad_data_for_predict(bad, message):
     with pytest.raises(ValueError, match=message):
         DeepTDRegressor(random_state=0, n_init=1).fit(X, Y).predict(bad)
+
+
+BLIND_SPOTS = {
+    "a weight of zero": (Y, with_value(WEIGHT, 0)),
+    "a y that is the mean": (np.roll(np.r_[0, 0, 1:10, -9:0], 3), None),
+    "a y that is constant": (np.ones(20), None),
+    "two outputs, one of them constant": (np.column_stack([Y, np.ones(20)]), None),
+}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", BLIND_SPOTS)
+def test_no_row_may_hide_what_is_not_finite(case, dtype, value):
+    y, weight = BLIND_SPOTS[case]
+    bad = with_value(X.astype(dtype), value, (3, 5))
+    kind = "NaN" if np.isnan(value) else "infinity"
+    assert_raises_and_stays_unfitted(
+        DeepTDRegressor(), bad, y, weight, f"Input X contains {kind}"
+    )
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("position", [0, 13, 23])
+@pytest.mark.parametrize("activation", ["relu", "tanh", "logistic"])
+def test_no_activation_and_no_zero_weight_hides_what_is_not_finite(
+    activation, position, value
+):
+    model = DeepTDRegressor((4, 6), activation=activation, polish=False).fit(X, Y)
+    zeroed = DeepTDRegressor((4, 6), polish=False).fit(X, Y)
+    for kernels in zeroed.kernels_:
+        kernels[..., :2] = 0
+    for fitted in (model, zeroed):
+        with pytest.raises(ValueError, match=r"X contains (NaN|infinity)"):
+            fitted.predict(with_value(X, value, (3, position)))
+
+
+def test_overflow_of_finite_numbers_is_nan_in_its_row_alone():
+    model = DeepTDRegressor((4, 6), polish=False).fit(X, Y)
+    huge = 1.7e308 * np.tile(np.sign(model.kernels_[0].ravel()), 6)
+    with np.errstate(over="ignore"):
+        predicted = model.predict(with_value(X, huge))
+    assert np.flatnonzero(~np.isfinite(predicted)).tolist() == [3]

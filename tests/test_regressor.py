@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
-from skdeeptd import DeepTDRegressor
+from skdeeptd import DeepTDRegressor, _rows
 from skdeeptd._geometry import make_layout
 from skdeeptd.datasets import make_patch_cnn_regression
 from skdeeptd.metrics import kernel_similarity
@@ -548,8 +548,9 @@ def large():
 
 
 @pytest.mark.parametrize("n_jobs", [2, 3])
-def test_the_number_of_jobs_does_not_change_a_bit(large, n_jobs):
+def test_the_number_of_jobs_does_not_change_a_bit(monkeypatch, large, n_jobs):
     X, y = large
+    monkeypatch.setattr(_rows, "PARALLEL_BYTES", 0)
     one = DeepTDRegressor((16, 32), random_state=0).fit(X, y)
     several = DeepTDRegressor((16, 32), random_state=0, n_jobs=n_jobs).fit(X, y)
     np.testing.assert_array_equal(one.predict(X), several.predict(X))

@@ -1,0 +1,162 @@
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from skdeeptd import DeepTDRegressor, _deeptd
+from skdeeptd._deeptd import sample_sizes
+from skdeeptd.datasets import make_patch_cnn_regression
+from skdeeptd.metrics import kernel_similarity
+
+SIZES = (6, 5)  # 12 weights: samples of 1000, 4000, ... rows
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n_weights", "row_bytes", "expected"),
+    [
+        (3999, 20, 80, []),
+        (4000, 20, 80, [1000]),
+        (100_000, 34, 8192, [1700, 6800]),
+        (10**7, 34, 80, [1700, 6800, 27200, 108800, 435200]),
+        (10**6, 50, 2**20, []),
+    ],
+)
+def test_samples_grow_fourfold_within_their_bounds(
+    n_rows, n_weights, row_bytes, expected
+):
+    assert sample_sizes(n_rows, n_weights, row_bytes) == expected
+
+
+def all_rows_throughout(monkeypatch):
+    monkeypatch.setattr(_deeptd, "sample_sizes", lambda *_: [])
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"alpha": 300.0},
+        {"n_filters": 2},
+        {"activation": "tanh"},
+        {"output_activation": "relu"},
+        {"hidden_bias": True},
+    ],
+)
+def test_samples_lead_to_the_optimum_of_all_rows(monkeypatch, options, seed):
+    planted = {k: v for k, v in options.items() if k not in ("alpha", "hidden_bias")}
+    X, y, _ = make_patch_cnn_regression(
+        12_000, SIZES, noise=0.3, random_state=seed, **planted
+    )
+    weight = np.random.default_rng(seed).random(len(X))
+    model = DeepTDRegressor(SIZES, tol=1e-14, random_state=0, **options)
+    found = model.fit(X, y, weight)
+    predicted, error = found.predict(X), found.noise_variance_
+    all_rows_throughout(monkeypatch)
+    expected = model.fit(X, y, weight)
+    # what is left of a difference comes from the kinks of a relu
+    np.testing.assert_allclose(error, expected.noise_variance_, rtol=1e-6)
+    standard_error = 0.3 * np.sqrt(12 / len(X))
+    assert np.std(predicted - expected.predict(X)) < 0.05 * standard_error
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("noise", [0.1, 0.5])
+def test_few_passes_over_all_rows_are_left_to_take(noise, dtype, seed):
+    X, y, _ = make_patch_cnn_regression(20_000, SIZES, noise=noise, random_state=seed)
+    model = DeepTDRegressor(SIZES, random_state=0).fit(X.astype(dtype), y)
+    assert model.n_iter_ <= 3
+    assert model.score(X, y) > 1 / (1 + noise**2) - 0.03
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_planted_network_takes_one_pass_over_all_rows(dtype):
+    X, y, kernels = make_patch_cnn_regression(20_000, SIZES, random_state=0)
+    X = X.astype(dtype)
+    model = DeepTDRegressor(SIZES, random_state=0).fit(X, y)
+    assert model.n_iter_ == 1
+    assert model.score(X, y) > 1 - 1e-9
+    assert np.all(kernel_similarity(model.kernels_, kernels) > 1 - 1e-9)
+
+
+@pytest.mark.parametrize("offset", [0, 1e4])
+def test_float32_with_a_large_mean_is_summed_in_float64(offset):
+    X, y, _ = make_patch_cnn_regression(20_000, (30,), noise=0.1, random_state=0)
+    X = (X + offset).astype(np.float32)
+    model = DeepTDRegressor((30,), tol=1e-14).fit(X, y)
+    exact = DeepTDRegressor((30,), tol=1e-14).fit(X.astype(float), y)
+    difference = np.linalg.norm(model.moment_ - exact.moment_)
+    assert difference < 1e-6 * np.linalg.norm(exact.moment_)
+    difference = np.linalg.norm(
+        model.scales_ * model.kernels_[0] - exact.scales_ * exact.kernels_[0]
+    )
+    assert difference < 1e-5 * np.linalg.norm(exact.scales_)
+
+
+def test_what_noise_hides_in_a_sample_is_found_in_more_rows():
+    found, expected = [], []
+    for seed in range(4):
+        X, y, kernels = make_patch_cnn_regression(
+            40_000, SIZES, noise=6.0, random_state=seed
+        )
+        model = DeepTDRegressor(SIZES, random_state=0)
+        found.append(kernel_similarity(model.fit(X, y).kernels_, kernels).min())
+        with pytest.MonkeyPatch.context() as patch:
+            all_rows_throughout(patch)
+            similar = kernel_similarity(model.fit(X, y).kernels_, kernels).min()
+        expected.append(similar)
+    assert min(expected) > 0.95
+    np.testing.assert_allclose(found, expected, atol=0.01)
+
+
+def test_weights_are_repeated_rows_where_samples_are_drawn():
+    X, y, _ = make_patch_cnn_regression(6000, SIZES, noise=0.3, random_state=0)
+    weight = np.random.default_rng(0).integers(0, 4, size=6000)
+    model = DeepTDRegressor(SIZES, tol=1e-14, random_state=0)
+    weighted = model.fit(X, y, weight).predict(X)
+    repeated = model.fit(np.repeat(X, weight, axis=0), np.repeat(y, weight)).predict(X)
+    np.testing.assert_allclose(weighted, repeated, atol=1e-6)
+
+
+def test_without_the_polish_signs_and_scale_are_those_of_a_sample():
+    X, y, _ = make_patch_cnn_regression(20_000, SIZES, noise=0.1, random_state=0)
+    model = DeepTDRegressor(SIZES, polish=False, random_state=0).fit(X, y)
+    error = y - model.predict(X)
+    slope = np.polyfit(model.predict(X), y, 1)[0]
+    assert abs(slope - 1) < 0.1
+    assert np.var(error) < 0.5 * np.var(y)
+
+
+def test_alpha_shrinks_the_scale_of_a_sample_as_that_of_all_rows():
+    X, y, _ = make_patch_cnn_regression(20_000, (30,), noise=0.1, random_state=0)
+    free, shrunk = (
+        DeepTDRegressor((30,), polish=False, alpha=alpha).fit(X, y).scales_.item()
+        for alpha in (0, len(X))
+    )
+    assert shrunk == pytest.approx(free / 2, rel=0.1)
+
+
+def layouts(X):
+    read_only = X.copy()
+    read_only.flags.writeable = False
+    return {
+        "F order": np.asfortranarray(X),
+        "read-only": read_only,
+        "strided rows": np.repeat(X, 2, axis=0)[::2],
+        "strided columns": np.repeat(X, 2, axis=1)[:, ::2],
+        "reversed": X[::-1].copy()[::-1],
+    }
+
+
+def test_no_layout_of_x_is_copied_whole():
+    X, y, _ = make_patch_cnn_regression(16_000, (20, 25), noise=0.1, random_state=0)
+    model = DeepTDRegressor((20, 25), random_state=0)
+    expected = model.fit(X, y).predict(X)
+    for name, view in layouts(X).items():
+        tracemalloc.start()
+        predicted = model.fit(view, y).predict(view)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 0.8 * X.nbytes, name
+        np.testing.assert_allclose(predicted, expected, rtol=1e-6, err_msg=name)
