@@ -105,8 +105,9 @@ def forward(network, X):
         kernels, biases = filter_kernels(network, r), filter_biases(network, r)
         with np.errstate(invalid="ignore"):
             _, z, value = layers_forward(kernels, biases, network.activations, X)
+            lost = ~np.isfinite(np.sum(z[0], axis=1))
         output += scale * value
-        output[~np.isfinite(np.sum(z[0], axis=1))] = np.nan
+        output[lost] = np.nan
     return output
 
 
