@@ -563,7 +563,8 @@ or sequence of them, default="relu"
 
         predicted = self._like_y(concatenate_blocks(outputs, X, self.n_jobs))
         if not np.all(np.isfinite(predicted)):
-            check_array(X, input_name="X", estimator=self)
+            with np.errstate(invalid="ignore"):  # the check's own sum may overflow
+                check_array(X, input_name="X", estimator=self)
         if return_std:
             return predicted, self._like_y(concatenate_blocks(stds, X, self.n_jobs))
         return predicted
