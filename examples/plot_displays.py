@@ -1,0 +1,81 @@
+"""
+Displays: what a network has learned, and from what
+===================================================
+
+The four displays of skdeeptd.plotting, each drawn from a fitted estimator. The signals
+come from a network with kernels of 4, 5 and 6 weights, and noise of half their size is
+added; the images are digits.
+"""
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from sklearn.datasets import load_digits
+
+from skdeeptd import DeepTDRegressor, DeepTDRegressorCV
+from skdeeptd.datasets import make_patch_cnn_regression
+from skdeeptd.plotting import (
+    KernelDisplay,
+    MomentDisplay,
+    PathDisplay,
+    ReceptiveFieldDisplay,
+)
+
+X, y, planted = make_patch_cnn_regression(
+    n_samples=400, kernel_sizes=(4, 5, 6), noise=0.5, random_state=0
+)
+search = DeepTDRegressorCV(alphas=1e-3, random_state=0).fit(X, y)
+print("best:", search.best_params_)
+
+# %%
+# Which shape? The candidates and their scores. Most leave before they are fitted in
+# full, with the lower score of a shorter fit.
+
+PathDisplay.from_estimator(search, n_best=40).figure_.savefig("path.png", dpi=150)
+
+# %%
+# Does the moment look like a network of that shape? Its rows are the patches of the
+# first layer. The kernels explain more of it than they would if y were noise.
+
+display = MomentDisplay.from_estimator(search)
+display.figure_.savefig("moment.png", dpi=150)
+print(f"explained {display.share:.2f}, if y were noise {display.share_by_noise:.2f}")
+
+# %%
+# The kernels with their 95 % bands, and dashed the planted ones. The sign of the last
+# kernel is free: the scale can take it.
+
+display = KernelDisplay.from_estimator(search)
+n_held = 0
+layers = zip(planted, display.kernels, display.kernel_stds, display.axes_, strict=True)
+for true, (kernel,), (std,), (ax,) in layers:
+    true = true[0, 0] * np.sign(kernel @ true[0, 0])
+    ax.stairs(true, np.arange(len(true) + 1) - 0.5, baseline=None, ls="--", color="k")
+    n_held += np.sum(np.abs(true - kernel) < 1.96 * std)
+display.figure_.savefig("kernels.png", dpi=150)
+print(f"{n_held} of the 15 planted weights are inside their band")
+
+# %%
+# What makes these digits odd (blue) or even (red)? Each image stands beside the
+# derivative of the network's output by its pixels.
+
+images, digit = load_digits(return_X_y=True)
+images, parity = images / 16, np.where(digit % 2 == 0, 1.0, -1.0)
+network = DeepTDRegressor(
+    kernel_sizes=((2, 2), (4, 4)),
+    input_shape=(8, 8),
+    n_filters=8,
+    alpha=1.0,
+    n_init=4,
+    tol=1e-4,
+    random_state=0,
+).fit(images, parity)
+figure, axes = plt.subplots(2, 3, figsize=(9, 5), layout="constrained")
+for (above, below), i in zip(axes.T, (3, 8, 9), strict=True):
+    above.imshow(images[i].reshape(8, 8), cmap="gray_r")
+    output = network.predict(images[i : i + 1])[0]
+    above.set(title=f"output {output:+.2f}", xticks=[], yticks=[])
+    ReceptiveFieldDisplay.from_estimator(network, images[i : i + 1], ax=below)
+figure.savefig("receptive_fields.png", dpi=150)

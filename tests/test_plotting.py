@@ -1,0 +1,613 @@
+"""What the displays draw, against numbers that are found in another way."""
+
+import copy
+import itertools
+import sys
+import warnings
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.patches import StepPatch
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.linear_model import LinearRegression, Ridge
+
+from skdeeptd import DeepTDRegressor, DeepTDRegressorCV
+from skdeeptd.datasets import make_patch_cnn_regression
+from skdeeptd.plotting import (
+    KernelDisplay,
+    MomentDisplay,
+    PathDisplay,
+    ReceptiveFieldDisplay,
+)
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
+
+
+def fitted(kernel_sizes, n_samples=150, n_outputs=1, **parameters):
+    """A network fitted to the noise that is added to a planted one, and its X."""
+    rng = np.random.default_rng(0)
+    shape = parameters.get("input_shape") or (np.prod(kernel_sizes),)
+    X = rng.standard_normal((n_samples, np.prod(shape)))
+    linear = rng.standard_normal((X.shape[1], n_outputs))
+    y = np.maximum(X @ linear, 0) + rng.standard_normal((n_samples, n_outputs))
+    model = DeepTDRegressor(
+        kernel_sizes, **{"n_init": 1, "max_iter": 30, "random_state": 0, **parameters}
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return model.fit(X, y if n_outputs > 1 else y[:, 0]), X
+
+
+@pytest.fixture(scope="module")
+def search():
+    """More than thirty shapes, of which some leave in every stage."""
+    X, y, _ = make_patch_cnn_regression(150, (4, 12), noise=0.2, random_state=0)
+    return DeepTDRegressorCV(alphas=1e-2, n_init=2, cv=3, random_state=0).fit(X, y)
+
+
+def steps(ax):
+    """Of each line and band of an axes the values and the base."""
+    patches = [p for p in ax.patches if isinstance(p, StepPatch)]
+    return [(p.get_data().values, p.get_data().baseline) for p in patches]
+
+
+def drawn_steps(ax):
+    return steps(ax)[-1][0]
+
+
+def image_of(ax):
+    (image,) = ax.images
+    return image.get_array()
+
+
+def assert_nothing_overlaps_or_is_cut_off(figure):
+    figure.canvas.draw()
+    inside = figure.bbox.padded(1)
+    boxes = []
+    for ax in figure.axes:
+        ticks = [
+            label
+            for i, axis in enumerate((ax.xaxis, ax.yaxis))
+            for label in axis.get_majorticklabels()
+            if min(axis.get_view_interval())
+            <= label.get_position()[i]
+            <= max(axis.get_view_interval())
+        ]
+        texts = [*ticks, *ax.texts, ax.title, ax.xaxis.label, ax.yaxis.label]
+        legend = ax.get_legend()
+        texts += legend.get_texts() if legend else []
+        boxes += [
+            t.get_window_extent() for t in texts if t.get_text() and t.get_visible()
+        ]
+    assert boxes
+    for box in boxes:
+        assert inside.contains(box.x0, box.y0), box
+        assert inside.contains(box.x1, box.y1), box
+    for one, other in itertools.combinations(boxes, 2):
+        assert not one.padded(-1).overlaps(other.padded(-1)), (one, other)
+
+
+# Kernels
+
+
+def test_lines_are_the_kernels_a_row_per_layer_a_column_per_filter():
+    model, _ = fitted((4, 3, 2), n_filters=3, n_outputs=2)
+    display = KernelDisplay.from_estimator(model, output=1)
+    assert display.axes_.shape == (3, 3)
+    for layer, r in np.ndindex(3, 3):
+        expected = model.kernels_[layer][1, r]
+        np.testing.assert_array_equal(drawn_steps(display.axes_[layer, r]), expected)
+    titles = [ax.get_title() for ax in display.axes_[0]]
+    expected = [f"filter {r}\nscale {s:+.2g}" for r, s in enumerate(model.scales_[1])]
+    assert titles == expected
+    chosen = KernelDisplay.from_estimator(model, output=1, filters=[2, 0])
+    assert [ax.get_title() for ax in chosen.axes_[0]] == [titles[2], titles[0]]
+    np.testing.assert_array_equal(
+        drawn_steps(chosen.axes_[1, 0]), model.kernels_[1][1, 2]
+    )
+    single = KernelDisplay.from_estimator(model, filters=np.int64(1))
+    assert single.axes_.shape == (3, 1)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_band_is_that_of_the_unit_kernel(activation):
+    """By finite differences of w / |w| at w = gain * k."""
+    model, _ = fitted(
+        (4, 3, 2), n_filters=2, n_outputs=2, activation=activation, hidden_bias=True
+    )
+    display = KernelDisplay.from_estimator(model, output=1)
+    n_weights = 4 + 3 + 2
+    for r, (layer, begin, d) in itertools.product(
+        range(2), [(0, 0, 4), (1, 4, 3), (2, 7, 2)]
+    ):
+        begin += r * (n_weights + 1 + 2)
+        covariance = model.covariance_[1, begin : begin + d, begin : begin + d]
+        k = model.kernels_[layer][1, r]
+        w = k * model.gains_[1, r, layer]
+        shifts = 1e-6 * np.eye(d)
+        unit = [(v / np.linalg.norm(v)) for v in [*(w + shifts), *(w - shifts)]]
+        jacobian = (np.array(unit[:d]) - unit[d:]).T / 2e-6
+        std = np.sqrt(np.diag(jacobian @ covariance @ jacobian.T))
+        assert np.all(std > 0)
+        ((upper, lower), (line, _)) = steps(display.axes_[layer, r])
+        np.testing.assert_array_equal(line, k)
+        np.testing.assert_allclose(upper - k, 1.96 * std, rtol=1e-5)
+        np.testing.assert_allclose(k - lower, 1.96 * std, rtol=1e-5)
+
+
+def test_band_of_a_linear_layer_is_that_of_least_squares():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((60, 12))
+    y = X @ rng.standard_normal(12) + rng.standard_normal(60)
+    model = DeepTDRegressor((12,), tol=1e-12, random_state=0).fit(X, y)
+    ols = LinearRegression().fit(X, y)
+    centred = X - X.mean(axis=0)
+    sigma2 = np.sum((y - ols.predict(X)) ** 2) / (60 - 13)
+    covariance = sigma2 * np.linalg.inv(centred.T @ centred)
+    norm = np.linalg.norm(ols.coef_)
+    k = ols.coef_ / norm
+    jacobian = (np.eye(12) - np.outer(k, k)) / norm
+    std = np.sqrt(np.diag(jacobian @ covariance @ jacobian))
+    ((upper, lower), _) = steps(KernelDisplay.from_estimator(model).axes_[0, 0])
+    np.testing.assert_allclose(upper - lower, 2 * 1.96 * std, rtol=1e-6)
+
+
+def test_band_holds_the_planted_kernels():
+    """Of 40 fits the 95 % bands hold 95 % of the entries, within four errors."""
+    rng = np.random.default_rng(0)
+    X, y, kernels = make_patch_cnn_regression(400, (4, 3), random_state=0)
+    held = []
+    for _ in range(40):
+        noisy = y + 0.5 * rng.standard_normal(len(y))
+        model = DeepTDRegressor((4, 3), n_init=2, random_state=0).fit(X, noisy)
+        display = KernelDisplay.from_estimator(model)
+        plt.close(display.figure_)
+        for layer, true in enumerate(kernels):
+            ((upper, lower), (k, _)) = steps(display.axes_[layer, 0])
+            true = true[0, 0] * np.sign(k @ true[0, 0])
+            held += [*((lower < true) & (true < upper))]
+    error = np.sqrt(0.95 * 0.05 / len(held))
+    assert abs(np.mean(held) - 0.95) < 4 * error
+
+
+def test_no_band_where_the_covariance_is_not_known():
+    alone, _ = fitted((4, 3), polish=False)
+    few, _ = fitted((4, 3), n_samples=6)
+    for model in (alone, few):
+        for ax in KernelDisplay.from_estimator(model).axes_.flat:
+            assert len(steps(ax)) == 1
+    planted = [k[0] for k in alone.kernels_]
+    display = KernelDisplay(planted).plot()
+    np.testing.assert_array_equal(drawn_steps(display.axes_[0, 0]), planted[0][0])
+    assert display.axes_[0, 0].get_title() == "filter 0"
+
+
+def test_images_share_centred_colours_and_crosses_mark_what_may_be_zero():
+    model, _ = fitted(((2, 3), (2, 2)), input_shape=(4, 6), n_filters=2)
+    display = KernelDisplay.from_estimator(model)
+    assert len(display.figure_.axes) == 4 + 2  # a colour bar per layer
+    for layer, kernels in enumerate(model.kernels_):
+        limit = np.abs(kernels).max()
+        for r in range(2):
+            ax = display.axes_[layer, r]
+            np.testing.assert_array_equal(image_of(ax), kernels[0, r])
+            assert ax.images[0].get_clim() == (-limit, limit)
+            assert ax.images[0].get_cmap().name == "RdBu_r"
+            std = display.kernel_stds[layer][r]
+            expected = {
+                (column, row)
+                for row, column in np.ndindex(kernels.shape[2:])
+                if abs(kernels[0, r, row, column]) <= 1.96 * std[row, column]
+            }
+            crosses = {tuple(xy) for line in ax.lines for xy in line.get_xydata()}
+            assert crosses == expected
+    marked = [len(ax.lines) for ax in display.axes_.flat]
+    assert sum(marked) > 0
+    display.figure_.canvas.draw()
+    right = max(ax.get_window_extent().x1 for ax in display.axes_.flat)
+    for bar in display.figure_.axes[4:]:
+        assert bar.get_window_extent().x0 > right
+
+
+def test_channels_stand_side_by_side():
+    kernels = [np.arange(2 * 2 * 3.0).reshape(1, 2, 2, 3)]
+    (ax,) = KernelDisplay(kernels).plot().axes_.flat
+    expected = np.hstack([kernels[0][0, :, :, c] for c in range(3)])
+    np.testing.assert_array_equal(image_of(ax), expected)
+    (ax,) = KernelDisplay([np.ones((1, 2, 2, 5))]).plot().axes_.flat
+    picture = image_of(ax)
+    assert picture.shape == (2 * 2, 3 * 2)
+    assert picture.mask.sum() == 4
+    assert picture.mask[2:, 4:].all()
+
+
+def test_a_filter_of_scale_zero_is_not_sure_of_anything():
+    model, _ = fitted(((2, 3), (2, 2)), input_shape=(4, 6), n_filters=2)
+    model.scales_[0, 1] = 0
+    display = KernelDisplay.from_estimator(model)
+    for ax, k in zip(display.axes_[:, 1], model.kernels_, strict=True):
+        assert sum(len(line.get_xydata()) for line in ax.lines) == k[0, 1].size
+
+
+# Moment
+
+CASES = [
+    {"kernel_sizes": (4, 3, 2)},
+    {"kernel_sizes": (4, 3), "padding": "same", "input_shape": (11,)},
+    {"kernel_sizes": ((2, 3), (2, 2)), "input_shape": (4, 6)},
+    {"kernel_sizes": ((2, 2, 3), (2, 2)), "input_shape": (4, 4, 3)},
+    {
+        "kernel_sizes": ((2, 2), (2, 2)),
+        "input_shape": (3, 4),
+        "padding": "same",
+        "n_filters": 2,
+    },
+    {"kernel_sizes": (5, 4), "n_filters": 3, "n_outputs": 2},
+]
+
+
+def outer_products(model, output):
+    """Per filter, for each position the product of the weights on its way."""
+    n_axes = len(model.input_shape_)
+    kernels = [
+        k[output].reshape(k.shape[1:] + (1,) * (n_axes + 2 - k.ndim))
+        for k in model.kernels_
+    ]
+    covered = np.prod([k.shape[1:] for k in kernels], axis=0)
+    products = np.ones((len(kernels[0]), *covered))
+    for r, *position in np.ndindex(*products.shape):
+        at = position
+        for k in kernels:
+            within = [p % d for p, d in zip(at, k.shape[1:], strict=True)]
+            products[r, *position] *= k[r, *within]
+            at = [p // d for p, d in zip(at, k.shape[1:], strict=True)]
+    return products
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_moment_stands_beside_its_projection_on_the_outer_products(case):
+    model, _ = fitted(**case)
+    for output, moment in enumerate(model.moment_):
+        display = MomentDisplay.from_estimator(model, output=output)
+        products = outer_products(model, output)
+        padded = np.zeros(products.shape[1:])
+        inside = tuple(slice(n) for n in moment.shape)
+        padded[inside] = moment
+        basis, _ = np.linalg.qr(products.reshape(len(products), -1).T)
+        part = (basis @ (basis.T @ padded.ravel())).reshape(padded.shape)[inside]
+        np.testing.assert_allclose(display.explained, part, rtol=1e-9, atol=1e-12)
+        share = np.sum(part * moment) / np.sum(moment**2)
+        assert display.share == pytest.approx(share, rel=1e-9)
+        for ax, array in zip(display.axes_, (moment, display.explained), strict=True):
+            drawn = np.ma.masked_invalid(image_of(ax)).compressed()
+            if moment.ndim == 3:
+                array = np.moveaxis(array, 2, 1)
+            np.testing.assert_array_equal(drawn, array.ravel())
+
+
+def test_a_signal_is_cut_into_the_patches_of_the_first_layer():
+    model, _ = fitted((4, 3), padding="same", input_shape=(11,))
+    display = MomentDisplay.from_estimator(model)
+    picture = image_of(display.axes_[0])
+    assert picture.shape == (3, 4)
+    assert picture.mask.sum() == 1
+    assert picture[1, 2] == model.moment_[0, 4 + 2]
+    limit = max(np.abs(model.moment_).max(), np.abs(display.explained).max())
+    for ax in display.axes_:
+        assert ax.images[0].get_clim() == (-limit, limit)
+    assert display.axes_[1].get_title() == (
+        f"explained by the kernels: {model.explained_moment_[0]:.2f}\n"
+        f"(if y were noise: {model.explained_by_noise_:.2f})"
+    )
+    one_row = MomentDisplay(np.ones(5), np.ones(5), share=1, share_by_noise=1).plot()
+    assert image_of(one_row.axes_[0]).shape == (1, 5)
+
+
+# Receptive field
+
+ACTIVATIONS = ["relu", "leaky_relu", "identity", "tanh", "softplus", "logistic"]
+
+
+def by_differences(model, x, output, step=1e-6):
+    shifts = step * np.eye(x.size)
+    above, below = model.predict(x + shifts), model.predict(x - shifts)
+    differences = (above - below).reshape(x.size, -1)[:, output] / (2 * step)
+    return differences.reshape(model.input_shape_)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_field_is_the_limit_of_differences(case, activation):
+    model, X = fitted(
+        **case,
+        n_samples=100,
+        activation=activation,
+        output_activation="softplus",
+        hidden_bias=True,
+    )
+    for output in range(len(model.scales_)):
+        gradients = [by_differences(model, x, output) for x in X[:3]]
+        tolerance = 1e-6 * np.abs(gradients).max()
+        assert tolerance > 0
+        for rows, expected in [
+            (slice(0, 1), gradients[0]),
+            (slice(1, 2), gradients[1]),
+            (slice(0, 3), np.mean(gradients, axis=0)),
+        ]:
+            display = ReceptiveFieldDisplay.from_estimator(
+                model, X[rows], output=output
+            )
+            np.testing.assert_allclose(display.weights, expected, atol=tolerance)
+
+
+def test_field_of_a_linear_layer_is_its_weights():
+    model, X = fitted((12,))
+    display = ReceptiveFieldDisplay.from_estimator(model, X)
+    weights = model.scales_[0, 0] * model.kernels_[0][0, 0]
+    np.testing.assert_allclose(drawn_steps(display.ax_), weights, rtol=1e-12)
+    ols = LinearRegression().fit(X, model.predict(X))
+    np.testing.assert_allclose(drawn_steps(display.ax_), ols.coef_, rtol=1e-9)
+
+
+def test_field_of_images_is_an_image_with_centred_colours():
+    model, X = fitted(((2, 2), (2, 3)), input_shape=(4, 6))
+    images = X.reshape(-1, 4, 6)
+    display = ReceptiveFieldDisplay.from_estimator(model, images)
+    flat = ReceptiveFieldDisplay.from_estimator(model, X)
+    np.testing.assert_array_equal(display.weights, flat.weights)
+    np.testing.assert_array_equal(image_of(display.ax_), display.weights)
+    limit = np.abs(display.weights).max()
+    assert display.ax_.images[0].get_clim() == (-limit, limit)
+    assert len(display.figure_.axes) == 2
+
+
+def test_single_precision():
+    X, y, _ = make_patch_cnn_regression(100, (4, 3), activation="tanh", random_state=0)
+    fields = {}
+    for dtype in (np.float64, np.float32):
+        model = DeepTDRegressor((4, 3), activation="tanh", n_init=2, random_state=0)
+        model.fit(X.astype(dtype), y)
+        assert model.kernels_[0].dtype == dtype
+        field = ReceptiveFieldDisplay.from_estimator(model, X.astype(dtype))
+        fields[dtype] = field.weights
+        KernelDisplay.from_estimator(model)
+        MomentDisplay.from_estimator(model)
+    scale = np.abs(fields[np.float64]).max()
+    np.testing.assert_allclose(*fields.values(), rtol=0, atol=1e-5 * scale)
+
+
+# Search
+
+
+def points(ax):
+    """Colour and marker filled or not, of each row with a mean that is drawn."""
+    drawn = {}
+    for container in ax.containers:
+        line = container.lines[0]
+        filled = to_hex(line.get_markerfacecolor()) == to_hex(line.get_color())
+        for x, y in line.get_xydata():
+            drawn[int(y)] = x, to_hex(line.get_color()), filled
+    return drawn
+
+
+def test_every_candidate_has_its_score_and_the_look_of_its_stage(search):
+    results = search.cv_results_
+    assert len(results["params"]) >= 25
+    assert set(results["stage"]) == {1, 2, 3}
+    ax = PathDisplay.from_estimator(search).ax_
+    drawn = points(ax)
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    by_label = {str(p["kernel_sizes"]): i for i, p in enumerate(results["params"])}
+    looks = {}
+    for row, label in enumerate(labels):
+        i = by_label.pop(label)
+        if row in drawn:
+            mean, *look = drawn[row]
+            looks.setdefault(results["stage"][i], set()).add(tuple(look))
+        else:
+            (note,) = [t for t in ax.texts if t.xy[1] == row]
+            mean = float(note.get_text())
+        assert mean == pytest.approx(results["mean_test_score"][i], rel=1e-2)
+    assert not by_label
+    assert len({*looks[1], *looks[2], *looks[3]}) == 3
+    assert [looks[stage].pop()[1] for stage in (1, 2, 3)] == [False, False, True]
+
+
+def test_error_bars_are_the_standard_deviations(search):
+    results = search.cv_results_
+    display = PathDisplay.from_estimator(search, n_best=3)
+    order = np.argsort(results["rank_test_score"])[:3]
+    (container, *_) = display.ax_.containers
+    ((low, _), (high, _)), *_ = container.lines[2][0].get_segments()
+    assert high - low == pytest.approx(2 * results["std_test_score"][order[0]])
+
+
+def test_best_candidate_is_first_and_has_the_star(search):
+    ax = PathDisplay.from_estimator(search, n_best=5).ax_
+    assert ax.get_yticklabels()[0].get_text() == str(
+        search.best_params_["kernel_sizes"]
+    )
+    (star,) = [line for line in ax.lines if line.get_marker() == "*"]
+    np.testing.assert_allclose(star.get_xydata(), [[search.best_score_, 0]])
+    low, high = ax.get_ylim()
+    assert low > high
+    n_candidates = len(search.cv_results_["params"])
+    assert ax.get_ylabel() == f"best 5 of {n_candidates} candidates"
+
+
+def test_the_candidate_in_use_is_first_even_where_another_ranks_before_it(search):
+    search = copy.copy(search)
+    ranks = search.cv_results_["rank_test_score"]
+    search.best_index_ = int(np.flatnonzero(ranks == 2)[0])
+    display = PathDisplay.from_estimator(search, n_best=2)
+    by_rank = np.array(search.cv_results_["params"])[np.argsort(ranks)]
+    second, first = (str(by_rank[i]["kernel_sizes"]) for i in (1, 0))
+    assert display.labels == [second, first]
+
+
+def test_scores_far_below_the_others_do_not_squeeze_them():
+    mean = np.array([0.9, 0.8, 0.7, 0.6, -300.0])
+    display = PathDisplay(list("abcde"), mean, np.full(5, 0.1), [3, 2, 1, 1, 1]).plot()
+    low, high = display.ax_.get_xlim()
+    assert -1 < low < 0.6
+    assert 0.9 < high < 2
+    (note,) = display.ax_.texts
+    assert note.get_text() == "-300"
+    assert note.xy[1] == 4
+
+
+def test_labels_say_what_varies():
+    X, y, _ = make_patch_cnn_regression(60, (4, 3), noise=0.2, random_state=0)
+    search = DeepTDRegressorCV(
+        [(4, 3)], n_filters=[1, 2], alphas=[0.5, 2], n_init=1, cv=2, random_state=0
+    ).fit(X, y)
+    display = PathDisplay.from_estimator(search)
+    assert sorted(display.labels) == [
+        f"(4, 3), n_filters={r}, alpha={alpha}" for r in (1, 2) for alpha in (0.5, 2)
+    ]
+
+
+# All of them
+
+
+def displays_of(search):
+    signal, X = fitted((4, 3, 2), n_filters=8)
+    yield KernelDisplay.from_estimator(signal)
+    yield MomentDisplay.from_estimator(signal)
+    yield ReceptiveFieldDisplay.from_estimator(signal, X)
+    images, X = fitted(((2, 2, 3), (4, 2)), input_shape=(8, 4, 3), n_filters=2)
+    yield KernelDisplay.from_estimator(images)
+    yield MomentDisplay.from_estimator(images)
+    yield ReceptiveFieldDisplay.from_estimator(images, X)
+    linear, _ = fitted((30,))
+    yield KernelDisplay.from_estimator(linear)
+    yield MomentDisplay.from_estimator(linear)
+    yield PathDisplay.from_estimator(search)
+    yield PathDisplay.from_estimator(search, n_best=2)
+    labels = [f"((2, 3), (4, {i})), n_filters=2, alpha=0.1" for i in range(80)]
+    mean = np.append(-1e4, np.linspace(0.9, 0.1, 79))
+    yield PathDisplay(
+        labels, mean, np.full(80, 0.1), np.repeat([3, 2, 1, 1], 20)
+    ).plot()
+
+
+def test_nothing_overlaps_or_is_cut_off(search):
+    for display in displays_of(search):
+        assert_nothing_overlaps_or_is_cut_off(display.figure_)
+
+
+@pytest.mark.parametrize("height", np.arange(4, 6, 0.25))
+def test_nothing_is_cut_off_in_a_figure_of_the_caller(height):
+    """Ticks that changed with the room they get once the layout is made would be."""
+    figure, axes = plt.subplots(2, 3, figsize=(9, height), layout="constrained")
+    square = np.linspace(-1, 1, 64).reshape(8, 8)
+    for limit, (above, below) in zip([1.12, 0.76, 0.98], axes.T, strict=True):
+        above.imshow(square)
+        ReceptiveFieldDisplay(limit * square).plot(below)
+    assert_nothing_overlaps_or_is_cut_off(figure)
+
+
+@pytest.mark.parametrize(
+    ("draw", "n_axes", "shape"),
+    [
+        (lambda m, _, __, ax: KernelDisplay.from_estimator(m, ax=ax), 4, "2 x 2"),
+        (lambda m, _, __, ax: MomentDisplay.from_estimator(m, ax=ax), 2, "1 x 2"),
+        (
+            lambda m, X, _, ax: ReceptiveFieldDisplay.from_estimator(m, X, ax=ax),
+            1,
+            "1 x 1",
+        ),
+        (lambda _, __, s, ax: PathDisplay.from_estimator(s, ax=ax), 1, "1 x 1"),
+    ],
+)
+def test_given_axes_are_used_and_another_number_is_an_error(
+    draw, n_axes, shape, search
+):
+    model, X = fitted((4, 3), n_filters=2)
+    figure, axes = plt.subplots(1, n_axes, squeeze=False)
+    display = draw(model, X, search, axes if n_axes > 1 else axes.item())
+    assert display.figure_ is figure
+    drawn = display.axes_ if n_axes > 1 else [display.ax_]
+    assert list(np.ravel(drawn)) == list(axes.flat)
+    assert plt.get_fignums() == [figure.number]
+    too_many = plt.subplots(1, n_axes + 2)[1]
+    message = rf"ax holds {n_axes + 2} axes, but {n_axes} are needed \({shape}\)"
+    with pytest.raises(ValueError, match=message):
+        draw(model, X, search, too_many)
+    with pytest.raises(TypeError, match="must hold matplotlib Axes, got 'left'"):
+        draw(model, X, search, "left")
+
+
+FROM_ESTIMATOR = [
+    KernelDisplay.from_estimator,
+    MomentDisplay.from_estimator,
+    lambda model, **kw: ReceptiveFieldDisplay.from_estimator(
+        model, np.ones((2, 6)), **kw
+    ),
+]
+
+
+@pytest.mark.parametrize("draw", FROM_ESTIMATOR)
+def test_bad_estimators_and_outputs(draw):
+    for unfitted in (DeepTDRegressor(), DeepTDRegressorCV()):
+        with pytest.raises(NotFittedError):
+            draw(unfitted)
+    ridge = Ridge().fit(np.eye(6), np.ones(6))
+    with pytest.raises(TypeError, match=r"draws a DeepTDRegressor .* got Ridge"):
+        draw(ridge)
+    model, _ = fitted((3, 2), n_outputs=2)
+    for bad in (2, -1, 0.0, True, "y"):
+        with pytest.raises(
+            ValueError, match=f"output must .* from 0 to 1, got {bad!r}"
+        ):
+            draw(model, output=bad)
+
+
+def test_bad_filters():
+    model, _ = fitted((3, 2), n_filters=2)
+    for bad in (2, [0, -1], [True, False], [0.5]):
+        with pytest.raises(ValueError, match=r"filters must .* from 0 to 1, got"):
+            KernelDisplay.from_estimator(model, filters=bad)
+    for bad in ([], [[0, 1]]):
+        with pytest.raises(ValueError, match="filters must name one filter or more"):
+            KernelDisplay.from_estimator(model, filters=bad)
+
+
+def test_bad_samples():
+    model, X = fitted(((2, 2), (2, 1)), input_shape=(4, 2))
+    with pytest.raises(ValueError, match=r"shape \(2, 4\), but .* shape \(4, 2\)"):
+        ReceptiveFieldDisplay.from_estimator(model, X.reshape(-1, 2, 4))
+    with pytest.raises(ValueError, match=r"7 features, but .* expecting 8"):
+        ReceptiveFieldDisplay.from_estimator(model, X[:, :7])
+    with pytest.raises(ValueError, match="Expected 2D array"):
+        ReceptiveFieldDisplay.from_estimator(model, X[0])
+    with pytest.raises(ValueError, match="NaN"):
+        ReceptiveFieldDisplay.from_estimator(model, np.where(X > 2, np.nan, X))
+
+
+def test_bad_searches(search):
+    with pytest.raises(NotFittedError):
+        PathDisplay.from_estimator(DeepTDRegressorCV())
+    model, _ = fitted((3, 2))
+    message = "candidates of a DeepTDRegressorCV, got DeepTDRegressor"
+    with pytest.raises(TypeError, match=message):
+        PathDisplay.from_estimator(model)
+    for bad in (0, -3, 2.5, None):
+        with pytest.raises(ValueError, match=f"n_best must .* at least 1, got {bad!r}"):
+            PathDisplay.from_estimator(search, n_best=bad)
+
+
+def test_without_matplotlib_the_message_names_the_extra(monkeypatch):
+    model, _ = fitted((3, 2))
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    with pytest.raises(ImportError, match=r'pip install "skdeeptd\[plot\]"'):
+        KernelDisplay.from_estimator(model)
