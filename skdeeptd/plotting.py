@@ -22,6 +22,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skdeeptd._activations import ACTIVATIONS
+from skdeeptd._optional import optional
 
 NORMAL_95 = 1.96  # standard deviations to either side that hold 95 %
 SINGULAR = 1e-5  # relative size of the singular values that a projection drops
@@ -590,19 +591,9 @@ class PathDisplay:
         return self
 
 
-def _pyplot():
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError(
-            'the displays draw with matplotlib: pip install "skdeeptd[plot]"'
-        ) from error
-    return plt
-
-
 def _axes(ax, shape, figsize):
     """The axes given, or those of a new figure, as an array of this shape."""
-    plt = _pyplot()
+    plt = optional("matplotlib.pyplot", extra="plot")
     if ax is None:
         figure = plt.figure(figsize=figsize, layout="constrained")
         return figure.subplots(*shape, squeeze=False)

@@ -1,0 +1,16 @@
+"""For the doctests in the package and the docs."""
+
+import pytest
+
+NEEDED = {
+    "skdeeptd.export.to_torch": ["torch"],
+    "skdeeptd.export.to_onnx": ["onnx", "onnxruntime"],
+    "skdeeptd.export.register_skl2onnx": ["skl2onnx", "onnxruntime"],
+    "export.rst": ["torch", "onnxruntime", "skl2onnx", "skops"],
+}
+
+
+def pytest_runtest_setup(item):
+    """Skip a doctest whose extra is not installed."""
+    for module in NEEDED.get(item.name, []):
+        pytest.importorskip(module)

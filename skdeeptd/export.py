@@ -1,0 +1,421 @@
+"""A fitted network as a torch module or an ONNX graph.
+
+==========  ==============  =======================================================
+symbol      name            meaning
+==========  ==============  =======================================================
+k_l         ``kernels``     (channels, d_l), times their gains; a channel is a
+                            filter of an output, output by output
+b_l         ``biases``      (channels,), or None
+phi_l       ``activation``  its name
+==========  ==============  =======================================================
+
+In both, the channels go through the layers side by side, each with its own kernel, and
+a last linear layer adds scale times channel over the filters of an output, and the
+intercept. torch, onnx and skl2onnx are imported only by the function that needs them.
+"""
+
+import math
+from collections import OrderedDict
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from skdeeptd._activations import LEAKY_SLOPE
+from skdeeptd._geometry import make_layout
+from skdeeptd._optional import optional
+from skdeeptd._regressor import DeepTDRegressor
+from skdeeptd._regressor_cv import DeepTDRegressorCV
+
+OPSET, IR_VERSION = 17, 8
+SOFTPLUS_THRESHOLD = 40.0  # from where log(1 + e^z) is z, in float64 too
+
+
+class _Layer(NamedTuple):
+    kernels: np.ndarray
+    biases: np.ndarray | None
+    activation: str
+
+
+def to_torch(estimator):
+    """Make a torch module of the network, to train it further.
+
+    Parameters
+    ----------
+    estimator : DeepTDRegressor
+        Fitted. A DeepTDRegressorCV is one too.
+
+    Returns
+    -------
+    torch.nn.Sequential
+        Its output is that of ``predict``, of the same shape. It takes a tensor of shape
+        (n_samples, n_features) or (n_samples,) + input_shape, in the dtype of
+        ``kernels_``, which is that of all its weights. Its steps:
+
+        - ``patches``: the features in the order in which the first layer takes them, as
+          one channel. It has no weights.
+        - ``conv1``, ``activation1``, ``conv2``, ...: a Conv1d per layer, of the stride
+          of its kernel size and with a channel per filter and output. Filters do not
+          share weights, so from the second layer on each channel is a group. The
+          kernels have their gains in them. There are biases if ``hidden_bias``.
+        - ``sum``: a Conv1d of kernel size 1 that adds the filters of an output; its
+          weights are the scales, its bias is the intercept, also where that is zero.
+        - ``output``: a Flatten, to the shape of y.
+
+    Raises
+    ------
+    ImportError
+        Where torch is not installed.
+    TypeError
+        Where ``estimator`` is not a DeepTDRegressor.
+    sklearn.exceptions.NotFittedError
+        Before ``fit``.
+
+    See Also
+    --------
+    to_onnx : A graph that runs without Python.
+
+    Notes
+    -----
+    torch has no convolution over more than three axes. With the features in patch order
+    an input of several axes, padded or not, is one of a single axis, so that Conv1d is
+    right for all of them.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skdeeptd import DeepTDRegressor
+    >>> from skdeeptd.datasets import make_patch_cnn_regression
+    >>> from skdeeptd.export import to_torch
+    >>> X, y, _ = make_patch_cnn_regression(n_samples=200, random_state=0)
+    >>> model = DeepTDRegressor(kernel_sizes=(4, 4, 4), random_state=0).fit(X, y)
+    >>> network = to_torch(model)
+    >>> network.conv2
+    Conv1d(1, 1, kernel_size=(4,), stride=(4,), bias=False)
+    >>> output = network(torch.from_numpy(X))
+    >>> bool(abs(output.detach().numpy() - model.predict(X)).max() < 1e-12)
+    True
+    """
+    _check_is_fitted_network(estimator)
+    torch = optional("torch", extra="torch")
+    modules = OrderedDict()
+    modules["patches"] = _patches(estimator.input_shape_, _order(estimator))
+    channels = 1
+    for number, layer in enumerate(_layers(estimator), 1):
+        kernels = layer.kernels[:, np.newaxis, :]
+        modules[f"conv{number}"] = _conv1d(torch, channels, kernels, layer.biases)
+        modules[f"activation{number}"] = _torch_activation(torch, layer.activation)
+        channels = len(kernels)
+    scales = estimator.scales_[:, :, np.newaxis]
+    modules["sum"] = _conv1d(torch, channels, scales, estimator.intercept_)
+    modules["output"] = torch.nn.Flatten(0 if estimator._y_is_1d else 1)
+    return torch.nn.Sequential(modules)
+
+
+def to_onnx(estimator):
+    """Make an ONNX model of the network, to predict without Python.
+
+    Parameters
+    ----------
+    estimator : DeepTDRegressor
+        Fitted. A DeepTDRegressorCV is one too. For a Pipeline see
+        :func:`register_skl2onnx`.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Of opset 17 and IR version 8. Its input ``X`` has the shape (n_samples,
+        n_features) for any number of samples and the dtype of ``kernels_``; its output
+        ``y`` is that of ``predict``, of the same shape. Samples of several axes are
+        passed as ``X.reshape(len(X), -1)``.
+
+    Raises
+    ------
+    ImportError
+        Where onnx is not installed.
+    TypeError
+        Where ``estimator`` is not a DeepTDRegressor.
+    sklearn.exceptions.NotFittedError
+        Before ``fit``.
+
+    See Also
+    --------
+    to_torch : A module to train further.
+
+    Notes
+    -----
+    A layer is a Reshape and a MatMul, not a Conv, for which onnxruntime has no float64
+    on a CPU. Where it has no float64 for an activation, or not to the last digits, the
+    activation is composed of simpler operators.
+
+    Examples
+    --------
+    >>> import onnxruntime
+    >>> from skdeeptd import DeepTDRegressor
+    >>> from skdeeptd.datasets import make_patch_cnn_regression
+    >>> from skdeeptd.export import to_onnx
+    >>> X, y, _ = make_patch_cnn_regression(n_samples=200, random_state=0)
+    >>> model = DeepTDRegressor(kernel_sizes=(4, 4, 4), random_state=0).fit(X, y)
+    >>> session = onnxruntime.InferenceSession(to_onnx(model).SerializeToString())
+    >>> (output,) = session.run(None, {"X": X})
+    >>> bool(abs(output - model.predict(X)).max() < 1e-12)
+    True
+    """
+    _check_is_fitted_network(estimator)
+    columns = [] if estimator._y_is_1d else [len(estimator.scales_)]
+    return _onnx_model(estimator, estimator.intercept_.dtype, columns)
+
+
+def register_skl2onnx():
+    """Tell skl2onnx how to convert a DeepTDRegressor inside a Pipeline.
+
+    Call it once, before ``skl2onnx.to_onnx``. As for all regressors there, the output
+    has two axes, of shape (n_samples, n_outputs), also where y had one; the network
+    computes in float64 if its input does, else in float32.
+
+    Raises
+    ------
+    ImportError
+        Where skl2onnx is not installed.
+
+    See Also
+    --------
+    to_onnx : For the network alone, without skl2onnx.
+
+    Examples
+    --------
+    >>> import onnxruntime, skl2onnx
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from skdeeptd import DeepTDRegressor
+    >>> from skdeeptd.datasets import make_patch_cnn_regression
+    >>> from skdeeptd.export import register_skl2onnx
+    >>> X, y, _ = make_patch_cnn_regression(n_samples=200, random_state=0)
+    >>> model = DeepTDRegressor(kernel_sizes=(4, 4, 4), random_state=0)
+    >>> pipeline = make_pipeline(StandardScaler(), model).fit(X, y)
+    >>> register_skl2onnx()
+    >>> graph = skl2onnx.to_onnx(pipeline, X)
+    >>> session = onnxruntime.InferenceSession(graph.SerializeToString())
+    >>> (output,) = session.run(None, {"X": X})
+    >>> bool(abs(output[:, 0] - pipeline.predict(X)).max() < 1e-12)
+    True
+    """
+    skl2onnx = optional("skl2onnx", extra="onnx")
+    types = optional("skl2onnx.common.data_types", extra="onnx")
+    integration = optional("skl2onnx.helpers.integration", extra="onnx")
+
+    def set_output_type(operator):
+        _check_is_fitted_network(operator.raw_operator)
+        (X,), (y,) = operator.inputs, operator.outputs
+        is_double = isinstance(X.type, types.DoubleTensorType)
+        of_dtype = types.DoubleTensorType if is_double else types.FloatTensorType
+        n_outputs = len(operator.raw_operator.scales_)
+        y.set_type(of_dtype([X.get_first_dimension(), n_outputs]))
+
+    def convert(scope, operator, container):
+        estimator, (y,) = operator.raw_operator, operator.outputs
+        dtype, columns = types.guess_numpy_type(y.type), [len(estimator.scales_)]
+        model = _onnx_model(estimator, dtype, columns)
+        integration.add_onnx_graph(scope, operator, container, model)
+
+    for estimator in (DeepTDRegressor, DeepTDRegressorCV):
+        skl2onnx.update_registered_converter(
+            estimator, f"Skdeeptd{estimator.__name__}", set_output_type, convert
+        )
+
+
+def _check_is_fitted_network(estimator):
+    if not isinstance(estimator, DeepTDRegressor):
+        raise TypeError(
+            f"only a DeepTDRegressor can be exported, not a "
+            f"{type(estimator).__name__}; of a Pipeline take the step that is one"
+        )
+    check_is_fitted(estimator)
+
+
+def _layers(estimator):
+    n_layers = len(estimator.kernels_)
+    gains = estimator.gains_.reshape(-1, n_layers)
+    biases = estimator.biases_.reshape(len(gains), -1).T
+    return [
+        _Layer(
+            kernels=estimator.kernels_[layer].reshape(len(gains), -1)
+            * gains[:, layer, np.newaxis],
+            biases=biases[layer] if layer < len(biases) else None,
+            activation=estimator.activations_[layer],
+        )
+        for layer in range(n_layers)
+    ]
+
+
+def _order(estimator):
+    """The features in patch order, n_features for a zero; None if as they are."""
+    n_features = estimator.n_features_in_
+    # Kernels that tile the input are a case of "same", so that this one holds for all.
+    order = make_layout(
+        n_features, estimator.kernel_sizes_, estimator.input_shape_, padding="same"
+    ).order
+    return None if order is None else np.where(order < 0, n_features, order)
+
+
+def _patches(input_shape, order):
+    """A module that gives samples as one channel of features in patch order."""
+    torch = optional("torch", extra="torch")
+    shapes = list(dict.fromkeys([(math.prod(input_shape),), tuple(input_shape)]))
+
+    class Patches(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            index = None if order is None else torch.as_tensor(order)
+            self.register_buffer("order", index, persistent=False)
+
+        def forward(self, X):
+            if tuple(X.shape[1:]) not in shapes:
+                of_shape = [f"(n_samples, {', '.join(map(str, s))})" for s in shapes]
+                raise ValueError(
+                    f"X must be of shape {' or '.join(of_shape)}, got {tuple(X.shape)}"
+                )
+            X = X.flatten(1)
+            if self.order is not None:
+                X = torch.nn.functional.pad(X, (0, 1)).index_select(1, self.order)
+            return X.unsqueeze(1)
+
+        def __reduce__(self):
+            return _patches, (input_shape, self.order)
+
+    return Patches()
+
+
+def _conv1d(torch, in_channels, weight, bias):
+    """Without overlap; the weight is (out_channels, in_channels per group, size)."""
+    state = {"weight": torch.tensor(weight)}
+    if bias is not None:
+        state["bias"] = torch.tensor(bias)
+    out_channels, per_group, size = weight.shape
+    conv = torch.nn.utils.skip_init(
+        torch.nn.Conv1d,
+        in_channels,
+        out_channels,
+        size,
+        stride=size,
+        groups=in_channels // per_group,
+        bias=bias is not None,
+        dtype=state["weight"].dtype,
+    )
+    conv.load_state_dict(state)
+    return conv
+
+
+def _torch_activation(torch, name):
+    modules = {
+        "relu": torch.nn.ReLU,
+        "leaky_relu": lambda: torch.nn.LeakyReLU(LEAKY_SLOPE),
+        "identity": torch.nn.Identity,
+        "tanh": torch.nn.Tanh,
+        "softplus": lambda: torch.nn.Softplus(threshold=SOFTPLUS_THRESHOLD),
+        "logistic": torch.nn.Sigmoid,
+    }
+    return _known(name, modules, "torch")()
+
+
+def _known(name, activations, target):
+    if name not in activations:
+        raise ValueError(
+            f"the activation {name!r} cannot be exported to {target}; "
+            f"known are {', '.join(activations)}"
+        )
+    return activations[name]
+
+
+def _onnx_model(estimator, dtype, columns):
+    """The network in ``dtype``, also where its input has another one.
+
+    ``columns`` is [] for an output of one axis, else [n_outputs].
+    """
+    onnx = optional("onnx", extra="onnx")
+    elements = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    n_outputs, n_filters = estimator.scales_.shape
+    order = _order(estimator)
+    add = _OnnxNodes(onnx, dtype)
+
+    h = add("Cast", "X", to=elements)
+    if order is not None:
+        h = add("Pad", h, np.array([0, 0, 0, 1]))
+        h = add("Gather", h, order, axis=1)
+    channels = 1
+    for layer in _layers(estimator):
+        size = layer.kernels.shape[1]
+        h = add("Reshape", h, np.array([channels, -1, size]))
+        h = add("MatMul", h, layer.kernels[:, :, np.newaxis])
+        if layer.biases is not None:
+            h = add("Add", h, layer.biases[:, np.newaxis, np.newaxis])
+        h = _known(layer.activation, _ONNX_ACTIVATIONS, "ONNX")(add, h)
+        channels = len(layer.kernels)
+    h = add("Reshape", h, np.array([n_outputs, n_filters, -1]))
+    h = add("MatMul", estimator.scales_[:, np.newaxis, :], h)
+    h = add("Add", h, estimator.intercept_[:, np.newaxis, np.newaxis])
+    h = add("Transpose", h, perm=[2, 0, 1])
+    add("Reshape", h, np.array([-1, *columns]), output="y")
+
+    shapes = {"X": ["n", estimator.n_features_in_], "y": ["n", *columns]}
+    X, y = (
+        onnx.helper.make_tensor_value_info(name, elements, shape)
+        for name, shape in shapes.items()
+    )
+    graph = onnx.helper.make_graph(
+        add.nodes, "DeepTDRegressor", [X], [y], initializer=add.constants
+    )
+    return onnx.helper.make_model(
+        graph,
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="skdeeptd",
+    )
+
+
+class _OnnxNodes:
+    """Adds nodes by name of operator; numbers and arrays become constants."""
+
+    def __init__(self, onnx, dtype):
+        self.onnx, self.dtype = onnx, dtype
+        self.nodes, self.constants = [], []
+
+    def __call__(self, operator, *inputs, output=None, **attributes):
+        names = [i if isinstance(i, str) else self._constant(i) for i in inputs]
+        output = output or f"{operator}{len(self.nodes)}"
+        node = self.onnx.helper.make_node(
+            operator, names, [output], name=output, **attributes
+        )
+        self.nodes.append(node)
+        return output
+
+    def _constant(self, value):
+        array = np.asarray(value)
+        if array.dtype.kind == "f":
+            array = array.astype(self.dtype)
+        name = f"c{len(self.constants)}"
+        self.constants.append(self.onnx.numpy_helper.from_array(array, name))
+        return name
+
+
+def _onnx_logistic(add, z):
+    return add("Div", 1.0, add("Add", add("Exp", add("Neg", z)), 1.0))
+
+
+def _onnx_softplus(add, z):
+    """max(z, 0) + log(1 + u), u = exp(-|z|), with the rounding of 1 + u put right."""
+    u = add("Exp", add("Neg", add("Abs", z)))
+    one_plus_u = add("Add", u, 1.0)
+    lost = add("Sub", u, add("Sub", one_plus_u, 1.0))
+    log = add("Add", add("Log", one_plus_u), add("Div", lost, one_plus_u))
+    return add("Add", add("Relu", z), log)
+
+
+_ONNX_ACTIVATIONS = {
+    "relu": lambda add, z: add("Relu", z),
+    "leaky_relu": lambda add, z: add("Max", z, add("Mul", z, LEAKY_SLOPE)),
+    "identity": lambda add, z: z,
+    "tanh": lambda add, z: add("Tanh", z),
+    "softplus": _onnx_softplus,
+    "logistic": _onnx_logistic,
+}

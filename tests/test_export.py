@@ -1,0 +1,337 @@
+import copy
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.ensemble import VotingRegressor
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LinearRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skdeeptd import DeepTDRegressor, DeepTDRegressorCV
+from skdeeptd._activations import ACTIVATIONS
+from skdeeptd.export import register_skl2onnx, to_onnx, to_torch
+
+# Input shape, kernel sizes, padding, activation of the hidden layers.
+CASES = {
+    "one axis": ((24,), (4, 3, 2), "valid", ("relu", "leaky_relu")),
+    "one layer": ((7,), (7,), "valid", ()),
+    "gains": ((24,), (4, 3, 2), "valid", ("tanh", "softplus")),
+    "padded": ((23,), (4, 3, 2), "same", ("relu", "logistic")),
+    "two axes": ((4, 6), ((2, 3), (2, 1), (1, 2)), "valid", ("relu", "tanh")),
+    "padded axes": ((5, 7), ((2, 3), (3, 3)), "same", ("softplus",)),
+    "channels": ((4, 4, 3), ((2, 2, 3), (2, 2)), "valid", ("relu",)),
+    "late channels": ((4, 4, 3), ((2, 2), (2, 2, 3)), "valid", ("identity",)),
+    "four axes": ((2, 4, 2, 3), ((2, 2, 1, 3), (1, 2, 2)), "valid", ("logistic",)),
+}
+RTOL = {np.float64: 1e-12, np.float32: 1e-6}
+
+
+def random_model(
+    input_shape=(24,),
+    kernel_sizes=(4, 3, 2),
+    padding="valid",
+    activation="tanh",
+    *,
+    dtype=np.float64,
+    n_filters=3,
+    n_outputs=2,
+    **parameters,
+):
+    """A fitted model whose gains, biases, scales and intercepts were drawn anew."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((60, *input_shape)).astype(dtype)
+    y = rng.standard_normal((60, n_outputs) if n_outputs else 60)
+    model = DeepTDRegressor(
+        kernel_sizes,
+        padding=padding,
+        activation=activation,
+        n_filters=n_filters,
+        polish=False,
+        **parameters,
+    ).fit(X, y)
+    for name in ("gains_", "biases_", "scales_", "intercept_"):
+        drawn = rng.standard_normal(getattr(model, name).shape).astype(dtype)
+        setattr(model, name, drawn)
+    return model, X
+
+
+def assert_as_predicted(output, model, X):
+    expected = model.predict(X)
+    assert output.shape == expected.shape
+    assert output.dtype == expected.dtype
+    atol = RTOL[X.dtype.type] * np.abs(expected).max()
+    np.testing.assert_allclose(output, expected, rtol=0, atol=atol)
+
+
+def run_torch(model, X):
+    torch = pytest.importorskip("torch")
+    return to_torch(model)(torch.from_numpy(X)).detach().numpy()
+
+
+def run_onnx(model, X):
+    pytest.importorskip("onnx")
+    return run_graph(to_onnx(model), X.reshape(len(X), -1))
+
+
+def run_graph(graph, X):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(
+        graph.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    (output,) = session.run(None, {"X": X})
+    return output
+
+
+both = pytest.mark.parametrize("run", [run_torch, run_onnx])
+of_dtypes = pytest.mark.parametrize("dtype", RTOL)
+
+
+@both
+@of_dtypes
+@pytest.mark.parametrize("hidden_bias", [False, True])
+@pytest.mark.parametrize("case", CASES)
+def test_output_is_that_of_predict(run, dtype, hidden_bias, case):
+    model, X = random_model(*CASES[case], dtype=dtype, hidden_bias=hidden_bias)
+    for n_samples in (1, 2, 60):
+        assert_as_predicted(run(model, X[:n_samples]), model, X[:n_samples])
+
+
+@both
+@pytest.mark.parametrize("n_outputs", [None, 1, 2])
+@pytest.mark.parametrize("n_filters", [1, 2])
+def test_output_has_the_shape_of_y(run, n_outputs, n_filters):
+    model, X = random_model(n_outputs=n_outputs, n_filters=n_filters)
+    assert_as_predicted(run(model, X), model, X)
+
+
+@both
+@of_dtypes
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_are_exact_far_from_zero(run, dtype, name):
+    """One layer of one weight: the output is the activation."""
+    model, _ = random_model((1,), (1,), activation=(), output_activation=name)
+    for attribute in ("gains_", "scales_"):
+        setattr(model, attribute, np.ones_like(getattr(model, attribute)))
+    model.kernels_ = [np.ones((2, 3, 1), dtype)]
+    model.gains_, model.scales_ = np.ones((2, 3, 1), dtype), np.eye(2, 3, dtype=dtype)
+    model.intercept_ = np.zeros(2, dtype)
+    z = np.append(np.linspace(-80, 80, 1601), [-1e3, 1e3]).astype(dtype)[:, np.newaxis]
+    tiny = np.finfo(dtype).tiny
+    np.testing.assert_allclose(
+        run(model, z), model.predict(z), rtol=RTOL[dtype], atol=tiny
+    )
+
+
+@both
+def test_of_a_cross_validated_model(run):
+    X, y = np.random.default_rng(0).standard_normal((2, 40, 12))
+    model = DeepTDRegressorCV([(3, 4)], cv=2, max_iter=5, n_init=1, tol=1.0)
+    assert_as_predicted(run(model.fit(X, y[:, 0]), X), model, X)
+
+
+@both
+def test_of_a_model_that_predicts_a_constant(run):
+    X = np.vstack([np.eye(4), -np.eye(4)])
+    with pytest.warns(UserWarning, match="Nothing could be learned"):
+        model = DeepTDRegressor((2, 2)).fit(X, np.abs(X).sum(axis=1))
+    assert_as_predicted(run(model, X), model, X)
+
+
+@pytest.mark.parametrize("case", ["channels", "padded axes", "four axes"])
+def test_torch_takes_samples_as_rows_and_as_arrays(case):
+    model, X = random_model(*CASES[case])
+    rows = X.reshape(len(X), -1)
+    np.testing.assert_array_equal(run_torch(model, rows), run_torch(model, X))
+
+
+@pytest.mark.parametrize("shape", [(5, 3, 4, 4), (5, 12, 4), (5, 49), (48,), (5, 0)])
+def test_torch_refuses_samples_of_another_shape(shape):
+    model, _ = random_model(*CASES["channels"])
+    pytest.importorskip("torch")
+    with pytest.raises(ValueError, match=r"\(n_samples, 48\) or \(n_samples, 4, 4, 3"):
+        run_torch(model, np.zeros(shape))
+
+
+@pytest.mark.parametrize("hidden_bias", [False, True])
+def test_torch_has_the_weights_of_the_model_and_no_others(hidden_bias):
+    pytest.importorskip("torch")
+    model, _ = random_model(*CASES["two axes"], hidden_bias=hidden_bias)
+    network = to_torch(model)
+    attributes = [model.scales_, model.intercept_, model.biases_, *model.kernels_]
+    n_weights = sum(array.size for array in attributes)
+    assert sum(p.numel() for p in network.parameters()) == n_weights
+    assert sum(p.numel() for p in network.state_dict().values()) == n_weights
+    assert all(p.requires_grad for p in network.parameters())
+
+
+def test_torch_trains_every_weight():
+    torch = pytest.importorskip("torch")
+    model, X = random_model(*CASES["two axes"], hidden_bias=True)
+    network, X = to_torch(model), torch.from_numpy(X)
+    y = torch.from_numpy(np.random.default_rng(1).standard_normal((60, 2)))
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss = torch.mean((network(X) - y) ** 2)
+        loss.backward()
+        assert all(torch.all(p.grad != 0) for p in network.parameters())
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[1] < losses[0]
+
+
+def test_torch_module_is_copied_and_saved_whole():
+    torch = pytest.importorskip("torch")
+    model, X = random_model(*CASES["padded axes"])
+    network, X = to_torch(model), torch.from_numpy(X)
+    file = io.BytesIO()
+    torch.save(network, file)
+    file.seek(0)
+    for other in (copy.deepcopy(network), torch.load(file, weights_only=False)):
+        assert torch.equal(other(X), network(X))
+    elsewhere = copy.deepcopy(network.to("meta"))
+    assert elsewhere.patches.order.device.type == "meta"
+
+
+def test_torch_does_not_touch_its_random_state_or_the_model():
+    torch = pytest.importorskip("torch")
+    model, X = random_model()
+    before, predicted = torch.get_rng_state(), model.predict(X)
+    network = to_torch(model)
+    assert torch.equal(torch.get_rng_state(), before)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+    np.testing.assert_array_equal(model.predict(X), predicted)
+
+
+@of_dtypes
+@pytest.mark.parametrize("case", CASES)
+def test_onnx_model_is_valid(dtype, case):
+    onnx = pytest.importorskip("onnx")
+    model, _ = random_model(*CASES[case], dtype=dtype)
+    graph = to_onnx(model)
+    onnx.checker.check_model(graph, full_check=True)
+    assert (graph.opset_import[0].version, graph.ir_version) == (17, 8)
+
+
+def pipeline_and_data(dtype, model):
+    rng = np.random.default_rng(0)
+    X, y = 3 + 2 * rng.standard_normal((60, 24)), rng.standard_normal(60)
+    return make_pipeline(StandardScaler(), model).fit(X, y), X.astype(dtype)
+
+
+@of_dtypes
+@pytest.mark.parametrize(
+    "model",
+    [
+        DeepTDRegressor((4, 3, 2), n_filters=2, polish=False),
+        DeepTDRegressorCV([(4, 6)], cv=2, n_init=1, tol=1e-2),
+    ],
+)
+def test_onnx_of_a_pipeline(dtype, model):
+    skl2onnx, onnx = map(pytest.importorskip, ("skl2onnx", "onnx"))
+    register_skl2onnx()
+    pipeline, X = pipeline_and_data(dtype, model)
+    graph = skl2onnx.to_onnx(pipeline, X, target_opset=17)
+    onnx.checker.check_model(graph, full_check=True)
+    output = run_graph(graph, X)
+    assert output.shape == (60, 1)
+    assert_as_predicted(output[:, 0], pipeline, X)
+
+
+def test_onnx_inside_another_regressor():
+    skl2onnx = pytest.importorskip("skl2onnx")
+    register_skl2onnx()
+    network = DeepTDRegressor((4, 3, 2), polish=False)
+    pipeline, X = pipeline_and_data(np.float64, network)
+    members = [("network", pipeline), ("linear", LinearRegression())]
+    voting = VotingRegressor(members).fit(X, X[:, 0] ** 2)
+    output = run_graph(skl2onnx.to_onnx(voting, X), X)
+    assert_as_predicted(output[:, 0], voting, X)
+
+
+def test_onnx_of_a_pipeline_before_fit_is_an_error():
+    skl2onnx = pytest.importorskip("skl2onnx")
+    register_skl2onnx()
+    with pytest.raises(NotFittedError):
+        skl2onnx.to_onnx(DeepTDRegressor(), np.zeros((2, 4)))
+
+
+def test_onnx_of_several_outputs_axes_and_integers_by_skl2onnx():
+    skl2onnx = pytest.importorskip("skl2onnx")
+    register_skl2onnx()
+    model, _ = random_model(*CASES["padded axes"])
+    X = np.random.default_rng(0).integers(-9, 9, (10, 35))
+    output = run_graph(skl2onnx.to_onnx(model, X, target_opset=17), X)
+    assert output.dtype == np.float32  # as of all regressors there
+    expected = model.predict(X)
+    np.testing.assert_allclose(output, expected, atol=1e-6 * np.abs(expected).max())
+
+
+exports = pytest.mark.parametrize(
+    ("export", "module"), [(to_torch, "torch"), (to_onnx, "onnx")]
+)
+
+
+@exports
+@pytest.mark.parametrize("other", [Ridge(), make_pipeline(Ridge()), np.zeros(3)])
+def test_what_is_no_network_is_an_error(export, module, other):
+    with pytest.raises(TypeError, match=f"not a {type(other).__name__}"):
+        export(other)
+
+
+@exports
+def test_before_fit_is_an_error(export, module):
+    with pytest.raises(NotFittedError):
+        export(DeepTDRegressor())
+
+
+@exports
+def test_an_activation_without_counterpart_is_an_error(export, module):
+    pytest.importorskip(module)
+    model, _ = random_model()
+    model.activations_ = ("tanh", "sine", "identity")
+    with pytest.raises(
+        ValueError, match=r"'sine' cannot .* known are relu, leaky_relu"
+    ):
+        export(model)
+
+
+@exports
+def test_a_missing_extra_is_named(export, module, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=rf"{module}.* 'skdeeptd\[{module}\]'"):
+        export(random_model()[0])
+
+
+def test_a_missing_skl2onnx_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "skl2onnx", None)
+    with pytest.raises(ImportError, match=r"skl2onnx.* 'skdeeptd\[onnx\]'"):
+        register_skl2onnx()
+
+
+def test_import_needs_no_extra():
+    names = "{'torch', 'onnx', 'skl2onnx'}"
+    code = f"import sys, skdeeptd.export; assert not {names} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("polish", [False, True])
+def test_skops_saves_and_loads(polish):
+    skops = pytest.importorskip("skops.io")
+    X, y = np.random.default_rng(0).standard_normal((2, 40, 12))
+    model = DeepTDRegressor((3, 4), polish=polish, n_init=1, random_state=0)
+    pipeline = make_pipeline(StandardScaler(), model).fit(X, y[:, :2])
+    saved = skops.dumps(pipeline)
+    trusted = ["skdeeptd._regressor.DeepTDRegressor"]
+    assert skops.get_untrusted_types(data=saved) == trusted
+    loaded = skops.loads(saved, trusted=trusted)
+    np.testing.assert_array_equal(loaded.predict(X), pipeline.predict(X))
+    fitted = {name for name in vars(model) if name.endswith("_")}
+    assert fitted == {name for name in vars(loaded[-1]) if name.endswith("_")}
