@@ -151,7 +151,7 @@ or sequence of them, default="relu"
         compare it with ``explained_by_noise_``, and with that of other shapes. Where
         the two are close, the kernels found nothing that noise would not have, or not
         of this shape. It grows with the samples, and after a hidden relu stays below 1.
-        For one layer both are 1 and tell nothing.
+        For one layer both are about 1 and tell nothing.
     explained_by_noise_ : float
         The same share for a y of pure noise, of which rank-R approximations of this
         shape explain a part too: the mean of three draws with the X of the fit (of more

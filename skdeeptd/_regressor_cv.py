@@ -63,7 +63,7 @@ class DeepTDRegressorCV(DeepTDRegressor):
     A single linear layer is ridge regression. It is fitted in full in every stage and
     always goes on to the second, with one number of filters only, as more of them are
     the same model with a smaller alpha. Where it reaches the third stage and the best
-    network is not clearly ahead of it, it wins.
+    network is neither clearly ahead of it nor ahead on every fold, it wins.
 
     Parameters
     ----------
@@ -100,8 +100,7 @@ class DeepTDRegressorCV(DeepTDRegressor):
     best_score_ : float
         Mean score of the best candidate on the held-out folds.
     best_index_ : int
-        Of the candidate in use: that of rank 1, or a linear one that it is not clearly
-        ahead of.
+        Of the candidate in use: that of rank 1, or the linear one, as said above.
     cv_results_ : dict of arrays
         As in GridSearchCV: ``params``, ``param_*``, ``split*_test_score``,
         ``mean_test_score``, ``std_test_score``, ``rank_test_score``,
@@ -389,16 +388,18 @@ def _survivors(scores, candidates, linear, stage):
 
 
 def _choice(rank, scores, linear):
-    """The candidate that ranks first, or a linear one that it is not clearly ahead of.
+    """The candidate that ranks first, or a linear one that it is not really ahead of.
 
-    Only linear candidates that reached the last stage count.
+    Only linear candidates that reached the last stage count. To be ahead on every fold
+    is enough: where the linear one fails on some, the standard error says nothing.
     """
     best = int(np.argmin(rank))
     candidates = np.flatnonzero(linear & (scores.stage == len(STAGES)))
     if linear[best] or not len(candidates):
         return best
     best_linear = candidates[np.argmin(rank[candidates])]
-    clear = _clearly_ahead(scores.test[best], scores.test[best_linear])
+    ahead, behind = scores.test[best], scores.test[best_linear]
+    clear = _clearly_ahead(ahead, behind) or np.all(ahead > behind)
     return best if clear else int(best_linear)
 
 

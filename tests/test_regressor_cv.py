@@ -234,9 +234,15 @@ def test_linear_data_take_a_single_layer_and_all_its_stages_are_full_fits():
 
 
 @pytest.mark.parametrize(
-    ("network", "chosen"), [([0.5, 0.7, 0.6], 1), ([0.4, 0.8, 0.5], 0)]
+    ("linear", "network", "chosen"),
+    [
+        ([0.45, 0.55, 0.5], [0.5, 0.7, 0.6], 1),
+        ([0.45, 0.55, 0.5], [0.4, 0.8, 0.5], 0),
+        ([0.45, 0.55, 0.5, 0.5], [0.44, 0.95, 0.9, 0.9], 1),
+        ([-9.0, -406.0, 0.5], [0.95, 0.96, 0.9], 1),
+    ],
 )
-def test_a_network_must_be_clearly_ahead_of_the_linear_model(network, chosen):
-    test = np.array([[0.45, 0.55, 0.5], network])
+def test_a_network_must_be_clearly_ahead_of_the_linear_model(linear, network, chosen):
+    test = np.array([linear, network])
     scores = Scores(test, test, test, np.array([3, 3]))
     assert _choice(np.array([2, 1]), scores, np.array([True, False])) == chosen
