@@ -51,10 +51,12 @@ ALLOWED = {
     "datasets": {"numpy", "sklearn", "_activations", "_geometry", "_network"},
     "plotting": {"numpy", "sklearn", "_activations", "_optional"},
     "__init__": {"_geometry", "_regressor", "_regressor_cv"},
+    "__main__": {"numpy", "sklearn", "skdeeptd", "datasets", "metrics", "plotting"},
 }
 STANDARD = {
-    *("collections", "contextlib", "copy", "dataclasses", "functools", "importlib"),
-    *("itertools", "math", "numbers", "threading", "time", "typing", "warnings"),
+    *("argparse", "collections", "contextlib", "copy", "dataclasses", "functools"),
+    *("importlib", "itertools", "math", "numbers", "platform", "threading", "time"),
+    *("typing", "warnings"),
 }
 PUBLIC = [
     "skdeeptd",

@@ -1,0 +1,356 @@
+"""What a fit costs, in multiples of one read of X.
+
+The yardstick is ``X.T @ y`` (for predict ``X @ w``) on the same array with one BLAS
+thread; it reads X once, near the bandwidth of the memory. Every time is taken beside
+its yardstick, in turns; the tables hold the median of the ratios and in brackets the
+smallest and the largest. X is Gaussian, 100 000 x 1024, kernel sizes (16, 8, 8).
+
+passes      fits, one Gauss-Newton pass over all rows, predictions; with 1 and 2 jobs
+kernels     ways to compute the first layer and its Jacobian on blocks of several sizes
+layouts     the same fit from X in other layouts
+scaling     seconds over n and over p, and their slope on log axes
+memory      most memory beside X that a fit takes, of an array and of a 2 GiB file
+peers       other regressors on 20 000 x 1024: seconds over DeepTD's, and test R2
+dask        DaskDeepTDRegressor, two workers that hold the data, over the plain class
+
+Run: python benchmarks/speed.py [section ...] [--repeats 7] [--rows 100000]
+It needs the optional dependencies "benchmarks", and "dask" for the last section.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+import tracemalloc
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from sklearn.linear_model import Ridge
+from sklearn.metrics import r2_score
+from sklearn.neural_network import MLPRegressor
+from threadpoolctl import threadpool_limits
+
+from skdeeptd import DeepTDRegressor
+from skdeeptd._network import PatchCNN
+from skdeeptd._polish import Objective, normal_equations
+from skdeeptd._rows import RowBlocks
+from skdeeptd.datasets import make_patch_cnn_regression
+
+SIZES = (16, 8, 8)
+GIB = 2**30
+
+
+def seconds_of(function):
+    begin = time.perf_counter()
+    function()
+    return time.perf_counter() - begin
+
+
+def ratios(function, yardstick, repeats):
+    """Time over that of the yardstick, measured in turns, after one call of each."""
+    function(), yardstick()
+    return [seconds_of(function) / seconds_of(yardstick) for _ in range(repeats)]
+
+
+def spread(values):
+    low, middle, high = np.quantile(values, [0, 0.5, 1])
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
+
+
+def table(*columns):
+    print(f"\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+
+
+def row(*cells):
+    print(f"| {' | '.join(map(str, cells))} |", flush=True)
+
+
+def planted(n_rows, dtype=np.float64, noise=0.0, sizes=SIZES):
+    X, y, _ = make_patch_cnn_regression(n_rows, sizes, noise=noise, random_state=0)
+    return X.astype(dtype, copy=False), y
+
+
+def deeptd(**parameters):
+    return DeepTDRegressor(SIZES, random_state=0, **parameters)
+
+
+def passes(options):
+    table("what", "dtype", "n_jobs=1", "n_jobs=2", "2 jobs against 1")
+    for dtype in (np.float64, np.float32):
+        X, y = planted(options.rows, dtype)
+        noisy = y + 0.3 * np.random.default_rng(0).standard_normal(len(y))
+        column, w = y.astype(dtype), np.ones(X.shape[1], dtype)
+        rng, ones = np.random.default_rng(0), np.ones(len(y))
+        kernels = tuple(rng.standard_normal((1, d)) for d in SIZES)
+        activations = ("relu", "relu", "identity")
+        network = PatchCNN(kernels, np.ones(1), 0.0, activations)
+
+        def a_pass(jobs, X=X, y=y, ones=ones, network=network):
+            normal_equations(network, RowBlocks(X, y, ones, jobs), Objective())
+
+        exact, rough = deeptd().fit(X, y), deeptd().fit(X, noisy)
+        read, multiply = (lambda X=X, c=column: X.T @ c), (lambda X=X, w=w: X @ w)
+        cases = {
+            "fit(polish=False)": (
+                lambda jobs, X=X, y=y: deeptd(polish=False, n_jobs=jobs).fit(X, y),
+                read,
+            ),
+            f"fit, planted: 1 - R2 = {1 - exact.score(X, y):.0e}": (
+                lambda jobs, X=X, y=y: deeptd(n_jobs=jobs).fit(X, y),
+                read,
+            ),
+            f"fit, noise of 0.3: {rough.n_iter_} passes over all rows": (
+                lambda jobs, X=X, y=noisy: deeptd(n_jobs=jobs).fit(X, y),
+                read,
+            ),
+            "one Gauss-Newton pass": (a_pass, read),
+            "predict": (
+                lambda jobs, X=X, m=exact: m.set_params(n_jobs=jobs).predict(X),
+                multiply,
+            ),
+        }
+        for name, (function, yardstick) in cases.items():
+            cells = [
+                ratios(partial(function, jobs), yardstick, options.repeats)
+                for jobs in (1, 2)
+            ]
+            gain = ratios(partial(function, 1), partial(function, 2), options.repeats)
+            row(name, np.dtype(dtype).name, *map(spread, [*cells, gain]))
+
+
+def kernels(options):
+    """Each function on all blocks of X; ``back`` are the factors of its patches."""
+    X, y = planted(options.rows // 2)
+    d = SIZES[0]
+    k, wide = np.ones(d), np.kron(np.eye(4), np.ones((d, 1)))
+    layer = {
+        "GEMV of all patches": lambda block, _: block.reshape(-1, d) @ k,
+        "matmul per row": lambda block, _: block.reshape(len(block), -1, d) @ k,
+        "GEMM of 4 patches": lambda block, _: block.reshape(-1, 4 * d) @ wide,
+        "einsum": lambda block, _: np.einsum("ij,j", block.reshape(-1, d), k),
+    }
+    jacobian = {
+        "matmul per row": lambda block, back: (
+            back[:, np.newaxis] @ block.reshape(len(block), -1, d)
+        ),
+        "einsum": lambda block, back: np.einsum(
+            "ij,ijk->ik", back, block.reshape(len(block), -1, d)
+        ),
+        "product and sum": lambda block, back: np.sum(
+            back[..., np.newaxis] * block.reshape(len(block), -1, d), axis=1
+        ),
+    }
+    lengths = [32, 128, 512, 2048]
+    table("first layer", "by", *(f"blocks of {n} rows" for n in lengths))
+    for title, functions in {"output": layer, "Jacobian": jacobian}.items():
+        for name, function in functions.items():
+            cells = []
+            for length in lengths:
+                back = np.ones((length, X.shape[1] // d))
+
+                def all_blocks(length=length, back=back, function=function):
+                    for i in range(0, len(X), length):
+                        block = X[i : i + length]
+                        function(block, back[: len(block)])
+
+                cells.append(ratios(all_blocks, lambda: X.T @ y, 3))
+            row(title, name, *map(spread, cells))
+
+
+def layouts(options):
+    table("X", "fit", "predict")
+    X, y = planted(options.rows // 4)
+    single = X.astype(np.float32)
+    arrays = {
+        "C order": X,
+        "Fortran order": np.asfortranarray(X),
+        "every second row of a larger X": np.repeat(X, 2, axis=0)[::2],
+        "every second column of a larger X": np.repeat(X, 2, axis=1)[:, ::2],
+        "float32": single,
+    }
+    for name, array in arrays.items():
+        model = deeptd().fit(array, y)
+        cells = [
+            ratios(partial(function, array), lambda: X.T @ y, options.repeats)
+            for function in (lambda array: deeptd().fit(array, y), model.predict)
+        ]
+        row(name, *map(spread, cells))
+
+
+def scaling(options):
+    table("grows", "1", "2", "4", "8", "slope of fit", "slope of one read")
+    base = options.rows // 8
+    shapes = {
+        "n": [(base * f, SIZES) for f in (1, 2, 4, 8)],
+        "p": [(2 * base, (16, 8, f)) for f in (1, 2, 4, 8)],
+    }
+    for name, cases in shapes.items():
+        times = []
+        for n_rows, sizes in cases:
+            X, y = planted(n_rows, noise=0.3, sizes=sizes)
+            model = DeepTDRegressor(sizes, random_state=0)
+            pair = (partial(model.fit, X, y), lambda X=X, y=y: X.T @ y)
+            taken = [[seconds_of(f) for f in pair] for _ in range(options.repeats)]
+            times.append(np.median(taken, axis=0))
+        fit, read = np.transpose(times)
+        steps = np.log([1, 2, 4, 8])
+        slopes = [f"{np.polyfit(steps, np.log(t), 1)[0]:.2f}" for t in (fit, read)]
+        row(name, *(f"{1e3 * t:.0f} ms" for t in fit), *slopes)
+
+
+FILE_FIT = """
+import sys, threading, time
+import numpy as np
+from skdeeptd import DeepTDRegressor
+rows, path, dtype = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+X = np.memmap(path, dtype=dtype, mode="r", shape=(rows, 1024))
+y = np.load(path + ".y.npy")
+def anonymous():
+    with open("/proc/self/status") as status:
+        lines = dict(line.split(":", 1) for line in status)
+    return int(lines["RssAnon"].split()[0]) / 1024
+DeepTDRegressor((16, 8, 8), random_state=0).fit(X[:5000], y[:5000])
+before, peak, done = anonymous(), 0, False
+def watch():
+    global peak
+    while not done:
+        peak = max(peak, anonymous())
+        time.sleep(0.002)
+watcher = threading.Thread(target=watch)
+watcher.start()
+begin = time.perf_counter()
+model = DeepTDRegressor((16, 8, 8), random_state=0).fit(X, y)
+seconds = time.perf_counter() - begin
+done = True
+watcher.join()
+print(f"{peak - before:.0f} MiB | {seconds:.1f} s, {1 - model.score(X, y):.0e}")
+"""
+
+
+def memory(options):
+    table("X", "most memory beside it", "seconds, 1 - R2")
+    X, y = planted(options.rows)
+    tracemalloc.start()
+    deeptd().fit(X, y)
+    peak = tracemalloc.get_traced_memory()[1] / 2**20
+    tracemalloc.stop()
+    row(f"array of {X.nbytes / 2**20:.0f} MiB", f"{peak:.0f} MiB", "")
+    for dtype in (np.float64, np.float32):
+        n_rows = 2 * GIB // (1024 * np.dtype(dtype).itemsize)
+        with tempfile.TemporaryDirectory() as folder:
+            path = str(Path(folder) / "X")
+            # the rows of X again and again: only their size matters here
+            with open(path, "wb") as file:
+                for begin in range(0, n_rows, len(X)):
+                    file.write(X[: n_rows - begin].astype(dtype).tobytes())
+            np.save(path + ".y.npy", np.resize(y, n_rows))
+            command = [sys.executable, "-c", FILE_FIT, str(n_rows), path]
+            done = subprocess.run(
+                [*command, np.dtype(dtype).name],
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+        name = np.dtype(dtype).name
+        row(f"np.memmap of {2} GiB, {name}", *done.stdout.strip().split(" | "))
+
+
+def peers(options):
+    from recovery import cp_regression, Case, torch_network  # noqa: I001 needs torch
+    import torch
+
+    n_train = options.rows // 5
+    X, y = planted(n_train + 5000, noise=0.3)
+    train, test = (X[:n_train], y[:n_train]), (X[n_train:], y[n_train:])
+
+    def adam(X, y):
+        """Mini-batches until R2 is that of DeepTD less 0.001, or 300 s are up."""
+        torch.manual_seed(0)
+        network, begin = torch_network(SIZES), time.perf_counter()
+        optimizer = torch.optim.Adam(network.parameters(), 0.003)
+        X, y = torch.as_tensor(X)[:, None], torch.as_tensor(y)
+
+        def predict(X_test):
+            with torch.no_grad():
+                return network(torch.as_tensor(X_test)[:, None]).numpy()
+
+        while time.perf_counter() - begin < 300:
+            for batch in torch.randperm(len(X)).split(256):
+                optimizer.zero_grad()
+                torch.mean((network(X[batch]) - y[batch]) ** 2).backward()
+                optimizer.step()
+            if r2_score(test[1], predict(test[0])) > target:
+                break
+        return predict
+
+    methods = {
+        "DeepTD": lambda X, y: deeptd().fit(X, y).predict,
+        "Ridge(solver='cholesky')": lambda X, y: (
+            Ridge(solver="cholesky").fit(X, y).predict
+        ),
+        "MLPRegressor, 20 epochs": lambda X, y: (
+            MLPRegressor(max_iter=20, random_state=0).fit(X, y).predict
+        ),
+        "CPRegressor of TensorLy": partial(cp_regression, Case(SIZES, 0)),
+        "the same network by Adam, in torch": adam,
+    }
+    table("method", "seconds", "over DeepTD", "test R2")
+    for name, method in methods.items():
+        begin = time.perf_counter()
+        predict = method(*train)
+        taken, r2 = time.perf_counter() - begin, r2_score(test[1], predict(test[0]))
+        if name == "DeepTD":
+            first, target = taken, r2 - 1e-3
+        row(name, f"{taken:.2f}", f"{taken / first:.0f}", f"{r2:.4f}")
+
+
+def dask(options):
+    import dask.array
+    from distributed import Client, LocalCluster
+    from skdeeptd.dask import DaskDeepTDRegressor
+
+    X, y = planted(options.rows, noise=0.3)
+    chunks = (options.rows // 8, -1)
+    table("data", "over n_jobs=1", "over n_jobs=2")
+    with (
+        LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        chunks = [
+            dask.array.from_array(a, chunks=(length, -1)[: a.ndim]) for a in (X, y)
+        ]
+        held = client.persist(chunks)
+        model = DaskDeepTDRegressor(SIZES, random_state=0, client=client)
+        cells = [
+            ratios(
+                partial(model.fit, *held),
+                partial(deeptd(n_jobs=jobs).fit, X, y),
+                options.repeats,
+            )
+            for jobs in (1, 2)
+        ]
+        row("noise of 0.3, 8 chunks", *map(spread, cells))
+
+
+SECTIONS = [passes, kernels, layouts, scaling, memory, peers, dask]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    names = [section.__name__ for section in SECTIONS]
+    parser.add_argument("sections", nargs="*", metavar="section", help=", ".join(names))
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--rows", type=int, default=100_000)
+    options = parser.parse_args()
+    if unknown := set(options.sections) - set(names):
+        parser.error(f"no section {', '.join(unknown)}; there are {', '.join(names)}")
+    with threadpool_limits(1):
+        for section in SECTIONS:
+            if not options.sections or section.__name__ in options.sections:
+                section(options)
+
+
+if __name__ == "__main__":
+    main()
