@@ -318,10 +318,9 @@ def dask(options):
         LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):
-        chunks = [
-            dask.array.from_array(a, chunks=(length, -1)[: a.ndim]) for a in (X, y)
-        ]
-        held = client.persist(chunks)
+        lazy = [dask.array.from_array(a, chunks=chunks[: a.ndim]) for a in (X, y)]
+        held = client.persist(lazy)
+        wait(held)
         model = DaskDeepTDRegressor(SIZES, random_state=0, client=client)
         cells = [
             ratios(
