@@ -308,7 +308,7 @@ def peers(options):
 
 def dask(options):
     import dask.array
-    from distributed import Client, LocalCluster
+    from distributed import Client, LocalCluster, wait
     from skdeeptd.dask import DaskDeepTDRegressor
 
     X, y = planted(options.rows, noise=0.3)

@@ -16,6 +16,7 @@ from threadpoolctl import ThreadpoolController
 
 BLOCK_BYTES = 2**22  # a block of X stays in the cache, and outweighs numpy's overhead
 BLOCKS_PER_TASK = 2  # a task outweighs the cost of handing it to a thread
+KEPT_BYTES = 2**24  # an array larger than any that a block needs
 PARALLEL_BYTES = 2**27  # an X from which on threads outweigh the 10 ms joblib takes
 
 
@@ -90,12 +91,23 @@ def map_blocks(function, arrays, n_jobs=None, combine=list):
 
     begins = range(0, n_rows, span)
     pays = effective_n_jobs(n_jobs) > 1 and arrays[0].nbytes >= PARALLEL_BYTES
+    _keep_freed_memory()
     with single_threaded_blas():
         if not pays:
             return [task(begin) for begin in begins]
         return Parallel(n_jobs=n_jobs, require="sharedmem")(
             delayed(task)(begin) for begin in begins
         )
+
+
+def _keep_freed_memory():
+    """Let the arrays of one block have the memory of the last one's.
+
+    The C library of Linux gives freed memory back to the system, page by page, above a
+    threshold that follows the largest array freed so far; new pages cost as much as the
+    work on a block. This array raises the threshold; none of its pages is ever used.
+    """
+    np.empty(KEPT_BYTES, dtype=np.uint8)
 
 
 def add(results):
