@@ -106,7 +106,8 @@ or sequence of them, default="relu"
     polish : bool, default=True
         Whether to polish the kernels. Without it the kernels are those of the
         moment, whose error falls only with the square root of the number of samples
-        and, after a relu, not to zero.
+        and, after a relu, not to zero; signs, scales and the intercept are those of a
+        sample of the rows where they are many.
     max_iter : int, default=500
         Most passes over the data that the polish of one start may take.
     tol : float, default=1e-6
@@ -125,7 +126,8 @@ or sequence of them, default="relu"
         all processors.
     random_state : int, RandomState instance or None, default=None
         For the starts that are drawn where those of the moment do not settle the
-        matter. Pass an int for the same result at every call.
+        matter, and for the samples of the rows. Pass an int for the same result at
+        every call.
     verbose : int, default=0
         1 prints a line per stage.
 
@@ -176,7 +178,7 @@ or sequence of them, default="relu"
     activations_ : tuple of str
         The activation of each layer, the last one's included.
     n_iter_ : int
-        Passes over the data that the polish of the start in use took, the largest
+        Passes over all rows that the polish of the start in use took, the largest
         number over the outputs; 1 where nothing was polished.
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -189,6 +191,12 @@ or sequence of them, default="relu"
 
     Notes
     -----
+    Where there are 200 rows for each weight or more (4000 at least), the search sees a
+    sample of 50 for each weight, drawn in proportion to ``sample_weight``; what it finds
+    is polished on larger samples and at the end on all rows, two or three passes.
+    Memory beside X: a few blocks of rows, and the samples, of 64 MiB at most. X may be
+    a :class:`numpy.memmap`.
+
     With several outputs each has a network of its own; they share the pass that takes
     the moment. Kernels are found up to what the function does not depend on: the order
     of the filters, and the sign of a kernel whose activation is odd (the last one,
