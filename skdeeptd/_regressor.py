@@ -192,10 +192,10 @@ or sequence of them, default="relu"
     Notes
     -----
     Where there are 200 rows for each weight or more (4000 at least), the search sees a
-    sample of 50 for each weight, drawn in proportion to ``sample_weight``; what it finds
-    is polished on larger samples and at the end on all rows, two or three passes.
-    Memory beside X: a few blocks of rows, and the samples, of 64 MiB at most. X may be
-    a :class:`numpy.memmap`.
+    sample of 50 for each weight, drawn in proportion to ``sample_weight``. What it
+    finds is polished on larger samples and at the end on all rows, in two or three
+    passes. Memory beside X: a few blocks of rows, and the samples, of 64 MiB at most.
+    X may be a :class:`numpy.memmap`.
 
     With several outputs each has a network of its own; they share the pass that takes
     the moment. Kernels are found up to what the function does not depend on: the order
