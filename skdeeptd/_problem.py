@@ -107,7 +107,7 @@ def make_problem(rows, fit_intercept):
         lambda y, w: (np.where(varies, y - mean, 0.0) / unit + back, w / heaviest)
     )
     return Problem(
-        rows.with_dtype(float) if _has_large_mean(rows) else rows,
+        rows.with_dtype(float) if _loses_digits(rows) else rows,
         n_rows=sum(counts),
         total=float(sums[1]),
         lightest=lightest / heaviest,
@@ -117,8 +117,10 @@ def make_problem(rows, fit_intercept):
     )
 
 
-def _has_large_mean(rows):
-    """Whether the mean of X is too large for sums in float32, on a few of the rows."""
+def _loses_digits(rows):
+    """Whether the mean of a float32 X is too large for sums, on a few of the rows."""
+    if rows.precision != np.float32:
+        return False
 
     def sums(X, _, weight):
         return weight @ X, weight @ X**2, np.sum(weight)

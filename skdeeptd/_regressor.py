@@ -45,6 +45,31 @@ def forgetting(fit):
     return forget_and_fit
 
 
+def refuse_dask(**data):
+    """Raise for a dask collection, which scikit-learn would load whole."""
+    for name, value in data.items():
+        if hasattr(value, "__dask_graph__"):
+            raise TypeError(
+                f"{name} is a dask collection. Use fit, predict and score of "
+                f"skdeeptd.dask.DaskDeepTDRegressor, with X as one too, or load all of "
+                f"it with {name}.compute()"
+            )
+
+
+def check_range_of_weights(lightest, row, heaviest):
+    """``row`` is where the lightest weight stands."""
+    if lightest < 0:
+        raise ValueError(
+            f"sample_weight must not be negative, got {lightest:g} at row {row}"
+        )
+    if heaviest == 0:
+        raise ValueError("sample_weight is zero everywhere; at least one must not be")
+
+
+def _silent(line):
+    """Report nothing."""
+
+
 class DeepTDRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     """Convolutional network with non-overlapping patches, learned by DeepTD.
 
@@ -325,14 +350,17 @@ or sequence of them, default="relu"
             Where the data or a parameter are not as they should be. The estimator is
             not fitted then.
         """
-        X, input_shape = self._flatten(X, self.input_shape)
-        X, y, weight = self._validate(X, y, sample_weight)
-        layout, blank = self._lay_out(X.shape[1], input_shape)
-        with single_threaded_blas(), self._explaining(X, y):
-            rows = RowBlocks(X, y, weight, self.n_jobs)
-            results = self._fit_rows(rows, layout, blank, X.dtype)
+        rows, input_shape = self._row_blocks(X, y, sample_weight)
+        layout, blank = self._lay_out(self.n_features_in_, input_shape)
+        with single_threaded_blas(), self._explaining(rows):
+            results = self._fit_rows(rows, layout, blank)
         self._warn(results)
         return self
+
+    def _row_blocks(self, X, y, sample_weight):
+        """Step 1 of ``fit``: the rows, and the shape of a sample."""
+        X, input_shape = self._flatten(X, self.input_shape)
+        return RowBlocks(*self._validate(X, y, sample_weight), self.n_jobs), input_shape
 
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, sample_weight=None):
@@ -399,7 +427,7 @@ or sequence of them, default="relu"
         X, y, weight = self._validate(X, y, sample_weight, reset=not begun)
         layout, blank = self._lay_out(X.shape[1], input_shape)
         capacity = max(FEWEST_KEPT, KEPT_PER_WEIGHT * len(pack(blank)))
-        with single_threaded_blas(), self._explaining(X, y):
+        with single_threaded_blas(), self._explaining(RowBlocks(X, y, weight)):
             stream = self._stream(X, y).extended(X, y, weight, capacity, self.n_jobs)
             sample = stream.sample
             balanced = sample.balanced_weight()
@@ -443,13 +471,13 @@ or sequence of them, default="relu"
                 steps.append(functools.partial(refine, network=network))
         return steps
 
-    def _fit_rows(self, rows, layout, blank, dtype):
+    def _fit_rows(self, rows, layout, blank):
         """Steps 2 to 6 of ``fit``; a ``Polished`` per output."""
         problem = make_problem(rows, self.fit_intercept)
         moment = problem.moment()
         self._report(f"moment: {problem.n_rows} rows of {moment.shape[1]} features")
         results = self._learn(problem, moment, self._task(problem, layout, blank))
-        self._store(problem, moment, results, layout, dtype)
+        self._store(problem, moment, results, layout, rows.precision)
         self._store_diagnosis(problem, moment, results, blank)
         return results
 
@@ -585,6 +613,7 @@ or sequence of them, default="relu"
 
     def _flatten(self, X, input_shape):
         """X with a row per sample, and the shape of a sample."""
+        refuse_dask(X=X)
         shape = getattr(X, "shape", ())[1:]
         if len(shape) < 2:
             return X, input_shape
@@ -597,6 +626,7 @@ or sequence of them, default="relu"
 
     def _validate(self, X, y, sample_weight, reset=True):
         """X, y as a float64 (n_samples, n_outputs) array, and the weights."""
+        refuse_dask(y=y, sample_weight=sample_weight)
         X, y = validate_data(
             self,
             X,
@@ -610,15 +640,7 @@ or sequence of them, default="relu"
         if issparse(y) or y.dtype.kind not in "biuf":
             raise TypeError(f"y must be a dense array of numbers, got {y!r}")
         weight = check_sample_weight(sample_weight, X, dtype=np.float64)
-        if weight.min() < 0:
-            raise ValueError(
-                f"sample_weight must not be negative, got {weight.min():g} "
-                f"at row {weight.argmin()}"
-            )
-        if weight.max() == 0:
-            raise ValueError(
-                "sample_weight is zero everywhere; at least one must not be"
-            )
+        check_range_of_weights(weight.min(), weight.argmin(), weight.max())
         without = np.flatnonzero(weight == 0)
         if len(without):
             check_array(X[without], dtype=None, input_name="X", estimator=self)
@@ -645,21 +667,29 @@ or sequence of them, default="relu"
         return layout, blank
 
     @contextmanager
-    def _explaining(self, X, y):
+    def _explaining(self, rows):
         """Say of numbers that do not fit in the sums whether they are finite at all."""
         try:
             yield
         except FloatingPointError as error:
-            check_array(X, dtype=None, input_name="X", estimator=self)
+            largest, largest_y = rows.largest()
+            self._check_finite(largest)
             raise ValueError(
                 f"X or y is too large or too small: {error}. The largest |X| is "
-                f"{np.abs(X).max():.3g}, the largest |y| {np.abs(y).max():.3g}; "
-                f"rescale them, for example with StandardScaler"
+                f"{largest:.3g}, the largest |y| {largest_y:.3g}; rescale them, for "
+                f"example with StandardScaler"
             ) from error
 
-    def _report(self, line):
+    def _check_finite(self, largest):
+        """Raise scikit-learn's error of an X whose largest absolute value is this."""
+        check_array([[largest]], dtype=None, input_name="X", estimator=self)
+
+    @property
+    def _report(self):
+        """Takes a line on the progress; knows nothing of the estimator but its name."""
         if self.verbose:
-            print(f"[{type(self).__name__}] {line}")
+            return functools.partial(print, f"[{type(self).__name__}]")
+        return _silent
 
     def _store(self, problem, moment, results, layout, dtype):
         """Step 6 of ``fit``."""

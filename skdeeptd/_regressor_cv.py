@@ -206,7 +206,7 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
         scorer = check_scoring(DeepTDRegressor(), scoring=self.scoring)
         splitter = check_cv(self.cv)
         splits = list(splitter.split(data[0], data[1], **split_params))
-        with single_threaded_blas(), self._explaining(*data[:2]):
+        with single_threaded_blas(), self._explaining(RowBlocks(*data)):
             folds = [
                 Fold(train, test, self._problem(data, train).moment())
                 for train, test in splits

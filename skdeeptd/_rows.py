@@ -5,6 +5,7 @@ results are added in the order of the rows: the same bits for every ``n_jobs``.
 """
 
 import functools
+import itertools
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -118,6 +119,11 @@ def add(results):
     )
 
 
+def even_draws(size, total, rng):
+    """One uniform draw from each of ``size`` even parts of 0 to ``total``."""
+    return (np.arange(size) + rng.uniform(size=size)) * (total / size)
+
+
 @dataclass(frozen=True)
 class RowBlocks:
     """Rows of X with target y and weights, seen only as sums over row blocks.
@@ -185,12 +191,26 @@ class RowBlocks:
         The total weight is cut into ``size`` even parts and a row drawn from each, so
         that a row of weight two is drawn as two rows of weight one are.
         """
-        ends = np.cumsum(self.weight)
-        drawn = (np.arange(size) + rng.uniform(size=size)) * (ends[-1] / size)
+        total = np.cumsum(self.weight)[-1]
+        return self.rows_at(even_draws(size, total, rng))
+
+    def rows_at(self, drawn, start=0.0):
+        """Rows at points of the cumulative weight, which begins at ``start``."""
+        ends = start + np.cumsum(self.weight)
         drawn = np.searchsorted(ends, drawn, side="right")
         rows, counts = np.unique(drawn, return_counts=True)
         X = self.X[rows].astype(float, copy=False)
         return RowBlocks(X, self.y[rows], counts.astype(float), self.n_jobs)
+
+    def largest(self):
+        """The largest ``|X|`` and ``|y|``, NaN where there is one."""
+
+        def of_block(X, y, weight):
+            counts = weight > 0
+            return [np.abs(a[counts]).max(initial=0) for a in (X, y)]
+
+        tasks = map_blocks(of_block, (self.X, self.y, self.weight), self.n_jobs)
+        return [np.max(sizes) for sizes in zip(*itertools.chain(*tasks), strict=True)]
 
     def run(self, function):
         """``function`` of these rows, where they are."""

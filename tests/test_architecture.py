@@ -43,6 +43,8 @@ ALLOWED = {
         *("numpy", "sklearn", "_compat", "_geometry", "_problem", "_rows"),
         *("_search", "_regressor"),
     },
+    "_chunks": {"numpy", "dask", "_rows"},
+    "dask": {"numpy", "sklearn", "dask", "_chunks", "_compat", "_regressor", "_rows"},
     "metrics": {"numpy", "scipy"},
     "export": {
         *("numpy", "sklearn", "_activations", "_geometry", "_optional"),
@@ -55,12 +57,12 @@ ALLOWED = {
 }
 STANDARD = {
     *("argparse", "collections", "contextlib", "copy", "dataclasses", "functools"),
-    *("importlib", "itertools", "math", "numbers", "platform", "threading", "time"),
-    *("typing", "warnings"),
+    *("importlib", "itertools", "math", "numbers", "operator", "platform"),
+    *("threading", "time", "typing", "warnings"),
 }
 PUBLIC = [
-    "skdeeptd",
-    *("skdeeptd.datasets", "skdeeptd.export", "skdeeptd.metrics", "skdeeptd.plotting"),
+    *("skdeeptd", "skdeeptd.dask", "skdeeptd.datasets", "skdeeptd.export"),
+    *("skdeeptd.metrics", "skdeeptd.plotting"),
 ]
 SOURCE = Path(skdeeptd.__file__).parent
 

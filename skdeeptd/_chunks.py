@@ -1,0 +1,230 @@
+"""RowBlocks over the chunks of dask collections: every pass runs where the chunks are.
+
+A task per chunk does what ``RowBlocks`` does, and the results are added in groups of
+fixed size, in the order of the rows: the same bits whatever task ends first, on
+whatever worker. Only such sums and samples travel.
+"""
+
+import functools
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from operator import methodcaller
+from typing import Any, NamedTuple
+
+import dask
+import numpy as np
+from dask.delayed import Delayed
+
+from skdeeptd._rows import RowBlocks, add, even_draws, single_threaded_blas
+
+FAN_IN = 16  # results that are added at a time
+FEW_ROWS, FEW_BYTES = 1000, 2**26  # that travel at less cost than a pass has
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    """Runs tasks on the cluster of ``client``; None: where dask would run them."""
+
+    client: Any = None
+
+    def compute(self, tasks):
+        with self._current():
+            return dask.compute(*tasks, scheduler=self.client)
+
+    def persist(self, tasks):
+        with self._current():
+            return dask.persist(*tasks, scheduler=self.client)
+
+    def _current(self):
+        return nullcontext() if self.client is None else self.client.as_current()
+
+
+def task(function, *arguments):
+    """A task whose name is its own: no hash of what it takes."""
+    return dask.delayed(function, pure=False, traverse=False)(*arguments)
+
+
+def add_up(tasks, scheduler):
+    """``_rows.add`` of the results of the tasks."""
+    while len(tasks) > FAN_IN:
+        groups = range(0, len(tasks), FAN_IN)
+        tasks = [task(add, tasks[i : i + FAN_IN]) for i in groups]
+    return add(scheduler.compute(tasks))
+
+
+@dataclass(frozen=True)
+class View:
+    """How a chunk is seen as ``RowBlocks``; it goes with every task.
+
+    Parameters
+    ----------
+    read : callable
+        Makes an array (rows, features) of a chunk of X.
+    n_features : int
+    precision : dtype
+    n_jobs : int or None
+    changes : tuple of callable
+        Those of ``with_targets`` so far.
+    """
+
+    read: Callable
+    n_features: int
+    precision: np.dtype
+    n_jobs: int | None
+    changes: tuple = ()
+
+    def of_targets(self, y, weight):
+        """The rows without X."""
+        rows = RowBlocks(None, y, weight, self.n_jobs, self.precision)
+        for change in self.changes:
+            rows = rows.with_targets(change)
+        return rows
+
+    def of_chunk(self, X, y, weight):
+        X = self.read(X)
+        if len(X) != len(y):
+            raise ValueError(f"a chunk of X has {len(X)} rows, that of y has {len(y)}")
+        return replace(self.of_targets(y, weight), X=X)
+
+
+class Chunk(NamedTuple):
+    """Tasks that give rows of X, and their float64 y, (rows, outputs), and weights.
+
+    ``here`` is y and the weights themselves where they are small, else None.
+    """
+
+    X: Delayed
+    targets: Delayed
+    n_rows: int
+    here: tuple | None
+
+
+@dataclass(frozen=True)
+class ChunkedRows:
+    """Rows as in ``RowBlocks``, in chunks of which each has a weight above zero.
+
+    ``first`` is the task that gives the first of them, as ``first_row`` does.
+    """
+
+    chunks: list
+    view: View
+    scheduler: Scheduler
+    first: Delayed | None = None
+
+    @property
+    def precision(self):
+        return self.view.precision
+
+    def with_first(self):
+        """The same rows, with the first one on its way."""
+        unchanged = replace(self, view=replace(self.view, changes=()))
+        [first] = self.scheduler.persist(unchanged._tasks(first_row, [0]))
+        return replace(self, first=first)
+
+    def pilot(self):
+        return self._pilot
+
+    @functools.cached_property
+    def _pilot(self):
+        [(X, y, weight)] = self.scheduler.compute([self.first])
+        return X, self.view.of_targets(y, weight).y
+
+    def reduce(self, statistic):
+        tasks = self._tasks(methodcaller("reduce", statistic))
+        return add_up(tasks, self.scheduler)
+
+    def largest(self):
+        parts = self.scheduler.compute(self._tasks(methodcaller("largest")))
+        return [np.max(sizes) for sizes in zip(*parts, strict=True)]
+
+    def targets(self, summary):
+        """A part per chunk; X is not looked at."""
+        function = methodcaller("targets", summary)
+        function = functools.partial(of_targets, function, self.view)
+        if all(chunk.here for chunk in self.chunks):
+            parts = [function(chunk.here) for chunk in self.chunks]
+        else:
+            tasks = [task(function, chunk.targets) for chunk in self.chunks]
+            parts = self.scheduler.compute(tasks)
+        return [part for [part] in parts]
+
+    def with_targets(self, change):
+        """The rows with ``change(y, weight)``, which takes each row by itself."""
+        changes = (*self.view.changes, change)
+        return replace(self, view=replace(self.view, changes=changes))
+
+    def with_dtype(self, dtype):
+        return replace(self, view=replace(self.view, precision=np.dtype(dtype)))
+
+    def sample(self, size, rng):
+        """Rows that one worker puts together; only chunks that have some are read."""
+        drawn = even_draws(size, self._ends[-1], rng)
+        owners = np.searchsorted(self._ends, drawn, side="right")
+        starts = np.append(0.0, self._ends)
+        parts = []
+        for i in np.unique(owners):
+            take = methodcaller("rows_at", drawn[owners == i], starts[i])
+            parts += self._tasks(take, [i])
+        return Together(parts, self.scheduler)
+
+    @functools.cached_property
+    def _ends(self):
+        """Cumulative weight at the end of each chunk."""
+        return np.cumsum(self.targets(lambda y, w: np.cumsum(w)[-1]))
+
+    def run(self, function):
+        """On one worker where the rows are few, else here, with passes over them."""
+        n_rows = sum(chunk.n_rows for chunk in self.chunks)
+        n_bytes = n_rows * self.view.n_features * self.precision.itemsize
+        if n_rows <= FEW_ROWS or n_bytes <= FEW_BYTES:
+            return Together(self._tasks(itself), self.scheduler).run(function)
+        return function(self)
+
+    def _tasks(self, function, chosen=None):
+        """``function`` of the RowBlocks of each chunk, or of the chosen ones."""
+        function = functools.partial(of_chunk, function, self.view)
+        chosen = range(len(self.chunks)) if chosen is None else chosen
+        return [task(function, *self.chunks[i][:2]) for i in chosen]
+
+
+@dataclass(frozen=True)
+class Together:
+    """The rows of several tasks, each of which gives RowBlocks, on one worker."""
+
+    parts: list
+    scheduler: Scheduler
+
+    def run(self, function):
+        together = task(functools.partial(of_all, function), self.parts)
+        return self.scheduler.compute([together])[0]
+
+
+# On a worker
+
+
+def of_chunk(function, view, X, targets):
+    return function(view.of_chunk(X, *targets))
+
+
+def of_targets(function, view, targets):
+    return function(view.of_targets(*targets))
+
+
+def of_all(function, parts):
+    X, y, weight = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("X", "y", "weight")
+    )
+    with single_threaded_blas():
+        return function(replace(parts[0], X=X, y=y, weight=weight))
+
+
+def first_row(rows):
+    """X in float64, y and the weight."""
+    X, y = rows.pilot()
+    return X, y, rows.weight[rows.weight > 0][:1]
+
+
+def itself(rows):
+    return rows

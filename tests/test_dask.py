@@ -1,0 +1,617 @@
+"""Dask against arrays in memory, on dask's own scheduler and on a cluster."""
+
+import copy
+import itertools
+import os
+import pickle
+import signal
+from operator import methodcaller
+
+import dask
+import dask.array as da
+import numpy as np
+import pandas as pd
+import pytest
+from distributed import Client, LocalCluster
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import r2_score
+
+from skdeeptd import DeepTDRegressor, DeepTDRegressorCV, _chunks
+from skdeeptd import dask as skdeeptd_dask
+from skdeeptd._chunks import Chunk, ChunkedRows, Scheduler, View, task
+from skdeeptd._rows import RowBlocks
+from skdeeptd.dask import DaskDeepTDRegressor
+from skdeeptd.datasets import make_patch_cnn_regression
+
+SIZES, N_ROWS = (4, 4, 4), 6000
+RNG = np.random.RandomState(0)
+WEIGHT = RNG.randint(0, 6, size=N_ROWS) * RNG.uniform(1, 2, size=N_ROWS)
+ROWS = (2500, 0, 1500, 2000)  # of the chunks
+
+
+@pytest.fixture(scope="module")
+def data():
+    return make_patch_cnn_regression(N_ROWS, SIZES, noise=0.1, random_state=0)[:2]
+
+
+@pytest.fixture
+def many_rows(monkeypatch):
+    """Few rows are treated as many: nothing is brought together or to the client."""
+    monkeypatch.setattr(_chunks, "FEW_ROWS", 0)
+    monkeypatch.setattr(_chunks, "FEW_BYTES", 0)
+    monkeypatch.setattr(skdeeptd_dask, "FEW_BYTES", 0)
+
+
+@pytest.fixture
+def in_one_thread():
+    with dask.config.set(scheduler="synchronous"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def client():
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as two,
+        Client(two, set_as_default=False) as client,
+    ):
+        yield client
+
+
+def model(**parameters):
+    return DaskDeepTDRegressor(
+        **{"kernel_sizes": SIZES, "random_state": 0, **parameters}
+    )
+
+
+def chunked(array, rows=ROWS, columns=-1):
+    if array is None:
+        return None
+    return da.from_array(array, chunks=(rows, *(columns,) * (array.ndim - 1)))
+
+
+def of_unknown_length(array):
+    """The same dask array, whose chunks dask does not know the lengths of."""
+    return array[da.ones(len(array), dtype=bool, chunks=array.chunks[:1])]
+
+
+def loaded(X, visit):
+    """X as chunks that are made anew whenever they are needed, after ``visit(i)``."""
+
+    def load(i, part):
+        visit(i)
+        return part
+
+    parts = np.array_split(X, 6)
+    return da.concatenate(
+        [
+            da.from_delayed(dask.delayed(load)(i, part), part.shape, part.dtype)
+            for i, part in enumerate(parts)
+        ]
+    )
+
+
+def assert_same_fit(fitted, expected, rtol=0.0, atol=0.0):
+    names = {name for name in vars(expected) if name.endswith("_")}
+    assert names == {name for name in vars(fitted) if name.endswith("_")}
+    assert {"kernels_", "moment_", "n_iter_", "explained_by_noise_"} < names
+    for name in names - {"activations_", "feature_names_in_", "kernels_"}:
+        mine, other = getattr(fitted, name), getattr(expected, name)
+        assert np.asarray(mine).dtype == np.asarray(other).dtype
+        np.testing.assert_allclose(mine, other, rtol=rtol, atol=atol, err_msg=name)
+    for mine, other in zip(fitted.kernels_, expected.kernels_, strict=True):
+        assert mine.dtype == other.dtype
+        np.testing.assert_allclose(mine, other, rtol=rtol, atol=atol)
+
+
+# The fit is that of arrays in memory
+
+
+CASES = {
+    "plain": {},
+    "float32": {"dtype": np.float32},
+    "integers": {"dtype": np.int64},
+    "weights": {"weight": WEIGHT},
+    "several outputs": {"outputs": 2},
+    "unknown lengths": {"unknown": True, "weight": WEIGHT},
+    "chunks of columns": {"columns": 10},
+    "other chunks of y": {"rows_of_y": (100, 5900), "weight": WEIGHT},
+    "three axes": {"shape": (8, 8), "sizes": ((2, 2), (4, 4))},
+    "without polish": {"polish": False},
+}
+
+
+def both(data, case):
+    """The arguments of fit in memory and in dask, and the parameters."""
+    X, y = data
+    X = (10 * X).astype(case.get("dtype", float))
+    y = np.column_stack([y, y[::-1] + X[:, 0]]) if "outputs" in case else y
+    X = X.reshape(N_ROWS, *case.get("shape", (64,)))
+    in_memory = X, y, case.get("weight")
+    in_dask = [
+        chunked(X, columns=case.get("columns", -1)),
+        chunked(y, rows=case.get("rows_of_y", ROWS)),
+        chunked(case.get("weight")),
+    ]
+    if "unknown" in case:
+        in_dask = [of_unknown_length(a) for a in in_dask]
+    parameters = {
+        "kernel_sizes": case.get("sizes", SIZES),
+        "polish": case.get("polish", True),
+        "random_state": 0,
+    }
+    return in_memory, in_dask, parameters
+
+
+def check_against_memory(data, case, **more):
+    in_memory, in_dask, parameters = both(data, case)
+    fitted = DaskDeepTDRegressor(**parameters, **more).fit(*in_dask)
+    expected = DeepTDRegressor(**parameters).fit(*in_memory)
+    single = "dtype" in case and case["dtype"] == np.float32
+    tolerance = {"rtol": 1e-4, "atol": 1e-5} if single else {"rtol": 1e-9, "atol": 1e-9}
+    assert_same_fit(fitted, expected, **tolerance)
+    moments = fitted.moment_, expected.moment_
+    np.testing.assert_allclose(*moments, rtol=1e-4, atol=1e-6 if single else 1e-14)
+    return fitted, in_dask
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.usefixtures("in_one_thread")
+def test_few_rows_are_fitted_as_in_memory(data, case):
+    check_against_memory(data, CASES[case])
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.usefixtures("in_one_thread", "many_rows")
+def test_many_rows_are_fitted_as_in_memory(data, case):
+    check_against_memory(data, CASES[case])
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.usefixtures("many_rows")
+def test_a_cluster_changes_no_bit(data, case, client):
+    fitted, in_dask = check_against_memory(data, CASES[case], client=client)
+    with dask.config.set(scheduler="synchronous"):
+        alone = clone(fitted).set_params(client=None).fit(*in_dask)
+    assert_same_fit(fitted, alone)
+
+
+# On the cluster
+
+
+def not_here():
+    """Fail in this process."""
+    here = os.getpid()
+
+    def visit(i):
+        assert os.getpid() != here
+
+    return visit
+
+
+def killing_once(folder, chunk, load):
+    """End the process that loads this chunk for the so-many-th time, once."""
+
+    def visit(i):
+        if i == chunk:
+            loads = len(list(folder.iterdir()))
+            (folder / str(loads)).touch()
+            if loads + 1 == load:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return visit
+
+
+@pytest.mark.usefixtures("many_rows")
+def test_a_planted_network_is_found_exactly(client):
+    X, y, _ = make_patch_cnn_regression(N_ROWS, SIZES, random_state=0)
+    fitted = model(client=client).fit(loaded(X, not_here()), chunked(y))
+    assert fitted.score(X, y) > 1 - 1e-12
+    for k, other in zip(fitted.kernels_, fitted.to_local().fit(X, y).kernels_):
+        np.testing.assert_allclose(k, other, atol=1e-9)
+
+
+@pytest.mark.usefixtures("many_rows")
+@pytest.mark.parametrize("load", [2, 4])
+def test_a_worker_killed_in_a_pass_changes_no_bit(data, client, tmp_path, load):
+    X, y = data
+    client.wait_for_workers(2)
+    expected = model(client=client).fit(loaded(X, not_here()), chunked(y))
+    X = loaded(X, killing_once(tmp_path, chunk=3, load=load))
+    fitted = model(client=client).fit(X, chunked(y))
+    assert len(list(tmp_path.iterdir())) > load
+    assert_same_fit(fitted, expected)
+
+
+@pytest.mark.usefixtures("many_rows")
+def test_a_worker_killed_with_its_persisted_chunks_changes_no_bit(data, client):
+    X, y = data
+    client.wait_for_workers(2)
+    chunks = client.persist([loaded(X, not_here()), chunked(y)])
+    expected = model(client=client).fit(*chunks)
+    os.kill(min(client.run(os.getpid).values()), signal.SIGKILL)
+    assert_same_fit(model(client=client).fit(*chunks), expected)
+
+
+def test_X_does_not_leave_the_workers():
+    """What the only worker sends goes to the client."""
+
+    def load(block_info=None):
+        [(begin, end), _] = block_info[None]["array-location"]
+        return np.random.RandomState(begin).standard_normal((end - begin, 256))
+
+    def target(X):
+        return np.maximum(X.reshape(-1, 16, 16).mean(axis=2), 0).mean(axis=1)
+
+    def sent(dask_worker):
+        return dask_worker.transfer_outgoing_bytes_total
+
+    X = da.map_blocks(load, chunks=((10_000,) * 4, (256,)), meta=np.empty((0, 0)))
+    y = X.map_blocks(target, drop_axis=1, meta=np.empty(0))
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as one,
+        Client(one, set_as_default=False) as client,
+    ):
+        X, y = client.persist([X, y])
+        fitted = DaskDeepTDRegressor((16, 16), random_state=0, client=client).fit(X, y)
+        assert fitted.score(X, y) > 1 - 1e-9
+        [total] = client.run(sent).values()
+    assert y.nbytes < total < 0.02 * X.nbytes
+
+
+def test_predictions_are_made_on_the_workers(data, client):
+    X, y = data
+    fitted = model().fit(X[:500], y[:500])
+    lazy = fitted.predict(loaded(X, not_here()))
+    [predicted] = client.gather(client.compute([lazy]))
+    np.testing.assert_array_equal(predicted, fitted.predict(X))
+
+
+def test_the_client_is_kept_by_copies_and_left_behind_by_pickle(data, client):
+    X, y = data
+    fitted = model(client=client).fit(X[:500], y[:500])
+    assert fitted.get_params()["client"] is client
+    for same in (clone(fitted), copy.copy(fitted)):
+        assert same.client is client
+    assert fitted.partial_fit(X[:500], y[:500]).client is client
+    assert "client=<Client" in repr(fitted)
+    for loaded_again in (pickle.loads(pickle.dumps(fitted)), copy.deepcopy(fitted)):
+        assert loaded_again.client is None
+        assert_same_prediction(loaded_again, fitted, X)
+
+
+def assert_same_prediction(fitted, expected, X):
+    np.testing.assert_array_equal(fitted.predict(X), expected.predict(X))
+
+
+# What the engine promises
+
+
+def in_chunks(X, y, weight):
+    """The same rows as ``ChunkedRows``; those of an X that is None cannot be read."""
+
+    def read(chunk):
+        assert chunk is not None
+        return chunk
+
+    bounds = 0, 700, 800, 1500, len(y)
+    slices = [slice(*pair) for pair in itertools.pairwise(bounds)]
+    chunks = [
+        Chunk(
+            task(np.copy, X[rows]) if X is not None else task(lambda: None),
+            task(lambda rows=rows: (y[rows], weight[rows])),
+            rows.stop - rows.start,
+            None,
+        )
+        for rows in slices
+    ]
+    return ChunkedRows(chunks, View(read, 64, np.dtype(float), None), Scheduler())
+
+
+def test_targets_come_in_the_order_of_the_rows_and_without_X(data):
+    y, weight = data[1][:2000], WEIGHT[:2000]
+    rows = in_chunks(None, y, weight).with_targets(lambda y, w: (2 * y, w))
+    parts = rows.targets(lambda y, w: (y, w))
+    targets, weights = map(np.concatenate, zip(*parts, strict=True))
+    np.testing.assert_array_equal(targets, 2 * y[weight > 0])
+    np.testing.assert_array_equal(weights, weight[weight > 0])
+
+
+def test_the_sample_is_that_of_the_rows_in_memory(data):
+    X, y, weight = data[0][:2000], data[1][:2000], WEIGHT[:2000]
+    chunks = in_chunks(X, y, weight).sample(500, np.random.RandomState(3))
+    expected = RowBlocks(X, y, weight).sample(500, np.random.RandomState(3))
+    sample = chunks.run(lambda rows: rows)
+    for name in ("X", "y", "weight"):
+        np.testing.assert_array_equal(getattr(sample, name), getattr(expected, name))
+
+
+def test_pilot_and_largest_are_those_of_the_rows_in_memory(data):
+    X, y, weight = data[0][:2000], data[1][:2000, np.newaxis], WEIGHT[:2000].copy()
+    weight[:5] = 0
+    of_one = RowBlocks(X, y, weight).with_targets(lambda y, w: (y - 1, w))
+    chunks = in_chunks(X, y, weight).with_targets(lambda y, w: (y - 1, w)).with_first()
+    np.testing.assert_equal(chunks.pilot(), of_one.pilot())
+    np.testing.assert_equal(chunks.largest(), of_one.largest())
+
+
+def test_more_results_than_are_added_at_once(data):
+    X, y = data
+    bounds = np.arange(0, N_ROWS, 100)
+    chunks = [
+        Chunk(task(np.copy, X[i : i + 100]), task(slice_of, y, i), 100, None)
+        for i in bounds
+    ]
+    view = View(np.asarray, 64, np.dtype(float), None)
+    [total] = ChunkedRows(chunks, view, Scheduler()).reduce(lambda X, y, w: (y @ X,))
+    np.testing.assert_allclose(total, y @ X, rtol=1e-12, atol=1e-9)
+
+
+def slice_of(y, begin):
+    return y[begin : begin + 100], np.ones(100)
+
+
+# Predictions and scores
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+@pytest.mark.parametrize("unknown", [False, True])
+@pytest.mark.parametrize("outputs", [0, 1, 2])
+@pytest.mark.usefixtures("in_one_thread")
+def test_predictions_are_lazy_and_those_of_arrays(data, dtype, unknown, outputs):
+    X, y = data
+    X = (10 * X).astype(dtype)
+    y = np.column_stack([y] * outputs) if outputs else y
+    fitted = model(polish=True, max_iter=500).fit(X[:500], y[:500])
+    in_dask = of_unknown_length(chunked(X)) if unknown else chunked(X, columns=7)
+    for lazy, expected in zip(
+        (fitted.predict(in_dask), *fitted.predict(in_dask, return_std=True)),
+        (fitted.predict(X), *fitted.predict(X, return_std=True)),
+        strict=True,
+    ):
+        assert isinstance(lazy, da.Array)
+        assert lazy.dtype == expected.dtype
+        assert lazy.ndim == expected.ndim
+        np.testing.assert_equal(lazy.chunks[0], in_dask.chunks[0])
+        np.testing.assert_array_equal(lazy.compute(), expected)
+
+
+@pytest.mark.usefixtures("in_one_thread")
+def test_nothing_is_computed_before_it_is_asked_for(data):
+    X, y = data
+
+    def fail(i):
+        raise AssertionError(i)
+
+    model().fit(X[:500], y[:500]).predict(loaded(X, fail), return_std=True)
+
+
+@pytest.mark.usefixtures("in_one_thread")
+def test_predictions_for_samples_of_several_axes(data):
+    X, y = data
+    images = X.reshape(-1, 8, 8)
+    fitted = model(kernel_sizes=((2, 2), (4, 4))).fit(images[:500], y[:500])
+    lazy = fitted.predict(chunked(images, columns=3))
+    np.testing.assert_array_equal(lazy.compute(), fitted.predict(images))
+
+
+@pytest.mark.parametrize("weight", [None, WEIGHT, 2.0])
+@pytest.mark.parametrize("outputs", [0, 2])
+@pytest.mark.usefixtures("in_one_thread")
+def test_the_score_is_that_of_scikit_learn(data, weight, outputs):
+    X, y = data
+    y = np.column_stack([y, 1e6 + X[:, 0]]) if outputs else y
+    fitted = model().fit(X[:500], y[:500])
+    of_dask = chunked(weight) if isinstance(weight, np.ndarray) else weight
+    score = fitted.score(chunked(X), chunked(y), of_dask)
+    weight = np.full(N_ROWS, weight) if np.ndim(weight) == 0 and weight else weight
+    expected = r2_score(y, fitted.predict(X), sample_weight=weight)
+    np.testing.assert_allclose(score, expected, rtol=1e-9)
+
+
+@pytest.mark.usefixtures("in_one_thread")
+def test_the_score_of_a_constant_y_is_that_of_scikit_learn(data):
+    X, y = data
+    fitted = model().fit(X[:500], y[:500])
+    for constant in (np.ones(N_ROWS), np.column_stack([np.ones(N_ROWS)])):
+        assert fitted.score(chunked(X), chunked(constant)) == 0
+    with pytest.warns(UserWarning, match="Nothing could be learned"):
+        fitted.fit(X[:500], np.ones(500))
+    assert fitted.score(chunked(X), chunked(np.ones(N_ROWS))) == 1
+
+
+# Frames
+
+
+@pytest.fixture
+def frames(data):
+    dd = pytest.importorskip("dask.dataframe")
+    table = pd.DataFrame(data[0], columns=[f"t{i}" for i in range(64)])
+    table["y"], table["weight"] = data[1], WEIGHT
+    return table, dd.from_pandas(table, npartitions=3)
+
+
+@pytest.mark.usefixtures("in_one_thread")
+def test_frames_of_unknown_length_are_fitted_as_in_memory(frames):
+    table, lazy = frames
+    table, lazy = table[table["t0"] > -1], lazy[lazy["t0"] > -1]
+    X = lazy.drop(columns=["y", "weight"])
+    fitted = model().fit(X, lazy["y"], lazy["weight"])
+    in_memory = table.drop(columns=["y", "weight"])
+    expected = DeepTDRegressor(SIZES, random_state=0)
+    expected.fit(in_memory, table["y"], table["weight"])
+    np.testing.assert_array_equal(fitted.feature_names_in_, in_memory.columns)
+    assert_same_fit(fitted, expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(fitted.predict(X).compute(), expected.predict(in_memory))
+    assert fitted.score(X, lazy[["y"]]) > 0.9
+    with pytest.raises(ValueError, match="feature names"):
+        fitted.predict(X[X.columns[::-1]])
+    with pytest.raises(ValueError, match="feature names"):
+        fitted.fit(X, lazy["y"]).predict(lazy)
+
+
+@pytest.mark.usefixtures("in_one_thread")
+def test_text_in_a_frame_is_an_error(frames):
+    _, lazy = frames
+    X = lazy.drop(columns=["y", "weight"]).assign(t0="abc")
+    with pytest.raises(ValueError, match="could not convert string to float: 'abc'"):
+        model().fit(X, lazy["y"])
+
+
+# Bad input
+
+
+def with_value(array, value, position=4100):
+    array = np.array(array)
+    array[position] = value
+    return array
+
+
+X, Y = RNG.randn(N_ROWS, 64), RNG.randn(N_ROWS)
+ONES = np.ones(N_ROWS)
+BAD = {
+    "NaN in X": (with_value(X, np.nan), Y, None, "Input X contains NaN"),
+    "inf in X": (with_value(X, np.inf), Y, None, "Input X contains infinity"),
+    "inf in float32": (
+        with_value(X, np.inf).astype(np.float32),
+        Y,
+        None,
+        "X contains infinity or a value too large for dtype\\('float32'\\)",
+    ),
+    "NaN where the weight is zero": (
+        with_value(X, np.nan),
+        Y,
+        with_value(ONES, 0),
+        "Input X contains NaN",
+    ),
+    "NaN in y": (X, with_value(Y, np.nan), None, "Input y contains NaN"),
+    "NaN weight": (X, Y, with_value(ONES, np.nan), "sample_weight contains NaN"),
+    "NaN for all": (X, Y, np.nan, "sample_weight contains NaN"),
+    "negative": (X, Y, with_value(ONES, -2), "negative, got -2 at row 4100"),
+    "weights of zero": (X, Y, 0 * ONES, "sample_weight is zero everywhere"),
+    "two columns of weights": (X, Y, np.ones((N_ROWS, 2)), r"shape \(\d+, 2\)"),
+    "short y": (X, Y[:-1], None, r"\[6000, 5999\]"),
+    "short weights": (X, Y, ONES[:-1], r"\[6000, 5999\]"),
+    "no y": (X, None, None, "requires y"),
+    "no samples": (X[:0], Y[:0], None, "0 sample"),
+    "no features": (X[:, :0], Y, None, "0 feature"),
+    "no outputs": (X, np.empty((N_ROWS, 0)), None, "0 feature|one output"),
+    "one axis": (X[:, 0], Y, None, "Expected 2D array"),
+    "three axes of y": (X, Y.reshape(-1, 1, 1), None, "dim 3"),
+    "complex X": (X + 1j, Y, None, "Complex data not supported"),
+    "complex y": (X, Y + 1j, None, "Complex data not supported"),
+    "text y": (X, Y.astype(str), None, "y must be a dense array of numbers"),
+    "huge X": (1e160 * X, Y, None, r"too small: .*largest \|X\| is .*e\+160"),
+}
+
+
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("case", BAD)
+@pytest.mark.usefixtures("in_one_thread")
+def test_bad_data(case, many, request):
+    if many:
+        request.getfixturevalue("many_rows")
+    X, y, weight, message = BAD[case]
+    lazy = [
+        a if a is None or np.ndim(a) == 0 else chunked(a, rows=2500)
+        for a in (X, y, weight)
+    ]
+    estimator = model()
+    with pytest.raises((ValueError, TypeError), match=message):
+        estimator.fit(*lazy)
+    with pytest.raises(NotFittedError):
+        estimator.predict(lazy[0])
+
+
+@pytest.mark.usefixtures("in_one_thread")
+def test_chunks_of_unknown_length_must_be_those_of_X(data):
+    X, y = map(chunked, data)
+    with pytest.raises(ValueError, match="X has 4 chunks, y 2, of unknown lengths"):
+        model().fit(of_unknown_length(X), y.rechunk(3000))
+    other = abs(y.rechunk(((2000, 500, 1500, 2000),)))
+    with pytest.raises(ValueError, match="of X has 2500 rows, that of y has 2000"):
+        model().fit(of_unknown_length(X), other)
+    with pytest.raises(ValueError, match=r"weight has the shape \(\d+,\), that of y"):
+        model().fit(of_unknown_length(X), y, other)
+    with pytest.raises(ValueError, match=r"shape \(6000, nan\); call compute_chunk"):
+        model().fit(X[:, X[0] > 0], y)
+
+
+@pytest.mark.usefixtures("in_one_thread")
+def test_bad_data_for_predict_and_score(data):
+    X, y = data
+    fitted = model().fit(X[:500], y[:500])
+    with pytest.raises(ValueError, match=r"63 features, but .* is expecting 64"):
+        fitted.predict(chunked(X[:, :63]))
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        fitted.predict(chunked(with_value(X, np.nan))).compute()
+    with pytest.raises(ValueError, match="y has 2 outputs, the model has 1"):
+        fitted.score(chunked(X), chunked(np.column_stack([y, y])))
+    with pytest.raises(ValueError, match="Input y contains NaN"):
+        fitted.score(chunked(X), chunked(with_value(y, np.nan)))
+    with pytest.raises(TypeError, match="dask array or data frame"):
+        fitted.predict(dask.delayed(np.ones)((10, 64)))
+    with pytest.raises(ValueError, match="polish=True"):
+        clone(fitted).set_params(polish=False).fit(X[:500], y[:500]).predict(
+            chunked(X), return_std=True
+        )
+
+
+def test_an_address_is_no_client(data):
+    with pytest.raises(ValueError, match=r"'client'.*'as_current'.*'tcp://a:1'"):
+        model(client="tcp://a:1").fit(*data)
+
+
+# Beside DeepTDRegressor
+
+
+@pytest.mark.parametrize(
+    ("method", "dask_argument"),
+    [
+        *(("fit", i) for i in range(3)),
+        *(("partial_fit", i) for i in range(3)),
+        ("predict", 0),
+    ],
+)
+@pytest.mark.parametrize(
+    "estimator", [DeepTDRegressor(SIZES), DeepTDRegressorCV([SIZES])]
+)
+def test_other_estimators_refuse_dask(data, estimator, method, dask_argument):
+    if method == "partial_fit" and isinstance(estimator, DeepTDRegressorCV):
+        pytest.skip("DeepTDRegressorCV has no partial_fit")
+    arguments = [data[0][:500], data[1][:500], WEIGHT[:500]]
+    if method == "predict":
+        estimator = clone(estimator).fit(*arguments)
+    arguments[dask_argument] = da.from_array(arguments[dask_argument])
+    n_arguments = 1 if method == "predict" else 3
+    with pytest.raises(TypeError, match=r"is a dask collection.*DaskDeepTDRegressor"):
+        methodcaller(method, *arguments[:n_arguments])(estimator)
+
+
+@pytest.mark.usefixtures("in_one_thread")
+def test_only_fit_takes_dask_collections(data):
+    X, y = map(chunked, data)
+    with pytest.raises(TypeError, match="X is a dask collection"):
+        model().partial_fit(X, y)
+    with pytest.raises(TypeError, match=r"y is a dask collection.*with X as one too"):
+        model().fit(data[0], y)
+
+
+@pytest.mark.usefixtures("in_one_thread")
+def test_arrays_are_fitted_as_the_plain_class_does(data):
+    X, y = data
+    plain = DeepTDRegressor(SIZES, random_state=0).fit(X, y, WEIGHT)
+    assert_same_fit(model().fit(X, y, WEIGHT), plain)
+    local = model().fit(chunked(X), y, WEIGHT).to_local()
+    assert type(local) is DeepTDRegressor
+    assert_same_fit(local, plain, rtol=1e-9, atol=1e-9)
+    assert local.get_params() == plain.get_params()
+    np.testing.assert_allclose(local.predict(X), plain.predict(X), atol=1e-9)
+
+
+def test_progress_is_printed_with_the_name_of_the_class(data, capsys):
+    with dask.config.set(scheduler="synchronous"):
+        model(verbose=1).fit(*map(chunked, data))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "[DaskDeepTDRegressor] moment: 6000 rows of 64 features"
+    assert any("after a short polish" in line for line in lines)
