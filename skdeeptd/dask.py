@@ -164,8 +164,8 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
         """
         if not is_dask_collection(X):
             return super().predict(X, return_std)
-        like = super().predict(_row_like(X), return_std)
-        X = _in_rows(X, "X")
+        frame, X = _empty_frame(X), _in_rows(X, "X")
+        like = super().predict(_row_like(X, frame), return_std)
         local = self.to_local()
         vars(local).pop("feature_names_in_", None)  # that X has them has been checked
 
@@ -247,9 +247,9 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
     def _row_blocks(self, X, y, sample_weight):
         if not is_dask_collection(X):
             return super()._row_blocks(X, y, sample_weight)
-        row, X = _row_like(X), _in_rows(X, "X")
+        frame, X = _empty_frame(X), _in_rows(X, "X")
         y = None if y is None else _in_rows(y, "y")
-        like, input_shape = super()._row_blocks(row, _row_like(y), None)
+        like, input_shape = super()._row_blocks(_row_like(X, frame), _row_like(y), None)
         n_features, dtype = like.X.shape[1], like.X.dtype
         rows, idle = self._chunked(X, y, sample_weight, n_features, dtype)
         if idle.chunks:
@@ -263,15 +263,7 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
         X is read as an array (rows, n_features) of ``dtype``.
         """
         scheduler, name = Scheduler(self.client), type(self).__name__
-        of_X, of_y = X.to_delayed().ravel(), _in_chunks_of(X, y, "y")
-        if sample_weight is None or isinstance(sample_weight, Number):
-            of_weight = [1.0 if sample_weight is None else sample_weight] * len(of_X)
-        else:
-            weight = _in_rows(sample_weight, "sample_weight")
-            of_weight = _in_chunks_of(X, weight, "sample_weight")
-        targets = scheduler.persist(
-            [task(_target, *of, name) for of in zip(of_y, of_weight, strict=True)]
-        )
+        targets = scheduler.persist(_targets(X, y, sample_weight, name))
         look = functools.partial(_look, most_bytes=FEW_BYTES / len(targets))
         looks = scheduler.compute([task(look, target) for target in targets])
         *numbers, here = zip(*looks, strict=True)
@@ -281,7 +273,8 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
         at = lightest.argmin()
         row = int(np.sum(n_rows[:at]) + where[at])
         check_range_of_weights(lightest[at], row, heaviest.max())
-        chunks = [Chunk(*of) for of in zip(of_X, targets, n_rows, here, strict=True)]
+        of_chunks = X.to_delayed().ravel(), targets, n_rows, here
+        chunks = [Chunk(*of_chunk) for of_chunk in zip(*of_chunks, strict=True)]
         read = functools.partial(_read, n_features=n_features, dtype=dtype, name=name)
         view = View(read, n_features, dtype, self.n_jobs)
         return (
@@ -304,17 +297,36 @@ def _in_rows(data, name):
     return array.rechunk(dict.fromkeys(range(1, array.ndim), -1))
 
 
-def _row_like(data):
-    """A row of zeros with the shape, dtype and column names of a dask collection."""
-    if data is None:
+def _empty_frame(data):
+    """A frame of no rows with the columns of a dask data frame; None for an array."""
+    meta = getattr(data, "_meta", None)
+    return meta if hasattr(meta, "columns") else None
+
+
+def _row_like(array, frame=None):
+    """A row of zeros with the shape and dtype of a dask array, the columns of a frame.
+
+    It shows to scikit-learn what can be known of the data before they are looked at.
+    """
+    if array is None:
         return None
-    array = _in_rows(data, "X")
-    row, meta = np.zeros((1, *array.shape[1:]), array.dtype), data._meta
-    return type(meta)(row, columns=meta.columns) if hasattr(meta, "columns") else row
+    row = np.zeros((1, *array.shape[1:]), array.dtype)
+    return row if frame is None else type(frame)(row, columns=frame.columns)
+
+
+def _targets(X, y, sample_weight, name):
+    """Tasks that give y and the weights of each chunk of X."""
+    of_y = _in_chunks_of(X, y, "y")
+    if sample_weight is None or isinstance(sample_weight, Number):
+        of_weight = [1.0 if sample_weight is None else sample_weight] * len(of_y)
+    else:
+        weight = _in_rows(sample_weight, "sample_weight")
+        of_weight = _in_chunks_of(X, weight, "sample_weight")
+    return [task(_target, *of, name) for of in zip(of_y, of_weight, strict=True)]
 
 
 def _in_chunks_of(X, array, name):
-    """The chunks of ``array``, which hold the same rows as those of X."""
+    """Tasks that give ``array`` in chunks of the same rows as those of X."""
     if not np.isnan([*X.shape[:1], *array.shape[:1]]).any():
         check_consistent_length(X, array)
         array = array.rechunk({0: X.chunks[0]})
@@ -326,7 +338,7 @@ def _in_chunks_of(X, array, name):
     return array.to_delayed().ravel()
 
 
-# On a worker: numbers are looked at where they are.
+# On a worker
 
 
 def _read(X, n_features, dtype, name):

@@ -5,7 +5,6 @@ import itertools
 import os
 import pickle
 import signal
-from operator import methodcaller
 
 import dask
 import dask.array as da
@@ -16,6 +15,7 @@ from distributed import Client, LocalCluster
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import r2_score
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skdeeptd import DeepTDRegressor, DeepTDRegressorCV, _chunks
 from skdeeptd import dask as skdeeptd_dask
@@ -52,6 +52,8 @@ def in_one_thread():
 @pytest.fixture(scope="module")
 def client():
     with (
+        # How long a worker goes on asking one that was killed for its results.
+        dask.config.set({"distributed.comm.timeouts.connect": "5s"}),
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as two,
         Client(two, set_as_default=False) as client,
     ):
@@ -565,27 +567,24 @@ def test_an_address_is_no_client(data):
 # Beside DeepTDRegressor
 
 
-@pytest.mark.parametrize(
-    ("method", "dask_argument"),
-    [
-        *(("fit", i) for i in range(3)),
-        *(("partial_fit", i) for i in range(3)),
-        ("predict", 0),
-    ],
-)
-@pytest.mark.parametrize(
-    "estimator", [DeepTDRegressor(SIZES), DeepTDRegressorCV([SIZES])]
-)
-def test_other_estimators_refuse_dask(data, estimator, method, dask_argument):
-    if method == "partial_fit" and isinstance(estimator, DeepTDRegressorCV):
-        pytest.skip("DeepTDRegressorCV has no partial_fit")
+PLAIN, SEARCH = DeepTDRegressor(SIZES), DeepTDRegressorCV([SIZES])
+
+
+@pytest.mark.parametrize("dask_argument", range(3))
+@pytest.mark.parametrize("fit", [PLAIN.fit, PLAIN.partial_fit, SEARCH.fit])
+def test_other_estimators_do_not_fit_dask_collections(data, fit, dask_argument):
     arguments = [data[0][:500], data[1][:500], WEIGHT[:500]]
-    if method == "predict":
-        estimator = clone(estimator).fit(*arguments)
     arguments[dask_argument] = da.from_array(arguments[dask_argument])
-    n_arguments = 1 if method == "predict" else 3
     with pytest.raises(TypeError, match=r"is a dask collection.*DaskDeepTDRegressor"):
-        methodcaller(method, *arguments[:n_arguments])(estimator)
+        fit(*arguments)
+
+
+@pytest.mark.parametrize("estimator", [PLAIN, SEARCH])
+def test_other_estimators_do_not_predict_dask_collections(data, estimator):
+    X, y = data[0][:500], data[1][:500]
+    fitted = clone(estimator).fit(X, y)
+    with pytest.raises(TypeError, match=r"is a dask collection.*DaskDeepTDRegressor"):
+        fitted.predict(da.from_array(X))
 
 
 @pytest.mark.usefixtures("in_one_thread")
@@ -615,3 +614,10 @@ def test_progress_is_printed_with_the_name_of_the_class(data, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "[DaskDeepTDRegressor] moment: 6000 rows of 64 features"
     assert any("after a short polish" in line for line in lines)
+
+
+@pytest.mark.filterwarnings("ignore:The polish of output")
+@pytest.mark.filterwarnings("ignore:Nothing could be learned")
+@parametrize_with_checks([DaskDeepTDRegressor()])
+def test_scikit_learn_check(estimator, check):
+    check(estimator)
