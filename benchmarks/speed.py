@@ -254,7 +254,7 @@ def memory(options):
                 text=True,
             )
         name = np.dtype(dtype).name
-        row(f"np.memmap of {2} GiB, {name}", *done.stdout.strip().split(" | "))
+        row(f"np.memmap of 2 GiB, {name}", *done.stdout.strip().split(" | "))
 
 
 def peers(options):
@@ -309,6 +309,7 @@ def peers(options):
 def dask(options):
     import dask.array
     from distributed import Client, LocalCluster, wait
+
     from skdeeptd.dask import DaskDeepTDRegressor
 
     X, y = planted(options.rows, noise=0.3)

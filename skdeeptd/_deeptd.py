@@ -22,6 +22,7 @@ from skdeeptd._network import pack
 from skdeeptd._search import AGREEING, EXACT, constant_network, refine, search
 
 ROWS_PER_WEIGHT, FEWEST_ROWS = 50, 1000  # of the smallest sample
+LEAST_PER_WEIGHT = 10  # where that would take too much memory
 GROWTH = 4  # from a sample to the next, and to all rows at least
 SAMPLE_BYTES = 2**26  # most that a sample takes
 SETTLED = 10  # times what noise explains: no other network is looked for
@@ -64,9 +65,12 @@ def learn(problem, output, task, step=search):
 
 
 def sample_sizes(n_rows, n_weights, row_bytes):
-    """Rows of the samples, none where the rows are too few for it to pay."""
-    size, sizes = max(FEWEST_ROWS, ROWS_PER_WEIGHT * n_weights), []
-    while GROWTH * size <= n_rows and size * row_bytes <= SAMPLE_BYTES:
+    """Rows of the samples, none where they would not pay or hold too few."""
+    most = SAMPLE_BYTES // row_bytes
+    size, sizes = min(max(FEWEST_ROWS, ROWS_PER_WEIGHT * n_weights), most), []
+    if size < LEAST_PER_WEIGHT * n_weights:
+        return []
+    while GROWTH * size <= n_rows and size <= most:
         sizes.append(size)
         size *= GROWTH
     return sizes

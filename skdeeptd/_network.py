@@ -103,7 +103,7 @@ def forward(network, X):
     output = np.full(len(X), network.intercept, dtype=X.dtype)
     for r, scale in enumerate(network.scales):
         kernels, biases = filter_kernels(network, r), filter_biases(network, r)
-        with np.errstate(invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             _, z, value = layers_forward(kernels, biases, network.activations, X)
             lost = ~np.isfinite(np.sum(z[0], axis=1))
         output += scale * value

@@ -33,13 +33,18 @@ FRESH = itertools.repeat(search)  # each output begins with no network
 KEPT_PER_WEIGHT, FEWEST_KEPT = 100, 1000  # rows of a stream
 
 
+def forget(estimator):
+    """Drop what an earlier fit has stored."""
+    for name in [name for name in vars(estimator) if name.endswith("_")]:
+        delattr(estimator, name)
+
+
 def forgetting(fit):
-    """Drop what an earlier fit has stored, so that a fit that fails leaves no model."""
+    """Forget first, so that a fit that fails leaves no model."""
 
     @functools.wraps(fit)
     def forget_and_fit(self, *args, **kwargs):
-        for name in [name for name in vars(self) if name.endswith("_")]:
-            delattr(self, name)
+        forget(self)
         return fit(self, *args, **kwargs)
 
     return forget_and_fit
@@ -181,8 +186,8 @@ or sequence of them, default="relu"
         For one layer both are about 1 and tell nothing.
     explained_by_noise_ : float
         The same share for a y of pure noise, of which rank-R approximations of this
-        shape explain a part too: the mean of three draws with the X of the fit (of more
-        than 1000 samples evenly spaced ones).
+        shape explain a part too: the mean of three draws with the X of the fit, or a
+        sample of 1000 of its rows.
     stream_ : dict
         Only after ``partial_fit``: the moment of all rows so far ("moment": the sum of
         their weights, the means of y and X, and the centred sum of their products, all
@@ -219,8 +224,9 @@ or sequence of them, default="relu"
     Where there are 200 rows for each weight or more (4000 at least), the search sees a
     sample of 50 for each weight, drawn in proportion to ``sample_weight``. What it
     finds is polished on larger samples and at the end on all rows, in two or three
-    passes. Memory beside X: a few blocks of rows, and the samples, of 64 MiB at most.
-    X may be a :class:`numpy.memmap`.
+    passes. A sample takes 64 MiB at most; where these do not hold 10 rows for each
+    weight, all rows are searched. Memory beside X: the samples, and a few blocks of
+    rows. X may be a :class:`numpy.memmap`.
 
     With several outputs each has a network of its own; they share the pass that takes
     the moment. Kernels are found up to what the function does not depend on: the order
@@ -412,8 +418,12 @@ or sequence of them, default="relu"
         >>> model.score(X[800:], y[800:]) > 1 - 1e-6
         True
         """
+        self._validate_params()  # which scikit-learn does before the first part only
         draft = copy.copy(self)  # what fails half-way leaves the estimator as it was
+        if not hasattr(self, "stream_"):
+            forget(draft)
         results = draft._take_in(X, y, sample_weight)
+        vars(self).clear()
         vars(self).update(vars(draft))
         self._warn(results)
         return self
@@ -440,7 +450,7 @@ or sequence of them, default="relu"
             steps = self._steps(problem, blank, grown) if begun else FRESH
             results = self._learn(problem, moment, task, steps)
             self._store(problem, moment, results, layout, sample.X.dtype)
-            self._store_diagnosis(problem, moment, results, blank)
+            self._store_diagnosis(problem, moment, results, task)
         searched = len(sample.X) if grown else stream.searched
         self.stream_ = stream._replace(searched=searched).as_dict()
         return results
@@ -463,7 +473,8 @@ or sequence of them, default="relu"
         steps = []
         for output, network in enumerate(self._networks()):
             network = problem.in_units_of_target(network, output)
-            if not alike(network, blank) or not np.any(network.scales):
+            known = alike(network, blank) and np.any(network.scales)
+            if not (known and self.polish):
                 steps.append(search)
             elif grown:
                 steps.append(functools.partial(search, first=network))
@@ -476,9 +487,10 @@ or sequence of them, default="relu"
         problem = make_problem(rows, self.fit_intercept)
         moment = problem.moment()
         self._report(f"moment: {problem.n_rows} rows of {moment.shape[1]} features")
-        results = self._learn(problem, moment, self._task(problem, layout, blank))
+        task = self._task(problem, layout, blank)
+        results = self._learn(problem, moment, task)
         self._store(problem, moment, results, layout, rows.precision)
-        self._store_diagnosis(problem, moment, results, blank)
+        self._store_diagnosis(problem, moment, results, task)
         return results
 
     def _task(self, problem, layout, blank):
@@ -521,12 +533,14 @@ or sequence of them, default="relu"
             )
         return Objective(alpha, self.fit_intercept)
 
-    def _store_diagnosis(self, problem, moment, results, blank):
+    def _store_diagnosis(self, problem, moment, results, task):
         """How far the network can be trusted."""
+        blank = task.blank
+        for name in ("covariance_", "noise_variance_"):
+            vars(self).pop(name, None)
         if self.polish:
-            objective = self._objective(problem)
             of_outputs = [
-                uncertainty(result, objective, problem, output)
+                uncertainty(result, task.objective, problem, output)
                 for output, result in enumerate(results)
             ]
             covariances, noise_variances = zip(*of_outputs, strict=True)

@@ -24,28 +24,47 @@ PARALLEL_BYTES = 2**27  # an X from which on threads outweigh the 10 ms joblib t
 class _SingleThreadedBLAS:
     """Hold BLAS at one thread while any caller, in any thread, is inside.
 
-    The limit is global to the process: the first to enter sets it and the last to
-    leave restores it, so that callers that overlap cannot restore each other's limit.
+    Some limits are those of a thread, others those of the process, which only the
+    thread that has set them can lift. So each thread sets its own, and one that lives
+    from the first to enter to the last to leave sets that of the process.
     """
 
     def __init__(self):
-        self._lock = threading.Lock()
+        self._lock, self._of_thread = threading.Lock(), threading.local()
         self._inside = 0
-        self._limiter = None
 
     @contextmanager
     def __call__(self):
+        if getattr(self._of_thread, "inside", False):
+            yield
+            return
+        self._of_thread.inside = True
         with self._lock:
             if self._inside == 0:
-                self._limiter = _controller().limit(limits=1, user_api="blas")
+                self._begin()
             self._inside += 1
         try:
-            yield
+            with _controller().limit(limits=1, user_api="blas"):
+                yield
         finally:
+            self._of_thread.inside = False
             with self._lock:
                 self._inside -= 1
                 if self._inside == 0:
-                    self._limiter.restore_original_limits()
+                    self._last_has_left.set()
+                    self._keeper.join()
+
+    def _begin(self):
+        limited, self._last_has_left = threading.Event(), threading.Event()
+
+        def keep(last_has_left=self._last_has_left):
+            with _controller().limit(limits=1, user_api="blas"):
+                limited.set()
+                last_has_left.wait()
+
+        self._keeper = threading.Thread(target=keep, daemon=True)
+        self._keeper.start()
+        limited.wait()
 
 
 @functools.cache
@@ -86,9 +105,10 @@ def map_blocks(function, arrays, n_jobs=None, combine=list):
     def task(begin):
         end = min(begin + span, n_rows)
         starts = range(begin, end, length)
-        return combine(
-            function(*(a[i : min(i + length, end)] for a in arrays)) for i in starts
-        )
+        with single_threaded_blas():
+            return combine(
+                function(*(a[i : min(i + length, end)] for a in arrays)) for i in starts
+            )
 
     begins = range(0, n_rows, span)
     pays = effective_n_jobs(n_jobs) > 1 and arrays[0].nbytes >= PARALLEL_BYTES
@@ -197,7 +217,7 @@ class RowBlocks:
     def rows_at(self, drawn, start=0.0):
         """Rows at points of the cumulative weight, which begins at ``start``."""
         ends = start + np.cumsum(self.weight)
-        drawn = np.searchsorted(ends, drawn, side="right")
+        drawn = np.minimum(np.searchsorted(ends, drawn, side="right"), len(ends) - 1)
         rows, counts = np.unique(drawn, return_counts=True)
         X = self.X[rows].astype(float, copy=False)
         return RowBlocks(X, self.y[rows], counts.astype(float), self.n_jobs)

@@ -45,6 +45,7 @@ WHITENING_STEPS = 10
 SHORT_POLISH, SHORT_TOL = 10, 1e-2  # passes over the rows that every start gets
 PATIENCE = 20  # starts around one network that do not improve it
 AGREEING = 6  # starts that end at the lowest loss and so end the search
+NO_LOSS = 1e-13  # relative to the sum of squares: rounding of a constant's own loss
 ZERO_LOSS = 1e-26  # relative to the loss of no model: residuals at rounding error
 EXACT = 1e-10  # relative loss of a short polish that can only be the planted network
 SAME_LOSS = 1e-3  # relative difference of two losses that are one minimum
@@ -141,7 +142,8 @@ def constant_network(rows, task):
     mean = total / weight if task.objective.fit_intercept else 0.0
     zeros = np.zeros(len(task.blank.scales))
     network = task.blank._replace(scales=zeros, intercept=mean)
-    return Polished(network, square - mean * total, 1, True)
+    loss = square - mean * total
+    return Polished(network, loss if loss > NO_LOSS * square else 0.0, 1, True)
 
 
 class _Local(NamedTuple):

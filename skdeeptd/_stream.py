@@ -86,19 +86,14 @@ def extend(sample, X, y, weight, capacity, rng):
     """The ``Sample`` of the stream after further rows, of ``capacity`` at most."""
     priority = weight / (1.0 - rng.uniform(size=len(weight)))
     enters = np.flatnonzero(priority > sample.threshold)
-    left_out = np.delete(priority, enters)
     X, y, weight, priority = (
         np.concatenate([old, new[enters]])
         for old, new in zip(sample[:4], (X, y, weight, priority), strict=True)
     )
     order = np.argsort(-priority, kind="stable")
     kept, dropped = np.sort(order[:capacity]), priority[order[capacity:]]
-    threshold = np.max([sample.threshold, *map(_largest, (left_out, dropped))])
+    threshold = max(sample.threshold, np.max(dropped, initial=0.0))
     return Sample(X[kept], y[kept], weight[kept], priority[kept], threshold)
-
-
-def _largest(priority):
-    return np.max(priority, initial=0.0)
 
 
 class Stream(NamedTuple):

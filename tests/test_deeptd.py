@@ -19,6 +19,7 @@ SIZES = (6, 5)  # 12 weights: samples of 1000, 4000, ... rows
         (100_000, 34, 8192, [1700, 6800]),
         (10**7, 34, 80, [1700, 6800, 27200, 108800, 435200]),
         (10**6, 50, 2**20, []),
+        (10**6, 500, 2**12, [16_384]),
     ],
 )
 def test_samples_grow_fourfold_within_their_bounds(
@@ -84,14 +85,14 @@ def test_a_planted_network_takes_one_pass_over_all_rows(dtype):
 def test_float32_with_a_large_mean_is_summed_in_float64(offset):
     X, y, _ = make_patch_cnn_regression(20_000, (30,), noise=0.1, random_state=0)
     X = (X + offset).astype(np.float32)
-    model = DeepTDRegressor((30,), tol=1e-14).fit(X, y)
-    exact = DeepTDRegressor((30,), tol=1e-14).fit(X.astype(float), y)
+    model = DeepTDRegressor((30,), tol=1e-10).fit(X, y)
+    exact = DeepTDRegressor((30,), tol=1e-10).fit(X.astype(float), y)
     difference = np.linalg.norm(model.moment_ - exact.moment_)
     assert difference < 1e-6 * np.linalg.norm(exact.moment_)
     difference = np.linalg.norm(
         model.scales_ * model.kernels_[0] - exact.scales_ * exact.kernels_[0]
     )
-    assert difference < 1e-5 * np.linalg.norm(exact.scales_)
+    assert difference < 2e-4 * np.linalg.norm(exact.scales_)
 
 
 def test_what_noise_hides_in_a_sample_is_found_in_more_rows():
@@ -108,6 +109,18 @@ def test_what_noise_hides_in_a_sample_is_found_in_more_rows():
         expected.append(similar)
     assert min(expected) > 0.95
     np.testing.assert_allclose(found, expected, atol=0.01)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_sample_without_an_event_says_nothing(monkeypatch, seed):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((20_000, 30))
+    score = X @ rng.standard_normal(30)
+    y = (score > np.sort(score)[-20]).astype(float)
+    model = DeepTDRegressor(SIZES, random_state=seed)
+    found = model.fit(X, y).score(X, y)
+    all_rows_throughout(monkeypatch)
+    assert found > model.fit(X, y).score(X, y) - 1e-3 > 0
 
 
 def test_weights_are_repeated_rows_where_samples_are_drawn():

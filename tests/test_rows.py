@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 from joblib import parallel_config
@@ -74,13 +76,23 @@ def blas_threads():
     ]
 
 
-def test_overlapping_limits_restore_the_first_state():
-    before = blas_threads()
-    first, second = single_threaded_blas(), single_threaded_blas()
-    first.__enter__()
-    second.__enter__()
-    assert set(blas_threads()) == {1}
-    first.__exit__(None, None, None)
-    assert set(blas_threads()) == {1}
-    second.__exit__(None, None, None)
+def test_threads_that_overlap_in_any_order_have_one_and_give_all_back():
+    before, seen = blas_threads(), []
+    inside, first_out = threading.Event(), threading.Event()
+
+    def second():
+        with single_threaded_blas():
+            seen.append(blas_threads())
+            inside.set()
+            first_out.wait()
+            seen.append(blas_threads())
+
+    thread = threading.Thread(target=second)
+    with single_threaded_blas():
+        thread.start()
+        inside.wait()
+        seen.append(blas_threads())
+    first_out.set()
+    thread.join()
+    assert {count for counts in seen for count in counts} == {1}
     assert blas_threads() == before

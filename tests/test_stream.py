@@ -196,6 +196,50 @@ def test_a_first_part_that_is_rejected_leaves_no_model(data):
     assert vars(model) == vars(DeepTDRegressor(SIZES))
 
 
+def test_without_the_polish_nothing_is_polished():
+    X, y, _ = make_patch_cnn_regression(900, SIZES, noise=0.1, random_state=0)
+    model = DeepTDRegressor(SIZES, polish=False, random_state=0)
+    streamed(model, X, y, cuts=(300, 500, 700))
+    assert model.n_iter_ == 1
+    expected = DeepTDRegressor(SIZES, polish=False, random_state=0).fit(X, y)
+    np.testing.assert_allclose(model.predict(X), expected.predict(X), rtol=1e-6)
+
+
+def test_kernels_so_far_are_where_the_polish_begins():
+    X, y, _ = make_patch_cnn_regression(600, SIZES, random_state=0)
+    model = DeepTDRegressor(SIZES, random_state=0).partial_fit(X[:500], y[:500])
+    assert model.n_iter_ > 1
+    assert model.partial_fit(X[500:], y[500:]).n_iter_ == 1
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1000.0])
+def test_noise_and_std_are_those_of_the_sample(alpha):
+    X, y, _ = make_patch_cnn_regression(9000, (10,), noise=0.5, random_state=0)
+    model = streamed(DeepTDRegressor((10,), alpha=alpha), X, y, cuts=(3000, 6000))
+    whole = DeepTDRegressor((10,), alpha=alpha).fit(X, y)
+    assert model.noise_variance_ == pytest.approx(whole.noise_variance_, rel=0.2)
+    ratio = model.predict(X, return_std=True)[1] / whole.predict(X, return_std=True)[1]
+    assert np.median(ratio) == pytest.approx(3, rel=0.15)
+
+
+def test_nothing_of_an_earlier_fit_is_left(data):
+    X, y, _ = data
+    model = DeepTDRegressor(SIZES, random_state=0).fit(X, y)
+    model.set_params(polish=False).partial_fit(X, y)
+    assert not hasattr(model, "covariance_")
+    model.set_params(polish=True).partial_fit(X, y)
+    assert hasattr(model, "covariance_")
+    model.set_params(polish=False).partial_fit(X, y)
+    assert not hasattr(model, "covariance_")
+
+
+@pytest.mark.parametrize("bad", [{"alpha": -5}, {"max_iter": 0}, {"padding": "no"}])
+def test_parameters_are_checked_at_every_part(data, bad):
+    model = DeepTDRegressor(SIZES, random_state=0).partial_fit(*data[:2])
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        model.set_params(**bad).partial_fit(*data[:2])
+
+
 def test_a_pickled_stream_goes_on_as_if_nothing_had_been(data):
     X, y, _ = data
     first = DeepTDRegressor(SIZES, random_state=0).partial_fit(X[:200], y[:200])
