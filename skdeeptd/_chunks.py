@@ -104,7 +104,7 @@ class Chunk(NamedTuple):
 class ChunkedRows:
     """Rows as in ``RowBlocks``, in chunks of which each has a weight above zero.
 
-    ``first`` is the task that gives the first of them, as ``first_row`` does.
+    ``first`` is the task that gives X, y and the weight of the first row of them.
     """
 
     chunks: list
@@ -164,9 +164,9 @@ class ChunkedRows:
         starts = np.append(0.0, self._ends)
         parts = []
         for i in np.unique(owners):
-            take = methodcaller("rows_at", drawn[owners == i], starts[i])
+            take = functools.partial(drawn_rows, drawn[owners == i], starts[i])
             parts += self._tasks(take, [i])
-        return Together(parts, self.scheduler)
+        return self._together(parts)
 
     @functools.cached_property
     def _ends(self):
@@ -178,8 +178,11 @@ class ChunkedRows:
         n_rows = sum(chunk.n_rows for chunk in self.chunks)
         n_bytes = n_rows * self.view.n_features * self.precision.itemsize
         if n_rows <= FEW_ROWS or n_bytes <= FEW_BYTES:
-            return Together(self._tasks(itself), self.scheduler).run(function)
+            return self._together(self._tasks(arrays)).run(function)
         return function(self)
+
+    def _together(self, parts):
+        return Together(parts, self.view.n_jobs, self.scheduler)
 
     def _tasks(self, function, chosen=None):
         """``function`` of the RowBlocks of each chunk, or of the chosen ones."""
@@ -190,14 +193,15 @@ class ChunkedRows:
 
 @dataclass(frozen=True)
 class Together:
-    """The rows of several tasks, each of which gives RowBlocks, on one worker."""
+    """Rows in several tasks, each of which gives ``arrays``, brought to one worker."""
 
     parts: list
+    n_jobs: int | None
     scheduler: Scheduler
 
     def run(self, function):
-        together = task(functools.partial(of_all, function), self.parts)
-        return self.scheduler.compute([together])[0]
+        function = functools.partial(of_all, function, self.n_jobs)
+        return self.scheduler.compute([task(function, self.parts)])[0]
 
 
 # On a worker
@@ -211,20 +215,21 @@ def of_targets(function, view, targets):
     return function(view.of_targets(*targets))
 
 
-def of_all(function, parts):
-    X, y, weight = (
-        np.concatenate([getattr(part, name) for part in parts])
-        for name in ("X", "y", "weight")
-    )
+def of_all(function, n_jobs, parts):
+    arrays = map(np.concatenate, zip(*parts, strict=True))
     with single_threaded_blas():
-        return function(replace(parts[0], X=X, y=y, weight=weight))
+        return function(RowBlocks(*arrays, n_jobs))
+
+
+def arrays(rows):
+    """X, y and the weights: dask knows the size of arrays, but not of RowBlocks."""
+    return rows.X.astype(rows.precision, copy=False), rows.y, rows.weight
+
+
+def drawn_rows(drawn, start, rows):
+    return arrays(rows.rows_at(drawn, start))
 
 
 def first_row(rows):
-    """X in float64, y and the weight."""
     X, y = rows.pilot()
     return X, y, rows.weight[rows.weight > 0][:1]
-
-
-def itself(rows):
-    return rows

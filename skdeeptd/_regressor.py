@@ -363,11 +363,6 @@ or sequence of them, default="relu"
         self._warn(results)
         return self
 
-    def _row_blocks(self, X, y, sample_weight):
-        """Step 1 of ``fit``: the rows, and the shape of a sample."""
-        X, input_shape = self._flatten(X, self.input_shape)
-        return RowBlocks(*self._validate(X, y, sample_weight), self.n_jobs), input_shape
-
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, sample_weight=None):
         """Learn from one more part of a stream of data.
@@ -481,6 +476,11 @@ or sequence of them, default="relu"
             else:
                 steps.append(functools.partial(refine, network=network))
         return steps
+
+    def _row_blocks(self, X, y, sample_weight):
+        """Step 1 of ``fit``: the rows, and the shape of a sample."""
+        X, input_shape = self._flatten(X, self.input_shape)
+        return RowBlocks(*self._validate(X, y, sample_weight), self.n_jobs), input_shape
 
     def _fit_rows(self, rows, layout, blank):
         """Steps 2 to 6 of ``fit``; a ``Polished`` per output."""
