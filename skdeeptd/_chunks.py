@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from operator import methodcaller
 from typing import Any, NamedTuple
 
-import dask
 import numpy as np
-from dask.delayed import Delayed
 
+from skdeeptd._optional import optional
 from skdeeptd._rows import RowBlocks, add, even_draws, single_threaded_blas
+
+dask = optional("dask", extra="dask")
 
 FAN_IN = 16  # results that are added at a time
 FEW_ROWS, FEW_BYTES = 1000, 2**26  # that travel at less cost than a pass has
@@ -94,8 +95,8 @@ class Chunk(NamedTuple):
     ``here`` is y and the weights themselves where they are small, else None.
     """
 
-    X: Delayed
-    targets: Delayed
+    X: Any
+    targets: Any
     n_rows: int
     here: tuple | None
 
@@ -110,7 +111,7 @@ class ChunkedRows:
     chunks: list
     view: View
     scheduler: Scheduler
-    first: Delayed | None = None
+    first: Any = None
 
     @property
     def precision(self):

@@ -9,19 +9,14 @@ from numbers import Number
 import numpy as np
 from sklearn.utils import check_array, check_consistent_length
 
+from skdeeptd._chunks import FEW_BYTES, Chunk, ChunkedRows, Scheduler, View, task
 from skdeeptd._compat import HasMethods
+from skdeeptd._optional import optional
 from skdeeptd._regressor import DeepTDRegressor, check_range_of_weights
 from skdeeptd._rows import add
 
-try:
-    import dask.array as da
-    from dask import is_dask_collection
-
-    from skdeeptd._chunks import FEW_BYTES, Chunk, ChunkedRows, Scheduler, View, task
-except ImportError as error:
-    raise ImportError(
-        'skdeeptd.dask needs dask: python -m pip install "skdeeptd[dask]"'
-    ) from error
+is_dask_collection = optional("dask", extra="dask").is_dask_collection
+da = optional("dask.array", extra="dask")
 
 
 class DaskDeepTDRegressor(DeepTDRegressor):

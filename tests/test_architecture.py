@@ -43,8 +43,10 @@ ALLOWED = {
         *("numpy", "sklearn", "_compat", "_geometry", "_problem", "_rows"),
         *("_search", "_regressor"),
     },
-    "_chunks": {"numpy", "dask", "_rows"},
-    "dask": {"numpy", "sklearn", "dask", "_chunks", "_compat", "_regressor", "_rows"},
+    "_chunks": {"numpy", "_optional", "_rows"},
+    "dask": {
+        *("numpy", "sklearn", "_chunks", "_compat", "_optional", "_regressor", "_rows"),
+    },
     "metrics": {"numpy", "scipy"},
     "export": {
         *("numpy", "sklearn", "_activations", "_geometry", "_optional"),
