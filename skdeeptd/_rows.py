@@ -15,9 +15,10 @@ from joblib import effective_n_jobs
 from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import ThreadpoolController
 
-BLOCK_BYTES = 2**22  # a block of X stays in the cache, and outweighs numpy's overhead
-BLOCKS_PER_TASK = 2  # a task outweighs the cost of handing it to a thread
+BLOCK_BYTES = 2**23  # a block of X stays in the cache, and outweighs numpy's overhead
+BLOCKS_PER_TASK = 8  # a task outweighs the cost of handing it to a thread
 KEPT_BYTES = 2**24  # an array larger than any that a block needs
+LONGEST_WAIT = 0.5  # seconds until joblib itself looks for results
 PARALLEL_BYTES = 2**27  # an X from which on threads outweigh the 10 ms joblib takes
 
 
@@ -116,9 +117,32 @@ def map_blocks(function, arrays, n_jobs=None, combine=list):
     with single_threaded_blas():
         if not pays:
             return [task(begin) for begin in begins]
-        return Parallel(n_jobs=n_jobs, require="sharedmem")(
-            delayed(task)(begin) for begin in begins
-        )
+        return _in_threads(task, begins, n_jobs)
+
+
+def _in_threads(task, begins, n_jobs):
+    """``task`` of each of ``begins``, in their order.
+
+    joblib looks every 10 ms whether a result is there, which may be half of the work;
+    here the last thread to end tells at once.
+    """
+    number, ended = itertools.count(1), threading.Event()
+
+    def telling_task(begin):
+        try:
+            return task(begin)
+        except BaseException:
+            ended.set()
+            raise
+        finally:
+            if next(number) == len(begins):
+                ended.set()
+
+    results = Parallel(n_jobs=n_jobs, require="sharedmem", return_as="generator")(
+        delayed(telling_task)(begin) for begin in begins
+    )
+    ended.wait(LONGEST_WAIT)
+    return list(results)
 
 
 def _keep_freed_memory():
