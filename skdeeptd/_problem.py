@@ -19,6 +19,7 @@ from skdeeptd._moments import cross_moment
 from skdeeptd._rows import RowBlocks, add
 
 SMALLEST_MOMENT = 1e-120
+SMALLEST_SHARE = 1e-15  # of all weight, that the lightest sample counts with
 ROUNDING = 8 * np.finfo(float).eps  # of a mean, below which a difference is none
 PILOT_ROWS = 200  # that tell whether the mean of X is large
 NOISE_ROWS = 1000  # that tell what noise explains
@@ -38,7 +39,7 @@ class Problem(NamedTuple):
 
     def count(self):
         """Samples, where the lightest one counts as one: as many as repeated rows."""
-        return round(self.total / self.lightest)
+        return round(self.total / max(self.lightest, SMALLEST_SHARE * self.total))
 
     def few_rows(self):
         """All rows, or a sample where they are many."""

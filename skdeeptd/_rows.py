@@ -16,6 +16,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import ThreadpoolController
 
 BLOCK_BYTES = 2**23  # a block of X stays in the cache, and outweighs numpy's overhead
+BLOCK_ROWS = 2**12  # what a block makes for each of them fits in little memory
 BLOCKS_PER_TASK = 8  # a task outweighs the cost of handing it to a thread
 KEPT_BYTES = 2**24  # an array larger than any that a block needs
 LONGEST_WAIT = 0.5  # seconds until joblib itself looks for results
@@ -78,7 +79,8 @@ single_threaded_blas = _SingleThreadedBLAS()
 
 def block_length(X):
     """Rows per block of X."""
-    return max(1, BLOCK_BYTES // max(1, X.shape[1] * X.itemsize))
+    length = BLOCK_BYTES // max(1, X.shape[1] * X.itemsize)
+    return min(max(1, length), BLOCK_ROWS)
 
 
 def map_blocks(function, arrays, n_jobs=None, combine=list):

@@ -9,6 +9,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from skdeeptd import DeepTDRegressor
+from skdeeptd.datasets import make_patch_cnn_regression
 
 RNG = np.random.RandomState(0)
 X, Y = RNG.randn(20, 24), RNG.randn(20)
@@ -219,3 +220,12 @@ def test_overflow_of_finite_numbers_is_nan_in_its_row_alone():
     with np.errstate(over="ignore"):
         predicted = model.predict(with_value(X, huge))
     assert np.flatnonzero(~np.isfinite(predicted)).tolist() == [3]
+
+
+@pytest.mark.parametrize("lightest", [1e-30, 1e-300, 5e-324])
+def test_a_sample_that_hardly_counts_changes_nothing(lightest):
+    X, y, _ = make_patch_cnn_regression(300, (4, 6), noise=0.1, random_state=0)
+    model = DeepTDRegressor((4, 6), tol=1e-14, random_state=0)
+    predicted = model.fit(X, y, with_value(np.ones(300), lightest)).predict(X)
+    without = model.fit(X, y, with_value(np.ones(300), 0)).predict(X)
+    np.testing.assert_allclose(predicted, without, atol=1e-6)

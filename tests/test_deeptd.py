@@ -123,6 +123,22 @@ def test_a_sample_without_an_event_says_nothing(monkeypatch, seed):
     assert found > model.fit(X, y).score(X, y) - 1e-3 > 0
 
 
+def test_rows_unlike_their_sample_are_searched_too(monkeypatch):
+    def with_few_large_rows(seed):
+        X, y, _ = make_patch_cnn_regression(8000, SIZES, noise=0.3, random_state=seed)
+        large = np.random.default_rng(seed).choice(8000, 5, replace=False)
+        X[large] *= 1000
+        y[large] *= 1000
+        return X, y
+
+    model = DeepTDRegressor(SIZES, random_state=0)
+    data = [with_few_large_rows(seed) for seed in (4, 7, 9)]
+    found = [model.fit(X, y).noise_variance_.item() for X, y in data]
+    all_rows_throughout(monkeypatch)
+    expected = [model.fit(X, y).noise_variance_.item() for X, y in data]
+    assert np.all(np.array(found) < 1.01 * np.array(expected))
+
+
 def test_weights_are_repeated_rows_where_samples_are_drawn():
     X, y, _ = make_patch_cnn_regression(6000, SIZES, noise=0.3, random_state=0)
     weight = np.random.default_rng(0).integers(0, 4, size=6000)
