@@ -2,7 +2,8 @@
 
 Sphinx checks references, not the HTML that these, pictures and downloads end in.
 A link with a fragment must lead to an anchor. Scripts, styles and pictures must be
-files of the site, so that it can be read without a network.
+files of the site, so that it can be read without a network. What an estimator shows in
+a notebook must link to a page of the site.
 
 Run: python docs/check_links.py docs/_build
 """
@@ -12,14 +13,20 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from skdeeptd import DeepTDRegressor, DeepTDRegressorCV
+from skdeeptd._regressor import DOCUMENTATION
+from skdeeptd.dask import DaskDeepTDRegressor
+
+ESTIMATORS = [DeepTDRegressor(), DeepTDRegressorCV(), DaskDeepTDRegressor()]
+
 
 class Page(HTMLParser):
     """What a page links to, what it loads, and its anchors."""
 
-    def __init__(self, path):
+    def __init__(self, html):
         super().__init__()
         self.links, self.loads, self.anchors = [], [], set()
-        self.feed(path.read_text(encoding="utf-8"))
+        self.feed(html)
 
     def handle_starttag(self, tag, attrs):
         attributes = dict(attrs)
@@ -35,7 +42,7 @@ class Page(HTMLParser):
 
 def read_pages(site):
     return {
-        path: Page(path)
+        path: Page(path.read_text(encoding="utf-8"))
         for path in site.rglob("*.html")
         if path.relative_to(site).parts[0] != "_static"  # templates of the theme
     }
@@ -60,10 +67,19 @@ def problems(pages, site):
                 yield f"{name}: no anchor for {url}"
 
 
+def problems_of_notebooks(site):
+    for estimator in ESTIMATORS:
+        links = Page(estimator._repr_html_()).links
+        pages = [u.removeprefix(DOCUMENTATION + "/") for u in links]
+        if not any((site / page.split("#")[0]).is_file() for page in pages):
+            yield f"{type(estimator).__name__} in a notebook: no page for {links}"
+
+
 def main():
     site = Path(sys.argv[1]).resolve()
     pages = read_pages(site)
     found = list(problems(pages, site)) if pages else [f"no page in {site}"]
+    found += problems_of_notebooks(site)
     print("\n".join(found) or f"all links between {len(pages)} pages are alive")
     sys.exit(bool(found))
 

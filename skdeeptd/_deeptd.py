@@ -10,9 +10,9 @@ n_1 < n_2   ``sizes``           rows of the samples
 
 A network is told from noise by a number of rows for each of its weights, however many
 there are. So the search sees a sample; what it finds is polished on larger ones, and on
-all rows only at the end, when few steps are left to take. The search goes on in the next sample
-where a network explains too little to be told from noise, or where the rows turn out to
-tell something else than those of the sample did.
+all rows only at the end, when few steps are left to take. The search goes on in the
+next sample where a network explains too little to be told from noise, or where the rows
+turn out to tell something else than those of the sample did.
 """
 
 import functools

@@ -16,7 +16,14 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skdeeptd._activations import ACTIVATIONS, layer_activations
-from skdeeptd._compat import Interval, StrOptions, check_sample_weight, fit_context
+from skdeeptd._compat import (
+    CallbackSupportMixin,
+    Interval,
+    StrOptions,
+    check_sample_weight,
+    fit_context,
+    told,
+)
 from skdeeptd._decomposition import moment_tensor
 from skdeeptd._deeptd import learn
 from skdeeptd._diagnosis import explained_share, noise_share
@@ -29,6 +36,7 @@ from skdeeptd._search import Task, automatic_starts, refine, search
 from skdeeptd._stream import empty_stream, stream_of
 from skdeeptd._uncertainty import output_std, uncertainty
 
+DOCUMENTATION = "https://skdeeptd.readthedocs.io/en/stable"
 FRESH = itertools.repeat(search)  # each output begins with no network
 KEPT_PER_WEIGHT, FEWEST_KEPT = 100, 1000  # rows of a stream
 
@@ -75,7 +83,9 @@ def _silent(line):
     """Report nothing."""
 
 
-class DeepTDRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
+class DeepTDRegressor(
+    CallbackSupportMixin, MultiOutputMixin, RegressorMixin, BaseEstimator
+):
     """Convolutional network with non-overlapping patches, learned by DeepTD.
 
     Layer l has one kernel of d_l weights per filter, which slides over the output of
@@ -159,7 +169,8 @@ or sequence of them, default="relu"
         matter, and for the samples of the rows. Pass an int for the same result at
         every call.
     verbose : int, default=0
-        1 prints a line per stage.
+        1 prints a line per stage: the samples, the starts and what is left of the loss
+        after each, the passes.
 
     Attributes
     ----------
@@ -269,6 +280,10 @@ or sequence of them, default="relu"
     [0.07] 0.09
     """
 
+    _doc_link_module = "skdeeptd"
+    _doc_link_template = (
+        DOCUMENTATION + "/generated/{estimator_module}.{estimator_name}.html"
+    )
     _parameter_constraints: dict = {
         "kernel_sizes": ["array-like", None],
         "input_shape": ["array-like", None],
@@ -356,10 +371,13 @@ or sequence of them, default="relu"
             Where the data or a parameter are not as they should be. The estimator is
             not fitted then.
         """
-        rows, input_shape = self._row_blocks(X, y, sample_weight)
-        layout, blank = self._lay_out(self.n_features_in_, input_shape)
-        with single_threaded_blas(), self._explaining(rows):
-            results = self._fit_rows(rows, layout, blank)
+        fit = self._init_callback_context(max_subtasks=3)
+        metadata = {"sample_weight": sample_weight}
+        with told(fit, self, X=X, y=y, metadata=metadata):
+            rows, input_shape = self._row_blocks(X, y, sample_weight)
+            layout, blank = self._lay_out(self.n_features_in_, input_shape)
+            with single_threaded_blas(), self._explaining(rows):
+                results = self._fit_rows(rows, layout, blank, fit)
         self._warn(results)
         return self
 
@@ -443,7 +461,7 @@ or sequence of them, default="relu"
             task = self._task(problem, layout, blank)
             task = task.with_alpha_times(np.sum(sample.weight) / stream.moment.weight)
             steps = self._steps(problem, blank, grown) if begun else FRESH
-            results = self._learn(problem, moment, task, steps)
+            results = list(self._learn(problem, moment, task, steps))
             self._store(problem, moment, results, layout, sample.X.dtype)
             self._store_diagnosis(problem, moment, results, task)
         searched = len(sample.X) if grown else stream.searched
@@ -482,15 +500,22 @@ or sequence of them, default="relu"
         X, input_shape = self._flatten(X, self.input_shape)
         return RowBlocks(*self._validate(X, y, sample_weight), self.n_jobs), input_shape
 
-    def _fit_rows(self, rows, layout, blank):
+    def _fit_rows(self, rows, layout, blank, fit):
         """Steps 2 to 6 of ``fit``; a ``Polished`` per output."""
-        problem = make_problem(rows, self.fit_intercept)
-        moment = problem.moment()
+        with told(fit.subcontext(task_name="moment"), self):
+            problem = make_problem(rows, self.fit_intercept)
+            moment = problem.moment()
         self._report(f"moment: {problem.n_rows} rows of {moment.shape[1]} features")
         task = self._task(problem, layout, blank)
-        results = self._learn(problem, moment, task)
-        self._store(problem, moment, results, layout, rows.precision)
-        self._store_diagnosis(problem, moment, results, task)
+        kernels = fit.subcontext(task_name="kernels", max_subtasks=len(moment))
+        learned, results = self._learn(problem, moment, task), []
+        with told(kernels, self):
+            for output in range(len(moment)):
+                with told(kernels.subcontext(task_name=f"output {output}"), self):
+                    results.append(next(learned))
+        with told(fit.subcontext(task_name="uncertainty"), self):
+            self._store(problem, moment, results, layout, rows.precision)
+            self._store_diagnosis(problem, moment, results, task)
         return results
 
     def _task(self, problem, layout, blank):
@@ -513,12 +538,10 @@ or sequence of them, default="relu"
         )
 
     def _learn(self, problem, moment, task, steps=FRESH):
-        """Steps 3 to 5 of ``fit``; a ``Polished`` per output."""
+        """Steps 3 to 5 of ``fit``, output by output; a ``Polished`` of each."""
         in_order = patch_order(task.blank, moment)
-        return [
-            learn(problem, output, task._replace(moment=of_output), step)
-            for output, (of_output, step) in enumerate(zip(in_order, steps))
-        ]
+        for output, (of_output, step) in enumerate(zip(in_order, steps)):
+            yield learn(problem, output, task._replace(moment=of_output), step)
 
     def _seed(self):
         return check_random_state(self.random_state).randint(np.iinfo(np.int32).max)

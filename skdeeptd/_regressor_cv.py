@@ -18,7 +18,7 @@ from sklearn.utils.metadata_routing import (
 )
 from sklearn.utils.parallel import Parallel, delayed
 
-from skdeeptd._compat import Interval, fit_context
+from skdeeptd._compat import Interval, fit_context, told
 from skdeeptd._geometry import kernel_size_grid, make_layout
 from skdeeptd._problem import make_problem
 from skdeeptd._regressor import DeepTDRegressor, forgetting
@@ -200,6 +200,11 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
             Where the data or a parameter are not as they should be.
         """
         split_params = self._route(params, sample_weight)
+        fit = self._init_callback_context(max_subtasks=len(STAGES) + 1)
+        with told(fit, self, X=X, y=y, metadata={"sample_weight": sample_weight}):
+            return self._choose_and_fit(X, y, sample_weight, split_params, fit)
+
+    def _choose_and_fit(self, X, y, sample_weight, split_params, fit):
         flat, input_shape = self._flatten(X, self.input_shape)
         data = self._validate(flat, y, sample_weight)  # X, y and the weights
         candidates, linear = self._candidates(data[0].shape[1], input_shape)
@@ -212,13 +217,16 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
                 for train, test in splits
             ]
             score = partial(_fit_and_score, scorer, sample_weight is not None)
-            scores = self._compare(candidates, linear, input_shape, folds, data, score)
+            scores = self._compare(
+                candidates, linear, input_shape, folds, data, score, fit
+            )
 
         results = _results(candidates, scores)
         best = _choice(results["rank_test_score"], scores, linear)
         estimator = self._estimator(candidates[best], input_shape)
         estimator.set_params(n_jobs=self.n_jobs, verbose=self.verbose)
-        estimator.fit(X, y, sample_weight)
+        with told(fit.subcontext(task_name="fit of all rows"), self):
+            estimator.fit(X, y, sample_weight)
         fitted = {n: v for n, v in vars(estimator).items() if n.endswith("_")}
         vars(self).update(fitted, _padding=self.padding)
         self.cv_results_ = results
@@ -301,7 +309,7 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
             raise ValueError("sample_weight is zero on all training rows of a fold")
         return make_problem(RowBlocks(X, y, weight), self.fit_intercept)
 
-    def _compare(self, candidates, linear, input_shape, folds, data, score):
+    def _compare(self, candidates, linear, input_shape, folds, data, score, fit):
         """Score the candidates stage by stage on all folds."""
         shape = (len(candidates), len(folds))
         scores = Scores(*np.zeros((3, *shape)), np.zeros(len(candidates), dtype=int))
@@ -314,21 +322,31 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
                 )
                 for i in alive
             ]
-            for f, fold in enumerate(folds):
-                problem = self._problem(data, fold.train)
-                X, y, weight = (array[fold.test] for array in data)
-                y = y[:, 0] if self._y_is_1d else y
-                results = Parallel(n_jobs=self.n_jobs)(
-                    delayed(score)(estimator, problem, fold.moment, X, y, weight)
-                    for estimator in estimators
-                )
-                for table, column in zip(scores, zip(*results, strict=True)):
-                    table[alive, f] = column
+            task = fit.subcontext(
+                task_name=f"stage {stage + 1}", max_subtasks=len(folds)
+            )
+            with told(task, self):
+                for f, fold in enumerate(folds):
+                    with told(task.subcontext(task_name=f"fold {f}"), self):
+                        columns = self._on_fold(estimators, fold, data, score)
+                    for table, column in zip(scores, columns):
+                        table[alive, f] = column
             self._report(f"stage {stage + 1}: {len(alive)} candidates")
             remaining = [candidates[i] for i in alive]
             survive = _survivors(scores.test[alive], remaining, linear[alive], stage)
             alive = alive[survive]
         return scores
+
+    def _on_fold(self, estimators, fold, data, score):
+        """The score, and the seconds of the fit and of the score, of each estimator."""
+        problem = self._problem(data, fold.train)
+        X, y, weight = (array[fold.test] for array in data)
+        y = y[:, 0] if self._y_is_1d else y
+        results = Parallel(n_jobs=self.n_jobs)(
+            delayed(score)(estimator, problem, fold.moment, X, y, weight)
+            for estimator in estimators
+        )
+        return zip(*results, strict=True)
 
 
 def _as_list(name, values):
@@ -344,7 +362,8 @@ def _fit_and_score(scorer, weighted, estimator, problem, moment, X, y, weight):
     begin = time.perf_counter()
     estimator.n_features_in_, estimator._y_is_1d = X.shape[1], y.ndim == 1
     layout, blank = estimator._lay_out(X.shape[1], estimator.input_shape)
-    results = estimator._learn(problem, moment, estimator._task(problem, layout, blank))
+    task = estimator._task(problem, layout, blank)
+    results = list(estimator._learn(problem, moment, task))
     estimator._store(problem, moment, results, layout, X.dtype)
     fitted = time.perf_counter()
     score = scorer(estimator, X, y, **({"sample_weight": weight} if weighted else {}))

@@ -227,8 +227,8 @@ def _best_start(tensor, local, first, rng):
         budget = min(SHORT_POLISH, task.max_iter)
         result = local.polish(start.network, budget, SHORT_TOL, EXACT)
         task.report(
-            f"start {number}: loss {local.share(start.loss):.3g} of that of a "
-            f"constant, {local.share(result.loss):.3g} after a short polish"
+            f"start {number}: loss {local.share(result.loss):.3g} of that of a "
+            f"constant after {result.n_iter} passes"
         )
         in_vain += 1
         if _is_lower(result, centre):

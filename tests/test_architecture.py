@@ -5,11 +5,13 @@ import importlib
 import inspect
 import pkgutil
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import skdeeptd
+from skdeeptd._regressor import DOCUMENTATION
 
 # Every module and what it may import: of the package only what stands above it.
 ALLOWED = {
@@ -143,3 +145,11 @@ def test_public_modules_are_these():
     modules = {m.name for m in pkgutil.iter_modules(skdeeptd.__path__, "skdeeptd.")}
     public = {m for m in modules if not m.split(".")[1].startswith("_")}
     assert public | {"skdeeptd"} == set(PUBLIC)
+
+
+def test_notebooks_link_to_the_documentation_of_the_project():
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    assert project["project"]["urls"]["Documentation"] == DOCUMENTATION
+    for estimator in (skdeeptd.DeepTDRegressor(), skdeeptd.DeepTDRegressorCV()):
+        page = f"generated/skdeeptd.{type(estimator).__name__}.html"
+        assert f"{DOCUMENTATION}/{page}" in estimator._repr_html_()

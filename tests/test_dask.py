@@ -631,7 +631,7 @@ def test_progress_is_printed_with_the_name_of_the_class(data, capsys):
         model(verbose=1).fit(*map(chunked, data))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "[DaskDeepTDRegressor] moment: 6000 rows of 64 features"
-    assert any("after a short polish" in line for line in lines)
+    assert any("of that of a constant" in line for line in lines)
 
 
 @pytest.mark.filterwarnings("ignore:The polish of output")
