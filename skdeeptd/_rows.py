@@ -6,9 +6,10 @@ results are added in the order of the rows: the same bits for every ``n_jobs``.
 
 import functools
 import itertools
-import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from threading import Event, Lock, Thread, local
 
 import numpy as np
 from joblib import effective_n_jobs
@@ -17,10 +18,11 @@ from threadpoolctl import ThreadpoolController
 
 BLOCK_BYTES = 2**23  # a block of X stays in the cache, and outweighs numpy's overhead
 BLOCK_ROWS = 2**12  # what a block makes for each of them fits in little memory
-BLOCKS_PER_TASK = 8  # a task outweighs the cost of handing it to a thread
+BLOCKS_PER_TASK = 4  # a task outweighs the cost of a limit on BLAS
 KEPT_BYTES = 2**24  # an array larger than any that a block needs
-LONGEST_WAIT = 0.5  # seconds until joblib itself looks for results
-PARALLEL_BYTES = 2**27  # an X from which on threads outweigh the 10 ms joblib takes
+PARALLEL_BYTES = 2**26  # an X from which on threads outweigh what joblib takes
+LONGEST_WAIT = 0.5  # seconds until joblib itself looks whether its threads have ended
+KNOWN_TO_JOBLIB = 3e-4  # seconds after which it knows
 
 
 class _SingleThreadedBLAS:
@@ -32,7 +34,7 @@ class _SingleThreadedBLAS:
     """
 
     def __init__(self):
-        self._lock, self._of_thread = threading.Lock(), threading.local()
+        self._lock, self._of_thread = Lock(), local()
         self._inside = 0
 
     @contextmanager
@@ -57,14 +59,14 @@ class _SingleThreadedBLAS:
                     self._keeper.join()
 
     def _begin(self):
-        limited, self._last_has_left = threading.Event(), threading.Event()
+        limited, self._last_has_left = Event(), Event()
 
         def keep(last_has_left=self._last_has_left):
             with _controller().limit(limits=1, user_api="blas"):
                 limited.set()
                 last_has_left.wait()
 
-        self._keeper = threading.Thread(target=keep, daemon=True)
+        self._keeper = Thread(target=keep, daemon=True)
         self._keeper.start()
         limited.wait()
 
@@ -114,37 +116,42 @@ def map_blocks(function, arrays, n_jobs=None, combine=list):
             )
 
     begins = range(0, n_rows, span)
-    pays = effective_n_jobs(n_jobs) > 1 and arrays[0].nbytes >= PARALLEL_BYTES
+    n_threads = min(effective_n_jobs(n_jobs), len(begins))
     _keep_freed_memory()
     with single_threaded_blas():
-        if not pays:
+        if n_threads <= 1 or arrays[0].nbytes < PARALLEL_BYTES:
             return [task(begin) for begin in begins]
-        return _in_threads(task, begins, n_jobs)
+        return _in_threads(task, begins, n_threads)
 
 
-def _in_threads(task, begins, n_jobs):
+def _in_threads(task, begins, n_threads):
     """``task`` of each of ``begins``, in their order.
 
-    joblib looks every 10 ms whether a result is there, which may be half of the work;
-    here the last thread to end tells at once.
+    joblib looks every 10 ms whether its threads have ended, which may be half of the
+    work; here the last one tells, and joblib, once asked, knows already.
     """
-    number, ended = itertools.count(1), threading.Event()
+    results, waiting, lock = [None] * len(begins), iter(enumerate(begins)), Lock()
+    ended, n_ended = Event(), itertools.count(1)
 
-    def telling_task(begin):
+    def take():
+        with lock:
+            return next(waiting, None)
+
+    def work():
         try:
-            return task(begin)
-        except BaseException:
-            ended.set()
-            raise
+            for i, begin in iter(take, None):
+                results[i] = task(begin)
         finally:
-            if next(number) == len(begins):
+            if next(n_ended) == n_threads:
                 ended.set()
 
-    results = Parallel(n_jobs=n_jobs, require="sharedmem", return_as="generator")(
-        delayed(telling_task)(begin) for begin in begins
+    threads = Parallel(n_threads, require="sharedmem", return_as="generator")(
+        delayed(work)() for _ in range(n_threads)
     )
     ended.wait(LONGEST_WAIT)
-    return list(results)
+    time.sleep(KNOWN_TO_JOBLIB)
+    list(threads)
+    return results
 
 
 def _keep_freed_memory():
@@ -163,6 +170,12 @@ def add(results):
         lambda total, new: tuple(a + b for a, b in zip(total, new, strict=True)),
         results,
     )
+
+
+def _that_count(weight, *arrays):
+    """The rows of the arrays whose weight is not zero."""
+    counts = weight > 0
+    return arrays if counts.all() else tuple(a[counts] for a in arrays)
 
 
 def even_draws(size, total, rng):
@@ -209,9 +222,7 @@ class RowBlocks:
         """
 
         def of_block(X, y, weight):
-            counts = weight > 0
-            if not counts.all():
-                X, y, weight = X[counts], y[counts], weight[counts]
+            X, y, weight = _that_count(weight, X, y, weight)
             with np.errstate(over="ignore", invalid="ignore"):
                 return statistic(X.astype(self.precision, copy=False), y, weight)
 
@@ -220,8 +231,7 @@ class RowBlocks:
 
     def targets(self, summary):
         """``summary(y, weight)`` of the rows, in parts that are in their order."""
-        counts = self.weight > 0
-        return [summary(self.y[counts], self.weight[counts])]
+        return [summary(*_that_count(self.weight, self.y, self.weight))]
 
     def with_targets(self, change):
         """The same rows with the y and weight of ``change(y, weight)``."""
@@ -237,12 +247,15 @@ class RowBlocks:
         The total weight is cut into ``size`` even parts and a row drawn from each, so
         that a row of weight two is drawn as two rows of weight one are.
         """
-        total = np.cumsum(self.weight)[-1]
-        return self.rows_at(even_draws(size, total, rng))
+        return self.rows_at(even_draws(size, self._cumulative[-1], rng))
+
+    @functools.cached_property
+    def _cumulative(self):
+        return np.cumsum(self.weight)
 
     def rows_at(self, drawn, start=0.0):
         """Rows at points of the cumulative weight, which begins at ``start``."""
-        ends = start + np.cumsum(self.weight)
+        ends = start + self._cumulative
         drawn = np.minimum(np.searchsorted(ends, drawn, side="right"), len(ends) - 1)
         rows, counts = np.unique(drawn, return_counts=True)
         X = self.X[rows].astype(float, copy=False)
@@ -252,8 +265,7 @@ class RowBlocks:
         """The largest ``|X|`` and ``|y|``, NaN where there is one."""
 
         def of_block(X, y, weight):
-            counts = weight > 0
-            return [np.abs(a[counts]).max(initial=0) for a in (X, y)]
+            return [np.abs(a).max(initial=0) for a in _that_count(weight, X, y)]
 
         tasks = map_blocks(of_block, (self.X, self.y, self.weight), self.n_jobs)
         return [np.max(sizes) for sizes in zip(*itertools.chain(*tasks), strict=True)]

@@ -189,3 +189,15 @@ def test_no_layout_of_x_is_copied_whole():
         tracemalloc.stop()
         assert peak < 0.8 * X.nbytes, name
         np.testing.assert_allclose(predicted, expected, rtol=1e-6, err_msg=name)
+
+
+def test_more_weights_than_features_take_little_memory():
+    X, y, _ = make_patch_cnn_regression(
+        60_000, (4, 3), n_filters=8, noise=0.3, random_state=0
+    )
+    model = DeepTDRegressor((4, 3), n_filters=8, n_init=2, tol=0.1, random_state=0)
+    tracemalloc.start()
+    model.fit(X, y).predict(X, return_std=True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 * 2**20

@@ -65,6 +65,17 @@ def test_concatenate_keeps_the_order_of_the_rows(data):
     np.testing.assert_array_equal(first, X[:, 0])
 
 
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_an_error_in_a_block_reaches_the_caller(data, n_jobs):
+    def fails_at_the_end(X, y, weight):
+        if X[-1, 0] == data[0][-1, 0]:
+            raise IndexError("the last block")
+        return moments(X, y, weight)
+
+    with pytest.raises(IndexError, match="the last block"):
+        RowBlocks(*data, n_jobs=n_jobs).reduce(fails_at_the_end)
+
+
 def test_an_unknown_number_of_jobs_raises_for_few_rows_too():
     with pytest.raises(ValueError, match="n_jobs == 0"):
         concatenate_blocks(lambda block: block, np.ones((2, 2)), n_jobs=0)
