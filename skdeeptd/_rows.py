@@ -4,8 +4,10 @@ The rows are cut into tasks of fixed size, independent of the number of jobs, an
 results are added in the order of the rows: the same bits for every ``n_jobs``.
 """
 
+import ctypes
 import functools
 import itertools
+import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +22,7 @@ BLOCK_BYTES = 2**23  # a block of X stays in the cache, and outweighs numpy's ov
 BLOCK_ROWS = 2**12  # what a block makes for each of them fits in little memory
 BLOCKS_PER_TASK = 4  # a task outweighs the cost of a limit on BLAS
 KEPT_BYTES = 2**24  # an array larger than any that a block needs
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 PARALLEL_BYTES = 2**26  # an X from which on threads outweigh what joblib takes
 LONGEST_WAIT = 0.5  # seconds until joblib itself looks whether its threads have ended
 KNOWN_TO_JOBLIB = 3e-4  # seconds after which it knows
@@ -154,14 +157,18 @@ def _in_threads(task, begins, n_threads):
     return results
 
 
+@functools.cache
 def _keep_freed_memory():
     """Let the arrays of one block have the memory of the last one's.
 
-    The C library of Linux gives freed memory back to the system, page by page, above a
-    threshold that follows the largest array freed so far; new pages cost as much as the
-    work on a block. This array raises the threshold; none of its pages is ever used.
+    The C library of Linux gives freed memory back to the system, page by page, from
+    128 KiB on; a worker of dask has it do so even earlier. New pages cost more than the
+    work on a block. What this process keeps from now on is little.
     """
-    np.empty(KEPT_BYTES, dtype=np.uint8)
+    mallopt = sys.platform == "linux" and getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
+        mallopt(M_TRIM_THRESHOLD, 2 * KEPT_BYTES)
 
 
 def add(results):
