@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 import tracemalloc
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -314,13 +315,15 @@ def dask(options):
 
     X, y = planted(options.rows, noise=0.3)
     chunks = (options.rows // 8, -1)
+    warnings.filterwarnings("ignore", "Sending large graph")
     table("data", "over n_jobs=1", "over n_jobs=2")
     with (
         LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):
-        lazy = [dask.array.from_array(a, chunks=chunks[: a.ndim]) for a in (X, y)]
-        held = client.persist(lazy)
+        # copied by the workers, as if they had read the data themselves
+        sent = [dask.array.from_array(a, chunks=chunks[: a.ndim]) for a in (X, y)]
+        held = client.persist([array.map_blocks(np.copy) for array in sent])
         wait(held)
         model = DaskDeepTDRegressor(SIZES, random_state=0, client=client)
         cells = [
