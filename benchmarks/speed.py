@@ -267,23 +267,24 @@ def peers(options):
     train, test = (X[:n_train], y[:n_train]), (X[n_train:], y[n_train:])
 
     def adam(X, y):
-        """Mini-batches until R2 is that of DeepTD less 0.001, or 300 s are up."""
+        """Mini-batches of 256, a new start after 20 epochs, until R2 is DeepTD's."""
         torch.manual_seed(0)
-        network, begin = torch_network(SIZES), time.perf_counter()
-        optimizer = torch.optim.Adam(network.parameters(), 0.003)
-        X, y = torch.as_tensor(X)[:, None], torch.as_tensor(y)
+        X, y, begin = torch.as_tensor(X)[:, None], torch.as_tensor(y), time.time()
+        while time.time() - begin < 300:
+            network = torch_network(SIZES)
+            optimizer = torch.optim.Adam(network.parameters(), 0.003)
 
-        def predict(X_test):
-            with torch.no_grad():
-                return network(torch.as_tensor(X_test)[:, None]).numpy()
+            def predict(X_test, network=network):
+                with torch.no_grad():
+                    return network(torch.as_tensor(X_test)[:, None]).numpy()
 
-        while time.perf_counter() - begin < 300:
-            for batch in torch.randperm(len(X)).split(256):
-                optimizer.zero_grad()
-                torch.mean((network(X[batch]) - y[batch]) ** 2).backward()
-                optimizer.step()
-            if r2_score(test[1], predict(test[0])) > target:
-                break
+            for _ in range(20):
+                for batch in torch.randperm(len(X)).split(256):
+                    optimizer.zero_grad()
+                    torch.mean((network(X[batch]) - y[batch]) ** 2).backward()
+                    optimizer.step()
+                if r2_score(test[1], predict(test[0])) > target:
+                    return predict
         return predict
 
     methods = {
@@ -295,7 +296,7 @@ def peers(options):
             MLPRegressor(max_iter=20, random_state=0).fit(X, y).predict
         ),
         "CPRegressor of TensorLy": partial(cp_regression, Case(SIZES, 0)),
-        "the same network by Adam, in torch": adam,
+        "the same network by Adam, in torch, to this R2": adam,
     }
     table("method", "seconds", "over DeepTD", "test R2")
     for name, method in methods.items():
