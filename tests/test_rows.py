@@ -107,3 +107,13 @@ def test_threads_that_overlap_in_any_order_have_one_and_give_all_back():
     thread.join()
     assert {count for counts in seen for count in counts} == {1}
     assert blas_threads() == before
+
+
+def test_a_sample_holds_rows_as_often_as_their_weight_says():
+    weight = np.repeat([0.0, 1.0, 100.0], [50, 100, 1])
+    rows = RowBlocks(np.arange(151.0)[:, np.newaxis], weight, weight)
+    sample = rows.sample(1000, np.random.RandomState(0))
+    assert np.sum(sample.weight) == 1000
+    assert sample.X.min() == 50
+    assert sample.weight[-1] == pytest.approx(500, abs=1)
+    assert sample.weight[:-1] == pytest.approx(np.full(100, 5), abs=1)
