@@ -12,9 +12,9 @@ scores    Test R2 (of ten outputs the mean) and seconds of a fit, choosing inclu
           Every set is reported.
 
 DeepTD chooses among the shapes below, the single layer being a linear model, 1 or 4
-filters (of images 4 or 16), three alphas and three kinds of network: relu layers and a linear one, as in the
-paper; relu layers with hidden biases; tanh layers with hidden biases and a linear one.
-CP is CPRegressor of tensorly with a centred y: the same shapes
+filters (of images 4 or 16), three alphas and three kinds of network: relu layers and a
+linear one, as in the paper; relu layers with hidden biases; tanh layers with hidden
+biases and a linear one. CP is CPRegressor of tensorly with a centred y: the same shapes
 but the single layer, rank 1, 4 or 16, three penalties. MLP has one hidden layer of 50,
 fitted by lbfgs, and HGB is HistGradientBoostingRegressor as it comes.
 
