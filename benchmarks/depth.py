@@ -17,7 +17,7 @@ The last two get fewer trials. The first table holds what one sweep over all mod
 costs: of power iteration, and of alternating least squares with 4 terms.
 
 Run: python benchmarks/depth.py [--trials 20] [--slow-trials 5] [--modes 20]
-It needs tensorly and pyttb.
+It needs the optional dependencies "benchmarks".
 """
 
 import argparse
