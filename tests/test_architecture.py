@@ -60,9 +60,9 @@ ALLOWED = {
     "__main__": {"numpy", "sklearn", "skdeeptd", "datasets", "metrics", "plotting"},
 }
 STANDARD = {
-    *("argparse", "collections", "contextlib", "copy", "dataclasses", "functools"),
-    *("importlib", "itertools", "math", "numbers", "operator", "platform"),
-    *("threading", "time", "typing", "warnings"),
+    *("argparse", "collections", "contextlib", "copy", "ctypes", "dataclasses"),
+    *("functools", "importlib", "itertools", "math", "numbers", "operator", "platform"),
+    *("sys", "threading", "time", "typing", "warnings"),
 }
 PUBLIC = [
     *("skdeeptd", "skdeeptd.dask", "skdeeptd.datasets", "skdeeptd.export"),
