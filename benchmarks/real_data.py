@@ -14,20 +14,20 @@ scores    Test R2 (of ten outputs the mean) and seconds of a fit, choosing inclu
 DeepTD chooses among the shapes below, the single layer being a linear model, 1 or 4
 filters (of images 4 or 16), three alphas and three kinds of network: relu layers and a
 linear one, as in the paper; relu layers alone, with hidden biases; tanh layers with
-hidden biases and a linear one. CP is CPRegressor of tensorly with a centred y: the same shapes
-but the single layer, rank 1, 4 or 16, three penalties. MLP has one hidden layer of 50,
-fitted by lbfgs, and HGB is HistGradientBoostingRegressor as it comes.
+hidden biases and a linear one. CP is CPRegressor of tensorly with a centred y: the same
+shapes but the single layer, rank 1, 4 or 16, three penalties. MLP has one hidden layer
+of 50, fitted by lbfgs, and HGB is HistGradientBoostingRegressor as it comes.
 
 For the sake of time: n_init=2, max_iter=60 and tol=1e-3 for DeepTD, 10 iterations for
 CP, 100 for MLP; every second week of co2; of the ten digits 600 rows, and for DeepTD
 two shapes, 8 filters and one alpha.
 
 This is the second protocol. The first, fixed before any test score was seen, knew only
-the first kind of network, with 1 or 4 filters; DeepTD was within a standard error of the
-best on one set of eight. What was added was chosen by cross-validation on the training
-part of the first split of six sets, rows of which are test rows of other splits. An
-alpha of 1000, which the first protocol had, was put back after a run on Covid3Month
-without it (test R2 -0.035).
+the first kind of network, with 1 or 4 filters; DeepTD was within a standard error of
+the best on one set of eight. What was added was chosen by cross-validation on the
+training part of the first split of six sets, rows of which are test rows of other
+splits. An alpha of 1000, which the first protocol had, was put back after a run on
+Covid3Month without it (test R2 -0.035).
 
 Splits share rows, and a series or a picture is one draw of nature: a standard error
 over splits says little about other data of the kind.
