@@ -638,9 +638,10 @@ or sequence of them, default="relu"
         if not np.all(np.isfinite(predicted)):
             with np.errstate(invalid="ignore"):  # the check's own sum may overflow
                 check_array(X, input_name="X", estimator=self)
-        if return_std:
-            return predicted, self._like_y(concatenate_blocks(stds, X, self.n_jobs))
-        return predicted
+        if not return_std:
+            return predicted
+        std = self._like_y(concatenate_blocks(stds, X, self.n_jobs))
+        return predicted, np.where(np.isfinite(predicted), std, np.nan)
 
     def _like_y(self, columns):
         return columns[:, 0] if self._y_is_1d else columns
