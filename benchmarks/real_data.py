@@ -60,7 +60,7 @@ from statsmodels.datasets import co2, elnino, sunspots
 from tensorly.regression import CPRegressor
 
 from skdeeptd import DeepTDRegressorCV
-from skdeeptd._geometry import make_layout
+from skdeeptd._model.layout import make_layout
 
 KINDS = [
     {},

@@ -39,11 +39,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import r2_score
 
 from skdeeptd import DeepTDRegressor
-from skdeeptd._calibration import calibrate
-from skdeeptd._geometry import degrees_of_freedom
-from skdeeptd._network import PatchCNN, forward
-from skdeeptd._polish import Objective, polish
-from skdeeptd._rows import RowBlocks, single_threaded_blas
+from skdeeptd._solver.calibration import calibrate
+from skdeeptd._model.layout import degrees_of_freedom
+from skdeeptd._model.network import PatchCNN, forward
+from skdeeptd._solver.polish import Objective, polish
+from skdeeptd._data.rows import RowBlocks, single_threaded_blas
 from skdeeptd.datasets import make_patch_cnn_regression
 from skdeeptd.metrics import kernel_similarity
 

@@ -34,9 +34,9 @@ from sklearn.neural_network import MLPRegressor
 from threadpoolctl import threadpool_limits
 
 from skdeeptd import DeepTDRegressor
-from skdeeptd._network import PatchCNN
-from skdeeptd._polish import Objective, normal_equations
-from skdeeptd._rows import RowBlocks
+from skdeeptd._model.network import PatchCNN
+from skdeeptd._solver.polish import Objective, normal_equations
+from skdeeptd._data.rows import RowBlocks
 from skdeeptd.datasets import make_patch_cnn_regression
 
 SIZES = (16, 8, 8)

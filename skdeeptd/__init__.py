@@ -1,6 +1,6 @@
 """Convolutional networks with non-overlapping patches, learned by DeepTD."""
 
-from skdeeptd._geometry import kernel_size_grid
+from skdeeptd._model.layout import kernel_size_grid
 from skdeeptd._regressor import DeepTDRegressor
 from skdeeptd._regressor_cv import DeepTDRegressorCV
 

@@ -1,14 +1,10 @@
 """DeepTDRegressorCV: the shape, the filters and alpha by cross-validation."""
 
-import math
-import time
-from functools import partial
-from itertools import compress
 from numbers import Integral, Real
-from typing import NamedTuple
 
 import numpy as np
 from sklearn import get_config
+from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import ParameterGrid, check_cv
 from sklearn.utils.metadata_routing import (
@@ -18,37 +14,56 @@ from sklearn.utils.metadata_routing import (
 )
 from sklearn.utils.parallel import Parallel, delayed
 
+from skdeeptd._base import BasePatchNetwork, explaining, forgetting, telling
 from skdeeptd._compat import Interval, fit_context, told
-from skdeeptd._geometry import kernel_size_grid, make_layout
-from skdeeptd._problem import make_problem
-from skdeeptd._regressor import DeepTDRegressor, forgetting
-from skdeeptd._rows import RowBlocks, single_threaded_blas
-from skdeeptd._search import is_linear
+from skdeeptd._data.rows import RowBlocks
+from skdeeptd._model.fitted import predictions
+from skdeeptd._model.layout import kernel_size_grid, make_layout
+from skdeeptd._solver.choice import (
+    STAGES,
+    Candidate,
+    best_of,
+    compare,
+    make_fold,
+    results_of,
+)
+from skdeeptd._solver.search import silent
 
 MOST_LAYERS = 3  # of the default grid
-KEPT, LEAST_KEPT = 1 / 8, 3  # share and number of shapes that survive the first stage
-STANDARD_ERRORS = 2.0  # of a difference over the folds that is a clear one
-STAGES = ({"polish": False}, {"n_init": 1, "max_iter": 10}, {})  # of parameters
 
 
-class Fold(NamedTuple):
-    """A split of the rows, with the moment of its training part."""
+class _Predictor(RegressorMixin, BaseEstimator):
+    """What a scorer needs of an estimator: networks that predict."""
 
-    train: np.ndarray
-    test: np.ndarray
-    moment: np.ndarray
+    def __init__(self, networks=(), y_is_1d=True):
+        self.networks = networks
+        self.y_is_1d = y_is_1d
+
+    def fit(self, X, y):
+        """Nothing is left to fit."""
+        return self
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+    def predict(self, X):
+        predicted = predictions(self.networks, X)
+        return predicted[:, 0] if self.y_is_1d else predicted
 
 
-class Scores(NamedTuple):
-    """Score and seconds of each candidate (rows) on each fold; its last stage."""
+class _Score:
+    """The scorer's score of networks on rows held out."""
 
-    test: np.ndarray
-    fit_time: np.ndarray
-    score_time: np.ndarray
-    stage: np.ndarray
+    def __init__(self, scorer, weighted, y_is_1d):
+        self.scorer, self.weighted, self.y_is_1d = scorer, weighted, y_is_1d
+
+    def __call__(self, networks, rows):
+        y = rows.y[:, 0] if self.y_is_1d else rows.y
+        weight = {"sample_weight": rows.weight} if self.weighted else {}
+        return self.scorer(_Predictor(networks, self.y_is_1d), rows.X, y, **weight)
 
 
-class DeepTDRegressorCV(DeepTDRegressor):
+class DeepTDRegressorCV(BasePatchNetwork):
     """DeepTDRegressor whose shape, filters and alpha are chosen by cross-validation.
 
     All candidates share one moment per fold, since only its reshape differs between
@@ -127,7 +142,7 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
     """
 
     _parameter_constraints: dict = {
-        **DeepTDRegressor._parameter_constraints,
+        **BasePatchNetwork._parameter_constraints,
         "n_filters": ["array-like", Interval(Integral, 1, None, closed="left")],
         "alphas": ["array-like", Interval(Real, 0, np.inf, closed="left")],
         "cv": ["cv_object"],
@@ -200,48 +215,21 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
             Where the data or a parameter are not as they should be.
         """
         split_params = self._route(params, sample_weight)
-        fit = self._init_callback_context(max_subtasks=len(STAGES) + 1)
-        with told(fit, self, X=X, y=y, metadata={"sample_weight": sample_weight}):
-            return self._choose_and_fit(X, y, sample_weight, split_params, fit)
-
-    def _choose_and_fit(self, X, y, sample_weight, split_params, fit):
-        flat, input_shape = self._flatten(X, self.input_shape)
-        data = self._validate(flat, y, sample_weight)  # X, y and the weights
-        candidates, linear = self._candidates(data[0].shape[1], input_shape)
-        scorer = check_scoring(DeepTDRegressor(), scoring=self.scoring)
-        splitter = check_cv(self.cv)
-        splits = list(splitter.split(data[0], data[1], **split_params))
-        with single_threaded_blas(), self._explaining(RowBlocks(*data)):
-            folds = [
-                Fold(train, test, self._problem(data, train).moment())
-                for train, test in splits
-            ]
-            score = partial(_fit_and_score, scorer, sample_weight is not None)
-            scores = self._compare(
-                candidates, linear, input_shape, folds, data, score, fit
+        context = self._init_callback_context(max_subtasks=len(STAGES) + 3)
+        metadata = {"sample_weight": sample_weight}
+        with told(context, self, X=X, y=y, metadata=metadata):
+            rows, input_shape = self._rows(X, y, sample_weight)
+            candidates = self._candidates(input_shape)
+            scorer = check_scoring(_Predictor(), scoring=self.scoring)
+            score = _Score(scorer, sample_weight is not None, self.y_ndim_ == 1)
+            scores = self._compare(candidates, rows, score, split_params, context)
+            self._keep(candidates, scores)
+            self.scorer_ = scorer
+            layout, spec = self._design(
+                self.n_features_in_, input_shape, **self.best_params_
             )
-
-        results = _results(candidates, scores)
-        best = _choice(results["rank_test_score"], scores, linear)
-        estimator = self._estimator(candidates[best], input_shape)
-        estimator.set_params(n_jobs=self.n_jobs, verbose=self.verbose)
-        with told(fit.subcontext(task_name="fit of all rows"), self):
-            estimator.fit(X, y, sample_weight)
-        fitted = {n: v for n, v in vars(estimator).items() if n.endswith("_")}
-        vars(self).update(fitted, _padding=self.padding)
-        self.cv_results_ = results
-        self.best_index_, self.best_params_ = best, candidates[best]
-        self.best_score_ = float(results["mean_test_score"][best])
-        self.scorer_, self.n_splits_ = scorer, len(folds)
+            self._learn(rows, layout, spec, context)
         return self
-
-    @property
-    def partial_fit(self):
-        """There is none: candidates are compared on all data at once."""
-        raise AttributeError(
-            "DeepTDRegressorCV has no partial_fit; choose the kernel sizes on a part "
-            "of the data, and give them to DeepTDRegressor"
-        )
 
     def get_metadata_routing(self):
         """Route ``sample_weight`` to ``fit`` and everything else to the splitter.
@@ -265,9 +253,12 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
             )
         return {}
 
-    def _candidates(self, n_features, input_shape):
-        """All combinations, checked before any work is done; which ones are linear."""
-        shapes = self.kernel_sizes
+    def _candidates(self, input_shape):
+        """All combinations, checked before any work is done.
+
+        Of linear ones those with the fewest filters only: the others are the same.
+        """
+        n_features, shapes = self.n_features_in_, self.kernel_sizes
         if shapes is None:
             default = make_layout(n_features, None, input_shape, self.padding)
             shapes = kernel_size_grid(default.input_shape, max_layers=MOST_LAYERS)
@@ -278,75 +269,55 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
             "n_filters": _as_list("n_filters", self.n_filters),
             "alpha": _as_list("alphas", self.alphas),
         }
-        candidates = list(ParameterGrid(grid))
-        linear = []
-        for candidate in candidates:
-            estimator = self._estimator(candidate, input_shape)
-            estimator._validate_params()
-            _, blank = estimator._lay_out(n_features, input_shape)
-            linear.append(is_linear(blank))
-        fewest = min(grid["n_filters"])
-        kept = [
-            not (is_one and candidate["n_filters"] > fewest)
-            for candidate, is_one in zip(candidates, linear, strict=True)
-        ]
-        return list(compress(candidates, kept)), np.array(linear)[kept]
+        _check_numbers(grid["n_filters"], "n_filters", Integral, 1)
+        _check_numbers(grid["alpha"], "alphas", Real, 0)
+        candidates, fewest = [], min(grid["n_filters"])
+        for params in ParameterGrid(grid):
+            _, spec = self._design(n_features, input_shape, **params)
+            candidate = Candidate(params, spec._replace(report=silent))
+            if not candidate.is_linear or params["n_filters"] == fewest:
+                candidates.append(candidate)
+        return candidates
 
-    def _estimator(self, candidate, input_shape):
-        common = set(self.get_params()) & set(DeepTDRegressor().get_params())
-        parameters = {name: getattr(self, name) for name in common}
-        changed = {
-            **candidate,
-            "input_shape": input_shape,
-            "n_jobs": None,
-            "verbose": 0,
-        }
-        return DeepTDRegressor(**{**parameters, **changed})
+    def _compare(self, candidates, rows, score, split_params, context):
+        """The ``Scores`` of the candidates."""
+        splitter = check_cv(self.cv)
+        splits = list(splitter.split(rows.X, rows.y, **split_params))
+        self.n_splits_ = len(splits)
 
-    def _problem(self, data, rows):
-        X, y, weight = (array[rows] for array in data)
-        if not np.any(weight):
-            raise ValueError("sample_weight is zero on all training rows of a fold")
-        return make_problem(RowBlocks(X, y, weight), self.fit_intercept)
+        def run_all(function, calls):
+            return Parallel(n_jobs=self.n_jobs)(delayed(function)(*c) for c in calls)
 
-    def _compare(self, candidates, linear, input_shape, folds, data, score, fit):
-        """Score the candidates stage by stage on all folds."""
-        shape = (len(candidates), len(folds))
-        scores = Scores(*np.zeros((3, *shape)), np.zeros(len(candidates), dtype=int))
-        alive = np.arange(len(candidates))
-        for stage, budget in enumerate(STAGES):
-            scores.stage[alive] = stage + 1
-            estimators = [
-                self._estimator(candidates[i], input_shape).set_params(
-                    **({} if linear[i] else budget)
-                )
-                for i in alive
+        with explaining(self, rows):
+            folds = [
+                make_fold(_part(rows, train), _part(rows, test), self.fit_intercept)
+                for train, test in splits
             ]
-            task = fit.subcontext(
-                task_name=f"stage {stage + 1}", max_subtasks=len(folds)
+            return compare(
+                candidates,
+                folds,
+                score,
+                run_all,
+                report=self._report,
+                stage=telling(self, context),
             )
-            with told(task, self):
-                for f, fold in enumerate(folds):
-                    with told(task.subcontext(task_name=f"fold {f}"), self):
-                        columns = self._on_fold(estimators, fold, data, score)
-                    for table, column in zip(scores, columns):
-                        table[alive, f] = column
-            self._report(f"stage {stage + 1}: {len(alive)} candidates")
-            remaining = [candidates[i] for i in alive]
-            survive = _survivors(scores.test[alive], remaining, linear[alive], stage)
-            alive = alive[survive]
-        return scores
 
-    def _on_fold(self, estimators, fold, data, score):
-        """The score, and the seconds of the fit and of the score, of each estimator."""
-        problem = self._problem(data, fold.train)
-        X, y, weight = (array[fold.test] for array in data)
-        y = y[:, 0] if self._y_is_1d else y
-        results = Parallel(n_jobs=self.n_jobs)(
-            delayed(score)(estimator, problem, fold.moment, X, y, weight)
-            for estimator in estimators
-        )
-        return zip(*results, strict=True)
+    def _keep(self, candidates, scores):
+        """Store the table, and which candidate it speaks for."""
+        linear = np.array([candidate.is_linear for candidate in candidates])
+        self.cv_results_ = results_of(candidates, scores)
+        self.best_index_ = best_of(self.cv_results_["rank_test_score"], scores, linear)
+        self.best_params_ = candidates[self.best_index_].params
+        mean = self.cv_results_["mean_test_score"]
+        self.best_score_ = float(mean[self.best_index_])
+
+
+def _part(rows, chosen):
+    """Some of the rows, of which one must count."""
+    part = RowBlocks(rows.X[chosen], rows.y[chosen], rows.weight[chosen])
+    if not np.any(part.weight):
+        raise ValueError("sample_weight is zero on all rows of a part of a fold")
+    return part
 
 
 def _as_list(name, values):
@@ -357,91 +328,10 @@ def _as_list(name, values):
     return values
 
 
-def _fit_and_score(scorer, weighted, estimator, problem, moment, X, y, weight):
-    """Score on held-out rows, and the seconds of the fit and of the score."""
-    begin = time.perf_counter()
-    estimator.n_features_in_, estimator._y_is_1d = X.shape[1], y.ndim == 1
-    layout, blank = estimator._lay_out(X.shape[1], estimator.input_shape)
-    task = estimator._task(problem, layout, blank)
-    results = list(estimator._learn(problem, moment, task))
-    estimator._store(problem, moment, results, layout, X.dtype)
-    fitted = time.perf_counter()
-    score = scorer(estimator, X, y, **({"sample_weight": weight} if weighted else {}))
-    return score, fitted - begin, time.perf_counter() - fitted
-
-
-def _best_shapes(mean, candidates):
-    """The candidates whose shape does best with their own filters and alpha."""
-    groups = {}
-    for i in np.argsort(-mean, kind="stable"):
-        key = candidates[i]["n_filters"], candidates[i]["alpha"]
-        groups.setdefault(key, []).append(i)
-    kept = [
-        group[: max(LEAST_KEPT, math.ceil(KEPT * len(group)))]
-        for group in groups.values()
-    ]
-    return np.sort(np.concatenate(kept))
-
-
-def _not_behind(mean, scores):
-    """The candidates that are not clearly behind the best one."""
-    behind = _clearly_ahead(scores[np.argmax(mean)], scores)
-    return np.flatnonzero(np.isfinite(mean) & ~behind)
-
-
-def _clearly_ahead(scores, others):
-    """Whether the scores on the folds, paired with each row of the others, are."""
-    ahead = scores - others
-    error = ahead.std(axis=-1) / np.sqrt(max(1, ahead.shape[-1] - 1))
-    return ahead.mean(axis=-1) > STANDARD_ERRORS * error
-
-
-def _survivors(scores, candidates, linear, stage):
-    """Which of the candidates of a stage go on, as an index."""
-    mean = np.nan_to_num(scores.mean(axis=1), nan=-np.inf)
-    if not np.isfinite(mean.max()):
-        return np.arange(len(mean))
-    if stage == 0:
-        return np.union1d(_best_shapes(mean, candidates), np.flatnonzero(linear))
-    return _not_behind(mean, scores)
-
-
-def _choice(rank, scores, linear):
-    """The candidate that ranks first, or a linear one that it is not really ahead of.
-
-    Only linear candidates that reached the last stage count. To be ahead on every fold
-    is enough: where the linear one fails on some, the standard error says nothing.
-    """
-    best = int(np.argmin(rank))
-    candidates = np.flatnonzero(linear & (scores.stage == len(STAGES)))
-    if linear[best] or not len(candidates):
-        return best
-    best_linear = candidates[np.argmin(rank[candidates])]
-    ahead, behind = scores.test[best], scores.test[best_linear]
-    clear = _clearly_ahead(ahead, behind) or np.all(ahead > behind)
-    return best if clear else int(best_linear)
-
-
-def _results(candidates, scores):
-    """The table of GridSearchCV."""
-    results = {
-        "mean_fit_time": scores.fit_time.mean(axis=1),
-        "std_fit_time": scores.fit_time.std(axis=1),
-        "mean_score_time": scores.score_time.mean(axis=1),
-        "std_score_time": scores.score_time.std(axis=1),
-    }
-    for name in candidates[0]:
-        column = np.ma.masked_all(len(candidates), dtype=object)
-        for i, candidate in enumerate(candidates):
-            column[i] = candidate[name]
-        results[f"param_{name}"] = column
-    results["params"] = candidates
-    for fold, column in enumerate(scores.test.T):
-        results[f"split{fold}_test_score"] = column
-    mean = scores.test.mean(axis=1)
-    results["mean_test_score"] = mean
-    results["std_test_score"] = scores.test.std(axis=1)
-    order = np.lexsort((-mean, -scores.stage))
-    results["rank_test_score"] = np.argsort(order).astype(np.int32) + 1
-    results["stage"] = scores.stage
-    return results
+def _check_numbers(values, name, kind, least):
+    for value in values:
+        fits = isinstance(value, kind) and not isinstance(value, bool)
+        if not fits or not least <= value < np.inf:
+            raise ValueError(
+                f"{name} must hold numbers of at least {least}, got {value!r}"
+            )

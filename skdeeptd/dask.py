@@ -9,11 +9,19 @@ from numbers import Number
 import numpy as np
 from sklearn.utils import check_array, check_consistent_length
 
-from skdeeptd._chunks import FEW_BYTES, Chunk, ChunkedRows, Scheduler, View, task
+from skdeeptd._base import check_finite, check_range_of_weights
 from skdeeptd._compat import HasMethods
+from skdeeptd._data.chunks import (
+    FEW_BYTES,
+    Chunk,
+    ChunkedRows,
+    ChunkReader,
+    Scheduler,
+    task,
+)
+from skdeeptd._data.rows import add
 from skdeeptd._optional import optional
-from skdeeptd._regressor import DeepTDRegressor, check_range_of_weights
-from skdeeptd._rows import add
+from skdeeptd._regressor import DeepTDRegressor
 
 is_dask_collection = optional("dask", extra="dask").is_dask_collection
 da = optional("dask.array", extra="dask")
@@ -239,17 +247,17 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
     def __getstate__(self):
         return {**super().__getstate__(), "client": None}
 
-    def _row_blocks(self, X, y, sample_weight):
+    def _rows(self, X, y, sample_weight):
         if not is_dask_collection(X):
-            return super()._row_blocks(X, y, sample_weight)
+            return super()._rows(X, y, sample_weight)
         frame, X = _empty_frame(X), _in_rows(X, "X")
         y = None if y is None else _in_rows(y, "y")
-        like, input_shape = super()._row_blocks(_row_like(X, frame), _row_like(y), None)
+        like, input_shape = super()._rows(_row_like(X, frame), _row_like(y), None)
         n_features, dtype = like.X.shape[1], like.X.dtype
         rows, idle = self._chunked(X, y, sample_weight, n_features, dtype)
         if idle.chunks:
             flipped = idle.with_targets(lambda y, w: (y, 1.0 * (w == 0)))
-            self._check_finite(flipped.largest()[0])
+            check_finite(self, flipped.largest()[0])
         return rows.with_first(), input_shape
 
     def _chunked(self, X, y, sample_weight, n_features, dtype):
@@ -271,9 +279,9 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
         of_chunks = X.to_delayed().ravel(), targets, n_rows, here
         chunks = [Chunk(*of_chunk) for of_chunk in zip(*of_chunks, strict=True)]
         read = functools.partial(_read, n_features=n_features, dtype=dtype, name=name)
-        view = View(read, n_features, dtype, self.n_jobs)
+        reader = ChunkReader(read, n_features, dtype, self.n_jobs)
         return (
-            ChunkedRows(list(compress(chunks, chosen)), view, scheduler)
+            ChunkedRows(list(compress(chunks, chosen)), reader, scheduler)
             for chosen in (heaviest > 0, lightest == 0)
         )
 

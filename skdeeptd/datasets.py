@@ -14,9 +14,9 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.utils import check_random_state, check_scalar
 
-from skdeeptd._activations import ACTIVATIONS, layer_activations
-from skdeeptd._geometry import make_layout, n_features_of
-from skdeeptd._network import PatchCNN, forward
+from skdeeptd._model.activations import ACTIVATIONS, layer_activations
+from skdeeptd._model.layout import make_layout, n_features_of
+from skdeeptd._model.network import PatchCNN, forward
 
 ALIVE = 0.25  # least share of values that differ from the most frequent one
 VARIES = 1e-12  # least standard deviation, relative to the root mean square
@@ -147,7 +147,8 @@ def _draw_filter(probe, sizes, activations, rng):
         for _ in range(KERNEL_DRAWS):
             k = rng.standard_normal(d)
             k /= np.linalg.norm(k)
-            h = ACTIVATIONS[name].value(patches @ k)
+            z = patches @ k
+            h = ACTIVATIONS[name].value(z, np.empty_like(z))
             if _is_alive(h):
                 break
         kernels.append(k)

@@ -21,8 +21,8 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from skdeeptd._activations import LEAKY_SLOPE
-from skdeeptd._geometry import make_layout
+from skdeeptd._model.activations import LEAKY_SLOPE
+from skdeeptd._model.layout import make_layout
 from skdeeptd._optional import optional
 from skdeeptd._regressor import DeepTDRegressor
 from skdeeptd._regressor_cv import DeepTDRegressorCV

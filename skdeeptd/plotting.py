@@ -21,7 +21,7 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skdeeptd._activations import ACTIVATIONS
+from skdeeptd._model.activations import ACTIVATIONS
 from skdeeptd._optional import optional
 
 NORMAL_95 = 1.96  # standard deviations to either side that hold 95 %

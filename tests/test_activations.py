@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from skdeeptd._activations import ACTIVATIONS, layer_activations
+from skdeeptd._model.activations import ACTIVATIONS, layer_activations
 
 Z = np.array([-3.0, -1.2, -0.1, 0.2, 1.0, 2.5])
 

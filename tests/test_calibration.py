@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from skdeeptd import _calibration
-from skdeeptd._calibration import calibrate, pattern_outputs
-from skdeeptd._network import PatchCNN, forward
-from skdeeptd._polish import Objective
-from skdeeptd._rows import RowBlocks
+from skdeeptd._solver.calibration import calibrate, pattern_outputs
+from skdeeptd._model.network import PatchCNN, forward
+from skdeeptd._solver.polish import Objective
+from skdeeptd._data.rows import RowBlocks
 
 
 def planted(activations, sizes, n_filters=1, seed=0, n_rows=300):

@@ -22,8 +22,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skdeeptd import DeepTDRegressor, DeepTDRegressorCV, _chunks
 from skdeeptd import dask as skdeeptd_dask
-from skdeeptd._chunks import Chunk, ChunkedRows, Scheduler, View, task
-from skdeeptd._rows import RowBlocks
+from skdeeptd._data.chunks import Chunk, ChunkedRows, Scheduler, View, task
+from skdeeptd._data.rows import RowBlocks
 from skdeeptd.dask import DaskDeepTDRegressor
 from skdeeptd.datasets import make_patch_cnn_regression
 
@@ -570,7 +570,7 @@ def test_bad_data_for_predict_and_score(data):
 
 @pytest.mark.parametrize("missing", ["dask", "dask.array"])
 def test_without_dask_the_error_names_the_extra(monkeypatch, missing):
-    for name in ("skdeeptd.dask", "skdeeptd._chunks"):
+    for name in ("skdeeptd.dask", "skdeeptd._data.chunks"):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ImportError, match=rf"{missing}, which .*skdeeptd\[dask\]"):

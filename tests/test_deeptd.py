@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from skdeeptd import DeepTDRegressor, _deeptd
-from skdeeptd._deeptd import sample_sizes
+from skdeeptd._solver.deeptd import sample_sizes
 from skdeeptd.datasets import make_patch_cnn_regression
 from skdeeptd.metrics import kernel_similarity
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from skdeeptd import DeepTDRegressor
-from skdeeptd._diagnosis import explained_share
+from skdeeptd._solver.diagnosis import explained_share
 from skdeeptd.datasets import make_patch_cnn_regression
 
 

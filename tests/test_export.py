@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skdeeptd import DeepTDRegressor, DeepTDRegressorCV
-from skdeeptd._activations import ACTIVATIONS
+from skdeeptd._model.activations import ACTIVATIONS
 from skdeeptd.export import register_skl2onnx, to_onnx, to_torch
 
 # Input shape, kernel sizes, padding, activation of the hidden layers.

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from skdeeptd import kernel_size_grid
-from skdeeptd._geometry import (
+from skdeeptd._model.layout import (
     degrees_of_freedom,
     divisors,
     make_layout,

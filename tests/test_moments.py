@@ -3,8 +3,8 @@ import pytest
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.linear_model import LinearRegression
 
-from skdeeptd._moments import cross_moment, whitened_moment
-from skdeeptd._rows import RowBlocks
+from skdeeptd._data.moments import cross_moment, whitened_moment
+from skdeeptd._data.rows import RowBlocks
 
 
 def centred_data(n_outputs=2):

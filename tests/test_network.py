@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from skdeeptd._activations import ACTIVATIONS
-from skdeeptd._geometry import make_layout
-from skdeeptd._network import (
+from skdeeptd._model.activations import ACTIVATIONS
+from skdeeptd._model.layout import make_layout
+from skdeeptd._model.network import (
     PatchCNN,
     forward,
     jacobian,

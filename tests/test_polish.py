@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from skdeeptd._network import PatchCNN, forward, jacobian, pack, unpack
-from skdeeptd._polish import Objective, penalty, polish
-from skdeeptd._rows import RowBlocks
+from skdeeptd._model.network import PatchCNN, forward, jacobian, pack, unpack
+from skdeeptd._solver.polish import Objective, penalty, polish
+from skdeeptd._data.rows import RowBlocks
 from skdeeptd.datasets import make_patch_cnn_regression
 
 

@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from skdeeptd import DeepTDRegressor, _rows
-from skdeeptd._geometry import make_layout
+from skdeeptd._model.layout import make_layout
 from skdeeptd.datasets import make_patch_cnn_regression
 from skdeeptd.metrics import kernel_similarity
 

@@ -6,7 +6,7 @@ from joblib import parallel_config
 from threadpoolctl import threadpool_info
 
 from skdeeptd import _rows
-from skdeeptd._rows import (
+from skdeeptd._data.rows import (
     BLOCKS_PER_TASK,
     RowBlocks,
     block_length,

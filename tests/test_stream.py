@@ -5,8 +5,8 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from skdeeptd import DeepTDRegressor, DeepTDRegressorCV
-from skdeeptd._rows import RowBlocks
-from skdeeptd._stream import empty_stream, merge, moment_of
+from skdeeptd._data.rows import RowBlocks
+from skdeeptd._data.stream import empty_stream, merge, moment_of
 from skdeeptd.datasets import make_patch_cnn_regression
 
 SIZES = (4, 3, 3)

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import linalg
 
-from skdeeptd._linalg import pseudo_inverse
+from skdeeptd._solver.linalg import pseudo_inverse
 
 SAME_DIRECTION = 0.999  # |cosine| in every mode beyond which two results are one
 SMALL_GRAM = 128  # rows of a Gram matrix that costs few passes over the tensor

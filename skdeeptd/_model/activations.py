@@ -3,9 +3,12 @@
 ==========  =====================================================
 symbol      meaning
 ==========  =====================================================
-phi(z)      ``value``, elementwise on the pre-activation ``z``
-phi'(z)     ``derivative``, elementwise on the same ``z``
+z           the pre-activation
+phi(z)      ``value(z, out)``, elementwise
+phi'(z)     ``derivative(z, h, out)``, elementwise; h = phi(z)
 ==========  =====================================================
+
+Both write to ``out``, an array like z, and return it.
 
 An activation is *homogeneous* when phi(c z) = c phi(z) for c > 0, so that the norm
 of its kernel can move to the next layer, and *odd* when phi(-z) = -phi(z), so that
@@ -28,31 +31,63 @@ class Activation(NamedTuple):
     odd: bool
 
 
-def _tanh_derivative(z):
-    return 1.0 - np.tanh(z) ** 2
+def _relu(z, out):
+    return np.maximum(z, 0, out=out)
 
 
-def _logistic_derivative(z):
-    s = expit(z)
-    return s * (1.0 - s)
+def _relu_derivative(z, h, out):
+    return np.greater(z, 0, out=out)
+
+
+def _leaky_relu(z, out):
+    return np.maximum(z, np.multiply(z, z.dtype.type(LEAKY_SLOPE), out=out), out=out)
+
+
+def _leaky_relu_derivative(z, h, out):
+    return np.maximum(np.greater(z, 0, out=out), z.dtype.type(LEAKY_SLOPE), out=out)
+
+
+def _identity(z, out):
+    np.copyto(out, z)
+    return out
+
+
+def _identity_derivative(z, h, out):
+    out.fill(1)
+    return out
+
+
+def _tanh(z, out):
+    return np.tanh(z, out=out)
+
+
+def _tanh_derivative(z, h, out):
+    return np.subtract(1, np.multiply(h, h, out=out), out=out)
+
+
+def _softplus(z, out):
+    return np.logaddexp(z, z.dtype.type(0), out=out)
+
+
+def _softplus_derivative(z, h, out):
+    return expit(z, out=out)
+
+
+def _logistic(z, out):
+    return expit(z, out=out)
+
+
+def _logistic_derivative(z, h, out):
+    return np.multiply(np.subtract(1, h, out=out), h, out=out)
 
 
 ACTIVATIONS = {
-    "relu": Activation(
-        lambda z: np.maximum(z, 0), lambda z: (z > 0).astype(z.dtype), True, False
-    ),
-    "leaky_relu": Activation(
-        lambda z: np.where(z > 0, z, z.dtype.type(LEAKY_SLOPE) * z),
-        lambda z: np.where(z > 0, z.dtype.type(1), z.dtype.type(LEAKY_SLOPE)),
-        True,
-        False,
-    ),
-    "identity": Activation(lambda z: z, np.ones_like, True, True),
-    "tanh": Activation(np.tanh, _tanh_derivative, False, True),
-    "softplus": Activation(
-        lambda z: np.logaddexp(z, z.dtype.type(0)), expit, False, False
-    ),
-    "logistic": Activation(expit, _logistic_derivative, False, False),
+    "relu": Activation(_relu, _relu_derivative, True, False),
+    "leaky_relu": Activation(_leaky_relu, _leaky_relu_derivative, True, False),
+    "identity": Activation(_identity, _identity_derivative, True, True),
+    "tanh": Activation(_tanh, _tanh_derivative, False, True),
+    "softplus": Activation(_softplus, _softplus_derivative, False, False),
+    "logistic": Activation(_logistic, _logistic_derivative, False, False),
 }
 
 

@@ -4,10 +4,10 @@
 symbol      array                   axes
 ==========  ======================  =============================================
 v_l         ``network.kernels[l]``  (filters, d_l): k_l up to its sign and its norm
-s           ``patterns``            (filters, patterns, layers), entries +1 and -1
-F           ``outputs``             (rows, filters * patterns), unscaled
-C           ``covariance``          (filters * patterns,) squared: F'WF, centred
-b           ``with_target``         (filters * patterns,): F'Wy, centred
+s           ``patterns``            (patterns, layers), entries +1 and -1
+F           ``outputs``             (filters * patterns, rows), unscaled
+C           ``covariance``          (filters * patterns,) squared: FWF', centred
+b           ``with_target``         (filters * patterns,): FWy, centred
 ==========  ======================  =============================================
 
 A rank-1 tensor fixes only the product of the signs of its factors, but an activation
@@ -20,20 +20,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skdeeptd._activations import ACTIVATIONS
-from skdeeptd._linalg import diagonal_scale, pseudo_inverse
-from skdeeptd._network import PatchCNN, filter_kernels, layers_forward, patch_order
-from skdeeptd._polish import gains, polish
+from skdeeptd._data.scratch import empty
+from skdeeptd._model.activations import ACTIVATIONS
+from skdeeptd._model.network import (
+    first_layer,
+    layers_forward,
+    next_layer,
+    patch_order,
+)
+from skdeeptd._solver.linalg import diagonal_scale, pseudo_inverse
+from skdeeptd._solver.polish import Solution, gains, polish
 
 MOST_PATTERNS = 512  # of all filters; beyond, signs are searched flip by flip
 CONSTANT = 1e-13  # share of its mean below which a deviation is rounding error
 SIGN_ROUNDS = 20  # of trying every filter's patterns in turn
-GAIN_ITERATIONS, GAIN_TOLERANCE = 20, 1e-6
-
-
-class Calibrated(NamedTuple):
-    network: PatchCNN
-    loss: float
+GAIN_TOLERANCE = 1e-6
 
 
 class _Sums(NamedTuple):
@@ -50,7 +51,7 @@ class _Combination(NamedTuple):
     scales: np.ndarray
 
 
-def calibrate(network, rows, objective, n_best=1):
+def calibrate(network, rows, objective, n_best=1, gain_passes=20):
     """Networks with these kernel directions and the signs that fit best, best first.
 
     Parameters
@@ -61,16 +62,20 @@ def calibrate(network, rows, objective, n_best=1):
     objective : Objective
     n_best : int
         How many different sign patterns to return, at most.
+    gain_passes : int
+        Passes over the rows, at most, for the gains of each of them, where the
+        activations have any.
 
     Returns
     -------
-    list of Calibrated
+    list of Solution
+        ``n_iter`` counts the passes that the gains of that one took.
     """
-    homogeneous = all(ACTIVATIONS[name].homogeneous for name in network.activations)
-    if not homogeneous:
-        network = _unit_gains(network, rows)
+    if network.is_homogeneous:
+        return _search_signs(network, rows, objective, n_best)
+    network = _unit_gains(network, rows)
     signed = _search_signs(network, rows, objective, n_best)
-    if homogeneous:
+    if gain_passes == 0:
         return signed
     polished = [
         polish(
@@ -78,13 +83,12 @@ def calibrate(network, rows, objective, n_best=1):
             rows,
             objective,
             directions=gains,
-            max_iter=GAIN_ITERATIONS,
+            max_iter=gain_passes,
             tol=GAIN_TOLERANCE,
         )
         for start in signed
     ]
-    calibrated = [Calibrated(result.network, result.loss) for result in polished]
-    return sorted(calibrated, key=lambda start: start.loss)
+    return sorted(polished, key=lambda start: start.loss)
 
 
 def _unit_gains(network, rows):
@@ -102,15 +106,15 @@ def _unit_gains(network, rows):
 
 def _mean_square(network, rows, layer):
     """Of the pre-activations of a layer, shape (filters,)."""
+    below = network._replace(
+        kernels=network.kernels[: layer + 1],
+        activations=network.activations[: layer + 1],
+        biases=(),
+    )
 
     def statistic(X, _, weight):
-        X = patch_order(network, X)
-        z = [
-            layers_forward(filter_kernels(network, r), (), network.activations, X)[1]
-            for r in range(len(network.scales))
-        ]
-        squares = [np.mean(of_filter[layer] ** 2, axis=1) for of_filter in z]
-        return np.array(squares) @ weight, np.sum(weight)
+        z = layers_forward(below, patch_order(network, X))[-1].z
+        return np.mean(z**2, axis=2) @ weight, np.sum(weight)
 
     total, weight = rows.reduce(statistic)
     return total / weight
@@ -124,12 +128,11 @@ def _search_signs(network, rows, objective, n_best):
     ]
     exhaustive = n_filters * 2 ** len(free) <= MOST_PATTERNS
     flips = _all_flips(free) if exhaustive else [(), *((layer,) for layer in free)]
-    moves = np.ones((len(flips), len(network.activations)))
-    for move, layers in zip(moves, flips, strict=True):
-        move[list(layers)] = -1
-    centre, best_loss = np.ones((n_filters, 1, moves.shape[1])), np.inf
+    patterns = np.ones((len(flips), len(network.activations)))
+    for pattern, layers in zip(patterns, flips, strict=True):
+        pattern[list(layers)] = -1
+    best_loss = np.inf
     while True:
-        patterns = centre * moves
         sums = _pattern_sums(network, rows, patterns, objective.fit_intercept)
         ranked = _rank_combinations(sums, n_filters, objective.alpha, network)
         signed = [
@@ -138,9 +141,7 @@ def _search_signs(network, rows, objective, n_best):
         ]
         if exhaustive or signed[0].loss >= best_loss:
             return signed
-        best_loss = signed[0].loss
-        chosen = np.array(ranked[0].columns) % len(moves)
-        centre = np.stack([patterns[r, c] for r, c in enumerate(chosen)])[:, np.newaxis]
+        best_loss, network = signed[0].loss, signed[0].network
 
 
 def _all_flips(layers):
@@ -151,62 +152,59 @@ def _all_flips(layers):
     ]
 
 
-def pattern_outputs(kernels, activations, X, patterns):
-    """Output of one filter for each sign pattern, (rows, patterns).
+def pattern_outputs(network, X, patterns):
+    """Output of each filter for each sign pattern, (filters, patterns, rows).
 
     Patterns that begin alike share the forward pass of the layers where they do.
     """
-    outputs = np.empty((len(X), len(patterns)))
+    n_filters, n_layers = len(network.scales), len(network.kernels)
+    outputs = np.empty((n_filters, len(patterns), len(X)))
 
     def descend(h, layer, columns):
-        if layer == len(kernels):
-            outputs[:, columns] = h
+        if layer == n_layers:
+            outputs[:, columns] = h.transpose(0, 2, 1)
             return
-        k = kernels[layer]
-        z = (h.reshape(-1, len(k)) @ k).reshape(len(X), -1)
+        k, activation = network.kernels[layer], ACTIVATIONS[network.activations[layer]]
+        _, z = first_layer(k, h) if layer == 0 else next_layer(k, h, layer + 1)
+
+        def like_z(name):
+            return empty(f"{name}{layer + 1}", z.shape, z.dtype)
+
         for sign in (1.0, -1.0):
             chosen = columns[patterns[columns, layer] == sign]
             if len(chosen):
-                value = ACTIVATIONS[activations[layer]].value(sign * z)
-                descend(value, layer + 1, chosen)
+                signed = np.multiply(z, z.dtype.type(sign), out=like_z("signed"))
+                descend(activation.value(signed, like_z("h")), layer + 1, chosen)
 
-    descend(X, 0, np.arange(len(patterns)))
+    descend(patch_order(network, X), 0, np.arange(len(patterns)))
     return outputs
-
-
-def _all_outputs(network, X, patterns):
-    X = patch_order(network, X)
-    return np.hstack(
-        [
-            pattern_outputs(
-                filter_kernels(network, r), network.activations, X, of_filter
-            )
-            for r, of_filter in enumerate(patterns)
-        ]
-    )
 
 
 def _pattern_sums(network, rows, patterns, fit_intercept):
     """C and b; with an intercept from deviations from the outputs of the first row."""
+    n_outputs = len(network.scales) * len(patterns)
     with np.errstate(over="ignore", invalid="ignore"):
-        shift = _all_outputs(network, rows.pilot()[0], patterns)[0] * fit_intercept
+        pilot = pattern_outputs(network, rows.pilot()[0], patterns)
+    shift = pilot.reshape(n_outputs, 1) * fit_intercept
 
     def statistic(X, y, weight):
-        outputs = _all_outputs(network, X, patterns) - shift
-        weighted = outputs * weight[:, np.newaxis]
+        outputs = pattern_outputs(network, X, patterns).reshape(n_outputs, -1)
+        outputs -= shift
+        weighted = outputs * weight
         return (
-            weighted.T @ outputs,
-            y @ weighted,
-            weighted.sum(axis=0),
+            weighted @ outputs.T,
+            weighted @ y,
+            weighted.sum(axis=1),
             np.sum(weight),
             weight @ y,
             weight @ y**2,
         )
 
-    covariance, with_target, total, weight, target, target_loss = rows.reduce(statistic)
+    sums = rows.reduce(statistic, width=2 * n_outputs)
+    covariance, with_target, total, weight, target, target_loss = sums
     if not np.all(np.isfinite(covariance)):
         raise FloatingPointError("the squares of the network's outputs overflow")
-    mean, target_mean = total / weight + shift, target / weight
+    mean, target_mean = total / weight + shift[:, 0], target / weight
     if fit_intercept:
         covariance = covariance - np.outer(total, total / weight)
         with_target = with_target - total * target_mean
@@ -259,7 +257,7 @@ def _least_squares(sums, options, ridge):
 
 def _signed_network(network, patterns, combination, sums, objective):
     columns = np.array(combination.columns)
-    signs = np.stack([p[c % len(p)] for p, c in zip(patterns, columns, strict=True)])
+    signs = patterns[columns % len(patterns)]
     intercept = sums.target_mean - combination.scales @ sums.mean[columns]
     signed = network._replace(
         kernels=tuple(
@@ -268,4 +266,4 @@ def _signed_network(network, patterns, combination, sums, objective):
         scales=combination.scales,
         intercept=intercept if objective.fit_intercept else 0.0,
     )
-    return Calibrated(signed, combination.loss)
+    return Solution(signed, combination.loss, 0, False)

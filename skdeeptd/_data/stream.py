@@ -21,7 +21,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skdeeptd._rows import RowBlocks, add
+from skdeeptd._data.rows import RowBlocks, add
+
+ROOM = 1e3  # for sums of squares below the largest number
 
 
 class Moment(NamedTuple):
@@ -66,6 +68,8 @@ def moment_of(rows):
     cross, x_sum = rows.reduce(statistic)
     if not (np.all(np.isfinite(cross)) and np.all(np.isfinite(x_sum))):
         raise FloatingPointError("the cross-moment of X and y overflows")
+    if not max(rows.largest()) < np.sqrt(np.finfo(rows.precision).max) / ROOM:
+        raise FloatingPointError("squares of numbers like those of X or y overflow")
     return Moment(weight, y_mean, pilot[0] + x_sum / weight, cross)
 
 
@@ -110,12 +114,41 @@ class Stream(NamedTuple):
     searched: int = 0
 
     def extended(self, X, y, weight, capacity, n_jobs=None):
+        """The stream after further rows.
+
+        Raises
+        ------
+        ValueError
+            Where they have another number of outputs.
+        FloatingPointError
+            Where they are not finite, or too large to fit a network to.
+        """
+        n_outputs = self.sample.y.shape[1]
+        if y.shape[1] != n_outputs:
+            raise ValueError(
+                f"y has {y.shape[1]} outputs, but that of the first call had "
+                f"{n_outputs}"
+            )
         moment = moment_of(RowBlocks(X, y, weight, n_jobs))
         if self.parts:
             moment = merge(self.moment, moment)
         rng = np.random.RandomState([self.seed, self.parts])
         sample = extend(self.sample, X, y, weight, capacity, rng)
         return self._replace(moment=moment, sample=sample, parts=self.parts + 1)
+
+    @property
+    def share_kept(self):
+        """Of the weight of all rows, that of those in the sample."""
+        return np.sum(self.sample.weight) / self.moment.weight
+
+    def rows(self, n_jobs=None):
+        """The sample, in which every row of the stream counts alike."""
+        sample = self.sample
+        return RowBlocks(sample.X, sample.y, sample.balanced_weight(), n_jobs)
+
+    def searched_if(self, searched):
+        """The stream after a fit that looked for other networks, or did not."""
+        return self._replace(searched=len(self.sample.X)) if searched else self
 
     def as_dict(self):
         """Nothing but numbers and arrays in dictionaries."""

@@ -1,4 +1,4 @@
-"""The data of one fit in units that do not depend on how y and the weights are scaled.
+"""The units of a fit: of y, of the weights, and of alpha.
 
 ==========  ==================  ==================================================
 symbol      array               axes
@@ -9,25 +9,33 @@ t           ``rows.y``          (rows, outputs): y in units of ``unit``, with an
 w           ``rows.weight``     (rows,), the largest one 1
 W           ``total``           sum of w
 ==========  ==================  ==================================================
+
+What is fitted sees t and w only, and so does not depend on how y and the weights are
+scaled. Only this module knows how to go there and back.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from skdeeptd._moments import cross_moment
-from skdeeptd._rows import RowBlocks, add
+from skdeeptd._data.moments import cross_moment
+from skdeeptd._data.rows import RowBlocks, add
 
 SMALLEST_MOMENT = 1e-120
 SMALLEST_SHARE = 1e-15  # of all weight, that the lightest sample counts with
 ROUNDING = 8 * np.finfo(float).eps  # of a mean, below which a difference is none
 PILOT_ROWS = 200  # that tell whether the mean of X is large
-NOISE_ROWS = 1000  # that tell what noise explains
+FEW_ROWS = 1000  # that tell what a network explains of rows held out
+MOMENT_ROUNDING = 4.0  # units in the last place of the largest feature
+LARGEST_UNIT = 1e150  # whose square is a number, and that of its inverse
 LARGE_MEAN = 100  # in deviations, from where on float32 loses too many digits
 
 
 class Problem(NamedTuple):
-    """``shift`` is the mean of y, or zero without an intercept."""
+    """``shift`` is the mean of y, or zero without an intercept.
+
+    ``lightest`` and ``heaviest`` are weights of the rows given.
+    """
 
     rows: RowBlocks
     n_rows: int
@@ -37,15 +45,43 @@ class Problem(NamedTuple):
     shift: np.ndarray
     unit: np.ndarray
 
-    def count(self):
-        """Samples, where the lightest one counts as one: as many as repeated rows."""
-        return round(self.total / max(self.lightest, SMALLEST_SHARE * self.total))
+    @property
+    def n_samples(self):
+        """Where the lightest row counts as one: as many as repeated rows."""
+        lightest = self.lightest / self.heaviest
+        return round(self.total / max(lightest, SMALLEST_SHARE * self.total))
 
-    def few_rows(self):
+    @property
+    def n_features(self):
+        return self.rows.n_features
+
+    @property
+    def total_given(self):
+        """Sum of the weights of the rows given."""
+        return self.heaviest * self.total
+
+    def alpha(self, given):
+        """A ridge penalty on rows with the weights given, on those of the problem.
+
+        Raises
+        ------
+        ValueError
+            Where it overflows.
+        """
+        with np.errstate(over="ignore"):
+            alpha = given / self.heaviest
+        if not np.isfinite(alpha):
+            raise ValueError(
+                f"alpha={given} is too large for weights of at most "
+                f"{self.heaviest:.3g}: their ratio overflows"
+            )
+        return alpha
+
+    def few_rows(self, most=FEW_ROWS):
         """All rows, or a sample where they are many."""
-        if self.n_rows <= NOISE_ROWS:
+        if self.n_rows <= most:
             return self.rows
-        return self.rows.sample(NOISE_ROWS, np.random.RandomState(0))
+        return self.rows.sample(most, np.random.RandomState(0))
 
     def of_output(self, output):
         return self.rows.with_targets(lambda y, w: (y[:, output].copy(), w))
@@ -62,9 +98,27 @@ class Problem(NamedTuple):
             moment = np.where(
                 np.any(moment, axis=1, keepdims=True), moment, cross_moment(self.rows)
             )
+        return self._without_rounding(moment)
+
+    def _without_rounding(self, moment):
+        """Zeros for an output whose moment is what features that do not vary leave."""
+        features, _ = self.few_rows(PILOT_ROWS).largest()
+        rounding = MOMENT_ROUNDING * np.finfo(self.rows.precision).eps * features
+        largest = np.abs(moment).max(axis=1, keepdims=True)
+        moment = np.where(largest > rounding, moment, 0.0)
         if 0 < np.abs(moment).max() < SMALLEST_MOMENT:
             raise FloatingPointError("squares of numbers like those of X underflow")
         return moment
+
+    def moment_of_target(self, moment):
+        return self._without_rounding(moment / self.unit[:, np.newaxis])
+
+    def moment_of_y(self, moment):
+        """The inverse of ``moment_of_target``."""
+        return moment * self.unit[:, np.newaxis]
+
+    def variance_in_units_of_y(self, variance, output):
+        return variance * self.unit[output] ** 2
 
     def in_units_of_y(self, network, output):
         return network._replace(
@@ -101,6 +155,8 @@ def make_problem(rows, fit_intercept):
     size = np.maximum(np.max(highest, axis=0) - mean, mean - np.min(lowest, axis=0))
     if not np.all(np.isfinite(size)):
         raise FloatingPointError("the mean of y overflows")
+    if np.any(size > LARGEST_UNIT):
+        raise FloatingPointError("the variance of y overflows")
     varies = size > ROUNDING * np.abs(mean)
     unit = np.where(varies, size, 1.0)
     back = 0.0 if fit_intercept else mean / unit
@@ -111,7 +167,7 @@ def make_problem(rows, fit_intercept):
         rows.with_dtype(float) if _loses_digits(rows) else rows,
         n_rows=sum(counts),
         total=float(sums[1]),
-        lightest=lightest / heaviest,
+        lightest=lightest,
         heaviest=heaviest,
         shift=mean * fit_intercept,
         unit=unit,

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from skdeeptd._data.rows import RowBlocks, add, even_draws, single_threaded_blas
 from skdeeptd._optional import optional
-from skdeeptd._rows import RowBlocks, add, even_draws, single_threaded_blas
 
 dask = optional("dask", extra="dask")
 
@@ -55,7 +55,7 @@ def add_up(tasks, scheduler):
 
 
 @dataclass(frozen=True)
-class View:
+class ChunkReader:
     """How a chunk is seen as ``RowBlocks``; it goes with every task.
 
     Parameters
@@ -109,17 +109,21 @@ class ChunkedRows:
     """
 
     chunks: list
-    view: View
+    reader: ChunkReader
     scheduler: Scheduler
     first: Any = None
 
     @property
     def precision(self):
-        return self.view.precision
+        return self.reader.precision
+
+    @property
+    def n_features(self):
+        return self.reader.n_features
 
     def with_first(self):
         """The same rows, with the first one on its way."""
-        unchanged = replace(self, view=replace(self.view, changes=()))
+        unchanged = replace(self, reader=replace(self.reader, changes=()))
         [first] = self.scheduler.persist(unchanged._tasks(first_row, [0]))
         return replace(self, first=first)
 
@@ -129,10 +133,10 @@ class ChunkedRows:
     @functools.cached_property
     def _pilot(self):
         [(X, y, weight)] = self.scheduler.compute([self.first])
-        return X, self.view.of_targets(y, weight).y
+        return X, self.reader.of_targets(y, weight).y
 
-    def reduce(self, statistic):
-        tasks = self._tasks(methodcaller("reduce", statistic))
+    def reduce(self, statistic, width=0):
+        tasks = self._tasks(methodcaller("reduce", statistic, width))
         return add_up(tasks, self.scheduler)
 
     def largest(self):
@@ -142,7 +146,7 @@ class ChunkedRows:
     def targets(self, summary):
         """A part per chunk; X is not looked at."""
         function = methodcaller("targets", summary)
-        function = functools.partial(of_targets, function, self.view)
+        function = functools.partial(of_targets, function, self.reader)
         if all(chunk.here for chunk in self.chunks):
             parts = [function(chunk.here) for chunk in self.chunks]
         else:
@@ -152,11 +156,11 @@ class ChunkedRows:
 
     def with_targets(self, change):
         """The rows with ``change(y, weight)``, which takes each row by itself."""
-        changes = (*self.view.changes, change)
-        return replace(self, view=replace(self.view, changes=changes))
+        changes = (*self.reader.changes, change)
+        return replace(self, reader=replace(self.reader, changes=changes))
 
     def with_dtype(self, dtype):
-        return replace(self, view=replace(self.view, precision=np.dtype(dtype)))
+        return replace(self, reader=replace(self.reader, precision=np.dtype(dtype)))
 
     def sample(self, size, rng):
         """Rows that one worker puts together; only chunks that have some are read."""
@@ -177,23 +181,27 @@ class ChunkedRows:
     def run(self, function):
         """On one worker where the rows are few, else here, with passes over them."""
         n_rows = sum(chunk.n_rows for chunk in self.chunks)
-        n_bytes = n_rows * self.view.n_features * self.precision.itemsize
+        n_bytes = n_rows * self.reader.n_features * self.precision.itemsize
         if n_rows <= FEW_ROWS or n_bytes <= FEW_BYTES:
-            return self._together(self._tasks(arrays)).run(function)
+            return self.run_together(function)
         return function(self)
 
+    def run_together(self, function):
+        """On one worker, however many they are."""
+        return self._together(self._tasks(arrays)).run(function)
+
     def _together(self, parts):
-        return Together(parts, self.view.n_jobs, self.scheduler)
+        return Gathered(parts, self.reader.n_jobs, self.scheduler)
 
     def _tasks(self, function, chosen=None):
         """``function`` of the RowBlocks of each chunk, or of the chosen ones."""
-        function = functools.partial(of_chunk, function, self.view)
+        function = functools.partial(of_chunk, function, self.reader)
         chosen = range(len(self.chunks)) if chosen is None else chosen
         return [task(function, *self.chunks[i][:2]) for i in chosen]
 
 
 @dataclass(frozen=True)
-class Together:
+class Gathered:
     """Rows in several tasks, each of which gives ``arrays``, brought to one worker."""
 
     parts: list
@@ -208,12 +216,12 @@ class Together:
 # On a worker
 
 
-def of_chunk(function, view, X, targets):
-    return function(view.of_chunk(X, *targets))
+def of_chunk(function, reader, X, targets):
+    return function(reader.of_chunk(X, *targets))
 
 
-def of_targets(function, view, targets):
-    return function(view.of_targets(*targets))
+def of_targets(function, reader, targets):
+    return function(reader.of_targets(*targets))
 
 
 def of_all(function, n_jobs, parts):

@@ -1,0 +1,351 @@
+"""What all estimators of patch networks share: validation, storing, predicting."""
+
+import functools
+import math
+import sys
+import warnings
+from contextlib import contextmanager
+from numbers import Integral, Real
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skdeeptd._compat import (
+    CallbackSupportMixin,
+    Interval,
+    StrOptions,
+    check_sample_weight,
+    told,
+)
+from skdeeptd._data.rows import RowBlocks, concatenate_blocks
+from skdeeptd._data.scratch import reusing
+from skdeeptd._data.threads import single_threaded_blas
+from skdeeptd._model.activations import ACTIVATIONS, layer_activations
+from skdeeptd._model.fitted import attributes_of, networks_of, predictions
+from skdeeptd._model.layout import make_layout
+from skdeeptd._model.network import blank_network
+from skdeeptd._model.parameters import n_parameters
+from skdeeptd._solver.deeptd import fit_rows
+from skdeeptd._solver.diagnosis import held_out
+from skdeeptd._solver.normal_equations import Objective
+from skdeeptd._solver.search import Spec, silent
+from skdeeptd._solver.uncertainty import output_std, uncertainty
+
+DOCUMENTATION = "https://skdeeptd.readthedocs.io/en/stable"
+
+
+def forget(estimator):
+    """Drop what an earlier fit has stored."""
+    for name in [name for name in vars(estimator) if name.endswith("_")]:
+        delattr(estimator, name)
+
+
+def forgetting(fit):
+    """Forget first, so that a fit that fails leaves no model."""
+
+    @functools.wraps(fit)
+    def forget_and_fit(self, *args, **kwargs):
+        forget(self)
+        return fit(self, *args, **kwargs)
+
+    return forget_and_fit
+
+
+def warn(message, category=UserWarning):
+    """Warn at the line of the user's that called scikit-learn or this package."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None:
+        package = frame.f_globals.get("__name__", "").split(".")[0]
+        if package not in ("skdeeptd", "sklearn"):
+            break
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level - 1)
+
+
+def refuse_dask(**data):
+    """Raise for a dask collection, which scikit-learn would load whole."""
+    for name, value in data.items():
+        if hasattr(value, "__dask_graph__"):
+            raise TypeError(
+                f"{name} is a dask collection. Use fit, predict and score of "
+                f"skdeeptd.dask.DaskDeepTDRegressor, with X as one too, or load all of "
+                f"it with {name}.compute()"
+            )
+
+
+def check_range_of_weights(lightest, row, heaviest):
+    """``row`` is where the lightest weight stands."""
+    if lightest < 0:
+        raise ValueError(
+            f"sample_weight must not be negative, got {lightest:g} at row {row}"
+        )
+    if heaviest == 0:
+        raise ValueError("sample_weight is zero everywhere; at least one must not be")
+
+
+def check_finite(estimator, largest):
+    """Raise scikit-learn's error of an X whose largest absolute value is this."""
+    check_array([[largest]], dtype=None, input_name="X", estimator=estimator)
+
+
+def flatten(X, input_shape):
+    """X with a row per sample, and the shape of a sample."""
+    refuse_dask(X=X)
+    shape = getattr(X, "shape", ())[1:]
+    if len(shape) < 2:
+        return X, input_shape
+    if input_shape is not None and tuple(input_shape) != shape:
+        raise ValueError(
+            f"X has samples of shape {shape}, but input_shape is {tuple(input_shape)}"
+        )
+    return X.reshape(len(X), math.prod(shape)), shape
+
+
+def check_rows(estimator, X, y, sample_weight, reset=True):
+    """X, y as a float64 (n_samples, n_outputs) array, and the weights."""
+    refuse_dask(y=y, sample_weight=sample_weight)
+    X, y = validate_data(
+        estimator,
+        X,
+        y,
+        dtype=[np.float64, np.float32],
+        ensure_all_finite=False,  # the moment tells, in one pass less
+        multi_output=True,
+        y_numeric=True,
+        reset=reset,
+    )
+    if issparse(y) or y.dtype.kind not in "biuf":
+        raise TypeError(f"y must be a dense array of numbers, got {y!r}")
+    weight = check_sample_weight(sample_weight, X, dtype=np.float64)
+    check_range_of_weights(weight.min(), weight.argmin(), weight.max())
+    without = np.flatnonzero(weight == 0)
+    if len(without):
+        check_array(X[without], dtype=None, input_name="X", estimator=estimator)
+    if reset:
+        estimator.y_ndim_ = y.ndim
+    y = y.astype(np.float64).reshape(len(X), -1)
+    if y.shape[1] == 0:
+        raise ValueError(f"y must have at least one output, got shape {y.shape}")
+    return X, y, weight
+
+
+@contextmanager
+def explaining(estimator, rows):
+    """Say of numbers that do not fit in the sums whether they are finite at all."""
+    try:
+        with single_threaded_blas(), reusing():
+            yield
+    except FloatingPointError as error:
+        largest, largest_y = rows.largest()
+        check_finite(estimator, largest)
+        raise ValueError(
+            f"X or y is too large or too small: {error}. The largest |X| is "
+            f"{largest:.3g}, the largest |y| {largest_y:.3g}; rescale them, for "
+            f"example with StandardScaler"
+        ) from error
+
+
+def telling(estimator, context):
+    """The stages of ``fit_rows``, told to the callbacks of an estimator."""
+
+    @contextmanager
+    def stage(name, n_parts=None):
+        more = {} if n_parts is None else {"max_subtasks": n_parts}
+        of_stage = context.subcontext(task_name=name, **more)
+        with told(of_stage, estimator):
+            yield telling(estimator, of_stage)
+
+    return stage
+
+
+class BasePatchNetwork(
+    CallbackSupportMixin, MultiOutputMixin, RegressorMixin, BaseEstimator
+):
+    """A regressor whose fitted attributes are those of a patch network per output."""
+
+    _doc_link_module = "skdeeptd"
+    _doc_link_template = (
+        DOCUMENTATION + "/generated/{estimator_module}.{estimator_name}.html"
+    )
+    _parameter_constraints: dict = {
+        "kernel_sizes": ["array-like", None],
+        "input_shape": ["array-like", None],
+        "padding": [StrOptions({"valid", "same"})],
+        "n_filters": [Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions(set(ACTIVATIONS)), "array-like"],
+        "output_activation": [StrOptions(set(ACTIVATIONS))],
+        "fit_intercept": ["boolean"],
+        "hidden_bias": ["boolean"],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "polish": ["boolean"],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "kernels_")
+
+    def _rows(self, X, y, sample_weight):
+        """Step 1 of ``fit``: the rows, and the shape of a sample."""
+        X, input_shape = flatten(X, self.input_shape)
+        data = check_rows(self, X, y, sample_weight)
+        return RowBlocks(*data, self.n_jobs), input_shape
+
+    def _design(self, n_features, input_shape, **changed):
+        """The layout and the ``Spec`` of the parameters, or of changed ones."""
+        given = {**self.get_params(deep=False), **changed}
+        layout = make_layout(
+            n_features, given["kernel_sizes"], input_shape, given["padding"]
+        )
+        activations = layer_activations(
+            given["activation"], given["output_activation"], len(layout.sizes)
+        )
+        blank = blank_network(
+            layout, given["n_filters"], activations, given["hidden_bias"]
+        )
+        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
+        names = ("polish", "max_iter", "tol", "n_init")
+        return layout, Spec(
+            blank=blank,
+            objective=Objective(given["alpha"], given["fit_intercept"]),
+            seed=seed,
+            report=self._report,
+            **{name: given[name] for name in names if name in given},
+        )
+
+    @property
+    def _report(self):
+        """Takes a line on the progress; knows nothing of the estimator but its name."""
+        if self.verbose:
+            return functools.partial(print, f"[{type(self).__name__}]")
+        return silent
+
+    def _learn(self, rows, layout, spec, context):
+        """Steps 2 to 6 of ``fit``."""
+        with explaining(self, rows):
+            fit = fit_rows(rows, spec, stage=telling(self, context))
+            with told(context.subcontext(task_name="uncertainty"), self):
+                self._store(fit, layout, rows.precision)
+                self._store_diagnosis(fit)
+        self._warn(fit)
+
+    def _store(self, fit, layout, dtype):
+        """Step 6 of ``fit``."""
+        vars(self).update(attributes_of(fit.networks, layout, dtype))
+        with np.errstate(over="ignore"):
+            moment = fit.moment.astype(dtype)
+        if not np.all(np.isfinite(moment)):
+            raise FloatingPointError(f"the moment overflows {np.dtype(dtype).name}")
+        self.moment_ = moment.reshape(-1, *layout.input_shape)
+        self.n_iter_ = max(solution.n_iter for solution in fit.solutions)
+
+    def _store_diagnosis(self, fit):
+        """How far the network can be trusted."""
+        for name in ("covariance_", "noise_variance_"):
+            vars(self).pop(name, None)
+        if fit.spec.polish:
+            n_outputs = len(fit.solutions)
+            of_outputs = [uncertainty(fit, output) for output in range(n_outputs)]
+            covariances, noise_variances = zip(*of_outputs, strict=True)
+            if covariances[0] is not None:
+                self.covariance_ = np.array(covariances)
+                self.noise_variance_ = np.array(noise_variances)
+        found = held_out(fit.problem, fit.spec)
+        self.held_out_r2_ = {"network": found.network, "linear": found.linear}
+        self.verdict_ = found.verdict
+
+    def _warn(self, fit):
+        solutions = fit.solutions
+        out_of_budget = [i for i, s in enumerate(solutions) if not s.converged]
+        if out_of_budget:
+            warn(
+                f"The polish of output {out_of_budget} used up max_iter="
+                f"{self.max_iter} passes; raise max_iter, or tol={self.tol:g}.",
+                ConvergenceWarning,
+            )
+        constant = np.flatnonzero(~self.scales_.any(axis=1)).tolist()
+        if constant:
+            warn(
+                f"Nothing could be learned for output {constant}: its moment with X is "
+                f"zero, or no network with kernel_sizes={self.kernel_sizes_} fits "
+                f"better than a constant, which is what is predicted."
+            )
+
+    def predict(self, X, return_std=False):
+        """Output of the network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+        return_std : bool, default=False
+            Whether to return its standard deviation too: how far the mean of y at X may
+            be from the output, not a single y, whose variance is larger by
+            ``noise_variance_``. It is that of nonlinear least squares: right for many
+            samples, if y is a network of this shape plus noise of one variance, and
+            blind to whether it is. ``alpha`` counts as prior knowledge.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            In the dtype of X, float32 or float64.
+        y_std : ndarray of the same shape and dtype
+            Only with ``return_std``; NaN if the fit had no more rows than weights.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+        ValueError
+            Where X has another number of features than in ``fit``, or NaN or inf; with
+            ``return_std`` where the fit was one with ``polish=False``.
+        """
+        check_is_fitted(self)
+        if return_std:
+            self._check_has_covariance()
+        X, _ = flatten(X, self.input_shape_)
+        X = validate_data(
+            self,
+            X,
+            dtype=[np.float64, np.float32],
+            ensure_all_finite=False,  # the network's output tells, in one pass less
+            reset=False,
+        )
+        networks = networks_of(self)
+        predicted = self._like_y(predictions(networks, X, self.n_jobs))
+        if not np.all(np.isfinite(predicted)):
+            with np.errstate(invalid="ignore"):  # the check's own sum may overflow
+                check_array(X, input_name="X", estimator=self)
+        if not return_std:
+            return predicted
+
+        def stds(block):
+            of_outputs = [
+                output_std(network, covariance, block)
+                for network, covariance in zip(networks, self.covariance_, strict=True)
+            ]
+            return np.column_stack(of_outputs).astype(X.dtype)
+
+        width = n_parameters(networks[0])
+        std = self._like_y(concatenate_blocks(stds, X, self.n_jobs, width))
+        return predicted, np.where(np.isfinite(predicted), std, np.nan)
+
+    def _check_has_covariance(self):
+        if hasattr(self, "covariance_"):
+            return
+        n_weights = n_parameters(networks_of(self)[0])
+        raise ValueError(
+            f"return_std=True needs covariance_, which this fit has not stored: that "
+            f"of the kernels of the moment alone (polish=False) is not known, and that "
+            f"of too many weights (here {n_weights}) takes too much memory"
+        )
+
+    def _like_y(self, columns):
+        return columns[:, 0] if self.y_ndim_ == 1 else columns

@@ -1,0 +1,1 @@
+"""Rows, the one loop over them, and what is taken from them: knows no network."""

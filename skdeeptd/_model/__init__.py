@@ -1,0 +1,1 @@
+"""The patch network: its layout, its parameters, its derivatives. Nothing is fitted."""

@@ -1,0 +1,123 @@
+"""Networks as the attributes of a fitted estimator, and back.
+
+==========  ==================  ===============================================
+symbol      attribute           axes
+==========  ==================  ===============================================
+k_l         ``kernels_[l]``     (outputs, filters) + kernel size, unit norm
+g_l         ``gains_``          (outputs, filters, layers): factor of k_l
+scale_r     ``scales_``         (outputs, filters)
+b_l         ``biases_``         (outputs, filters, hidden layers), or of none
+==========  ==================  ===============================================
+
+Attributes are plain arrays, tuples and numbers, so that any way to save an estimator
+saves them; who needs the network makes it anew here.
+"""
+
+import math
+
+import numpy as np
+
+from skdeeptd._data.rows import concatenate_blocks
+from skdeeptd._model.layout import make_layout
+from skdeeptd._model.network import PatchCNN, forward
+from skdeeptd._model.parameters import split_gains
+
+
+def attributes_of(networks, layout, dtype):
+    """The attributes of a network per output, in ``dtype``.
+
+    Raises
+    ------
+    FloatingPointError
+        Where a number is beyond the range of the dtype.
+    """
+    kernels, gains, scales, biases = zip(*map(split_gains, networks), strict=True)
+    intercepts = [network.intercept for network in networks]
+    numbers = {
+        "gains_": np.array(gains),
+        "scales_": np.array(scales),
+        "biases_": np.array(biases),
+        "intercept_": np.array(intercepts),
+    }
+    return {
+        "kernels_": [
+            np.stack(of_layer).reshape(len(networks), -1, *shape).astype(dtype)
+            for of_layer, shape in zip(
+                zip(*kernels, strict=True), layout.kernel_shapes, strict=True
+            )
+        ],
+        **{name: _in_range(name, value, dtype) for name, value in numbers.items()},
+        "kernel_sizes_": layout.kernel_sizes,
+        "input_shape_": layout.input_shape,
+        "activations_": networks[0].activations,
+    }
+
+
+def _in_range(name, value, dtype):
+    with np.errstate(over="ignore", under="ignore"):
+        rounded = value.astype(dtype)
+    lost = ~np.isfinite(rounded) | ((rounded == 0) & (value != 0))
+    if name == "intercept_":
+        lost &= rounded != 0
+    if np.any(lost):
+        raise FloatingPointError(
+            f"{value[lost][0]:.3g} in {name} is beyond the range of "
+            f"{np.dtype(dtype).name}"
+        )
+    return rounded
+
+
+def networks_of(estimator):
+    """A PatchCNN per output of a fitted estimator.
+
+    Raises
+    ------
+    ValueError
+        Where its attributes do not fit each other, as where a file was changed.
+    """
+    # Kernels that tile the input are a case of "same", so that this holds for all.
+    layout = make_layout(
+        estimator.n_features_in_,
+        estimator.kernel_sizes_,
+        estimator.input_shape_,
+        padding="same",
+    )
+    shapes = tuple(k.shape[2:] for k in estimator.kernels_)
+    if shapes != layout.kernel_shapes:
+        raise ValueError(
+            f"kernel_sizes_ is {estimator.kernel_sizes_}, but kernels_ has kernels of "
+            f"the shapes {shapes}: the attributes were changed after the fit"
+        )
+    n_outputs, n_filters, _ = estimator.gains_.shape
+    return [
+        PatchCNN(
+            kernels=tuple(
+                k[output].reshape(n_filters, -1) * gain[:, np.newaxis]
+                for k, gain in zip(
+                    estimator.kernels_, estimator.gains_[output].T, strict=True
+                )
+            ),
+            scales=estimator.scales_[output],
+            intercept=estimator.intercept_[output],
+            activations=estimator.activations_,
+            order=layout.order,
+            biases=tuple(estimator.biases_[output].T),
+        )
+        for output in range(n_outputs)
+    ]
+
+
+def predictions(networks, X, n_jobs=None):
+    """Outputs of the networks, (rows, outputs), in the dtype of X."""
+    in_dtype = [network.astype(X.dtype) for network in networks]
+
+    def outputs(block):
+        return np.column_stack([forward(network, block) for network in in_dtype])
+
+    return concatenate_blocks(outputs, X, n_jobs, numbers_per_row(networks[0]))
+
+
+def numbers_per_row(network):
+    """How many numbers a forward pass makes of one row."""
+    n_patches = math.prod(network.sizes) // network.sizes[0]
+    return 2 * len(network.scales) * n_patches

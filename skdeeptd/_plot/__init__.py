@@ -1,0 +1,1 @@
+"""The displays, one a file; ``skdeeptd.plotting`` gathers them."""

@@ -1,0 +1,238 @@
+"""DeepTD of some rows: search among few, polish on growing samples, then on all.
+
+==========  ==================  ==================================================
+symbol      name                meaning
+==========  ==================  ==================================================
+n           ``n_rows``          rows of the problem
+m           ``n_weights``       weights of the network
+n_1 < n_2   ``sizes``           rows of the samples
+==========  ==================  ==================================================
+
+A network is told from noise by a number of rows for each of its weights, however many
+there are. So the search sees a sample; what it finds is polished on larger ones, and on
+all rows only at the end, when few steps are left to take. The search goes on in the
+next sample where a network explains too little to be told from noise, or where the rows
+turn out to tell something else than those of the sample did.
+"""
+
+import functools
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+
+from skdeeptd._data.problem import Problem, make_problem
+from skdeeptd._model.layout import degrees_of_freedom
+from skdeeptd._model.network import PatchCNN, forward, patch_order
+from skdeeptd._model.parameters import n_parameters
+from skdeeptd._solver.linear import linear_network
+from skdeeptd._solver.search import (
+    AGREEING,
+    EXACT,
+    Spec,
+    automatic_starts,
+    constant_network,
+    ground,
+    refine,
+    search,
+)
+
+ROWS_PER_WEIGHT, FEWEST_ROWS = 50, 1000  # of the smallest sample
+LEAST_PER_WEIGHT = 10  # where that would take too much memory
+GROWTH = 4  # from a sample to the next, and to all rows at least
+SAMPLE_BYTES = 2**26  # most that a sample takes
+SETTLED = 10  # times what noise explains: no other network is looked for
+UNLIKE = 2.0  # ratio of a network's shares in two sets of rows that tell unlike things
+ROUNDING = 1e-10  # relative gain on a constant that may be rounding error
+
+
+class Known(NamedTuple):
+    """A network to begin with, in the units of y.
+
+    ``settled``: no other is looked for.
+    """
+
+    network: PatchCNN
+    settled: bool
+
+
+class Fit(NamedTuple):
+    """What was found in some rows: a ``Solution`` per output, in the problem's units.
+
+    ``moment`` is (outputs, features), in the units of y.
+    """
+
+    spec: Spec
+    problem: Problem
+    moment: np.ndarray
+    solutions: list
+
+    @property
+    def networks(self):
+        """In the units of y."""
+        return [
+            self.problem.in_units_of_y(solution.network, output)
+            for output, solution in enumerate(self.solutions)
+        ]
+
+
+@contextmanager
+def untold(name, n_parts=None):
+    """A stage of a fit of which nobody wants to know; gives that of its parts."""
+    yield untold
+
+
+def fit_rows(rows, spec, *, moment=None, known=None, stage=untold):
+    """Steps 2 to 5 of ``DeepTDRegressor.fit``.
+
+    Parameters
+    ----------
+    rows : RowBlocks
+    spec : Spec
+        With alpha in the units of the rows given; ``n_init`` may be "auto".
+    moment : array of shape (outputs, features) or None
+        In the units of y; None takes it from the rows.
+    known : sequence of Known or None
+        One per output.
+    stage : callable
+        Gives a context for each stage of the work, and takes its name.
+
+    Returns
+    -------
+    Fit
+    """
+    dtype = rows.precision
+    with stage("moment"):
+        problem = make_problem(rows, spec.objective.fit_intercept)
+        of_target = (
+            problem.moment() if moment is None else problem.moment_of_target(moment)
+        )
+    spec.report(f"moment: {problem.n_rows} rows of {of_target.shape[1]} features")
+    spec = _in_units_of(problem, spec)
+    in_order, solutions = patch_order(spec.blank, of_target), []
+    with stage("kernels", len(of_target)) as part:
+        for output, of_output in enumerate(in_order):
+            with part(f"output {output}"):
+                begin = None if known is None else known[output]
+                solution = _learn(problem, output, of_output, spec, begin, dtype)
+                solutions.append(solution)
+    in_units_of_y = problem.moment_of_y(of_target)
+    return Fit(spec, problem, in_units_of_y, solutions)
+
+
+def _in_units_of(problem, spec):
+    """The spec with the alpha of the problem, and a number of starts."""
+    objective = spec.objective._replace(alpha=problem.alpha(spec.objective.alpha))
+    n_init = spec.n_init
+    if n_init == "auto":
+        of_filter = degrees_of_freedom(spec.blank.sizes) + len(spec.blank.biases)
+        n_init = automatic_starts(problem.n_samples, of_filter)
+    return spec._replace(objective=objective, n_init=n_init)
+
+
+def _learn(problem, output, moment, spec, known, dtype):
+    """The network of one output that fits best, with scales of zero where none does.
+
+    ``moment`` is in patch order, ``dtype`` what the network will be stored in.
+    """
+    rows = problem.of_output(output)
+    constant = constant_network(rows, spec)
+    if not np.any(moment) or constant.loss == 0:
+        return constant
+    if spec.blank.is_linear and spec.polish:
+        found = linear_network(rows, problem.n_rows, spec.blank, spec.objective)
+        found = found._replace(share=found.loss / constant.loss)
+        return found if found.share < 1 - ROUNDING else constant
+    n_weights = n_parameters(spec.blank)
+    sizes = sample_sizes(problem.n_rows, n_weights, moment.nbytes)
+    step = _first_step(problem, output, moment, known)
+    if sizes:
+        found = _through_samples(rows, problem, spec, step, moment, sizes)
+        return found if found.share < 1 - ROUNDING else constant
+    for precision in dict.fromkeys([np.dtype(float), dtype]):
+        found = _on_rows(step, spec, rows.with_dtype(precision), problem.n_samples)
+        if found.share >= 1 - ROUNDING:
+            return constant
+        stored = _loss_of(found.network, rows.with_dtype(dtype))
+        if stored <= constant.loss * (1 + 8 * np.finfo(dtype).eps):
+            return found
+        spec.report(f"the network does not fit in {dtype.name}: search in {dtype.name}")
+    return constant
+
+
+def _first_step(problem, output, moment, known):
+    """How to begin: with a network, or with none."""
+    if known is None:
+        return functools.partial(search, moment=moment)
+    network = problem.in_units_of_target(known.network, output)
+    if known.settled:
+        return functools.partial(refine, network=network)
+    return functools.partial(search, moment=moment, first=network)
+
+
+def _through_samples(rows, problem, spec, step, moment, sizes):
+    """Search in a sample, refine in the larger ones, and on all rows."""
+    rng, known = np.random.RandomState(spec.seed), None
+    n_weights = n_parameters(spec.blank)
+    for size in sizes if spec.polish else sizes[:1]:
+        spec.report(f"sample of {size} rows")
+        of_sample = spec.with_alpha_times(size / problem.total)
+        sample = rows.sample(size, rng)
+        found = _continue(known, step, moment, of_sample, sample, size)
+        first = found.network
+        if (1 - found.share) * size >= SETTLED * n_weights:
+            step, known = functools.partial(refine, network=first), found
+            if found.share <= EXACT:
+                break
+        else:
+            step = functools.partial(search, moment=moment, first=first)
+            known = None
+            spec = spec._replace(n_init=max(AGREEING, spec.n_init // GROWTH))
+    if spec.polish:
+        return _continue(known, step, moment, spec, rows, problem.n_samples)
+    n_scales = len(spec.blank.scales) + 1
+    told_from_noise = (1 - found.share) * sizes[0] >= SETTLED * n_scales
+    return found if told_from_noise else found._replace(share=1.0)
+
+
+def _continue(known, step, moment, spec, rows, n_samples):
+    """``step`` on new rows, and a search where these are unlike those of ``known``."""
+    found = _on_rows(step, spec, rows, n_samples)
+    if known is None or found.share <= EXACT:
+        return found
+    if known.share / UNLIKE <= found.share <= known.share * UNLIKE:
+        return found
+    spec.report("these rows are unlike those of the sample: search")
+    again = functools.partial(search, moment=moment, first=found.network)
+    return _on_rows(again, spec, rows, n_samples)
+
+
+def _on_rows(step, spec, rows, n_samples):
+    return rows.run(functools.partial(_step_on, step, spec, n_samples))
+
+
+def _step_on(step, spec, n_samples, rows):
+    return step(ground(spec, rows, n_samples))
+
+
+def _loss_of(network, rows):
+    """Sum of squared residuals, the network and its output in the dtype of the rows."""
+    network = network.astype(rows.precision)
+
+    def statistic(X, y, weight):
+        return (weight @ (y - forward(network, X)) ** 2,)
+
+    (loss,) = rows.reduce(statistic)
+    return loss if np.isfinite(loss) else np.inf
+
+
+def sample_sizes(n_rows, n_weights, row_bytes):
+    """Rows of the samples, none where they would not pay or hold too few."""
+    most = SAMPLE_BYTES // row_bytes
+    size, sizes = min(max(FEWEST_ROWS, ROWS_PER_WEIGHT * n_weights), most), []
+    if size < LEAST_PER_WEIGHT * n_weights:
+        return []
+    while GROWTH * size <= n_rows and size <= most:
+        sizes.append(size)
+        size *= GROWTH
+    return sizes

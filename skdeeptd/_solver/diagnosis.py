@@ -1,0 +1,134 @@
+"""Is there anything in these data, and is it more than a linear model would see?
+
+==========  ======================  =============================================
+symbol      array                   axes
+==========  ======================  =============================================
+e_0         ``errors[0]``           (rows,): y minus the mean of the other rows
+e_1         ``errors[1]``           (rows,): y minus a linear model of the others
+e_2         ``errors[2]``           (rows,): y minus a network of the others
+==========  ======================  =============================================
+
+Each third of the rows is predicted from the other two, by the network that a single
+start gives and by partial least squares, whose number of components is the one that
+predicts best. That needs nothing of X but that its rows are draws of one kind.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from skdeeptd._data.moments import cross_moment
+from skdeeptd._data.rows import RowBlocks
+from skdeeptd._model.network import forward, patch_order
+from skdeeptd._model.parameters import n_parameters
+from skdeeptd._solver.search import ground, search
+
+N_FOLDS = 3
+N_STARTS, N_PASSES, TOLERANCE = 4, 20, 1e-3
+N_COMPONENTS = 20  # of the linear model, at most
+ROWS_PER_WEIGHT, FEWEST_ROWS = 30, 600
+MOST_BYTES = 2**24
+STANDARD_ERRORS = 2.0  # of a mean difference that is a clear one
+VERDICTS = ("nothing", "linear", "network")
+
+
+class HeldOut(NamedTuple):
+    """R2 on rows held out, and what follows from it, per output."""
+
+    network: np.ndarray
+    linear: np.ndarray
+    verdict: list
+
+
+def held_out(problem, spec):
+    """Compare network and linear model, per output, on rows that they have not seen."""
+    most = max(FEWEST_ROWS, ROWS_PER_WEIGHT * n_parameters(spec.blank))
+    row_bytes = 8 * problem.n_features
+    rows = problem.few_rows(max(FEWEST_ROWS, min(most, MOST_BYTES // row_bytes)))
+    short = spec._replace(
+        n_init=N_STARTS, max_iter=min(N_PASSES, spec.max_iter), tol=TOLERANCE
+    )
+
+    def compare(rows):
+        in_order = patch_order(spec.blank, rows.X.astype(float))
+        rows = RowBlocks(in_order, rows.y, rows.weight)
+        short_in_order = short._replace(blank=spec.blank._replace(order=None))
+        return [
+            _scores(_errors(rows, output, short_in_order, problem.total), rows.weight)
+            for output in range(rows.y.shape[1])
+        ]
+
+    network, linear, verdict = zip(*rows.run_together(compare), strict=True)
+    return HeldOut(np.array(network), np.array(linear), list(verdict))
+
+
+def _errors(rows, output, spec, total):
+    """e_0, e_1 and e_2; NaN where there are too few rows."""
+    X, y, weight = rows.X, rows.y[:, output], rows.weight
+    fold = np.arange(len(y)) % N_FOLDS
+    np.random.RandomState(spec.seed).shuffle(fold)
+    constant, network = np.full((2, len(y)), np.nan)
+    linear = np.full((N_COMPONENTS, len(y)), np.nan)
+    for held in range(N_FOLDS):
+        train, test = fold != held, fold == held
+        if train.sum() < 2 or not test.any():
+            return np.full((3, len(y)), np.nan)
+        mean = np.average(y[train], weights=weight[train])
+        part = RowBlocks(X[train], y[train, np.newaxis] - mean, weight[train])
+        constant[test] = y[test] - mean
+        linear[:, test] = constant[test] - _linear(part, X[test])
+        of_part = spec.with_alpha_times(np.sum(part.weight) / total)
+        network[test] = constant[test] - _network(part, of_part, X[test])
+    best = np.argmin(np.nan_to_num(linear**2 @ weight, nan=np.inf))
+    return np.stack([constant, linear[best], network])
+
+
+def _network(rows, spec, X):
+    moment = cross_moment(rows)[0]
+    if not np.any(moment):
+        return np.zeros(len(X))
+    rows = rows.with_targets(lambda y, w: (y[:, 0], w))
+    found = search(ground(spec, rows, len(rows.y)), moment)
+    return forward(found.network, X)
+
+
+def _linear(rows, X):
+    """Predictions of partial least squares with 1, 2, ... components."""
+    share = rows.weight / np.sum(rows.weight)
+    mean = share @ rows.X
+    train, test = rows.X - mean, X - mean
+    predicted, coefficients = np.zeros((N_COMPONENTS, len(X))), np.zeros(X.shape[1])
+    rest = (share * rows.y[:, 0]) @ train
+    direction, square = rest, rest @ rest
+    for n in range(N_COMPONENTS):
+        product = (share * (train @ direction)) @ train
+        curvature = direction @ product
+        if curvature > 0 and square > 0:
+            coefficients = coefficients + square / curvature * direction
+            rest = rest - square / curvature * product
+            previous, square = square, rest @ rest
+            direction = rest + square / previous * direction
+        predicted[n] = test @ coefficients
+    return predicted
+
+
+def _scores(errors, weight):
+    """R2 of the network and of the linear model, and the verdict."""
+    constant, linear, network = squares = errors**2
+    if not np.all(np.isfinite(squares)):
+        return np.nan, np.nan, VERDICTS[0]
+    total, of_linear, of_network = squares @ weight
+    verdict = VERDICTS[0]
+    if total > 0 and max(_lead(constant, e, weight) for e in (linear, network)) > 0:
+        verdict = VERDICTS[1 + (_lead(linear, network, weight) > 0)]
+    unit = total or 1.0
+    return 1 - of_network / unit, 1 - of_linear / unit, verdict
+
+
+def _lead(squares, others, weight):
+    """How far the others' squared errors are below, beyond what is not clear."""
+    weight = weight / np.sum(weight)
+    gain = squares - others
+    mean = weight @ gain
+    error = np.sqrt(weight**2 @ (gain - mean) ** 2)
+    return mean - STANDARD_ERRORS * error

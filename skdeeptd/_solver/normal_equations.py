@@ -1,0 +1,151 @@
+"""The sums over the rows that a Gauss-Newton step needs: one pass.
+
+==========  ======================  ==========================================
+symbol      array                   axes
+==========  ======================  ==========================================
+theta       ``theta``               (parameters,): ``pack(network)``
+r           ``residual``            (rows,): that of the loss
+J           ``table[:, :-2]``       (rows, parameters - 1): Jacobian of the output,
+                                    centred where there is an intercept
+A = J'WJ    ``hessian``             (parameters - 1,) squared, plus the penalty
+g = J'Wr    ``gradient``            (parameters - 1,), minus the penalty's part
+==========  ======================  ==========================================
+
+The objective is sum_i w_i l(y_i, eta_i) + alpha * sum_filters |W|_F^2, where the tensor
+W = scale * k_D o ... o k_1 holds the weights that the filter would give the features
+if every activation were the identity. For one layer it is scikit-learn's Ridge. The
+intercept is always the best one for the other parameters (variable projection).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from skdeeptd._data.scratch import empty
+from skdeeptd._model.loss import squared_error
+from skdeeptd._model.network import jacobian
+from skdeeptd._model.parameters import (
+    add_per_filter,
+    n_parameters,
+    normalize,
+    pack,
+    penalty,
+    unpack,
+)
+
+OUTPUT_ROUNDING = 32  # units in the last place of the output: a residual that is zero
+MOST_BYTES = 2**32  # of A and of what a step needs beside it
+
+
+class Objective(NamedTuple):
+    """What is minimised: the ridge penalty, and whether the intercept is free."""
+
+    alpha: float = 0.0
+    fit_intercept: bool = True
+    loss: Callable = squared_error
+
+
+class NormalEquations(NamedTuple):
+    theta: np.ndarray
+    hessian: np.ndarray
+    gradient: np.ndarray
+    loss: float
+    rounding: float  # what is left of a loss that is zero
+    mean_jacobian: np.ndarray  # (parameters - 1,)
+
+
+def _n_bytes(network):
+    return 3 * 8 * n_parameters(network) ** 2
+
+
+def fits_in_memory(network):
+    return _n_bytes(network) <= MOST_BYTES
+
+
+def check_size(network):
+    """Refuse a network whose normal equations would not fit in memory.
+
+    Raises
+    ------
+    ValueError
+    """
+    if not fits_in_memory(network):
+        raise ValueError(
+            f"kernels of {network.sizes} weights, {len(network.scales)} filters of "
+            f"each, make {n_parameters(network)} weights, whose normal equations take "
+            f"{_n_bytes(network) / 2**30:.3g} GiB; {MOST_BYTES / 2**30:.0f} GiB are "
+            f"allowed. Use smaller kernels in more layers, fewer filters, or "
+            f"polish=False"
+        )
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def normal_equations(theta, like, rows, objective, centre=None):
+    """A, g and the objective at ``theta``, whose norms are moved forward before.
+
+    With an intercept, J is taken from ``centre`` on, so that features whose mean is
+    large beside their deviations lose no digits.
+
+    Parameters
+    ----------
+    theta : array of shape (parameters,)
+    like : PatchCNN
+        The structure of the network.
+    rows : RowBlocks
+    objective : Objective
+    centre : array of shape (parameters - 1,)
+        About the mean of J. None takes the first row of J, and the intercept that fits
+        that row.
+    """
+    network = normalize(unpack(theta, like))
+    if not objective.fit_intercept:
+        centre = np.zeros(len(theta) - 1)
+    elif centre is None:
+        network, centre = _at_first_row(network, rows)
+    in_dtype = network.astype(rows.precision)
+    shift = np.append(centre, [0, 0]).astype(rows.precision)
+
+    def statistic(X, y, weight):
+        table = jacobian(in_dtype, X)
+        output = table[:, -1].astype(float)
+        residual, curvature, value = objective.loss(y, output)
+        squares = np.array([weight @ value, weight @ output**2])
+        table -= shift
+        table[:, -1] = residual
+        importance = weight if curvature is None else weight * curvature
+        if np.any(importance != 1):
+            table *= np.sqrt(importance).astype(X.dtype)[:, np.newaxis]
+        sums = empty("sums", (table.shape[1],) * 2, X.dtype)
+        return np.matmul(table.T, table, out=sums), squares
+
+    sums, (loss, output_square) = rows.reduce(statistic, width=len(theta) + 1)
+    hessian, gradient = sums[:-2, :-2], sums[:-2, -1]
+    columns, weight, residual = sums[:-2, -2], sums[-2, -2], sums[-2, -1]
+    if objective.fit_intercept:
+        mean = residual / weight
+        hessian = hessian - np.outer(columns, columns / weight)
+        gradient = gradient - mean * columns
+        loss = max(loss - mean * residual, 0.0)
+        network = network._replace(intercept=network.intercept + mean)
+    if objective.alpha > 0:
+        curvature, slope, value = penalty(network)
+        hessian = np.ascontiguousarray(hessian)
+        add_per_filter(hessian, objective.alpha * curvature)
+        gradient = gradient - objective.alpha * slope.ravel()
+        loss = loss + objective.alpha * value
+    if not (np.isfinite(loss) and np.all(np.isfinite(hessian))):
+        loss = np.inf
+    rounding = (OUTPUT_ROUNDING * np.finfo(rows.precision).eps) ** 2 * output_square
+    mean_jacobian = centre + columns / weight
+    return NormalEquations(
+        pack(network), hessian, gradient, loss, rounding, mean_jacobian
+    )
+
+
+def _at_first_row(network, rows):
+    """The network with an intercept that fits the first row, and the J of that row."""
+    X, y = rows.pilot()
+    *by_theta, _, output = jacobian(network, X)[0]
+    intercept = network.intercept + y[0] - output
+    return network._replace(intercept=intercept), np.array(by_theta)

@@ -1,0 +1,184 @@
+"""Levenberg-Marquardt on a vector.
+
+==========  ======================  ==========================================
+symbol      array                   axes
+==========  ======================  ==========================================
+theta       ``theta``               (parameters,), the last one the intercept
+A, g        ``hessian``,            of all of theta but the intercept, which is
+            ``gradient``            the best one for the others
+B           ``Directions``          (parameters - 1, free): directions that the
+                                    others may take
+lambda      ``damping``             relative to the diagonal of B'AB
+==========  ======================  ==========================================
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.linalg import lapack
+
+from skdeeptd._model.network import PatchCNN
+from skdeeptd._model.parameters import owners, pack, unpack
+from skdeeptd._solver.linalg import diagonal_scale
+from skdeeptd._solver.normal_equations import (
+    NormalEquations,
+    check_size,
+    normal_equations,
+)
+
+FIRST_DAMPING, CLOSE_DAMPING = 1e-2, 1e-4  # far from a minimum, and close to one
+SMALLEST_DAMPING, LARGEST_DAMPING = 1e-10, 1e8
+SINGULAR_ROUNDING = 1e3  # units in the last place: less damping would amplify rounding
+
+
+class Solution(NamedTuple):
+    """``n_iter`` counts passes over the rows; ``converged``: they were enough.
+
+    ``equations`` are those at the network, None where nothing was polished; ``share``
+    is the loss over that of the best constant on the same rows.
+    """
+
+    network: PatchCNN
+    loss: float
+    n_iter: int
+    converged: bool
+    equations: NormalEquations | None = None
+    share: float = 1.0
+
+
+class Directions(NamedTuple):
+    """B, with one entry per row: its value, and its column, which never decreases."""
+
+    values: np.ndarray
+    columns: np.ndarray
+
+    def restrict(self, hessian, gradient):
+        """B'AB and B'g."""
+        starts = np.flatnonzero(np.diff(self.columns, prepend=-1))
+        hessian = hessian * np.outer(self.values, self.values)
+        hessian = np.add.reduceat(np.add.reduceat(hessian, starts, axis=0), starts, 1)
+        return hessian, np.add.reduceat(gradient * self.values, starts)
+
+    def expand(self, step):
+        """The change of the parameters that a step in the columns makes."""
+        return self.values * step[self.columns]
+
+
+class Everything:
+    """B for parameters that all move by themselves."""
+
+    @staticmethod
+    def restrict(hessian, gradient):
+        return hessian, gradient
+
+    @staticmethod
+    def expand(step):
+        return step
+
+
+def everything(theta, like):
+    """Free every parameter but the intercept by itself."""
+    return Everything
+
+
+def gains(theta, like):
+    """Free the norm of each kernel, each scale and each bias."""
+    owner, n_filters = owners(like), len(like.scales)
+    n_owners = owner[-1] + 1
+    columns = (n_owners * np.arange(n_filters)[:, np.newaxis] + owner).ravel()
+    is_kernel = np.tile(owner < len(like.kernels), n_filters)
+    return Directions(np.where(is_kernel, theta[:-1], 1.0), columns)
+
+
+def _damped_step(hessian, gradient, damping):
+    """Solve (A + damping * diag A) step = g; also the decrease that A predicts."""
+    scale = diagonal_scale(hessian)
+    damped = hessian / scale[:, np.newaxis]
+    damped /= scale
+    diagonal = np.einsum("ii->i", damped)
+    diagonal += damping
+    target = gradient / scale
+    _, step, failed = lapack.dposv(damped, target, lower=True)
+    if failed:
+        step = np.linalg.lstsq(damped, target, rcond=None)[0]
+    step = step / scale
+    return step, step @ (2 * gradient - hessian @ step)
+
+
+def polish(
+    network,
+    rows,
+    objective,
+    *,
+    directions=everything,
+    max_iter,
+    tol,
+    zero_loss=0.0,
+    damping=FIRST_DAMPING,
+):
+    """Minimise the objective from ``network`` on.
+
+    It has converged where a step lowered the objective by less than ``tol`` of itself,
+    or the linear model of the residuals promises no more than that, where it is at most
+    ``zero_loss``, or where no step, however small, lowers it: the kinks of a relu have
+    minima at which the gradient is not zero.
+
+    Parameters
+    ----------
+    network : PatchCNN
+    rows : RowBlocks
+    objective : Objective
+    directions : callable
+        ``everything`` or ``gains``: the directions in which parameters may move.
+    max_iter : int
+        Most passes over the rows.
+    tol, zero_loss : float
+    damping : float
+        Of the first step.
+
+    Returns
+    -------
+    Solution
+
+    Raises
+    ------
+    FloatingPointError
+        Where the normal equations overflow at the start.
+    ValueError
+        Where they would not fit in memory.
+    """
+    check_size(network)
+    current = normal_equations(pack(network), network, rows, objective)
+    if not np.isfinite(current.loss):
+        raise FloatingPointError("the squares of the network's derivatives overflow")
+    growth, n_iter, decrease = 2.0, 1, np.inf
+    rounding = SINGULAR_ROUNDING * np.finfo(rows.precision).eps
+    smallest = max(SMALLEST_DAMPING, rounding)
+    while True:
+        basis = directions(current.theta, network)
+        hessian, gradient = basis.restrict(current.hessian, current.gradient)
+        step, predicted = _damped_step(hessian, gradient, damping)
+        promised = predicted
+        if predicted <= tol * current.loss and growth == 2.0 and damping > smallest:
+            # Less damping may promise more; after a rejected step nobody believes it.
+            _, promised = _damped_step(hessian, gradient, smallest)
+        converged = (
+            current.loss <= max(zero_loss, current.rounding)
+            or min(promised, decrease) <= tol * current.loss
+            or damping > LARGEST_DAMPING
+        )
+        if converged or n_iter >= max_iter:
+            found = unpack(current.theta, network)
+            return Solution(found, current.loss, n_iter, converged, current)
+        moved = np.append(basis.expand(step), 0.0) + current.theta
+        centre = current.mean_jacobian
+        trial = normal_equations(moved, network, rows, objective, centre)
+        n_iter += 1
+        if trial.loss < current.loss:
+            decrease = current.loss - trial.loss
+            gain = decrease / predicted
+            damping *= max(0.1, 1 - (2 * gain - 1) ** 3)
+            damping, growth = max(damping, smallest), 2.0
+            current = trial
+        else:
+            damping, growth = damping * growth, growth * 2

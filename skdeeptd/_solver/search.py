@@ -1,0 +1,275 @@
+"""The network of one output from the moment and one set of rows.
+
+==========  ==================  ==================================================
+symbol      name                meaning
+==========  ==================  ==================================================
+S           ``moment``          (features,), the cross-moment, in patch order
+T           ``tensor``          (d_1, ..., d_D), S with an axis per layer
+k_1 .. k_D  ``candidate``       per layer (filters, d_l): factors of T
+n           ``n_samples``       of the rows, as repeated rows would count
+m           ``n_weights``       of the network
+==========  ==================  ==================================================
+
+An iterated local search. The spectral candidates of T come first, then those of the
+whitened moment, each with the signs that fit best and a short polish. Where they do not
+settle it, about half of the layers of the best start so far get the kernels of another
+candidate, from T with noise of its own size; after some of these in vain the search
+moves to a start of such kernels only.
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from skdeeptd._data.moments import whitened_moment
+from skdeeptd._data.rows import RowBlocks, add
+from skdeeptd._model.network import PatchCNN, patch_order
+from skdeeptd._model.parameters import n_parameters
+from skdeeptd._solver.calibration import calibrate
+from skdeeptd._solver.decomposition import (
+    candidate_batches,
+    moment_tensor,
+    perturbed_candidate,
+)
+from skdeeptd._solver.normal_equations import Objective
+from skdeeptd._solver.polish import CLOSE_DAMPING, FIRST_DAMPING, Solution, polish
+
+SIGNS_PER_CANDIDATE = 4
+WHITENING_STEPS = 10
+SHORT_POLISH, SHORT_TOL = 10, 1e-2  # passes over the rows that every start gets
+GAIN_PASSES = 3  # of them, for the gains of each pattern of signs
+ALL_GAIN_PASSES = 20  # where there is no polish
+PATIENCE = 20  # starts around one network that do not improve it
+AGREEING = 6  # starts that end at the lowest loss and so end the search
+NO_LOSS = 1e-13  # relative to the sum of squares: rounding of a constant's own loss
+ZERO_LOSS = 1e-26  # relative to the loss of no model: residuals at rounding error
+EXACT = 1e-10  # relative loss of a short polish that can only be the planted network
+SAME_LOSS = 1e-3  # relative difference of two losses that are one minimum
+SAME_TO_NOISE = 0.05  # of m / n, what noise makes of it: a difference that is none
+FEWEST_STARTS, MOST_STARTS = 20, 1000
+STARTS_AT_ONE = 8000  # with one sample per weight of a filter, were there no bound
+
+
+def automatic_starts(n_samples, n_weights):
+    """Bound of the search: the more, the fewer samples for each weight of a filter.
+
+    Fewer samples than weights fit exactly in many ways, of which more starts would
+    not find a better one.
+    """
+    per_weight = n_samples / n_weights
+    if per_weight <= 1:
+        return FEWEST_STARTS
+    starts = math.ceil(STARTS_AT_ONE / per_weight**3)
+    return min(max(starts, FEWEST_STARTS), MOST_STARTS)
+
+
+def silent(line):
+    """Report nothing."""
+
+
+class Spec(NamedTuple):
+    """What to learn of one output, and how long to look for it.
+
+    ``blank`` is any network with the wanted kernel sizes, filters, activations and
+    order; ``report`` takes a line of text on the progress. The others are parameters of
+    DeepTDRegressor.
+    """
+
+    blank: PatchCNN
+    objective: Objective
+    polish: bool = True
+    max_iter: int = 500
+    tol: float = 1e-6
+    n_init: int = FEWEST_STARTS
+    seed: int = 0
+    report: Callable = silent
+
+    def with_alpha_times(self, factor):
+        alpha = self.objective.alpha * factor
+        return self._replace(objective=self.objective._replace(alpha=alpha))
+
+
+class Ground(NamedTuple):
+    """The rows on which networks are compared, and the best constant on them."""
+
+    spec: Spec
+    rows: RowBlocks
+    n_samples: int
+    constant: Solution
+
+    def share(self, loss):
+        """Of the loss of the constant."""
+        return loss / self.constant.loss
+
+    @property
+    def same_loss(self):
+        """Relative difference of two losses that says nothing."""
+        n_weights = n_parameters(self.spec.blank)
+        return max(SAME_LOSS, SAME_TO_NOISE * n_weights / self.n_samples)
+
+    def starts(self, candidates, n_best=SIGNS_PER_CANDIDATE):
+        """The best sign patterns of candidates, the smallest loss first."""
+        spec = self.spec
+        most = GAIN_PASSES if spec.polish else ALL_GAIN_PASSES
+        calibrated = [
+            start
+            for candidate in candidates
+            for start in calibrate(
+                spec.blank._replace(kernels=tuple(candidate)),
+                self.rows,
+                spec.objective,
+                n_best,
+                min(most, spec.max_iter),
+            )
+        ]
+        return sorted(calibrated, key=lambda start: start.loss)
+
+    def polish(self, start, max_iter, tol, zero_loss, damping=FIRST_DAMPING):
+        """``start`` after more passes, ``max_iter`` with those it has had."""
+        left = max_iter - start.n_iter
+        if left <= 0:
+            exact = self.share(start.loss) <= EXACT
+            return start._replace(converged=exact, share=self.share(start.loss))
+        polished = polish(
+            start.network,
+            self.rows,
+            self.spec.objective,
+            max_iter=left,
+            tol=tol,
+            zero_loss=zero_loss * self.constant.loss,
+            damping=damping,
+        )
+        return polished._replace(
+            n_iter=start.n_iter + polished.n_iter, share=self.share(polished.loss)
+        )
+
+    def polish_fully(self, start, damping=FIRST_DAMPING):
+        """Polish until it converges, in the passes that the start has left."""
+        spec = self.spec
+        best = self.polish(start, spec.max_iter, spec.tol, ZERO_LOSS, damping)
+        spec.report(f"polish: {best.n_iter} passes, loss {best.share:.3g}")
+        return best
+
+
+def ground(spec, rows, n_samples):
+    return Ground(spec, rows, n_samples, constant_network(rows, spec))
+
+
+def constant_network(rows, spec):
+    """The best network whose scales are zero."""
+    weight, total, square = add(rows.targets(lambda y, w: (np.sum(w), w @ y, w @ y**2)))
+    mean = total / weight if spec.objective.fit_intercept else 0.0
+    zeros = np.zeros(len(spec.blank.scales))
+    network = spec.blank._replace(scales=zeros, intercept=mean)
+    loss = square - mean * total
+    return Solution(network, loss if loss > NO_LOSS * square else 0.0, 1, True)
+
+
+def search(on, moment, first=None):
+    """Look for the network that fits best, ``first`` before all others, and polish it.
+
+    Parameters
+    ----------
+    on : Ground
+    moment : array of shape (features,)
+        In patch order, not zero.
+    first : PatchCNN or None
+
+    Returns
+    -------
+    Solution
+    """
+    if on.constant.loss == 0:
+        return on.constant
+    spec, rng = on.spec, np.random.RandomState(on.spec.seed)
+    tensor = moment_tensor(moment / np.abs(moment).max(), spec.blank.sizes)
+    if spec.polish:
+        return on.polish_fully(_best_start(on, tensor, first, rng))
+    batch = next(candidate_batches(tensor, len(spec.blank.scales), rng))
+    best = on.starts(batch)[0]
+    return best._replace(n_iter=1, converged=True, share=on.share(best.loss))
+
+
+def refine(on, network):
+    """Polish a network that needs no search."""
+    if on.constant.loss == 0:
+        return on.constant
+    return on.polish_fully(Solution(network, np.inf, 0, False), CLOSE_DAMPING)
+
+
+def _best_start(on, tensor, first, rng):
+    """The start that a short polish brings lowest, after that polish.
+
+    The search ends before ``n_init`` starts where a loss is zero to rounding, or where
+    ``AGREEING`` starts agree on the lowest one, as far as noise lets them.
+    """
+    spec = on.spec
+    starts = _first_starts(on, tensor, first, rng)
+    best = centre = None
+    agreeing = in_vain = 0
+    for number in range(1, spec.n_init + 1):
+        start = next(starts, None)
+        if start is None:
+            if in_vain >= PATIENCE:
+                centre = None
+            candidate = perturbed_candidate(tensor, len(spec.blank.scales), rng)
+            if centre is not None:
+                candidate = exchange(centre.network.kernels, candidate, rng)
+            start = on.starts([candidate], n_best=1)[0]
+        budget = min(start.n_iter + SHORT_POLISH, spec.max_iter)
+        result = on.polish(start, budget, SHORT_TOL, EXACT)
+        spec.report(
+            f"start {number}: loss {result.share:.3g} of that of a constant after "
+            f"{result.n_iter} passes"
+        )
+        in_vain += 1
+        if _is_lower(result, centre, SAME_LOSS):
+            centre, in_vain = result, 0
+        agreeing = 1 if _is_lower(result, best, on.same_loss) else agreeing
+        agreeing += best is not None and _agrees(result, best, on.same_loss)
+        best = result if best is None or result.loss < best.loss else best
+        if agreeing >= AGREEING or best.share <= EXACT:
+            break
+    return best
+
+
+def _first_starts(on, tensor, first, rng):
+    """``first``, then those of the moment and of the whitened moment."""
+    if first is not None:
+        yield Solution(first, np.nan, 0, False)
+    n_filters = len(on.spec.blank.scales)
+    of_moment = candidate_batches(tensor, n_filters, rng)
+    yield from on.starts(next(of_moment))
+    of_whitened = candidate_batches(_whitened(on, tensor), n_filters, rng)
+    yield from on.starts(next(of_whitened))
+    for batch in itertools.chain(of_moment, of_whitened):
+        yield from on.starts(batch)
+
+
+def _whitened(on, tensor):
+    """The tensor of the whitened moment."""
+    in_order = functools.partial(patch_order, on.spec.blank)
+    moment = tensor.transpose().ravel()
+    moment = whitened_moment(on.rows, moment, in_order, WHITENING_STEPS)
+    return moment_tensor(moment / np.abs(moment).max(), tensor.shape)
+
+
+def _is_lower(result, other, same):
+    return other is None or result.loss < other.loss * (1 - same)
+
+
+def _agrees(result, best, same):
+    return best.loss * (1 - same) <= result.loss <= best.loss * (1 + same)
+
+
+def exchange(kernels, others, rng):
+    """By chance each layer from the one or the others, one at least from the others."""
+    stay = rng.uniform(size=len(kernels)) < 0.5
+    stay[rng.randint(len(kernels))] = False
+    return [
+        k if stays else new for k, new, stays in zip(kernels, others, stay, strict=True)
+    ]

@@ -1,0 +1,111 @@
+"""Covariance of the weights and of the predictions of a polished network.
+
+==========  ==================  ==================================================
+symbol      array               axes
+==========  ==================  ==================================================
+theta       ``pack(network)``   (parameters,): with the intercept, the last one
+A           ``hessian``         (parameters - 1,) squared: J'WJ plus the penalty
+C           ``covariance``      (parameters, parameters): of theta
+sigma^2     ``noise_variance``  rss / (n - m): of y around the network
+j(x)        a row of J          (parameters,): derivative of the output at x
+==========  ==================  ==================================================
+
+As in nonlinear least squares, C = sigma^2 A^-1, and the output at x has variance
+j(x)' C j(x). A is singular, since the norm of a homogeneous layer's kernel can move to
+the next layer: C is that of the weights with these norms held at 1.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from skdeeptd._model.network import jacobian
+from skdeeptd._model.parameters import (
+    add_per_filter,
+    n_parameters,
+    pack,
+    penalty,
+    units,
+    unpack,
+    with_unit_kernels,
+)
+from skdeeptd._solver.linalg import diagonal_scale, pseudo_inverse
+from skdeeptd._solver.normal_equations import fits_in_memory, normal_equations
+
+LEAST_LEFT = 1e-6  # samples that the weights leave over, but for rounding
+
+
+class Uncertainty(NamedTuple):
+    """``covariance`` is None where it would take too much memory."""
+
+    covariance: np.ndarray | None
+    noise_variance: float
+
+
+class _Curvature(NamedTuple):
+    inverse: np.ndarray
+    mean_jacobian: np.ndarray
+    n_weights: float  # as many as the penalty leaves free
+    rss: float
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def uncertainty(fit, output):
+    """C and sigma^2 of one output of a ``Fit``, in the units of y.
+
+    NaN where there are no more samples than weights: nothing is left to estimate the
+    noise from.
+    """
+    solution, problem, objective = (
+        fit.solutions[output],
+        fit.problem,
+        fit.spec.objective,
+    )
+    if not fits_in_memory(solution.network):
+        return Uncertainty(None, np.nan)
+    curvature = _curvature(solution, problem.of_output(output), objective)
+    n_samples = problem.total_given
+    n_weights = curvature.n_weights + objective.fit_intercept
+    left = n_samples - n_weights
+    enough = min(left, problem.n_rows - n_weights) > LEAST_LEFT
+    noise = curvature.rss / left if enough else np.nan  # per unit of heaviest weight
+    covariance = np.zeros((n_parameters(solution.network),) * 2)
+    covariance[:-1, :-1] = noise * curvature.inverse
+    if objective.fit_intercept:
+        with_intercept = -covariance[:-1, :-1] @ curvature.mean_jacobian
+        covariance[-1, :-1] = covariance[:-1, -1] = with_intercept
+        of_mean = noise / problem.total
+        covariance[-1, -1] = of_mean - with_intercept @ curvature.mean_jacobian
+    covariance = with_unit_kernels(covariance, solution.network)
+    factor = units(solution.network, problem.unit[output])
+    noise_variance = problem.variance_in_units_of_y(noise * problem.heaviest, output)
+    return Uncertainty(covariance * np.outer(factor, factor), float(noise_variance))
+
+
+def _curvature(solution, rows, objective):
+    network, equations = solution.network, solution.equations
+    if not network.scales.any():
+        n_weights = n_parameters(network) - 1
+        zeros = np.zeros(n_weights)
+        return _Curvature(np.zeros((n_weights,) * 2), zeros, 0.0, solution.loss)
+    if equations is None:
+        equations = normal_equations(pack(network), network, rows, objective)
+    of_weights, _, value = penalty(unpack(equations.theta, network))
+    scale = diagonal_scale(equations.hessian)
+    scale = np.outer(scale, scale)
+    inverse = pseudo_inverse(equations.hessian / scale) / scale
+    of_rows = equations.hessian.copy()
+    add_per_filter(of_rows, -objective.alpha * of_weights)
+    return _Curvature(
+        inverse,
+        equations.mean_jacobian,
+        np.sum(inverse * of_rows),
+        equations.loss - objective.alpha * value,
+    )
+
+
+def output_std(network, covariance, X):
+    """Standard deviation of the network's output, (rows,), in float64."""
+    by_theta = jacobian(network, X.astype(float, copy=False))[:, :-1]
+    variance = np.sum((by_theta @ covariance) * by_theta, axis=1)
+    return np.sqrt(np.maximum(variance, 0))
