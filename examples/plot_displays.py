@@ -2,7 +2,7 @@
 Displays: what a network has learned, and from what
 ===================================================
 
-The four displays of skdeeptd.plotting, each drawn from a fitted estimator. The signals
+The five displays of skdeeptd.plotting, each drawn from a fitted estimator. The signals
 come from a network with kernels of 4, 5 and 6 weights, and noise of half their size is
 added; the images are digits.
 """
@@ -17,6 +17,7 @@ from sklearn.datasets import load_digits
 from skdeeptd import DeepTDRegressor, DeepTDRegressorCV
 from skdeeptd.datasets import make_patch_cnn_regression
 from skdeeptd.plotting import (
+    HeldOutDisplay,
     KernelDisplay,
     MomentDisplay,
     PathDisplay,
@@ -36,12 +37,18 @@ print("best:", search.best_params_)
 PathDisplay.from_estimator(search, n_best=40).figure_.savefig("path.png", dpi=150)
 
 # %%
-# Does the moment look like a network of that shape? Its rows are the patches of the
-# first layer. The kernels explain more of it than they would if y were noise.
+# Is a network needed at all? On rows that neither has seen, the network explains far
+# more than a linear model does.
 
-display = MomentDisplay.from_estimator(search)
-display.figure_.savefig("moment.png", dpi=150)
-print(f"explained {display.share:.2f}, if y were noise {display.share_by_noise:.2f}")
+display = HeldOutDisplay.from_estimator(search)
+display.figure_.savefig("held_out.png", dpi=150)
+print(f"R2 of the network {display.network[0]:.2f}, linear {display.linear[0]:.2f}")
+
+# %%
+# Does the moment look like a network of that shape? Its rows are the patches of the
+# first layer.
+
+MomentDisplay.from_estimator(search).figure_.savefig("moment.png", dpi=150)
 
 # %%
 # The kernels with their 95 % bands, and dashed the planted ones. The sign of the last

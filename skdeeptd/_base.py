@@ -63,7 +63,7 @@ def warn(message, category=UserWarning):
         if package not in ("skdeeptd", "sklearn"):
             break
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, category, stacklevel=level - 1)
+    warnings.warn(message, category, stacklevel=level)
 
 
 def refuse_dask(**data):
@@ -125,8 +125,6 @@ def check_rows(estimator, X, y, sample_weight, reset=True):
     without = np.flatnonzero(weight == 0)
     if len(without):
         check_array(X[without], dtype=None, input_name="X", estimator=estimator)
-    if reset:
-        estimator.y_ndim_ = y.ndim
     y = y.astype(np.float64).reshape(len(X), -1)
     if y.shape[1] == 0:
         raise ValueError(f"y must have at least one output, got shape {y.shape}")
@@ -197,6 +195,7 @@ class BasePatchNetwork(
         """Step 1 of ``fit``: the rows, and the shape of a sample."""
         X, input_shape = flatten(X, self.input_shape)
         data = check_rows(self, X, y, sample_weight)
+        self.y_ndim_ = np.ndim(y)
         return RowBlocks(*data, self.n_jobs), input_shape
 
     def _design(self, n_features, input_shape, **changed):
@@ -340,11 +339,16 @@ class BasePatchNetwork(
     def _check_has_covariance(self):
         if hasattr(self, "covariance_"):
             return
+        if not getattr(self, "polish", True):
+            raise ValueError(
+                "return_std=True needs a fit with polish=True: the kernels of the "
+                "moment alone have no known covariance"
+            )
         n_weights = n_parameters(networks_of(self)[0])
         raise ValueError(
-            f"return_std=True needs covariance_, which this fit has not stored: that "
-            f"of the kernels of the moment alone (polish=False) is not known, and that "
-            f"of too many weights (here {n_weights}) takes too much memory"
+            f"return_std=True needs the covariance of {n_weights} weights, which takes "
+            f"{8 * n_weights**2 / 2**30:.3g} GiB and was not stored; use smaller "
+            f"kernels in more layers"
         )
 
     def _like_y(self, columns):

@@ -215,7 +215,7 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
             Where the data or a parameter are not as they should be.
         """
         split_params = self._route(params, sample_weight)
-        context = self._init_callback_context(max_subtasks=len(STAGES) + 3)
+        context = self._init_callback_context(max_subtasks=len(STAGES) + 1)
         metadata = {"sample_weight": sample_weight}
         with told(context, self, X=X, y=y, metadata=metadata):
             rows, input_shape = self._rows(X, y, sample_weight)
@@ -228,7 +228,9 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
             layout, spec = self._design(
                 self.n_features_in_, input_shape, **self.best_params_
             )
-            self._learn(rows, layout, spec, context)
+            last = context.subcontext(task_name="fit of all rows", max_subtasks=3)
+            with told(last, self):
+                self._learn(rows, layout, spec, last)
         return self
 
     def get_metadata_routing(self):
@@ -269,6 +271,13 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
             "n_filters": _as_list("n_filters", self.n_filters),
             "alpha": _as_list("alphas", self.alphas),
         }
+        single = [shape for shape in grid["kernel_sizes"] if np.ndim(shape) == 0]
+        if single:
+            raise ValueError(
+                f"kernel_sizes must hold a list of candidates, each with a size per "
+                f"layer, got {single[0]} for one; for a single candidate write "
+                f"[{self.kernel_sizes}]"
+            )
         _check_numbers(grid["n_filters"], "n_filters", Integral, 1)
         _check_numbers(grid["alpha"], "alphas", Real, 0)
         candidates, fewest = [], min(grid["n_filters"])
@@ -290,7 +299,7 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
 
         with explaining(self, rows):
             folds = [
-                make_fold(_part(rows, train), _part(rows, test), self.fit_intercept)
+                make_fold(_train(rows, train), _part(rows, test), self.fit_intercept)
                 for train, test in splits
             ]
             return compare(
@@ -313,10 +322,13 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
 
 
 def _part(rows, chosen):
-    """Some of the rows, of which one must count."""
-    part = RowBlocks(rows.X[chosen], rows.y[chosen], rows.weight[chosen])
+    return RowBlocks(rows.X[chosen], rows.y[chosen], rows.weight[chosen])
+
+
+def _train(rows, chosen):
+    part = _part(rows, chosen)
     if not np.any(part.weight):
-        raise ValueError("sample_weight is zero on all rows of a part of a fold")
+        raise ValueError("sample_weight is zero on all training rows of a fold")
     return part
 
 

@@ -56,8 +56,8 @@ fit_intercept, hidden_bias, alpha, polish, max_iter, tol, n_init, random_state
     Attributes
     ----------
     kernels_, gains_, scales_, biases_, intercept_, moment_, kernel_sizes_, \
-input_shape_, activations_, explained_moment_, explained_by_noise_, n_iter_, \
-covariance_, noise_variance_, n_features_in_, feature_names_in_
+input_shape_, activations_, held_out_r2_, verdict_, n_iter_, covariance_, \
+noise_variance_, n_features_in_, feature_names_in_
         As in DeepTDRegressor: arrays in memory.
 
     See Also
@@ -72,6 +72,14 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
     where the lengths of all chunks are known; where they are not, they must have as
     many chunks, of the same lengths. They stay in the memory of the workers during a
     fit. Chunks of X of 50 to 250 MB are a good size.
+
+    As all work of dask does, a fit waits for as long as its cluster has no worker.
+
+    Workers that dask starts give freed memory back to the system at once, and ask for
+    it again with every block of rows. Where that takes long, start the cluster after
+    ``dask.config.set({"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_":
+    2**27, "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 2**25})``, and
+    each worker keeps some (with glibc).
 
     Where X is not a dask collection (nor y, nor the weights), all methods are those of
     DeepTDRegressor and use no cluster. ``partial_fit`` takes no dask collection.
@@ -356,6 +364,12 @@ def _read(X, n_features, dtype, name):
         input_name="X",
         estimator=name,
     )
+    columns = math.prod(X.shape[1:])
+    if columns != n_features:
+        raise ValueError(
+            f"a chunk of X has {columns} columns, but {n_features} were promised; give "
+            "the right chunks or meta where X is made, as by map_blocks or from_delayed"
+        )
     return X.reshape(len(X), n_features)
 
 

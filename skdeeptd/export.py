@@ -14,6 +14,7 @@ a last linear layer adds scale times channel over the filters of an output, and 
 intercept. torch, onnx and skl2onnx are imported only by the function that needs them.
 """
 
+import itertools
 import math
 from collections import OrderedDict
 from typing import NamedTuple
@@ -21,8 +22,9 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from skdeeptd._base import BasePatchNetwork
 from skdeeptd._model.activations import LEAKY_SLOPE
-from skdeeptd._model.layout import make_layout
+from skdeeptd._model.fitted import networks_of
 from skdeeptd._optional import optional
 from skdeeptd._regressor import DeepTDRegressor
 from skdeeptd._regressor_cv import DeepTDRegressorCV
@@ -42,8 +44,8 @@ def to_torch(estimator):
 
     Parameters
     ----------
-    estimator : DeepTDRegressor
-        Fitted. A DeepTDRegressorCV is one too.
+    estimator : DeepTDRegressor or DeepTDRegressorCV
+        Fitted.
 
     Returns
     -------
@@ -67,9 +69,11 @@ def to_torch(estimator):
     ImportError
         Where torch is not installed.
     TypeError
-        Where ``estimator`` is not a DeepTDRegressor.
+        Where ``estimator`` is something else.
     sklearn.exceptions.NotFittedError
         Before ``fit``.
+    ValueError
+        Where its attributes do not fit each other, or an activation is unknown.
 
     See Also
     --------
@@ -98,17 +102,17 @@ def to_torch(estimator):
     """
     _check_is_fitted_network(estimator)
     torch = optional("torch", extra="torch")
+    networks, channels = networks_of(estimator), 1
     modules = OrderedDict()
-    modules["patches"] = _patches(estimator.input_shape_, _order(estimator))
-    channels = 1
-    for number, layer in enumerate(_layers(estimator), 1):
+    modules["patches"] = _patches(estimator.input_shape_, networks[0].order)
+    for number, layer in enumerate(_layers(networks), 1):
         kernels = layer.kernels[:, np.newaxis, :]
         modules[f"conv{number}"] = _conv1d(torch, channels, kernels, layer.biases)
         modules[f"activation{number}"] = _torch_activation(torch, layer.activation)
         channels = len(kernels)
     scales = estimator.scales_[:, :, np.newaxis]
     modules["sum"] = _conv1d(torch, channels, scales, estimator.intercept_)
-    modules["output"] = torch.nn.Flatten(0 if estimator._y_is_1d else 1)
+    modules["output"] = torch.nn.Flatten(0 if estimator.y_ndim_ == 1 else 1)
     return torch.nn.Sequential(modules)
 
 
@@ -117,9 +121,8 @@ def to_onnx(estimator):
 
     Parameters
     ----------
-    estimator : DeepTDRegressor
-        Fitted. A DeepTDRegressorCV is one too. For a Pipeline see
-        :func:`register_skl2onnx`.
+    estimator : DeepTDRegressor or DeepTDRegressorCV
+        Fitted. For a Pipeline see :func:`register_skl2onnx`.
 
     Returns
     -------
@@ -134,9 +137,11 @@ def to_onnx(estimator):
     ImportError
         Where onnx is not installed.
     TypeError
-        Where ``estimator`` is not a DeepTDRegressor.
+        Where ``estimator`` is something else.
     sklearn.exceptions.NotFittedError
         Before ``fit``.
+    ValueError
+        Where its attributes do not fit each other, or an activation is unknown.
 
     See Also
     --------
@@ -162,7 +167,7 @@ def to_onnx(estimator):
     True
     """
     _check_is_fitted_network(estimator)
-    columns = [] if estimator._y_is_1d else [len(estimator.scales_)]
+    columns = [] if estimator.y_ndim_ == 1 else [len(estimator.scales_)]
     return _onnx_model(estimator, estimator.intercept_.dtype, columns)
 
 
@@ -225,41 +230,30 @@ def register_skl2onnx():
 
 
 def _check_is_fitted_network(estimator):
-    if not isinstance(estimator, DeepTDRegressor):
+    if not isinstance(estimator, BasePatchNetwork):
         raise TypeError(
-            f"only a DeepTDRegressor can be exported, not a "
+            f"only a DeepTDRegressor or DeepTDRegressorCV can be exported, not a "
             f"{type(estimator).__name__}; of a Pipeline take the step that is one"
         )
     check_is_fitted(estimator)
 
 
-def _layers(estimator):
-    n_layers = len(estimator.kernels_)
-    gains = estimator.gains_.reshape(-1, n_layers)
-    biases = estimator.biases_.reshape(len(gains), -1).T
-    return [
-        _Layer(
-            kernels=estimator.kernels_[layer].reshape(len(gains), -1)
-            * gains[:, layer, np.newaxis],
-            biases=biases[layer] if layer < len(biases) else None,
-            activation=estimator.activations_[layer],
-        )
-        for layer in range(n_layers)
-    ]
-
-
-def _order(estimator):
-    """The features in patch order, n_features for a zero; None if as they are."""
-    n_features = estimator.n_features_in_
-    # Kernels that tile the input are a case of "same", so that this one holds for all.
-    order = make_layout(
-        n_features, estimator.kernel_sizes_, estimator.input_shape_, padding="same"
-    ).order
-    return None if order is None else np.where(order < 0, n_features, order)
+def _layers(networks):
+    """The layers of all networks, their filters side by side."""
+    kernels, biases = (
+        [np.concatenate(of_layer) for of_layer in zip(*by_network, strict=True)]
+        for by_network in ([n.kernels for n in networks], [n.biases for n in networks])
+    )
+    biases += [None] * (len(kernels) - len(biases))
+    layers = zip(kernels, biases, networks[0].activations, strict=True)
+    return list(itertools.starmap(_Layer, layers))
 
 
 def _patches(input_shape, order):
-    """A module that gives samples as one channel of features in patch order."""
+    """A module that gives samples as one channel of features in patch order.
+
+    Of the order, -1 is the zero that stands behind the features.
+    """
     torch = optional("torch", extra="torch")
     shapes = list(dict.fromkeys([(math.prod(input_shape),), tuple(input_shape)]))
 
@@ -277,7 +271,7 @@ def _patches(input_shape, order):
                 )
             X = X.flatten(1)
             if self.order is not None:
-                X = torch.nn.functional.pad(X, (0, 1)).index_select(1, self.order)
+                X = torch.nn.functional.pad(X, (0, 1))[:, self.order]
             return X.unsqueeze(1)
 
         def __reduce__(self):
@@ -332,52 +326,47 @@ def _onnx_model(estimator, dtype, columns):
 
     ``columns`` is [] for an output of one axis, else [n_outputs].
     """
-    onnx = optional("onnx", extra="onnx")
-    elements = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-    n_outputs, n_filters = estimator.scales_.shape
-    order = _order(estimator)
-    add = _OnnxNodes(onnx, dtype)
-
-    h = add("Cast", "X", to=elements)
-    if order is not None:
-        h = add("Pad", h, np.array([0, 0, 0, 1]))
-        h = add("Gather", h, order, axis=1)
-    channels = 1
-    for layer in _layers(estimator):
-        size = layer.kernels.shape[1]
-        h = add("Reshape", h, np.array([channels, -1, size]))
-        h = add("MatMul", h, layer.kernels[:, :, np.newaxis])
-        if layer.biases is not None:
-            h = add("Add", h, layer.biases[:, np.newaxis, np.newaxis])
-        h = _known(layer.activation, _ONNX_ACTIVATIONS, "ONNX")(add, h)
+    networks = networks_of(estimator)
+    add = _OnnxNodes(optional("onnx", extra="onnx"), dtype)
+    h, channels = _onnx_patches(add, networks[0].order), 1
+    for layer in _layers(networks):
+        h = _onnx_layer(add, h, layer, channels)
         channels = len(layer.kernels)
-    h = add("Reshape", h, np.array([n_outputs, n_filters, -1]))
-    h = add("MatMul", estimator.scales_[:, np.newaxis, :], h)
-    h = add("Add", h, estimator.intercept_[:, np.newaxis, np.newaxis])
+    _onnx_sum(add, h, estimator.scales_, estimator.intercept_, columns)
+    return add.model({"X": ["n", estimator.n_features_in_], "y": ["n", *columns]})
+
+
+def _onnx_patches(add, order):
+    """The features in patch order, in which -1 is the zero put behind them."""
+    h = add("Cast", "X", to=add.elements)
+    if order is None:
+        return h
+    return add("Gather", add("Pad", h, np.array([0, 0, 0, 1])), order, axis=1)
+
+
+def _onnx_layer(add, h, layer, channels):
+    size = layer.kernels.shape[1]
+    h = add("Reshape", h, np.array([channels, -1, size]))
+    h = add("MatMul", h, layer.kernels[:, :, np.newaxis])
+    if layer.biases is not None:
+        h = add("Add", h, layer.biases[:, np.newaxis, np.newaxis])
+    return _known(layer.activation, _ONNX_ACTIVATIONS, "ONNX")(add, h)
+
+
+def _onnx_sum(add, h, scales, intercept, columns):
+    h = add("Reshape", h, np.array([*scales.shape, -1]))
+    h = add("MatMul", scales[:, np.newaxis, :], h)
+    h = add("Add", h, intercept[:, np.newaxis, np.newaxis])
     h = add("Transpose", h, perm=[2, 0, 1])
     add("Reshape", h, np.array([-1, *columns]), output="y")
-
-    shapes = {"X": ["n", estimator.n_features_in_], "y": ["n", *columns]}
-    X, y = (
-        onnx.helper.make_tensor_value_info(name, elements, shape)
-        for name, shape in shapes.items()
-    )
-    graph = onnx.helper.make_graph(
-        add.nodes, "DeepTDRegressor", [X], [y], initializer=add.constants
-    )
-    return onnx.helper.make_model(
-        graph,
-        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-        producer_name="skdeeptd",
-    )
 
 
 class _OnnxNodes:
     """Adds nodes by name of operator; numbers and arrays become constants."""
 
     def __init__(self, onnx, dtype):
-        self.onnx, self.dtype = onnx, dtype
+        self.onnx, self.dtype = onnx, np.dtype(dtype)
+        self.elements = onnx.helper.np_dtype_to_tensor_dtype(self.dtype)
         self.nodes, self.constants = [], []
 
     def __call__(self, operator, *inputs, output=None, **attributes):
@@ -388,6 +377,22 @@ class _OnnxNodes:
         )
         self.nodes.append(node)
         return output
+
+    def model(self, shapes):
+        """From X to y, which have these shapes."""
+        X, y = (
+            self.onnx.helper.make_tensor_value_info(name, self.elements, shapes[name])
+            for name in ("X", "y")
+        )
+        graph = self.onnx.helper.make_graph(
+            self.nodes, "DeepTDRegressor", [X], [y], initializer=self.constants
+        )
+        return self.onnx.helper.make_model(
+            graph,
+            opset_imports=[self.onnx.helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+            producer_name="skdeeptd",
+        )
 
     def _constant(self, value):
         array = np.asarray(value)

@@ -1,69 +1,48 @@
 """Who may import whom, and what is public."""
 
 import ast
+import graphlib
 import importlib
 import inspect
 import pkgutil
 import re
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
 import skdeeptd
-from skdeeptd._regressor import DOCUMENTATION
+from skdeeptd._base import DOCUMENTATION
 
-# Every module and what it may import: of the package only what stands above it.
-ALLOWED = {
-    "_activations": {"numpy", "scipy"},
-    "_geometry": {"numpy"},
-    "_linalg": {"numpy"},
-    "_compat": {"sklearn"},
-    "_optional": set(),
-    "_rows": {"numpy", "joblib", "threadpoolctl", "sklearn.utils.parallel"},
-    "_network": {"numpy", "_activations"},
-    "_moments": {"numpy"},
-    "_stream": {"numpy", "_rows"},
-    "_decomposition": {"numpy", "scipy", "_linalg"},
-    "_problem": {"numpy", "_moments", "_rows"},
-    "_polish": {"numpy", "scipy", "_linalg", "_network"},
-    "_diagnosis": {"numpy", "_linalg", "_decomposition", "_moments", "_network"},
-    "_uncertainty": {"numpy", "_activations", "_linalg", "_network", "_polish"},
-    "_calibration": {"numpy", "_activations", "_linalg", "_network", "_polish"},
-    "_search": {
-        *("numpy", "_rows", "_network", "_moments", "_decomposition", "_polish"),
-        "_calibration",
-    },
-    "_deeptd": {"numpy", "_network", "_search"},
-    "_regressor": {
-        *("numpy", "scipy", "sklearn"),
-        *("_activations", "_compat", "_geometry", "_rows", "_network", "_problem"),
-        *("_decomposition", "_polish", "_uncertainty", "_diagnosis"),
-        *("_search", "_deeptd", "_stream"),
-    },
-    "_regressor_cv": {
-        *("numpy", "sklearn", "_compat", "_geometry", "_problem", "_rows"),
-        *("_search", "_regressor"),
-    },
-    "_chunks": {"numpy", "_optional", "_rows"},
-    "dask": {
-        *("numpy", "sklearn", "_chunks", "_compat", "_optional", "_regressor", "_rows"),
-    },
-    "metrics": {"numpy", "scipy"},
-    "export": {
-        *("numpy", "sklearn", "_activations", "_geometry", "_optional"),
-        *("_regressor", "_regressor_cv"),
-    },
-    "datasets": {"numpy", "sklearn", "_activations", "_geometry", "_network"},
-    "plotting": {"numpy", "sklearn", "_activations", "_optional"},
-    "__init__": {"_geometry", "_regressor", "_regressor_cv"},
-    "__main__": {"numpy", "sklearn", "skdeeptd", "datasets", "metrics", "plotting"},
+# Floors, the lowest first; a module imports of the package only what is on its own
+# floor or below, and of its own floor nothing that leads back to it.
+FLOORS = [
+    {"_optional", "_compat", "_data.scratch"},
+    {"_data", "_data.threads", "_data.rows", "_data.moments", "_data.stream"},
+    {"_data.problem", "_data.chunks"},
+    {"_model", "_model.activations", "_model.layout", "_model.loss"},
+    {"_model.network", "_model.parameters", "_model.fitted", "_model.projection"},
+    {"_solver", "_solver.linalg", "_solver.decomposition", "_solver.normal_equations"},
+    {"_solver.polish", "_solver.calibration", "_solver.linear"},
+    {"_solver.search", "_solver.deeptd", "_solver.uncertainty"},
+    {"_solver.diagnosis", "_solver.choice"},
+    {"_base"},
+    {"_regressor", "_regressor_cv"},
+    {"__init__", "dask", "export", "datasets", "metrics"},
+    {"_plot", "_plot.drawing", "_plot.kernels", "_plot.moment", "_plot.path"},
+    {"_plot.receptive_field", "_plot.held_out"},
+    {"plotting", "__main__"},
+]
+MATHS = ("_data.", "_model.", "_solver.")
+OF_THE_MATHS = {"numpy", "scipy"}
+ALSO = {  # what makes threads, and what reaches a cluster
+    "_data.threads": {"joblib", "sklearn.utils.parallel", "threadpoolctl"},
+    "_data.rows": {"joblib"},
 }
-STANDARD = {
-    *("argparse", "collections", "contextlib", "copy", "ctypes", "dataclasses"),
-    *("functools", "importlib", "itertools", "math", "numbers", "operator", "platform"),
-    *("sys", "threading", "time", "typing", "warnings"),
-}
+# What computes nothing of a network by itself.
+SHOWS = {"_optional", "_model", "_base", "_regressor", "_regressor_cv", "_plot"}
+MOST_LINES, MOST_METHODS = 250, 12  # of a class, besides docstrings
 PUBLIC = [
     *("skdeeptd", "skdeeptd.dask", "skdeeptd.datasets", "skdeeptd.export"),
     *("skdeeptd.metrics", "skdeeptd.plotting"),
@@ -71,8 +50,12 @@ PUBLIC = [
 SOURCE = Path(skdeeptd.__file__).parent
 
 
-def imports_of(module):
-    yield from imports_below(ast.parse((SOURCE / f"{module}.py").read_text()))
+def name_of(path):
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and parts[:-1] else parts)
+
+
+TREES = {name_of(path): ast.parse(path.read_text()) for path in SOURCE.rglob("*.py")}
 
 
 def imports_below(tree):
@@ -84,31 +67,109 @@ def imports_below(tree):
             yield node.module
 
 
-def test_the_list_holds_every_module():
-    assert set(ALLOWED) == {path.stem for path in SOURCE.glob("*.py")}
+def imports_within(module):
+    for name in imports_below(TREES[module]):
+        if name == "skdeeptd":
+            yield "__init__"
+        elif name.startswith("skdeeptd."):
+            yield name.removeprefix("skdeeptd.")
 
 
-@pytest.mark.parametrize("module", ALLOWED)
+def floor_of(module):
+    return next(i for i, floor in enumerate(FLOORS) if module in floor)
+
+
+def test_every_module_has_a_floor():
+    assert set().union(*FLOORS) == set(TREES)
+
+
+@pytest.mark.parametrize("module", TREES)
 def test_imports_point_down(module):
-    above = list(ALLOWED)[: list(ALLOWED).index(module)]
-    for name in imports_of(module):
-        name = name.removeprefix("skdeeptd.")
-        if name.split(".")[0] in STANDARD:
-            continue
-        allowed = [a for a in ALLOWED[module] if name == a or name.startswith(a + ".")]
-        assert allowed, f"{module} imports {name}"
-        assert name in above or not name.startswith("_")
+    for name in imports_within(module):
+        assert floor_of(name) <= floor_of(module), f"{module} imports {name}"
+
+
+def test_there_is_no_circle():
+    order = graphlib.TopologicalSorter({m: set(imports_within(m)) for m in TREES})
+    order.prepare()
+
+
+@pytest.mark.parametrize("module", [m for m in TREES if m.startswith(MATHS)])
+def test_the_maths_knows_no_estimators(module):
+    allowed = OF_THE_MATHS | ALSO.get(module, set()) | {"skdeeptd"}
+    for name in imports_below(TREES[module]):
+        known = name.split(".")[0] in sys.stdlib_module_names
+        assert known or any(f"{name}.".startswith(f"{a}.") for a in allowed), name
+
+
+@pytest.mark.parametrize(
+    "module", [m for m in TREES if m in ("plotting", "export") or m.startswith("_plot")]
+)
+def test_what_shows_a_network_leaves_its_maths_to_the_model(module):
+    for name in imports_within(module):
+        assert name.split(".")[0] in SHOWS, f"{module} imports {name}"
+
+
+def classes():
+    for module, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                yield pytest.param(node, id=f"{module}.{node.name}")
+
+
+def lines_of(node):
+    """Lines from the first to the last, besides docstrings."""
+    n_lines = node.end_lineno - node.lineno + 1
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+            inner
+        ):
+            first = inner.body[0]
+            n_lines -= first.end_lineno - first.lineno + 1
+    return n_lines
+
+
+@pytest.mark.parametrize("node", list(classes()))
+def test_no_class_is_large(node):
+    methods = [n for n in node.body if isinstance(n, ast.FunctionDef)]
+    assert lines_of(node) <= MOST_LINES
+    if any("Regressor" in ast.unparse(base) for base in node.bases):
+        assert len(methods) <= MOST_METHODS
+
+
+def test_nobody_calls_a_private_method_of_another():
+    for module, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
+                if node.attr.startswith("__") or node.attr in OF_NAMED_TUPLES:
+                    continue
+                owner = node.value
+                is_own = isinstance(owner, ast.Name) and owner.id in ("self", "cls")
+                is_super = (
+                    isinstance(owner, ast.Call) and ast.unparse(owner) == "super()"
+                )
+                known = ast.unparse(node) in OWN_COPIES
+                assert is_own or is_super or known, f"{module}: {ast.unparse(node)}"
+
+
+OF_NAMED_TUPLES = {"_replace", "_asdict", "_fields"}
+# A copy of itself that a method makes; class attributes; private names elsewhere.
+OWN_COPIES = {
+    "draft._take_in",
+    "BasePatchNetwork._parameter_constraints",
+    "DeepTDRegressor._parameter_constraints",
+    "sys._getframe",
+}
 
 
 def test_private_scikit_learn_names_come_through_one_module():
     private = re.compile(r"from sklearn[\w.]*(?:\._\w+[\w.]* import| import _)")
-    users = [p.stem for p in SOURCE.glob("*.py") if private.search(p.read_text())]
+    users = [p.stem for p in SOURCE.rglob("*.py") if private.search(p.read_text())]
     assert users == ["_compat"]
 
 
 def test_no_import_inside_a_function():
-    for module in ALLOWED:
-        tree = ast.parse((SOURCE / f"{module}.py").read_text())
+    for module, tree in TREES.items():
         functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]
         inner = {name for f in functions for name in imports_below(f)}
         assert not inner, module

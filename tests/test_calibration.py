@@ -3,11 +3,11 @@ import itertools
 import numpy as np
 import pytest
 
-from skdeeptd import _calibration
-from skdeeptd._solver.calibration import calibrate, pattern_outputs
-from skdeeptd._model.network import PatchCNN, forward
-from skdeeptd._solver.polish import Objective
 from skdeeptd._data.rows import RowBlocks
+from skdeeptd._model.network import PatchCNN, forward
+from skdeeptd._solver import calibration
+from skdeeptd._solver.calibration import calibrate, pattern_outputs
+from skdeeptd._solver.normal_equations import Objective
 
 
 def planted(activations, sizes, n_filters=1, seed=0, n_rows=300):
@@ -30,18 +30,21 @@ def planted(activations, sizes, n_filters=1, seed=0, n_rows=300):
 
 def test_pattern_outputs_equal_separate_forward_passes():
     activations = ("relu", "softplus", "identity")
-    _, network, X = planted(activations, (3, 2, 4))
-    kernels = [k[0] for k in network.kernels]
+    _, network, X = planted(activations, (3, 2, 4), n_filters=2)
     patterns = np.array(list(itertools.product([1.0, -1.0], repeat=3)))
-    outputs = pattern_outputs(kernels, activations, X, patterns)
-    for signs, column in zip(patterns, outputs.T, strict=True):
+    outputs = pattern_outputs(network, X, patterns)
+    for r, c in np.ndindex(2, len(patterns)):
         signed = PatchCNN(
-            tuple(s * k[None] for s, k in zip(signs, kernels, strict=True)),
+            tuple(
+                s * k[r : r + 1]
+                for s, k in zip(patterns[c], network.kernels, strict=True)
+            ),
             np.ones(1),
             0.0,
             activations,
         )
-        np.testing.assert_allclose(column, forward(signed, X), rtol=1e-12, atol=1e-15)
+        expected = forward(signed, X)
+        np.testing.assert_allclose(outputs[r, c], expected, rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -63,7 +66,7 @@ def test_signs_scales_and_intercept_of_the_truth_are_found(
 def test_signs_of_many_layers_are_found_without_trying_all(monkeypatch):
     rows, directions, X = planted(("relu",) * 5 + ("identity",), (3, 2, 2, 2, 2, 2))
     every = calibrate(directions, rows, Objective())[0]
-    monkeypatch.setattr(_calibration, "MOST_PATTERNS", 4)
+    monkeypatch.setattr(calibration, "MOST_PATTERNS", 4)
     flipped = calibrate(directions, rows, Objective())[0]
     assert every.loss < 1e-12 * np.sum(rows.y**2)
     np.testing.assert_allclose(forward(flipped.network, X), rows.y, atol=1e-6)

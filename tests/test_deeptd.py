@@ -3,7 +3,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from skdeeptd import DeepTDRegressor, _deeptd
+from skdeeptd import DeepTDRegressor
+from skdeeptd._solver import deeptd
 from skdeeptd._solver.deeptd import sample_sizes
 from skdeeptd.datasets import make_patch_cnn_regression
 from skdeeptd.metrics import kernel_similarity
@@ -29,7 +30,7 @@ def test_samples_grow_fourfold_within_their_bounds(
 
 
 def all_rows_throughout(monkeypatch):
-    monkeypatch.setattr(_deeptd, "sample_sizes", lambda *_: [])
+    monkeypatch.setattr(deeptd, "sample_sizes", lambda *_: [])
 
 
 @pytest.mark.parametrize("seed", range(4))

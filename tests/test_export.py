@@ -51,6 +51,7 @@ def random_model(
         activation=activation,
         n_filters=n_filters,
         polish=False,
+        random_state=0,
         **parameters,
     ).fit(X, y)
     for name in ("gains_", "biases_", "scales_", "intercept_"):
@@ -290,6 +291,15 @@ def test_what_is_no_network_is_an_error(export, module, other):
 def test_before_fit_is_an_error(export, module):
     with pytest.raises(NotFittedError):
         export(DeepTDRegressor())
+
+
+@exports
+def test_attributes_that_were_changed_are_an_error(export, module):
+    pytest.importorskip(module)
+    model, _ = random_model()
+    model.kernel_sizes_ = (2, 3, 4)
+    with pytest.raises(ValueError, match=r"kernel_sizes_ is \(2, 3, 4\), but"):
+        export(model)
 
 
 @exports

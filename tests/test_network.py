@@ -1,123 +1,247 @@
 import numpy as np
 import pytest
 
+from skdeeptd._data.scratch import reusing
 from skdeeptd._model.activations import ACTIVATIONS
 from skdeeptd._model.layout import make_layout
 from skdeeptd._model.network import (
     PatchCNN,
+    alike,
+    blank_network,
     forward,
+    input_gradient,
     jacobian,
-    normalize,
-    pack,
-    split_gains,
-    unpack,
+    layers_forward,
+    patch_order,
 )
+from skdeeptd._model.parameters import pack, unpack
 
-SHAPES = [((4, 3, 2), None), (((2, 3), (2, 1), (1, 2)), (4, 6)), ((7,), None)]
+PHI = {
+    "relu": lambda z: max(z, 0.0),
+    "leaky_relu": lambda z: z if z > 0 else 0.01 * z,
+    "identity": lambda z: z,
+    "tanh": np.tanh,
+    "softplus": lambda z: np.log1p(np.exp(z)),
+    "logistic": lambda z: 1 / (1 + np.exp(-z)),
+}
+LAYOUTS = {
+    "one axis": make_layout(24, (4, 3, 2)),
+    "two axes": make_layout(24, ((2, 3), (2, 1), (1, 2)), (4, 6)),
+    "one layer": make_layout(7, (7,)),
+    "kernels of one weight": make_layout(12, (1, 4, 1, 3)),
+    "padded": make_layout(10, (4, 3), padding="same"),
+    "two padded axes": make_layout(15, ((2, 2), (2, 3)), (3, 5), "same"),
+}
 
 
-def random_network(shapes, input_shape, activations, n_filters, rng):
-    n_features = 24 if len(shapes) > 1 else 7
-    layout = make_layout(n_features, shapes, input_shape)
-    return PatchCNN(
-        kernels=tuple(rng.standard_normal((n_filters, d)) for d in layout.sizes),
-        scales=rng.standard_normal(n_filters),
-        intercept=rng.standard_normal(),
-        activations=activations,
-        order=layout.order,
-        biases=tuple(rng.standard_normal((len(shapes) - 1, n_filters))),
-    ), layout
+def random_network(layout, activation, n_filters=3, seed=0, hidden_bias=True):
+    """A network of one activation, or of a sequence of them, and rows for it."""
+    rng = np.random.default_rng(seed)
+    if isinstance(activation, str):
+        activation = (activation,) * len(layout.sizes)
+    blank = blank_network(layout, n_filters, activation, hidden_bias)
+    network = unpack(rng.standard_normal(len(pack(blank))), blank)
+    return network, rng.standard_normal((6, int(np.prod(layout.input_shape))))
 
 
 def output_by_loops(network, layout, sample):
     """The definition: kernels slide over patches of an array of several axes."""
+    n_filters, n_layers = len(network.scales), len(layout.kernel_shapes)
+    biases = [
+        *network.biases,
+        *[np.zeros(n_filters)] * (n_layers - len(network.biases)),
+    ]
     total = network.intercept
     for r, scale in enumerate(network.scales):
         h = sample.reshape(layout.input_shape)
+        covered = np.prod(layout.kernel_shapes, axis=0)
+        h = np.pad(h, [(0, c - n) for c, n in zip(covered, h.shape, strict=True)])
         for k, b, shape, name in zip(
             network.kernels,
-            [*network.biases, np.zeros(len(network.scales))],
+            biases,
             layout.kernel_shapes,
             network.activations,
             strict=True,
         ):
-            kernel = k[r].reshape(shape)
-            z = np.empty([n // d for n, d in zip(h.shape, shape, strict=True)])
-            for position in np.ndindex(*z.shape):
-                patch = h[
-                    tuple(
-                        slice(i * d, (i + 1) * d)
-                        for i, d in zip(position, shape, strict=True)
-                    )
-                ]
-                z[position] = np.sum(patch * kernel) + b[r]
-            h = ACTIVATIONS[name].value(z)
+            out = np.empty([n // d for n, d in zip(h.shape, shape, strict=True)])
+            for position in np.ndindex(*out.shape):
+                z = b[r]
+                for i, at in enumerate(np.ndindex(*shape)):
+                    place = tuple(np.multiply(position, shape) + at)
+                    z += k[r, i] * h[place]
+                out[position] = PHI[name](z)
+            h = out
         total += scale * h.item()
     return total
 
 
+def one_filter(network, r):
+    return network._replace(
+        kernels=tuple(k[[r]] for k in network.kernels),
+        scales=network.scales[[r]],
+        biases=tuple(b[[r]] for b in network.biases),
+        intercept=0.0,
+    )
+
+
+@pytest.mark.parametrize("hidden_bias", [False, True])
 @pytest.mark.parametrize("name", ACTIVATIONS)
-@pytest.mark.parametrize(("shapes", "input_shape"), SHAPES)
-def test_forward_equals_explicit_loops(shapes, input_shape, name):
-    rng = np.random.default_rng(0)
-    network, layout = random_network(shapes, input_shape, (name,) * len(shapes), 2, rng)
-    X = rng.standard_normal((5, np.prod(layout.input_shape)))
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_forward_equals_explicit_loops(layout, name, hidden_bias):
+    network, X = random_network(layout, name, hidden_bias=hidden_bias)
+    expected = [output_by_loops(network, layout, x) for x in X]
+    np.testing.assert_allclose(forward(network, X), expected, rtol=1e-11, atol=1e-12)
+
+
+def test_activations_differ_from_layer_to_layer():
+    layout = LAYOUTS["one axis"]
+    network, X = random_network(layout, ("tanh", "relu", "logistic"))
     expected = [output_by_loops(network, layout, x) for x in X]
     np.testing.assert_allclose(forward(network, X), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-@pytest.mark.parametrize(("shapes", "input_shape"), SHAPES)
-def test_jacobian_is_the_limit_of_differences(shapes, input_shape, name):
-    rng = np.random.default_rng(1)
-    network, layout = random_network(shapes, input_shape, (name,) * len(shapes), 2, rng)
-    X = rng.standard_normal((6, np.prod(layout.input_shape)))
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_float32_stays_float32_and_close(layout, name):
+    network, X = random_network(layout, name)
+    network, X = network.astype(np.float32), X.astype(np.float32)
+    exact = network.astype(float), X.astype(float)
+    for function in (forward, jacobian):
+        result, expected = function(network, X), function(*exact)
+        assert result.dtype == np.float32
+        size = np.abs(expected).max(axis=0)
+        assert np.all(np.abs(result - expected) <= 1e-4 * size)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_jacobian_is_the_limit_of_differences(layout, name):
+    network, X = random_network(layout, name, n_filters=2)
     table = jacobian(network, X)
     output, by_theta = table[:, -1], table[:, :-1]
-    np.testing.assert_array_equal(output, forward(network, X))
+    np.testing.assert_allclose(output, forward(network, X), rtol=1e-13)
     theta, step = pack(network), 1e-6
+    assert by_theta.shape == (len(X), len(theta))
     for i, column in enumerate(by_theta.T):
         shift = step * np.eye(1, len(theta), i)[0]
         above = forward(unpack(theta + shift, network), X)
         below = forward(unpack(theta - shift, network), X)
-        np.testing.assert_allclose(column, (above - below) / (2 * step), atol=1e-7)
+        difference = (above - below) / (2 * step)
+        np.testing.assert_allclose(column, difference, rtol=1e-6, atol=1e-7)
 
 
-def test_unpack_undoes_pack():
-    rng = np.random.default_rng(2)
-    network, _ = random_network((4, 3, 2), None, ("relu",) * 3, 3, rng)
-    again = unpack(pack(network), network)
-    for a, b in zip(network.kernels, again.kernels, strict=True):
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_jacobian_holds_that_of_each_filter(layout):
+    network, X = random_network(layout, "softplus")
+    n_filters = len(network.scales)
+    table = jacobian(network, X)
+    alone = [jacobian(one_filter(network, r), X) for r in range(n_filters)]
+    by_filter = np.hstack([a[:, :-2] for a in alone])
+    np.testing.assert_allclose(table[:, :-2], by_filter, rtol=1e-12)
+    np.testing.assert_array_equal(table[:, -2], 1)
+    total = network.intercept + sum(a[:, -1] for a in alone)
+    np.testing.assert_allclose(table[:, -1], total, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_input_gradient_is_the_mean_of_differences(layout, name):
+    network, X = random_network(layout, name)
+    gradient, step = input_gradient(network, X), 1e-6
+    shifts = step * np.eye(X.shape[1])
+    differences = [
+        np.mean(forward(network, X + s) - forward(network, X - s)) / (2 * step)
+        for s in shifts
+    ]
+    np.testing.assert_allclose(gradient, differences, rtol=1e-6, atol=1e-8)
+
+
+def test_large_blocks_use_the_memory_of_the_ones_before():
+    network, X = random_network(LAYOUTS["two padded axes"], "tanh")
+    X = np.random.default_rng(0).standard_normal((5000, X.shape[1]))
+    first = forward(network, X), jacobian(network, X), input_gradient(network, X)
+    with reusing():
+        forward(network, X[::-1] * 2)
+        jacobian(network, X[::-1] * 2)
+        again = forward(network, X), jacobian(network, X), input_gradient(network, X)
+    for a, b in zip(first, again, strict=True):
         np.testing.assert_array_equal(a, b)
-    for a, b in zip(network.biases, again.biases, strict=True):
-        np.testing.assert_array_equal(a, b)
-    np.testing.assert_array_equal(network.scales, again.scales)
-    assert network.intercept == again.intercept
 
 
-@pytest.mark.parametrize(
-    "activations",
-    [
-        ("relu", "leaky_relu", "identity"),
-        ("relu", "tanh", "identity"),
-        ("softplus", "relu", "logistic"),
-    ],
-)
-def test_normalize_and_split_gains_keep_the_function(activations):
-    rng = np.random.default_rng(3)
-    network, _ = random_network((4, 3, 2), None, activations, 2, rng)
-    X = rng.standard_normal((20, 24))
-    np.testing.assert_allclose(
-        forward(normalize(network), X), forward(network, X), rtol=1e-12
-    )
-    kernels, gains, scales, biases = split_gains(network)
-    for k, gain, name in zip(kernels, gains.T, activations, strict=True):
-        np.testing.assert_allclose(np.linalg.norm(k, axis=1), 1, rtol=1e-12)
-        if ACTIVATIONS[name].homogeneous:
-            np.testing.assert_array_equal(gain, 1)
-    rebuilt = network._replace(
-        kernels=tuple(k * g[:, None] for k, g in zip(kernels, gains.T, strict=True)),
-        scales=scales,
-        biases=tuple(biases.T),
-    )
-    np.testing.assert_allclose(forward(rebuilt, X), forward(network, X), rtol=1e-12)
+@pytest.mark.parametrize("name", ["relu", "tanh"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_rows_that_are_not_finite_become_nan_and_the_others_stay(bad, name):
+    network, X = random_network(LAYOUTS["two axes"], name)
+    expected = forward(network, X)
+    X[2, 5] = bad
+    output = forward(network, X)
+    assert np.isnan(output[2])
+    rest = np.arange(len(X)) != 2
+    np.testing.assert_array_equal(output[rest], expected[rest])
+
+
+def test_patch_order_leaves_X_and_its_own_order_alone():
+    padded, X = random_network(LAYOUTS["two padded axes"], "relu")
+    kept = X.copy()
+    ordered = patch_order(padded, X)
+    np.testing.assert_array_equal(X, kept)
+    for column, feature in zip(ordered.T, padded.order, strict=True):
+        np.testing.assert_array_equal(column, X[:, feature] if feature >= 0 else 0)
+    plain, X = random_network(LAYOUTS["one axis"], "relu")
+    assert patch_order(plain, X) is X
+
+
+def test_layers_hold_patches_preactivations_and_outputs():
+    layout = LAYOUTS["one axis"]
+    network, X = random_network(layout, "tanh")
+    layers = layers_forward(network, X)
+    np.testing.assert_array_equal(layers[0].patches, X.reshape(len(X), 6, 4))
+    for number, layer in enumerate(layers):
+        k = network.kernels[number]
+        z = np.einsum(
+            "...ipd,rd->...rip" if number == 0 else "ripd,rd->rip", layer[0], k
+        )
+        if number < len(network.biases):
+            z += network.biases[number][:, np.newaxis, np.newaxis]
+        np.testing.assert_allclose(layer.z, z, rtol=1e-12, atol=1e-14)
+        np.testing.assert_array_equal(layer.h, np.tanh(layer.z))
+    assert layers[-1].h.shape == (3, len(X), 1)
+
+
+def test_blank_networks_have_the_shapes_asked_for():
+    layout = LAYOUTS["one axis"]
+    activations = ("relu", "tanh", "identity")
+    blank = blank_network(layout, 2, activations, hidden_bias=True)
+    assert [k.shape for k in blank.kernels] == [(2, 4), (2, 3), (2, 2)]
+    assert [b.shape for b in blank.biases] == [(2,), (2,)]
+    assert not np.any(pack(blank))
+    assert not blank_network(layout, 2, activations).biases
+    assert not blank.is_linear
+    assert not blank.is_homogeneous
+    assert blank._replace(activations=("relu", "leaky_relu", "identity")).is_homogeneous
+    assert blank_network(LAYOUTS["one layer"], 2, ("identity",)).is_linear
+
+
+def test_alike_networks_differ_in_numbers_only():
+    layout = LAYOUTS["two axes"]
+    network, _ = random_network(layout, "relu")
+    assert alike(network, random_network(layout, "relu", seed=1)[0])
+    others = [
+        random_network(layout, "tanh")[0],
+        random_network(layout, "relu", n_filters=2)[0],
+        random_network(layout, "relu", hidden_bias=False)[0],
+        network._replace(order=network.order[::-1]),
+        network._replace(order=None),
+        random_network(make_layout(24, (6, 2, 2)), "relu")[0],
+    ]
+    for other in others:
+        assert not alike(network, other)
+        assert not alike(other, network)
+
+
+def test_astype_changes_every_number():
+    network, _ = random_network(LAYOUTS["one axis"], "relu")
+    small = network.astype(np.float32)
+    assert isinstance(small, PatchCNN)
+    arrays = [*small.kernels, *small.biases, small.scales, small.intercept]
+    assert {a.dtype for a in arrays} == {np.dtype(np.float32)}

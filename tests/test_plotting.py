@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import pickle
 import sys
 import warnings
 
@@ -13,9 +14,12 @@ from matplotlib.patches import StepPatch
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LinearRegression, Ridge
 
-from skdeeptd import DeepTDRegressor, DeepTDRegressorCV
+from skdeeptd import DeepTDRegressor, DeepTDRegressorCV, plotting
+from skdeeptd._model.fitted import networks_of
+from skdeeptd._model.parameters import kernel_stds, n_parameters, pack, unpack
 from skdeeptd.datasets import make_patch_cnn_regression
 from skdeeptd.plotting import (
+    HeldOutDisplay,
     KernelDisplay,
     MomentDisplay,
     PathDisplay,
@@ -142,6 +146,45 @@ def test_band_is_that_of_the_unit_kernel(activation):
         np.testing.assert_array_equal(line, k)
         np.testing.assert_allclose(upper - k, 1.96 * std, rtol=1e-5)
         np.testing.assert_allclose(k - lower, 1.96 * std, rtol=1e-5)
+
+
+def unit_kernels(network):
+    """The kernels in the order of theta, by filter."""
+    filters = range(len(network.scales))
+    units = [[k[r] / np.linalg.norm(k[r]) for k in network.kernels] for r in filters]
+    return np.array([np.concatenate(of_filter) for of_filter in units])
+
+
+def test_stds_are_those_of_the_delta_method():
+    """Of a whole covariance, with parameters of other filters and layers."""
+    model, _ = fitted((4, 3, 2), n_filters=3, activation="tanh", hidden_bias=True)
+    (network,) = networks_of(model)
+    n_theta = n_parameters(network)
+    root = np.random.default_rng(0).standard_normal((n_theta, n_theta))
+    covariance, shifts = root @ root.T, 1e-6 * np.eye(n_theta)
+    theta = pack(network)
+    above, below = (
+        np.array([unit_kernels(unpack(theta + s, network)) for s in sign * shifts])
+        for sign in (1, -1)
+    )
+    jacobian = np.moveaxis(above - below, 0, 2) / 2e-6
+    variance = np.einsum("rip,pq,riq->ri", jacobian, covariance, jacobian)
+    stds = np.column_stack(kernel_stds(network, covariance))
+    np.testing.assert_allclose(stds, np.sqrt(variance), rtol=1e-5)
+
+
+def test_stds_are_infinite_of_a_filter_without_scale_or_kernel():
+    model, _ = fitted((4, 3), n_filters=3, activation="tanh")
+    (network,) = networks_of(model)
+    network = network._replace(
+        kernels=(network.kernels[0] * [[1], [0], [1]], network.kernels[1]),
+        scales=network.scales * [0, 1, 1],
+    )
+    first, second = kernel_stds(network, model.covariance_[0])
+    assert np.isinf(first[:2]).all()
+    assert np.isinf(second[0]).all()
+    assert np.isfinite(second[1]).all()
+    assert np.isfinite(first[2]).all()
 
 
 def test_band_of_a_linear_layer_is_that_of_least_squares():
@@ -285,8 +328,6 @@ def test_moment_stands_beside_its_projection_on_the_outer_products(case):
         basis, _ = np.linalg.qr(products.reshape(len(products), -1).T)
         part = (basis @ (basis.T @ padded.ravel())).reshape(padded.shape)[inside]
         np.testing.assert_allclose(display.explained, part, rtol=1e-9, atol=1e-12)
-        share = np.sum(part * moment) / np.sum(moment**2)
-        assert display.share == pytest.approx(share, rel=1e-9)
         for ax, array in zip(display.axes_, (moment, display.explained), strict=True):
             drawn = np.ma.masked_invalid(image_of(ax)).compressed()
             if moment.ndim == 3:
@@ -304,11 +345,9 @@ def test_a_signal_is_cut_into_the_patches_of_the_first_layer():
     limit = max(np.abs(model.moment_).max(), np.abs(display.explained).max())
     for ax in display.axes_:
         assert ax.images[0].get_clim() == (-limit, limit)
-    assert display.axes_[1].get_title() == (
-        f"explained by the kernels: {model.explained_moment_[0]:.2f}\n"
-        f"(if y were noise: {model.explained_by_noise_:.2f})"
-    )
-    one_row = MomentDisplay(np.ones(5), np.ones(5), share=1, share_by_noise=1).plot()
+    titles = [ax.get_title() for ax in display.axes_]
+    assert titles == ["moment", "explained by the kernels"]
+    one_row = MomentDisplay(np.ones(5), np.ones(5)).plot()
     assert image_of(one_row.axes_[0]).shape == (1, 5)
 
 
@@ -476,7 +515,92 @@ def test_labels_say_what_varies():
     ]
 
 
+# Rows held out
+
+
+def bars(ax):
+    """By legend entry the places, the lengths and the colour of its bars."""
+    return {
+        container.get_label(): [
+            (bar.get_y() + bar.get_height() / 2, bar.get_width()) for bar in container
+        ]
+        for container in ax.containers
+    }
+
+
+def test_bars_are_the_scores_beside_each_other_with_the_verdict():
+    model, _ = fitted((4, 3), n_outputs=2)
+    display = HeldOutDisplay.from_estimator(model)
+    drawn = bars(display.ax_)
+    assert list(drawn) == ["linear model", "network"]
+    for label, name in [("linear model", "linear"), ("network", "network")]:
+        lengths = [length for _, length in drawn[label]]
+        np.testing.assert_array_equal(lengths, model.held_out_r2_[name])
+    for output, (of_linear, of_network) in enumerate(zip(*drawn.values(), strict=True)):
+        assert output - 0.5 < of_linear[0] < output < of_network[0] < output + 0.5
+    labels = [label.get_text() for label in display.ax_.get_yticklabels()]
+    expected = [f"output {i}\nverdict: {v}" for i, v in enumerate(model.verdict_)]
+    assert labels == expected
+    assert display.ax_.get_xlabel() == "R2 on rows held out"
+    low, high = display.ax_.get_ylim()
+    assert low > high
+    assert len(display.ax_.texts) == 0
+
+
+def test_verdicts_of_a_network_of_a_line_and_of_noise():
+    X, y, _ = make_patch_cnn_regression(400, (4, 5), noise=0.2, random_state=0)
+    line, noise = X[:, 0], np.random.default_rng(0).standard_normal(400)
+    targets = np.column_stack([y, line, noise])
+    model = DeepTDRegressor((4, 5), random_state=0).fit(X, targets)
+    display = HeldOutDisplay.from_estimator(model)
+    assert display.verdict == ["network", "linear", "nothing"]
+
+
+def test_bars_far_below_zero_end_and_have_their_number():
+    display = HeldOutDisplay(
+        [-31.4, 0.9, -0.1], [0.5, -2.5, 0], ["linear", "network", "nothing"]
+    ).plot()
+    low, high = display.ax_.get_xlim()
+    drawn = bars(display.ax_)
+    assert [length for _, length in drawn["network"]] == [low, 0.9, -0.1]
+    assert [length for _, length in drawn["linear model"]] == [0.5, low, 0]
+    assert -0.5 < low < 0
+    assert high == 1
+    notes = {t.xy[1]: t.get_text() for t in display.ax_.texts}
+    places = drawn["network"][0][0], drawn["linear model"][1][0]
+    assert notes == dict(zip(places, ["-31.4", "-2.5"], strict=True))
+
+
+def test_scores_that_are_not_known_say_so():
+    display = HeldOutDisplay([np.nan], [np.nan], ["nothing"]).plot()
+    assert [t.get_text() for t in display.ax_.texts] == ["too few rows"] * 2
+    model, _ = fitted((2, 2), n_samples=2)
+    assert np.isnan(model.held_out_r2_["network"]).all()
+    assert len(HeldOutDisplay.from_estimator(model).ax_.texts) == 2
+
+
+def test_outputs_have_the_names_given():
+    display = HeldOutDisplay(
+        [0.5, 0.4], [0.3, 0.4], ["network", "linear"], outputs=["mass", "charge"]
+    ).plot()
+    labels = [label.get_text() for label in display.ax_.get_yticklabels()]
+    assert labels == ["mass\nverdict: network", "charge\nverdict: linear"]
+
+
+def test_a_search_has_scores_of_its_network(search):
+    display = HeldOutDisplay.from_estimator(search)
+    assert display.verdict == search.verdict_
+    np.testing.assert_array_equal(display.network, search.held_out_r2_["network"])
+
+
 # All of them
+
+
+@pytest.mark.parametrize("name", plotting.__all__)
+def test_displays_are_found_where_they_are_documented(name):
+    display = getattr(plotting, name)
+    assert (display.__module__, display.__qualname__) == ("skdeeptd.plotting", name)
+    assert pickle.loads(pickle.dumps(display)) is display
 
 
 def displays_of(search):
@@ -491,6 +615,11 @@ def displays_of(search):
     linear, _ = fitted((30,))
     yield KernelDisplay.from_estimator(linear)
     yield MomentDisplay.from_estimator(linear)
+    yield HeldOutDisplay.from_estimator(linear)
+    several, _ = fitted((4, 3), n_outputs=5)
+    yield HeldOutDisplay.from_estimator(several)
+    r2 = np.array([-3e4, np.nan, -0.15, 0.99])
+    yield HeldOutDisplay(r2, r2[::-1], ["nothing"] * 4).plot()
     yield PathDisplay.from_estimator(search)
     yield PathDisplay.from_estimator(search, n_best=2)
     labels = [f"((2, 3), (4, {i})), n_filters=2, alpha=0.1" for i in range(80)]
@@ -526,6 +655,7 @@ def test_nothing_is_cut_off_in_a_figure_of_the_caller(height):
             1,
             "1 x 1",
         ),
+        (lambda m, _, __, ax: HeldOutDisplay.from_estimator(m, ax=ax), 1, "1 x 1"),
         (lambda _, __, s, ax: PathDisplay.from_estimator(s, ax=ax), 1, "1 x 1"),
     ],
 )
@@ -556,14 +686,18 @@ FROM_ESTIMATOR = [
 ]
 
 
-@pytest.mark.parametrize("draw", FROM_ESTIMATOR)
-def test_bad_estimators_and_outputs(draw):
+@pytest.mark.parametrize("draw", [*FROM_ESTIMATOR, HeldOutDisplay.from_estimator])
+def test_bad_estimators(draw):
     for unfitted in (DeepTDRegressor(), DeepTDRegressorCV()):
         with pytest.raises(NotFittedError):
             draw(unfitted)
     ridge = Ridge().fit(np.eye(6), np.ones(6))
     with pytest.raises(TypeError, match=r"draws a DeepTDRegressor .* got Ridge"):
         draw(ridge)
+
+
+@pytest.mark.parametrize("draw", FROM_ESTIMATOR)
+def test_bad_outputs(draw):
     model, _ = fitted((3, 2), n_outputs=2)
     for bad in (2, -1, 0.0, True, "y"):
         with pytest.raises(
@@ -584,7 +718,7 @@ def test_bad_filters():
 
 def test_bad_samples():
     model, X = fitted(((2, 2), (2, 1)), input_shape=(4, 2))
-    with pytest.raises(ValueError, match=r"shape \(2, 4\), but .* shape \(4, 2\)"):
+    with pytest.raises(ValueError, match=r"shape \(2, 4\), but .* is \(4, 2\)"):
         ReceptiveFieldDisplay.from_estimator(model, X.reshape(-1, 2, 4))
     with pytest.raises(ValueError, match=r"7 features, but .* expecting 8"):
         ReceptiveFieldDisplay.from_estimator(model, X[:, :7])
@@ -592,6 +726,14 @@ def test_bad_samples():
         ReceptiveFieldDisplay.from_estimator(model, X[0])
     with pytest.raises(ValueError, match="NaN"):
         ReceptiveFieldDisplay.from_estimator(model, np.where(X > 2, np.nan, X))
+
+
+def test_attributes_that_were_changed_are_an_error():
+    model, _ = fitted((3, 2))
+    model.kernel_sizes_ = (2, 3)
+    for draw in FROM_ESTIMATOR:
+        with pytest.raises(ValueError, match=r"kernel_sizes_ is \(2, 3\), but"):
+            draw(model)
 
 
 def test_bad_searches(search):

@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from skdeeptd import DeepTDRegressor, DeepTDRegressorCV, kernel_size_grid
-from skdeeptd._regressor_cv import Scores, _choice
+from skdeeptd._solver.choice import Scores, best_of
 from skdeeptd.datasets import make_patch_cnn_regression
 
 SHAPES = kernel_size_grid(24)
@@ -181,10 +181,10 @@ def test_verbose_tells_the_stages(noisy, capsys):
     [
         ({"kernel_sizes": []}, "kernel_sizes is empty"),
         ({"kernel_sizes": [(4, 6), (4, 5)]}, r"\(4, 5\) multiply to 20"),
-        ({"kernel_sizes": (4, 6)}, "kernel_sizes.*Got 4"),
+        ({"kernel_sizes": (4, 6)}, r"list of.*got 4.*\[\(4, 6\)\]"),
         ({"n_filters": []}, "n_filters is empty"),
-        ({"n_filters": [1, 0]}, "n_filters.*Got 0"),
-        ({"alphas": [0.1, -1.0]}, "alpha.*Got -1.0"),
+        ({"n_filters": [1, 0]}, "n_filters.*got 0"),
+        ({"alphas": [0.1, -1.0]}, "alphas.*got -1.0"),
         ({"alphas": -1.0}, "alphas.*Got -1.0"),
         ({"activation": ["relu"]}, "1 entries"),
         ({"cv": 1}, "cv|n_splits"),
@@ -245,4 +245,4 @@ def test_linear_data_take_a_single_layer_and_all_its_stages_are_full_fits():
 def test_a_network_must_be_clearly_ahead_of_the_linear_model(linear, network, chosen):
     test = np.array([linear, network])
     scores = Scores(test, test, test, np.array([3, 3]))
-    assert _choice(np.array([2, 1]), scores, np.array([True, False])) == chosen
+    assert best_of(np.array([2, 1]), scores, np.array([True, False])) == chosen

@@ -1,17 +1,13 @@
-import threading
-
 import numpy as np
 import pytest
 from joblib import parallel_config
-from threadpoolctl import threadpool_info
 
-from skdeeptd import _rows
+from skdeeptd._data import rows
 from skdeeptd._data.rows import (
     BLOCKS_PER_TASK,
     RowBlocks,
     block_length,
     concatenate_blocks,
-    single_threaded_blas,
 )
 
 N_FEATURES = 512
@@ -19,7 +15,7 @@ N_FEATURES = 512
 
 @pytest.fixture(autouse=True)
 def threads_for_few_rows_too(monkeypatch):
-    monkeypatch.setattr(_rows, "PARALLEL_BYTES", 0)
+    monkeypatch.setattr(rows, "PARALLEL_BYTES", 0)
 
 
 @pytest.fixture(scope="module")
@@ -81,38 +77,10 @@ def test_an_unknown_number_of_jobs_raises_for_few_rows_too():
         concatenate_blocks(lambda block: block, np.ones((2, 2)), n_jobs=0)
 
 
-def blas_threads():
-    return [
-        pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"
-    ]
-
-
-def test_threads_that_overlap_in_any_order_have_one_and_give_all_back():
-    before, seen = blas_threads(), []
-    inside, first_out = threading.Event(), threading.Event()
-
-    def second():
-        with single_threaded_blas():
-            seen.append(blas_threads())
-            inside.set()
-            first_out.wait()
-            seen.append(blas_threads())
-
-    thread = threading.Thread(target=second)
-    with single_threaded_blas():
-        thread.start()
-        inside.wait()
-        seen.append(blas_threads())
-    first_out.set()
-    thread.join()
-    assert {count for counts in seen for count in counts} == {1}
-    assert blas_threads() == before
-
-
 def test_a_sample_holds_rows_as_often_as_their_weight_says():
     weight = np.repeat([0.0, 1.0, 100.0], [50, 100, 1])
-    rows = RowBlocks(np.arange(151.0)[:, np.newaxis], weight, weight)
-    sample = rows.sample(1000, np.random.RandomState(0))
+    all_rows = RowBlocks(np.arange(151.0)[:, np.newaxis], weight, weight)
+    sample = all_rows.sample(1000, np.random.RandomState(0))
     assert np.sum(sample.weight) == 1000
     assert sample.X.min() == 50
     assert sample.weight[-1] == pytest.approx(500, abs=1)

@@ -7,6 +7,7 @@ whatever worker. Only such sums and samples travel.
 
 import functools
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from operator import methodcaller
@@ -14,7 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skdeeptd._data.rows import RowBlocks, add, even_draws, single_threaded_blas
+from skdeeptd._data.rows import RowBlocks, add, even_draws
+from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._optional import optional
 
 dask = optional("dask", extra="dask")
@@ -30,12 +32,23 @@ class Scheduler:
     client: Any = None
 
     def compute(self, tasks):
-        with self._current():
-            return dask.compute(*tasks, scheduler=self.client)
+        try:
+            with self._current():
+                return dask.compute(*tasks, scheduler=self.client)
+        except CancelledError as error:
+            raise RuntimeError(f"{error} {self._likely_cause()}") from error
 
     def persist(self, tasks):
         with self._current():
             return dask.persist(*tasks, scheduler=self.client)
+
+    def _likely_cause(self):
+        if getattr(self.client, "status", "running") != "running":
+            return f"{self.client} was closed; keep the client open until the end"
+        return (
+            "X, y or sample_weight may have chunks that another client has persisted; "
+            "persist all of them with the client that is to work on them"
+        )
 
     def _current(self):
         return nullcontext() if self.client is None else self.client.as_current()
@@ -47,7 +60,7 @@ def task(function, *arguments):
 
 
 def add_up(tasks, scheduler):
-    """``_rows.add`` of the results of the tasks."""
+    """``rows.add`` of the results of the tasks."""
     while len(tasks) > FAN_IN:
         groups = range(0, len(tasks), FAN_IN)
         tasks = [task(add, tasks[i : i + FAN_IN]) for i in groups]
@@ -211,6 +224,11 @@ class Gathered:
     def run(self, function):
         function = functools.partial(of_all, function, self.n_jobs)
         return self.scheduler.compute([task(function, self.parts)])[0]
+
+    run_together = run
+
+    def largest(self):
+        return self.run(methodcaller("largest"))
 
 
 # On a worker

@@ -27,7 +27,7 @@ ROUNDING = 8 * np.finfo(float).eps  # of a mean, below which a difference is non
 PILOT_ROWS = 200  # that tell whether the mean of X is large
 FEW_ROWS = 1000  # that tell what a network explains of rows held out
 MOMENT_ROUNDING = 4.0  # units in the last place of the largest feature
-LARGEST_UNIT = 1e150  # whose square is a number, and that of its inverse
+LARGEST_UNIT = 1e152  # whose square leaves room for sums
 LARGE_MEAN = 100  # in deviations, from where on float32 loses too many digits
 
 

@@ -61,7 +61,8 @@ def _in_range(name, value, dtype):
         lost &= rounded != 0
     if np.any(lost):
         raise FloatingPointError(
-            f"{value[lost][0]:.3g} in {name} is beyond the range of "
+            f"{name} holds {value[lost][0]:.3g}, which "
+            f"{'under' if abs(value[lost][0]) < 1 else 'over'}flows "
             f"{np.dtype(dtype).name}"
         )
     return rounded

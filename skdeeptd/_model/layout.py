@@ -16,12 +16,16 @@ them, and so on. With ``padding="same"`` the sizes may multiply to more than the
 zeros then stand at the end of the axis.
 """
 
+import functools
 import itertools
 import math
 from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
+
+MOST_SHAPES = 20_000  # that a grid may hold: more than a search could try
+LONGEST_AXIS = 10**12  # whose divisors are found in a moment
 
 
 class Layout(NamedTuple):
@@ -262,6 +266,10 @@ def kernel_size_grid(
     ------
     TypeError, ValueError
         Where a bound or a length is not an integer in its range.
+    ValueError
+        Where more than 20 000 kernel sizes lie within the bounds, before any of them is
+        listed. Then give ``max_layers``, a larger ``min_size`` or a smaller
+        ``max_size``. Lengths above 10**12 are refused too.
 
     Examples
     --------
@@ -274,27 +282,98 @@ def kernel_size_grid(
     if isinstance(input_shape, Integral):
         input_shape = (input_shape,)
     lengths = _sizes(input_shape, "input_shape")
-    bounds = {"min_layers": min_layers, "min_size": min_size}
-    bounds |= {} if max_layers is None else {"max_layers": max_layers}
-    bounds |= {} if max_size is None else {"max_size": max_size}
-    for name, value in bounds.items():
-        _size(value, name)
+    min_layers, min_size = _size(min_layers, "min_layers"), _size(min_size, "min_size")
+    max_layers = math.inf if max_layers is None else _size(max_layers, "max_layers")
+    max_size = math.inf if max_size is None else _size(max_size, "max_size")
     if min_size < 2:
         raise ValueError(f"min_size must be at least 2, got {min_size}")
 
-    most_layers, largest = max_layers or math.inf, max_size or math.inf
-
-    def arrangements(left, most):
-        """Kernel shapes for what is left of each axis, first layer first."""
-        if math.prod(left) == 1:
-            yield ()
-        elif most > 0:
-            for shape in itertools.product(*map(divisors, left)):
-                if min_size <= math.prod(shape) <= largest:
-                    rest = tuple(n // d for n, d in zip(left, shape, strict=True))
-                    above = arrangements(rest, most - 1)
-                    yield from ((shape, *shapes) for shapes in above)
-
-    grid = [s for s in arrangements(lengths, most_layers) if len(s) >= min_layers]
-    grid.sort(key=lambda shapes: (len(shapes), shapes))
+    tilings = Tilings(lengths, min_size, max_size)
+    most_layers = min(max_layers, math.prod(lengths).bit_length())
+    n_layers = range(min_layers, most_layers + 1)
+    tilings.check_count(n_layers)
+    grid = [shapes for n in n_layers for shapes in tilings.of_layers(lengths, n)]
     return [_readable(s) for s in grid] if len(lengths) == 1 else grid
+
+
+class Tilings:
+    """All kernel shapes that tile an input, counted before they are listed.
+
+    ``left`` is what the layers below have left of the length of each axis.
+
+    Parameters
+    ----------
+    lengths : tuple of int
+    smallest, largest : int or inf
+        Bounds on the weights of a kernel.
+    """
+
+    def __init__(self, lengths, smallest, largest):
+        self.lengths, self.smallest, self.largest = lengths, smallest, largest
+        self._divisors = [divisors(n) for n in _short_enough(lengths)]
+        n_shapes = math.prod(map(len, self._divisors))
+        if n_shapes > MOST_SHAPES:
+            raise ValueError(
+                f"{n_shapes} shapes of a kernel divide input_shape {lengths}, and only "
+                f"{MOST_SHAPES} can be tried; write down the kernel sizes to be "
+                f"compared instead"
+            )
+        self.count = functools.cache(self._count)
+
+    def _count(self, left, n_layers):
+        """Tilings by ``n_layers``; above ``MOST_SHAPES`` only that they are more."""
+        size = math.prod(left)
+        if not self.smallest**n_layers <= size <= self.largest**n_layers:
+            return 0
+        if n_layers == 1:
+            return 1
+        total = 0
+        for _, rest in self._first_kernels(left):
+            total += self.count(rest, n_layers - 1)
+            if total > MOST_SHAPES:
+                break
+        return total
+
+    def check_count(self, numbers_of_layers):
+        """Raise ValueError where they are more than ``MOST_SHAPES``."""
+        total = 0
+        for n_layers in numbers_of_layers:
+            fewer, total = total, total + self.count(self.lengths, n_layers)
+            if total > MOST_SHAPES:
+                advice = "give a larger min_size or a smaller max_size"
+                if fewer:
+                    advice += f", or max_layers={n_layers - 1} for {fewer} of them"
+                raise ValueError(
+                    f"more than {MOST_SHAPES} kernel sizes tile input_shape "
+                    f"{self.lengths} within these bounds; {advice}"
+                )
+
+    def of_layers(self, left, n_layers):
+        """Tuples of ``n_layers`` shapes, first layer first, in ascending order."""
+        if not self.count(left, n_layers):
+            return
+        if n_layers == 1:
+            yield (left,)
+            return
+        for shape, rest in self._first_kernels(left):
+            for above in self.of_layers(rest, n_layers - 1):
+                yield (shape, *above)
+
+    def _first_kernels(self, left):
+        """Each shape that the first kernel may have, and what it leaves."""
+        by_axis = (
+            [d for d in axis if n % d == 0]
+            for axis, n in zip(self._divisors, left, strict=True)
+        )
+        for shape in itertools.product(*by_axis):
+            if self.smallest <= math.prod(shape) <= self.largest:
+                yield shape, tuple(n // d for n, d in zip(left, shape, strict=True))
+
+
+def _short_enough(lengths):
+    if max(lengths) > LONGEST_AXIS:
+        raise ValueError(
+            f"input_shape holds the length {max(lengths)}, whose divisors would take "
+            f"long to find; lengths of at most {LONGEST_AXIS} are allowed"
+        )
+    return lengths

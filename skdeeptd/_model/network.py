@@ -222,7 +222,7 @@ def _to_patches(back, k):
 
 
 def _sum_over_patches(back, patches, out):
-    """Write sum_p back[r, i, p] patches[(r,) i, p, :] to ``out``, (rows, filters, d)."""
+    """Write sum_p back[r, i, p] patches[(r,) i, p, :] to (rows, filters, d)."""
     if patches.ndim == 3:
         np.matmul(back.transpose(1, 0, 2), patches, out=out)
     elif patches.shape[2] == 1:

@@ -209,3 +209,26 @@ def with_unit_kernels(covariance, network):
     by_filter = result[:-1].reshape(n_filters, width, -1)
     result[:-1] = (P @ by_filter).reshape(result[:-1].shape)
     return result
+
+
+def kernel_stds(network, covariance):
+    """Standard deviations of the kernels of unit norm, per layer (filters, d_l).
+
+    Infinite where nothing was learned: where a scale or a kernel is zero. What varies
+    in k / |k| is what of k is orthogonal to it.
+    """
+    n_filters = len(network.scales)
+    width, each = (n_parameters(network) - 1) // n_filters, np.arange(n_filters)
+    by_filter = covariance[:-1, :-1].reshape(n_filters, width, n_filters, width)
+    of_filters = by_filter[each, :, each, :]
+    stds = []
+    for k, of_layer in zip(network.kernels, kernel_slices(network), strict=True):
+        norm = np.linalg.norm(k, axis=1, keepdims=True)
+        learned = (norm > 0) & (network.scales[:, np.newaxis] != 0)
+        norm = np.where(norm > 0, norm, 1)
+        unit = k / norm
+        across = np.eye(k.shape[1]) - unit[:, :, np.newaxis] * unit[:, np.newaxis, :]
+        variance = np.sum((across @ of_filters[:, of_layer, of_layer]) * across, axis=2)
+        std = np.sqrt(np.maximum(variance, 0)) / norm
+        stds.append(np.where(learned, std, np.inf))
+    return stds

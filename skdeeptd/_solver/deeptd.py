@@ -42,6 +42,7 @@ LEAST_PER_WEIGHT = 10  # where that would take too much memory
 GROWTH = 4  # from a sample to the next, and to all rows at least
 SAMPLE_BYTES = 2**26  # most that a sample takes
 SETTLED = 10  # times what noise explains: no other network is looked for
+WORTH = 0.01  # of what noise makes of a loss, that a step in a sample is to promise
 UNLIKE = 2.0  # ratio of a network's shares in two sets of rows that tell unlike things
 ROUNDING = 1e-10  # relative gain on a constant that may be rounding error
 
@@ -177,6 +178,7 @@ def _through_samples(rows, problem, spec, step, moment, sizes):
     for size in sizes if spec.polish else sizes[:1]:
         spec.report(f"sample of {size} rows")
         of_sample = spec.with_alpha_times(size / problem.total)
+        of_sample = of_sample._replace(tol=max(spec.tol, WORTH * n_weights / size))
         sample = rows.sample(size, rng)
         found = _continue(known, step, moment, of_sample, sample, size)
         first = found.network

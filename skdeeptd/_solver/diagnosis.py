@@ -1,4 +1,4 @@
-"""Is there anything in these data, and is it more than a linear model would see?
+"""Whether there is anything in the data, and more than a linear model sees.
 
 ==========  ======================  =============================================
 symbol      array                   axes
@@ -21,13 +21,15 @@ from skdeeptd._data.moments import cross_moment
 from skdeeptd._data.rows import RowBlocks
 from skdeeptd._model.network import forward, patch_order
 from skdeeptd._model.parameters import n_parameters
+from skdeeptd._solver.linear import linear_network
 from skdeeptd._solver.search import ground, search
 
 N_FOLDS = 3
-N_STARTS, N_PASSES, TOLERANCE = 4, 20, 1e-3
+N_STARTS, N_PASSES, TOLERANCE = 2, 20, 1e-3
 N_COMPONENTS = 20  # of the linear model, at most
 ROWS_PER_WEIGHT, FEWEST_ROWS = 30, 600
 MOST_BYTES = 2**24
+FEWEST = 9  # rows that are worth a verdict
 STANDARD_ERRORS = 2.0  # of a mean difference that is a clear one
 VERDICTS = ("nothing", "linear", "network")
 
@@ -50,8 +52,9 @@ def held_out(problem, spec):
     )
 
     def compare(rows):
-        in_order = patch_order(spec.blank, rows.X.astype(float))
-        rows = RowBlocks(in_order, rows.y, rows.weight)
+        counts = rows.weight > 0
+        in_order = patch_order(spec.blank, rows.X[counts].astype(float))
+        rows = RowBlocks(in_order, rows.y[counts], rows.weight[counts])
         short_in_order = short._replace(blank=spec.blank._replace(order=None))
         return [
             _scores(_errors(rows, output, short_in_order, problem.total), rows.weight)
@@ -63,35 +66,45 @@ def held_out(problem, spec):
 
 
 def _errors(rows, output, spec, total):
-    """e_0, e_1 and e_2; NaN where there are too few rows."""
+    """The rows e_0, e_1 and e_2; NaN where there are too few."""
     X, y, weight = rows.X, rows.y[:, output], rows.weight
     fold = np.arange(len(y)) % N_FOLDS
     np.random.RandomState(spec.seed).shuffle(fold)
-    constant, network = np.full((2, len(y)), np.nan)
-    linear = np.full((N_COMPONENTS, len(y)), np.nan)
+    if len(y) < FEWEST:
+        return np.full((3, len(y)), np.nan)
+    constant, network = np.zeros((2, len(y)))
+    linear = np.zeros((N_COMPONENTS, len(y)))
     for held in range(N_FOLDS):
         train, test = fold != held, fold == held
-        if train.sum() < 2 or not test.any():
-            return np.full((3, len(y)), np.nan)
         mean = np.average(y[train], weights=weight[train])
         part = RowBlocks(X[train], y[train, np.newaxis] - mean, weight[train])
         constant[test] = y[test] - mean
         linear[:, test] = constant[test] - _linear(part, X[test])
         of_part = spec.with_alpha_times(np.sum(part.weight) / total)
         network[test] = constant[test] - _network(part, of_part, X[test])
-    best = np.argmin(np.nan_to_num(linear**2 @ weight, nan=np.inf))
+    best = np.argmin(linear**2 @ weight)
     return np.stack([constant, linear[best], network])
 
 
 def _network(rows, spec, X):
-    moment = cross_moment(rows)[0]
-    if not np.any(moment):
+    """Predictions of a network of the rows, zero where there is none."""
+    one_output = rows.with_targets(lambda y, w: (y[:, 0], w))
+    try:
+        moment = cross_moment(rows)[0]
+        if not np.any(moment):
+            return np.zeros(len(X))
+        if spec.blank.is_linear and spec.polish:
+            n_rows = len(one_output.y)
+            found = linear_network(one_output, n_rows, spec.blank, spec.objective)
+        else:
+            found = search(ground(spec, one_output, len(one_output.y)), moment)
+    except FloatingPointError:
         return np.zeros(len(X))
-    rows = rows.with_targets(lambda y, w: (y[:, 0], w))
-    found = search(ground(spec, rows, len(rows.y)), moment)
-    return forward(found.network, X)
+    predicted = forward(found.network, X)
+    return np.where(np.isfinite(predicted), predicted, 0.0)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _linear(rows, X):
     """Predictions of partial least squares with 1, 2, ... components."""
     share = rows.weight / np.sum(rows.weight)
@@ -103,13 +116,13 @@ def _linear(rows, X):
     for n in range(N_COMPONENTS):
         product = (share * (train @ direction)) @ train
         curvature = direction @ product
-        if curvature > 0 and square > 0:
+        if 0 < curvature < np.inf and 0 < square < np.inf:
             coefficients = coefficients + square / curvature * direction
             rest = rest - square / curvature * product
             previous, square = square, rest @ rest
             direction = rest + square / previous * direction
         predicted[n] = test @ coefficients
-    return predicted
+    return np.where(np.isfinite(predicted), predicted, 0.0)
 
 
 def _scores(errors, weight):

@@ -17,10 +17,11 @@ alpha / R |beta|^2. Where alpha is zero and beta is not unique it is the shortes
 """
 
 import numpy as np
+from scipy import linalg
 from scipy.linalg import lapack
 
 from skdeeptd._model.network import patch_order
-from skdeeptd._solver.linalg import SINGULAR, diagonal_scale, pseudo_inverse
+from skdeeptd._solver.linalg import SINGULAR, diagonal_scale
 from skdeeptd._solver.normal_equations import check_size
 from skdeeptd._solver.polish import Solution
 
@@ -35,8 +36,8 @@ def linear_network(rows, n_rows, blank, objective):
     """
     n_filters, n_features = blank.kernels[0].shape
     alpha = objective.alpha / n_filters
+    check_size(min(n_features, n_rows), f"{n_rows} rows of {n_features} features")
     if n_features <= n_rows:
-        check_size(blank)
         beta, intercept, loss = _by_features(rows, blank, alpha, objective)
     else:
 
@@ -129,5 +130,16 @@ def _solver(gram, alpha):
         return lambda target: (
             lapack.dpotrs(factor, target / scale, lower=True)[0] / scale
         )
-    inverse = pseudo_inverse(scaled)
-    return lambda target: inverse @ (target / scale) / scale
+    inverse = _inverse_but_for_null_space(scaled, scale)
+    return lambda target: inverse @ target
+
+
+def _inverse_but_for_null_space(scaled, scale):
+    """The pseudo-inverse of a matrix that is ``scaled`` to tell its rank."""
+    values, vectors = linalg.eigh(scaled, check_finite=False)
+    kept = values > SINGULAR * values[-1]
+    vectors = vectors / scale[:, np.newaxis]
+    inverse = (vectors[:, kept] / values[kept]) @ vectors[:, kept].T
+    null = linalg.qr(vectors[:, ~kept], mode="economic", check_finite=False)[0]
+    inverse -= null @ (null.T @ inverse)
+    return inverse - (inverse @ null) @ null.T

@@ -27,7 +27,6 @@ from skdeeptd._model.loss import squared_error
 from skdeeptd._model.network import jacobian
 from skdeeptd._model.parameters import (
     add_per_filter,
-    n_parameters,
     normalize,
     pack,
     penalty,
@@ -53,30 +52,26 @@ class NormalEquations(NamedTuple):
     loss: float
     rounding: float  # what is left of a loss that is zero
     mean_jacobian: np.ndarray  # (parameters - 1,)
+    fit_intercept: bool
 
 
-def _n_bytes(network):
-    return 3 * 8 * n_parameters(network) ** 2
+def fits_in_memory(n_unknowns):
+    return 3 * 8 * n_unknowns**2 <= MOST_BYTES
 
 
-def fits_in_memory(network):
-    return _n_bytes(network) <= MOST_BYTES
-
-
-def check_size(network):
-    """Refuse a network whose normal equations would not fit in memory.
+def check_size(n_unknowns, of_what):
+    """Refuse normal equations that would not fit in memory.
 
     Raises
     ------
     ValueError
     """
-    if not fits_in_memory(network):
+    if not fits_in_memory(n_unknowns):
         raise ValueError(
-            f"kernels of {network.sizes} weights, {len(network.scales)} filters of "
-            f"each, make {n_parameters(network)} weights, whose normal equations take "
-            f"{_n_bytes(network) / 2**30:.3g} GiB; {MOST_BYTES / 2**30:.0f} GiB are "
-            f"allowed. Use smaller kernels in more layers, fewer filters, or "
-            f"polish=False"
+            f"the normal equations of {of_what} have {n_unknowns} unknowns and take "
+            f"{3 * 8 * n_unknowns**2 / 2**30:.3g} GiB, where "
+            f"{MOST_BYTES / 2**30:.0f} GiB are allowed; use smaller kernels in more "
+            f"layers, fewer filters, or polish=False"
         )
 
 
@@ -139,7 +134,13 @@ def normal_equations(theta, like, rows, objective, centre=None):
     rounding = (OUTPUT_ROUNDING * np.finfo(rows.precision).eps) ** 2 * output_square
     mean_jacobian = centre + columns / weight
     return NormalEquations(
-        pack(network), hessian, gradient, loss, rounding, mean_jacobian
+        pack(network),
+        hessian,
+        gradient,
+        loss,
+        rounding,
+        mean_jacobian,
+        objective.fit_intercept,
     )
 
 

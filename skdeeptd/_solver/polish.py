@@ -18,7 +18,7 @@ import numpy as np
 from scipy.linalg import lapack
 
 from skdeeptd._model.network import PatchCNN
-from skdeeptd._model.parameters import owners, pack, unpack
+from skdeeptd._model.parameters import n_parameters, normalize, owners, pack, unpack
 from skdeeptd._solver.linalg import diagonal_scale
 from skdeeptd._solver.normal_equations import (
     NormalEquations,
@@ -115,6 +115,7 @@ def polish(
     tol,
     zero_loss=0.0,
     damping=FIRST_DAMPING,
+    trust_last_step=False,
 ):
     """Minimise the objective from ``network`` on.
 
@@ -135,6 +136,9 @@ def polish(
     tol, zero_loss : float
     damping : float
         Of the first step.
+    trust_last_step : bool
+        Whether to take a step without a pass that looks where it led, where the steps
+        before say that the next one would promise less than ``tol``.
 
     Returns
     -------
@@ -147,11 +151,12 @@ def polish(
     ValueError
         Where they would not fit in memory.
     """
-    check_size(network)
+    filters = f"{len(network.scales)} filters with kernels of {network.sizes}"
+    check_size(n_parameters(network), filters)
     current = normal_equations(pack(network), network, rows, objective)
     if not np.isfinite(current.loss):
         raise FloatingPointError("the squares of the network's derivatives overflow")
-    growth, n_iter, decrease = 2.0, 1, np.inf
+    growth, n_iter, decrease, promised_before = 2.0, 1, np.inf, np.inf
     rounding = SINGULAR_ROUNDING * np.finfo(rows.precision).eps
     smallest = max(SMALLEST_DAMPING, rounding)
     while True:
@@ -170,7 +175,13 @@ def polish(
         if converged or n_iter >= max_iter:
             found = unpack(current.theta, network)
             return Solution(found, current.loss, n_iter, converged, current)
-        moved = np.append(basis.expand(step), 0.0) + current.theta
+        change = basis.expand(step)
+        if trust_last_step and growth == 2.0 and n_iter > 1:
+            forecast = predicted * min(predicted / promised_before, 1.0)
+            if forecast <= tol * current.loss:
+                return _after_last_step(current, change, predicted, n_iter, network)
+        promised_before = predicted
+        moved = np.append(change, 0.0) + current.theta
         centre = current.mean_jacobian
         trial = normal_equations(moved, network, rows, objective, centre)
         n_iter += 1
@@ -182,3 +193,13 @@ def polish(
             current = trial
         else:
             damping, growth = damping * growth, growth * 2
+
+
+def _after_last_step(equations, change, predicted, n_iter, like):
+    """The ``Solution`` after a step that the equations describe well."""
+    intercept = 0.0
+    if equations.fit_intercept:
+        intercept = -equations.mean_jacobian @ change
+    theta = equations.theta + np.append(change, intercept)
+    network, loss = unpack(theta, like), max(equations.loss - predicted, 0.0)
+    return Solution(normalize(network), loss, n_iter, True, equations)

@@ -36,7 +36,7 @@ from skdeeptd._solver.decomposition import (
     perturbed_candidate,
 )
 from skdeeptd._solver.normal_equations import Objective
-from skdeeptd._solver.polish import CLOSE_DAMPING, FIRST_DAMPING, Solution, polish
+from skdeeptd._solver.polish import CLOSE_DAMPING, Solution, polish
 
 SIGNS_PER_CANDIDATE = 4
 WHITENING_STEPS = 10
@@ -45,11 +45,12 @@ GAIN_PASSES = 3  # of them, for the gains of each pattern of signs
 ALL_GAIN_PASSES = 20  # where there is no polish
 PATIENCE = 20  # starts around one network that do not improve it
 AGREEING = 6  # starts that end at the lowest loss and so end the search
+FEW_AGREEING, PLENTY = 3, 40  # where there are plenty of samples for each weight
 NO_LOSS = 1e-13  # relative to the sum of squares: rounding of a constant's own loss
 ZERO_LOSS = 1e-26  # relative to the loss of no model: residuals at rounding error
 EXACT = 1e-10  # relative loss of a short polish that can only be the planted network
 SAME_LOSS = 1e-3  # relative difference of two losses that are one minimum
-SAME_TO_NOISE = 0.05  # of m / n, what noise makes of it: a difference that is none
+SAME_TO_NOISE = 0.1  # of m / n, what noise makes of it: a difference that is none
 FEWEST_STARTS, MOST_STARTS = 20, 1000
 STARTS_AT_ONE = 8000  # with one sample per weight of a filter, were there no bound
 
@@ -106,10 +107,18 @@ class Ground(NamedTuple):
         return loss / self.constant.loss
 
     @property
+    def noise(self):
+        """What noise makes of a loss, relative to it: m / n."""
+        return n_parameters(self.spec.blank) / self.n_samples
+
+    @property
     def same_loss(self):
         """Relative difference of two losses that says nothing."""
-        n_weights = n_parameters(self.spec.blank)
-        return max(SAME_LOSS, SAME_TO_NOISE * n_weights / self.n_samples)
+        return max(SAME_LOSS, SAME_TO_NOISE * self.noise)
+
+    @property
+    def n_agreeing(self):
+        return AGREEING if PLENTY * self.noise > 1 else FEW_AGREEING
 
     def starts(self, candidates, n_best=SIGNS_PER_CANDIDATE):
         """The best sign patterns of candidates, the smallest loss first."""
@@ -128,7 +137,7 @@ class Ground(NamedTuple):
         ]
         return sorted(calibrated, key=lambda start: start.loss)
 
-    def polish(self, start, max_iter, tol, zero_loss, damping=FIRST_DAMPING):
+    def polish(self, start, max_iter, tol, zero_loss, **options):
         """``start`` after more passes, ``max_iter`` with those it has had."""
         left = max_iter - start.n_iter
         if left <= 0:
@@ -141,16 +150,16 @@ class Ground(NamedTuple):
             max_iter=left,
             tol=tol,
             zero_loss=zero_loss * self.constant.loss,
-            damping=damping,
+            **options,
         )
         return polished._replace(
             n_iter=start.n_iter + polished.n_iter, share=self.share(polished.loss)
         )
 
-    def polish_fully(self, start, damping=FIRST_DAMPING):
+    def polish_fully(self, start, **options):
         """Polish until it converges, in the passes that the start has left."""
         spec = self.spec
-        best = self.polish(start, spec.max_iter, spec.tol, ZERO_LOSS, damping)
+        best = self.polish(start, spec.max_iter, spec.tol, ZERO_LOSS, **options)
         spec.report(f"polish: {best.n_iter} passes, loss {best.share:.3g}")
         return best
 
@@ -198,14 +207,15 @@ def refine(on, network):
     """Polish a network that needs no search."""
     if on.constant.loss == 0:
         return on.constant
-    return on.polish_fully(Solution(network, np.inf, 0, False), CLOSE_DAMPING)
+    start = Solution(network, np.inf, 0, False)
+    return on.polish_fully(start, damping=CLOSE_DAMPING, trust_last_step=True)
 
 
 def _best_start(on, tensor, first, rng):
     """The start that a short polish brings lowest, after that polish.
 
     The search ends before ``n_init`` starts where a loss is zero to rounding, or where
-    ``AGREEING`` starts agree on the lowest one, as far as noise lets them.
+    ``n_agreeing`` starts agree on the lowest one, as far as noise lets them.
     """
     spec = on.spec
     starts = _first_starts(on, tensor, first, rng)
@@ -232,7 +242,7 @@ def _best_start(on, tensor, first, rng):
         agreeing = 1 if _is_lower(result, best, on.same_loss) else agreeing
         agreeing += best is not None and _agrees(result, best, on.same_loss)
         best = result if best is None or result.loss < best.loss else best
-        if agreeing >= AGREEING or best.share <= EXACT:
+        if agreeing >= on.n_agreeing or best.share <= EXACT:
             break
     return best
 

@@ -61,7 +61,7 @@ def uncertainty(fit, output):
         fit.problem,
         fit.spec.objective,
     )
-    if not fits_in_memory(solution.network):
+    if not fits_in_memory(n_parameters(solution.network)):
         return Uncertainty(None, np.nan)
     curvature = _curvature(solution, problem.of_output(output), objective)
     n_samples = problem.total_given

@@ -1,11 +1,17 @@
 import itertools
 import math
+import re
+import time
+from collections import Counter
 
 import numpy as np
 import pytest
 
 from skdeeptd import kernel_size_grid
 from skdeeptd._model.layout import (
+    LONGEST_AXIS,
+    MOST_SHAPES,
+    Tilings,
     degrees_of_freedom,
     divisors,
     make_layout,
@@ -161,14 +167,79 @@ def test_grid_is_ordered_and_bounded():
     everything = kernel_size_grid((8, 12))
     keys = [(len(shapes), shapes) for shapes in everything]
     assert keys == sorted(keys)
-    bounds = {"min_layers": 2, "max_layers": 3, "min_size": 4, "max_size": 24}
+    bounds = {"min_layers": 2, "max_layers": 3, "min_size": 4, "max_size": 16}
     bounded = kernel_size_grid((8, 12), **bounds)
     assert bounded == [
         shapes
         for shapes in everything
-        if 2 <= len(shapes) <= 3 and all(4 <= math.prod(s) <= 24 for s in shapes)
+        if 2 <= len(shapes) <= 3 and all(4 <= math.prod(s) <= 16 for s in shapes)
     ]
     assert bounded
+
+
+GRID_BOUNDS = [
+    {},
+    {"min_layers": 3},
+    {"max_layers": 2},
+    {"min_size": 3, "max_size": 8},
+    {"min_layers": 2, "max_layers": 3, "min_size": 4},
+]
+
+
+@pytest.mark.parametrize("bounds", GRID_BOUNDS)
+def test_as_many_are_counted_as_are_listed(bounds):
+    sizes = bounds.get("min_size", 2), bounds.get("max_size", math.inf)
+    fewest, most = bounds.get("min_layers", 1), bounds.get("max_layers", 8)
+    for lengths in [*((n,) for n in range(1, 129)), (4, 6), (6, 8, 3)]:
+        tilings = Tilings(lengths, *sizes)
+        by_layers = Counter(map(len, kernel_size_grid(lengths, **bounds)))
+        for n_layers in range(fewest, most + 1):
+            assert tilings.count(lengths, n_layers) == by_layers.pop(n_layers, 0)
+        assert not by_layers
+
+
+@pytest.mark.parametrize(
+    ("lengths", "bounds"),
+    [
+        (2**20, {}),
+        (10**6, {}),
+        (963_761_198_400, {}),
+        (963_761_198_400, {"min_layers": 5}),
+        ((224, 224, 3), {}),
+        ((224, 224, 3), {"max_layers": 5}),
+        ((1024, 1024, 1024), {"min_size": 60, "max_size": 70}),
+        ((720_720, 720_720), {}),
+        (2**61 - 1, {}),
+    ],
+)
+def test_a_grid_too_large_is_refused_at_once(lengths, bounds):
+    begin = time.perf_counter()
+    with pytest.raises(ValueError, match=f"{MOST_SHAPES}|{LONGEST_AXIS}"):
+        kernel_size_grid(lengths, **bounds)
+    assert time.perf_counter() - begin < 2
+
+
+def test_a_refusal_says_what_would_be_right():
+    advised = (
+        r"1048576.*larger min_size or a smaller max_size, or max_layers=6 for (\d+)"
+    )
+    with pytest.raises(ValueError, match=advised) as refused:
+        kernel_size_grid(2**20)
+    allowed = re.search(advised, str(refused.value)).group(1)
+    assert len(kernel_size_grid(2**20, max_layers=6)) == int(allowed)
+    with pytest.raises(ValueError, match=r"smaller max_size$"):
+        kernel_size_grid(2**20, min_layers=10)
+
+
+def test_bounds_leave_few_of_many():
+    assert kernel_size_grid(2**20, min_layers=20) == [(2,) * 20]
+    assert kernel_size_grid(2**20, min_size=2**10) == [(2**20,), (2**10, 2**10)]
+    assert kernel_size_grid(np.int64(999_999_999_989)) == [(999_999_999_989,)]
+
+
+@pytest.mark.parametrize("lengths", [(10**4,), (28, 28), (64, 64, 3), (224, 224, 3)])
+def test_three_layers_of_usual_images_can_be_listed(lengths):
+    assert 0 < len(kernel_size_grid(lengths, max_layers=3)) <= MOST_SHAPES
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,204 @@
+"""The kernels of a network."""
+
+import numpy as np
+
+from skdeeptd._model.fitted import networks_of
+from skdeeptd._model.parameters import kernel_stds
+from skdeeptd._plot.drawing import (
+    axes_for,
+    check_fitted,
+    check_index,
+    draw_color_bar,
+    draw_image,
+    draw_steps,
+    largest,
+    side_by_side,
+)
+
+NORMAL_95 = 1.96  # standard deviations to either side that hold 95 %
+
+
+class KernelDisplay:
+    """Kernels of one output: a row per layer, a column per filter.
+
+    A kernel of one axis is drawn as steps, with a 95 % band where the standard
+    deviations are known. A kernel of two axes is an image, one of more axes an image
+    per channel; a cross marks a weight whose 95 % band holds zero. The kernels of a
+    layer share their range.
+
+    The band is that of ``covariance_`` for the kernel of unit norm. A filter of scale
+    zero has none, and only crosses: the data say nothing of its kernels.
+
+    Parameters
+    ----------
+    kernels : sequence of array-like of shape (n_filters,) + kernel_size
+        The kernels of each layer, first layer first.
+    kernel_stds : sequence of array-like of the same shapes, default=None
+        Their standard deviations. None, or NaN, where they are not known.
+    scales : array-like of shape (n_filters,), default=None
+        For the titles.
+    filters : array-like of shape (n_filters,), default=None
+        The numbers of the filters, for the titles. None for 0, 1, ...
+
+    Attributes
+    ----------
+    axes_ : ndarray of matplotlib Axes of shape (n_layers, n_filters)
+    figure_ : matplotlib Figure
+
+    See Also
+    --------
+    skdeeptd.metrics.kernel_similarity : Compare two lists of kernels.
+
+    Examples
+    --------
+    >>> from skdeeptd import DeepTDRegressor
+    >>> from skdeeptd.datasets import make_patch_cnn_regression
+    >>> from skdeeptd.plotting import KernelDisplay
+    >>> X, y, kernels = make_patch_cnn_regression(
+    ...     n_samples=200, kernel_sizes=(6, 4), noise=0.3, random_state=0
+    ... )
+    >>> model = DeepTDRegressor((6, 4), random_state=0).fit(X, y)
+    >>> KernelDisplay.from_estimator(model).axes_.shape
+    (2, 1)
+
+    The planted kernels:
+
+    >>> display = KernelDisplay([k[0] for k in kernels]).plot()
+    """
+
+    def __init__(self, kernels, *, kernel_stds=None, scales=None, filters=None):
+        self.kernels = kernels
+        self.kernel_stds = kernel_stds
+        self.scales = scales
+        self.filters = filters
+
+    @classmethod
+    def from_estimator(cls, estimator, *, output=0, filters=None, ax=None):
+        """Draw the kernels of a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : DeepTDRegressor or DeepTDRegressorCV
+        output : int, default=0
+        filters : int or sequence of int, default=None
+            Which filters to draw, in this order; None for all.
+        ax : matplotlib Axes or array of them, default=None
+            As in ``plot``.
+
+        Returns
+        -------
+        KernelDisplay
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+        ImportError
+            Where matplotlib is not installed.
+        ValueError, TypeError
+            Where there are no kernels, no such output or filter, or ``ax`` does not
+            fit.
+        """
+        check_fitted(estimator, output)
+        filters = _check_filters(filters, estimator.scales_.shape[1])
+        kernels = [k[output, filters] for k in estimator.kernels_]
+        display = cls(
+            kernels,
+            kernel_stds=_stds(estimator, output, filters, kernels),
+            scales=estimator.scales_[output, filters],
+            filters=filters,
+        )
+        return display.plot(ax)
+
+    def plot(self, ax=None):
+        """Draw the kernels.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or array of them, default=None
+            One per layer and filter, layer by layer. None makes a new figure.
+
+        Returns
+        -------
+        KernelDisplay
+            The display itself.
+
+        Raises
+        ------
+        ImportError
+            Where matplotlib is not installed.
+        ValueError, TypeError
+            Where ``ax`` holds another number of axes, or something else.
+        """
+        kernels = [np.asarray(k) for k in self.kernels]
+        stds = self.kernel_stds
+        if stds is None:
+            stds = [np.full(k.shape, np.nan) for k in kernels]
+        n_layers, n_filters = len(kernels), len(kernels[0])
+        figsize = max(4.5, 1.5 + 1.5 * n_filters), 0.6 + 1.6 * n_layers
+        self.axes_ = axes_for(ax, (n_layers, n_filters), figsize)
+        self.figure_ = self.axes_[0, 0].figure
+        layers = zip(self.axes_, kernels, stds, strict=True)
+        for layer, (axes, k, std) in enumerate(layers, 1):
+            draw = self._draw_steps if k.ndim == 2 else self._draw_images
+            draw(axes, k, NORMAL_95 * np.asarray(std))
+            axes[0].set_ylabel(f"layer {layer}")
+        for ax, title in zip(self.axes_[0], self._titles(n_filters), strict=True):
+            ax.set_title(title, fontsize="medium")
+        if kernels[-1].ndim == 2:
+            for ax in self.axes_[-1]:
+                ax.set_xlabel("weight")
+        return self
+
+    def _titles(self, n_filters):
+        filters = range(n_filters) if self.filters is None else self.filters
+        titles = [f"filter {number}" for number in filters]
+        if self.scales is None:
+            return titles
+        return [
+            f"{title}\nscale {scale:+.2g}"
+            for title, scale in zip(titles, self.scales, strict=True)
+        ]
+
+    def _draw_steps(self, axes, kernels, bands):
+        known = np.where(np.isfinite(bands), bands, 0)
+        limit = 1.05 * largest(np.abs(kernels) + known)
+        for ax, kernel, band in zip(axes, kernels, bands, strict=True):
+            draw_steps(ax, kernel, band)
+            ax.set(ylim=(-limit, limit))
+            ax.tick_params(labelleft=ax is axes[0])
+
+    def _draw_images(self, axes, kernels, bands):
+        limit, label = largest(kernels), ""
+        for ax, kernel, band in zip(axes, kernels, bands, strict=True):
+            image = draw_image(ax, kernel, limit)
+            unsure = side_by_side(np.abs(kernel) <= band)
+            rows, columns = np.nonzero(unsure == 1)
+            if len(rows):
+                ax.plot(columns, rows, "x", color="0.4", markersize=4)
+                label = "x: 95 % band\nholds zero"
+            ax.set(xticks=[], yticks=[])
+        draw_color_bar(image, axes, label)
+
+
+def _stds(estimator, output, filters, kernels):
+    """Standard deviations like the kernels, or None where they are not known."""
+    if not hasattr(estimator, "covariance_"):
+        return None
+    network, covariance = networks_of(estimator)[output], estimator.covariance_[output]
+    return [
+        std[filters].reshape(k.shape)
+        for std, k in zip(kernel_stds(network, covariance), kernels, strict=True)
+    ]
+
+
+def _check_filters(filters, n_filters):
+    """The numbers of the filters as an array."""
+    filters = np.arange(n_filters) if filters is None else np.atleast_1d(filters)
+    if filters.ndim > 1 or not len(filters):
+        raise ValueError(
+            f"filters must name one filter or more, got {filters.tolist()}"
+        )
+    for number in filters.tolist():
+        check_index("filters", number, n_filters)
+    return filters

@@ -1,0 +1,133 @@
+"""The moment, and what the kernels explain of it."""
+
+import math
+
+import numpy as np
+
+from skdeeptd._model.fitted import networks_of
+from skdeeptd._model.projection import explained_part
+from skdeeptd._plot.drawing import (
+    axes_for,
+    check_fitted,
+    draw_color_bar,
+    draw_image,
+    height_of,
+    largest,
+)
+
+
+class MomentDisplay:
+    """The moment of one output, beside the part of it that the kernels explain.
+
+    That part is the projection of the moment on the outer products of the kernels, of
+    which there is one per filter. An input of one axis is cut into the patches of the
+    first layer, one below the other; one of more than two axes is an image per channel.
+
+    Parameters
+    ----------
+    moment : array-like of shape input_shape
+    explained : array-like of shape input_shape
+        The part that the kernels explain.
+    patch_size : int, default=None
+        Weights of the first kernel, for an input of one axis; None for one patch.
+
+    Attributes
+    ----------
+    axes_ : ndarray of matplotlib Axes of shape (2,)
+    figure_ : matplotlib Figure
+
+    Examples
+    --------
+    >>> from skdeeptd import DeepTDRegressor
+    >>> from skdeeptd.datasets import make_patch_cnn_regression
+    >>> from skdeeptd.plotting import MomentDisplay
+    >>> X, y, _ = make_patch_cnn_regression(
+    ...     n_samples=1000, kernel_sizes=(8, 8), random_state=0
+    ... )
+    >>> model = DeepTDRegressor((8, 8), random_state=0).fit(X, y)
+    >>> display = MomentDisplay.from_estimator(model)
+    >>> print(f"{(display.explained**2).sum() / (display.moment**2).sum():.2f}")
+    0.90
+    """
+
+    def __init__(self, moment, explained, *, patch_size=None):
+        self.moment = moment
+        self.explained = explained
+        self.patch_size = patch_size
+
+    @classmethod
+    def from_estimator(cls, estimator, *, output=0, ax=None):
+        """Draw the moment of a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : DeepTDRegressor or DeepTDRegressorCV
+        output : int, default=0
+        ax : array of two matplotlib Axes, default=None
+            As in ``plot``.
+
+        Returns
+        -------
+        MomentDisplay
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+        ImportError
+            Where matplotlib is not installed.
+        ValueError, TypeError
+            Where there is no moment, no such output, or ``ax`` does not fit.
+        """
+        check_fitted(estimator, output)
+        network = networks_of(estimator)[output]
+        moment = estimator.moment_[output].astype(float)
+        explained = explained_part(network, moment.ravel()).reshape(moment.shape)
+        return cls(moment, explained, patch_size=network.sizes[0]).plot(ax)
+
+    def plot(self, ax=None):
+        """Draw the moment and its explained part.
+
+        Parameters
+        ----------
+        ax : array of two matplotlib Axes, default=None
+            None makes a new figure.
+
+        Returns
+        -------
+        MomentDisplay
+            The display itself.
+
+        Raises
+        ------
+        ImportError
+            Where matplotlib is not installed.
+        ValueError, TypeError
+            Where ``ax`` holds another number of axes, or something else.
+        """
+        arrays = [np.asarray(self.moment), np.asarray(self.explained)]
+        one_axis = arrays[0].ndim == 1
+        if one_axis:
+            arrays = [_rows(array, self.patch_size) for array in arrays]
+        height = 3.2 if one_axis else 3.2 * height_of(arrays[0].shape)
+        self.axes_ = axes_for(ax, (1, 2), (8, 1 + height))[0]
+        self.figure_ = self.axes_[0].figure
+        titles = ("moment", "explained by the kernels")
+        limit = largest(arrays)
+        for ax, array, title in zip(self.axes_, arrays, titles, strict=True):
+            image = draw_image(ax, array, limit)
+            ax.set_title(title, fontsize="medium")
+            if one_axis:
+                ax.set(aspect="auto", xlabel="feature in its patch")
+        if one_axis:
+            self.axes_[0].set_ylabel("patch of layer 1")
+        draw_color_bar(image, self.axes_, "moment")
+        return self
+
+
+def _rows(values, length):
+    """An array of one axis cut into rows; NaN fills the last one."""
+    length = length or len(values)
+    rows = np.full((math.ceil(len(values) / length), length), np.nan)
+    rows.flat[: len(values)] = values
+    return rows

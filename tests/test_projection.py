@@ -1,0 +1,97 @@
+"""The explained part of a moment, against loops over the features."""
+
+import numpy as np
+import pytest
+
+from skdeeptd._model.layout import make_layout
+from skdeeptd._model.network import blank_network
+from skdeeptd._model.projection import explained_part
+
+CASES = [
+    ((24,), (4, 3, 2), "valid"),
+    ((11,), (4, 3), "same"),
+    ((4, 6), ((2, 3), (2, 2)), "valid"),
+    ((3, 4, 2), ((2, 2), (2, 2, 2)), "same"),
+]
+
+
+def random_network(input_shape, kernel_sizes, padding, n_filters=3):
+    layout = make_layout(np.prod(input_shape), kernel_sizes, input_shape, padding)
+    rng = np.random.default_rng(0)
+    activations = ("tanh",) * len(layout.sizes)
+    network = blank_network(layout, n_filters, activations)
+    kernels = tuple(rng.standard_normal(k.shape) for k in network.kernels)
+    return network._replace(kernels=kernels, scales=rng.standard_normal(n_filters))
+
+
+def products(network):
+    """Of each filter, at each position in patch order, the weights on the way up."""
+    table = np.ones((len(network.scales), np.prod(network.sizes)))
+    for r, position in np.ndindex(table.shape):
+        at = position
+        for k in network.kernels:
+            at, within = divmod(at, k.shape[1])
+            table[r, position] *= k[r, within]
+    return table
+
+
+def by_least_squares(network, moment):
+    table = products(network)
+    order = np.arange(table.shape[1]) if network.order is None else network.order
+    padded = np.array([0.0 if i < 0 else moment[i] for i in order])
+    basis, _ = np.linalg.qr(table.T)
+    part, explained = basis @ (basis.T @ padded), np.zeros(len(moment))
+    for value, i in zip(part, order, strict=True):
+        if i >= 0:
+            explained[i] = value
+    return explained
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_part_is_the_projection_on_the_outer_products(case):
+    network = random_network(*case)
+    moment = np.random.default_rng(1).standard_normal(np.prod(case[0]))
+    expected = by_least_squares(network, moment)
+    assert 0 < np.linalg.norm(expected) < np.linalg.norm(moment)
+    np.testing.assert_allclose(explained_part(network, moment), expected, atol=1e-12)
+
+
+def test_a_moment_made_of_the_products_is_explained_whole():
+    network = random_network(*CASES[0])
+    moment = network.scales @ products(network)
+    np.testing.assert_allclose(explained_part(network, moment), moment, rtol=1e-9)
+
+
+def test_norms_do_not_change_the_part():
+    network = random_network(*CASES[0])
+    moment = np.random.default_rng(1).standard_normal(24)
+    expected = explained_part(network, moment)
+    scaled = network._replace(
+        kernels=tuple(k * [[1e-4], [1], [1e4]] for k in network.kernels)
+    )
+    np.testing.assert_allclose(explained_part(scaled, moment), expected, atol=1e-9)
+
+
+def test_filters_alike_but_for_single_precision_count_once():
+    network = random_network(*CASES[0])
+    rng = np.random.default_rng(1)
+    moment = rng.standard_normal(24)
+    kernels = tuple(k[[0, 1, 2, 2]] for k in network.kernels)
+    for k in kernels:
+        k[3] += 1e-7 * rng.standard_normal(k.shape[1])
+    alike = network._replace(kernels=kernels, scales=np.ones(4))
+    expected = explained_part(network, moment)
+    np.testing.assert_allclose(explained_part(alike, moment), expected, atol=1e-5)
+
+
+def test_kernels_of_zeros_explain_nothing():
+    network = random_network(*CASES[0])
+    zeros = network._replace(kernels=tuple(0 * k for k in network.kernels))
+    assert not explained_part(zeros, np.ones(24)).any()
+
+
+def test_single_precision_is_projected_in_double():
+    network = random_network(*CASES[0]).astype(np.float32)
+    moment = np.random.default_rng(1).standard_normal(24)
+    expected = by_least_squares(network.astype(float), moment)
+    np.testing.assert_allclose(explained_part(network, moment), expected, atol=1e-12)
