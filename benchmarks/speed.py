@@ -34,9 +34,10 @@ from sklearn.neural_network import MLPRegressor
 from threadpoolctl import threadpool_limits
 
 from skdeeptd import DeepTDRegressor
-from skdeeptd._model.network import PatchCNN
-from skdeeptd._solver.polish import Objective, normal_equations
 from skdeeptd._data.rows import RowBlocks
+from skdeeptd._model.network import PatchCNN
+from skdeeptd._model.parameters import pack
+from skdeeptd._solver.normal_equations import Objective, normal_equations
 from skdeeptd.datasets import make_patch_cnn_regression
 
 SIZES = (16, 8, 8)
@@ -89,7 +90,8 @@ def passes(options):
         network = PatchCNN(kernels, np.ones(1), 0.0, activations)
 
         def a_pass(jobs, X=X, y=y, ones=ones, network=network):
-            normal_equations(network, RowBlocks(X, y, ones, jobs), Objective())
+            rows = RowBlocks(X, y, ones, jobs)
+            normal_equations(pack(network), network, rows, Objective())
 
         exact, rough = deeptd().fit(X, y), deeptd().fit(X, noisy)
         read, multiply = (lambda X=X, c=column: X.T @ c), (lambda X=X, w=w: X @ w)

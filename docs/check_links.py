@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from skdeeptd import DeepTDRegressor, DeepTDRegressorCV
-from skdeeptd._regressor import DOCUMENTATION
+from skdeeptd._base import DOCUMENTATION
 from skdeeptd.dask import DaskDeepTDRegressor
 
 ESTIMATORS = [DeepTDRegressor(), DeepTDRegressorCV(), DaskDeepTDRegressor()]

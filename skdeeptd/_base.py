@@ -135,8 +135,7 @@ def check_rows(estimator, X, y, sample_weight, reset=True):
 def explaining(estimator, rows):
     """Say of numbers that do not fit in the sums whether they are finite at all."""
     try:
-        with single_threaded_blas(), reusing():
-            yield
+        yield
     except FloatingPointError as error:
         largest, largest_y = rows.largest()
         check_finite(estimator, largest)
@@ -229,7 +228,7 @@ class BasePatchNetwork(
 
     def _learn(self, rows, layout, spec, context):
         """Steps 2 to 6 of ``fit``."""
-        with explaining(self, rows):
+        with single_threaded_blas(), reusing(), explaining(self, rows):
             fit = fit_rows(rows, spec, stage=telling(self, context))
             with told(context.subcontext(task_name="uncertainty"), self):
                 self._store(fit, layout, rows.precision)
@@ -257,7 +256,7 @@ class BasePatchNetwork(
             if covariances[0] is not None:
                 self.covariance_ = np.array(covariances)
                 self.noise_variance_ = np.array(noise_variances)
-        found = held_out(fit.problem, fit.spec)
+        found = held_out(fit.problem, fit.spec, fit.solutions)
         self.held_out_r2_ = {"network": found.network, "linear": found.linear}
         self.verdict_ = found.verdict
 

@@ -14,7 +14,9 @@ from skdeeptd._base import (
 )
 from skdeeptd._compat import fit_context, told
 from skdeeptd._data.rows import RowBlocks
+from skdeeptd._data.scratch import reusing
 from skdeeptd._data.stream import empty_stream, stream_of
+from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._model.fitted import networks_of
 from skdeeptd._model.network import alike
 from skdeeptd._model.parameters import n_parameters
@@ -358,11 +360,13 @@ or sequence of them, default="relu"
         """Steps 1 to 6 of ``fit`` on the stream so far."""
         begun = hasattr(self, "stream_")
         X, input_shape = flatten(X, self.input_shape_ if begun else self.input_shape)
+        data = check_rows(self, X, y, sample_weight, reset=not begun)
         self.y_ndim_ = self.y_ndim_ if begun else np.ndim(y)
-        X, y, weight = check_rows(self, X, y, sample_weight, reset=not begun)
+        X, y, weight = data
         layout, spec = self._design(X.shape[1], input_shape)
         capacity = max(FEWEST_KEPT, KEPT_PER_WEIGHT * n_parameters(spec.blank))
-        with explaining(self, RowBlocks(X, y, weight)):
+        of_part = explaining(self, RowBlocks(X, y, weight))
+        with single_threaded_blas(), reusing(), of_part:
             stream = stream_of(self.stream_) if begun else empty_stream(X, y, spec.seed)
             stream = stream.extended(X, y, weight, capacity, self.n_jobs)
             grown = len(stream.sample.X) >= 2 * stream.searched

@@ -17,6 +17,8 @@ from sklearn.utils.parallel import Parallel, delayed
 from skdeeptd._base import BasePatchNetwork, explaining, forgetting, telling
 from skdeeptd._compat import Interval, fit_context, told
 from skdeeptd._data.rows import RowBlocks
+from skdeeptd._data.scratch import reusing
+from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._model.fitted import predictions
 from skdeeptd._model.layout import kernel_size_grid, make_layout
 from skdeeptd._solver.choice import (
@@ -297,7 +299,7 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
         def run_all(function, calls):
             return Parallel(n_jobs=self.n_jobs)(delayed(function)(*c) for c in calls)
 
-        with explaining(self, rows):
+        with single_threaded_blas(), reusing(), explaining(self, rows):
             folds = [
                 make_fold(_train(rows, train), _part(rows, test), self.fit_intercept)
                 for train, test in splits

@@ -37,7 +37,7 @@ FLOORS = [
 MATHS = ("_data.", "_model.", "_solver.")
 OF_THE_MATHS = {"numpy", "scipy"}
 ALSO = {  # what makes threads, and what reaches a cluster
-    "_data.threads": {"joblib", "sklearn.utils.parallel", "threadpoolctl"},
+    "_data.threads": {"threadpoolctl"},
     "_data.rows": {"joblib"},
 }
 # What computes nothing of a network by itself.
@@ -156,6 +156,7 @@ OF_NAMED_TUPLES = {"_replace", "_asdict", "_fields"}
 # A copy of itself that a method makes; class attributes; private names elsewhere.
 OWN_COPIES = {
     "draft._take_in",
+    "unchanged._tasks",
     "BasePatchNetwork._parameter_constraints",
     "DeepTDRegressor._parameter_constraints",
     "sys._getframe",

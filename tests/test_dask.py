@@ -7,6 +7,7 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import tracemalloc
 
 import dask
@@ -14,7 +15,7 @@ import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, Event, LocalCluster
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import r2_score
@@ -60,6 +61,15 @@ def client():
         dask.config.set({"distributed.comm.timeouts.connect": "5s"}),
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as two,
         Client(two, set_as_default=False) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def client_of_one():
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as one,
+        Client(one, set_as_default=False) as client,
     ):
         yield client
 
@@ -206,10 +216,9 @@ def test_many_rows_are_fitted_as_in_memory(data, case):
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.usefixtures("many_rows")
-def test_a_cluster_changes_no_bit(data, case, client):
+def test_the_number_of_workers_changes_no_bit(data, case, client, client_of_one):
     fitted, in_dask = check_against_memory(data, CASES[case], client=client)
-    with dask.config.set(scheduler="synchronous"):
-        alone = clone(fitted).set_params(client=None).fit(*in_dask)
+    alone = clone(fitted).set_params(client=client_of_one).fit(*in_dask)
     assert_same_fit(fitted, alone)
 
 
@@ -292,36 +301,32 @@ def test_X_does_not_come_to_the_client(client):
     assert most < X.nbytes / 2
 
 
-@pytest.fixture
-def another_client():
-    with (
-        LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as one,
-        Client(one, set_as_default=False) as another,
-    ):
-        yield another
-
-
 @pytest.mark.parametrize("persisted", range(3))
-def test_data_persisted_by_another_client(data, client, another_client, persisted):
+def test_data_persisted_by_another_client(data, client, client_of_one, persisted):
     lazy = [*map(chunked, data), chunked(ONES)]
-    lazy[persisted] = another_client.persist(lazy[persisted])
+    lazy[persisted] = client_of_one.persist(lazy[persisted])
     with pytest.raises(RuntimeError, match="another client has persisted; persist all"):
         model(client=client).fit(*lazy)
 
 
 def test_a_client_that_is_closed_during_the_fit(data, client):
-    """It closes itself as soon as the fit has begun to wait for its results."""
-    X, y = map(chunked, data)
-    with Client(client.scheduler.address, set_as_default=False) as closing:
-        gather = closing.gather
+    begun = Event("begun", client=client)
+    closing = Client(client.scheduler.address, set_as_default=False)
 
-        def close_and_gather(futures, **options):
-            closing.close()
-            return gather(futures, **options)
+    def close():
+        begun.wait()
+        closing.close()
 
-        closing.gather = close_and_gather
-        with pytest.raises(RuntimeError, match="was closed; keep the client open"):
-            model(client=closing).fit(X, y)
+    def visit(i):
+        Event("begun").set()
+        Event("closed").wait()
+
+    closer = threading.Thread(target=close)
+    closer.start()
+    with pytest.raises(RuntimeError, match="was closed; keep the client open"):
+        model(client=closing).fit(loaded(data[0], visit), chunked(data[1]))
+    closer.join()
+    Event("closed", client=client).set()
 
 
 def test_predictions_are_made_on_the_workers(data, client):
@@ -414,17 +419,44 @@ def test_more_results_than_are_added_at_once(data):
 
 
 def test_every_pass_sees_the_dtype_that_was_asked_for(data):
-    def dtypes(rows):
+    def check(rows):
         assert rows.precision == np.float32
-        return rows.reduce(lambda X, y, w: (np.zeros(1, X.dtype),))[0].dtype
+        [other] = rows.reduce(lambda X, y, w: (X.dtype != np.float32,))
+        assert other == 0
 
     rows = in_chunks(*data, ONES).with_dtype(np.float32)
-    assert dtypes(rows) == np.float32
-    assert rows.run(dtypes) == np.float32
+    check(rows)
+    rows.run(check)
 
 
 def slice_of(y, begin):
     return y[begin : begin + 100], np.ones(100)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_an_odd_address_changes_no_bit(data, dtype):
+    """As arrays have that have travelled."""
+    X, y = data[0].astype(dtype), data[1]
+
+    def moved(array):
+        place = np.empty(array.nbytes + 1, np.uint8)[1:]
+        place = place.view(array.dtype).reshape(array.shape)
+        place[:] = array
+        assert not place.flags.aligned
+        return place
+
+    reader = ChunkReader(np.asarray, 64, np.dtype(dtype), None)
+    rows = reader.of_chunk(X, y, ONES)
+    travelled = reader.of_chunk(*map(moved, (X, y, ONES)))
+    kernels = RNG.randn(3, 4).astype(dtype)
+
+    def statistic(X, y, weight):
+        patches = X.reshape(-1, 4)
+        h = np.matmul(kernels, patches.T).reshape(3, len(X), -1)
+        return h.sum(axis=2) @ X, weight @ (y[:, np.newaxis] * X)
+
+    for mine, other in zip(rows.reduce(statistic), travelled.reduce(statistic)):
+        np.testing.assert_array_equal(mine, other)
 
 
 # Predictions and scores

@@ -20,6 +20,7 @@ from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._optional import optional
 
 dask = optional("dask", extra="dask")
+cloudpickle = optional("cloudpickle", extra="dask")
 
 FAN_IN = 16  # results that are added at a time
 FEW_ROWS, FEW_BYTES = 1000, 2**26  # that travel at less cost than a pass has
@@ -54,9 +55,27 @@ class Scheduler:
         return nullcontext() if self.client is None else self.client.as_current()
 
 
+@dataclass(frozen=True)
+class Whole:
+    """A function that travels in one piece.
+
+    The arrays that dask takes out of it would arrive at odd addresses: see ``aligned``.
+    """
+
+    function: Callable
+
+    def __call__(self, *arguments):
+        return self.function(*arguments)
+
+    def __reduce__(self):
+        return cloudpickle.loads, (cloudpickle.dumps(self.function),)
+
+
 def task(function, *arguments):
     """A task whose name is its own: no hash of what it takes."""
-    return dask.delayed(function, pure=False, traverse=False)(*arguments)
+    return dask.delayed(Whole(function), name=None, pure=False, traverse=False)(
+        *arguments
+    )
 
 
 def add_up(tasks, scheduler):
@@ -90,13 +109,14 @@ class ChunkReader:
 
     def of_targets(self, y, weight):
         """The rows without X."""
-        rows = RowBlocks(None, y, weight, self.n_jobs, self.precision)
+        targets = map(aligned, (y, weight))
+        rows = RowBlocks(None, *targets, self.n_jobs, self.precision)
         for change in self.changes:
             rows = rows.with_targets(change)
         return rows
 
     def of_chunk(self, X, y, weight):
-        X = self.read(X)
+        X = aligned(self.read(X))
         if len(X) != len(y):
             raise ValueError(f"a chunk of X has {len(X)} rows, that of y has {len(y)}")
         return replace(self.of_targets(y, weight), X=X)
@@ -246,6 +266,14 @@ def of_all(function, n_jobs, parts):
     arrays = map(np.concatenate, zip(*parts, strict=True))
     with single_threaded_blas():
         return function(RowBlocks(*arrays, n_jobs))
+
+
+def aligned(array):
+    """The same numbers, not at an odd address, as that of an array that has travelled.
+
+    numpy adds what it finds at such an address in another order.
+    """
+    return np.require(array, requirements="A")
 
 
 def arrays(rows):

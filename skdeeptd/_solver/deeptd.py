@@ -127,7 +127,7 @@ def _in_units_of(problem, spec):
     n_init = spec.n_init
     if n_init == "auto":
         of_filter = degrees_of_freedom(spec.blank.sizes) + len(spec.blank.biases)
-        n_init = automatic_starts(problem.n_samples, of_filter)
+        n_init = automatic_starts(problem.n_samples, of_filter, len(spec.blank.scales))
     return spec._replace(objective=objective, n_init=n_init)
 
 

@@ -45,27 +45,39 @@ GAIN_PASSES = 3  # of them, for the gains of each pattern of signs
 ALL_GAIN_PASSES = 20  # where there is no polish
 PATIENCE = 20  # starts around one network that do not improve it
 AGREEING = 6  # starts that end at the lowest loss and so end the search
-FEW_AGREEING, PLENTY = 3, 40  # where there are plenty of samples for each weight
+FEW_AGREEING = 3  # where there are plenty of samples
+ENOUGH, PLENTY = 8, 40  # samples for each weight
 NO_LOSS = 1e-13  # relative to the sum of squares: rounding of a constant's own loss
 ZERO_LOSS = 1e-26  # relative to the loss of no model: residuals at rounding error
 EXACT = 1e-10  # relative loss of a short polish that can only be the planted network
 SAME_LOSS = 1e-3  # relative difference of two losses that are one minimum
-SAME_TO_NOISE = 0.1  # of m / n, what noise makes of it: a difference that is none
-FEWEST_STARTS, MOST_STARTS = 20, 1000
+SAME_TO_NOISE = 0.1  # of m / n, what noise makes of it where n is enough
+FEWEST_STARTS, MOST_STARTS, MOST_MIXED = 20, 1000, 3
 STARTS_AT_ONE = 8000  # with one sample per weight of a filter, were there no bound
 
 
-def automatic_starts(n_samples, n_weights):
+def automatic_starts(n_samples, n_weights, n_filters=1):
     """Bound of the search: the more, the fewer samples for each weight of a filter.
 
     Fewer samples than weights fit exactly in many ways, of which more starts would
-    not find a better one.
+    not find a better one. Where samples are few, several filters can be mixed up in
+    more ways.
+
+    Parameters
+    ----------
+    n_samples : int
+    n_weights : int
+        Of one filter, but for those that are redundant.
+    n_filters : int
     """
     per_weight = n_samples / n_weights
     if per_weight <= 1:
         return FEWEST_STARTS
+    fewest = FEWEST_STARTS
+    if per_weight < ENOUGH * n_filters:
+        fewest *= min(n_filters, MOST_MIXED)
     starts = math.ceil(STARTS_AT_ONE / per_weight**3)
-    return min(max(starts, FEWEST_STARTS), MOST_STARTS)
+    return min(max(starts, fewest), MOST_STARTS)
 
 
 def silent(line):
@@ -114,7 +126,8 @@ class Ground(NamedTuple):
     @property
     def same_loss(self):
         """Relative difference of two losses that says nothing."""
-        return max(SAME_LOSS, SAME_TO_NOISE * self.noise)
+        tells = ENOUGH * self.noise <= 1
+        return max(SAME_LOSS, SAME_TO_NOISE * self.noise * tells)
 
     @property
     def n_agreeing(self):
