@@ -106,7 +106,7 @@ def flatten(X, input_shape):
 
 
 def check_rows(estimator, X, y, sample_weight, reset=True):
-    """X, y as a float64 (n_samples, n_outputs) array, and the weights."""
+    """X, y as float64 (n_samples, n_outputs), and the weights; the axes that y had."""
     refuse_dask(y=y, sample_weight=sample_weight)
     X, y = validate_data(
         estimator,
@@ -125,10 +125,10 @@ def check_rows(estimator, X, y, sample_weight, reset=True):
     without = np.flatnonzero(weight == 0)
     if len(without):
         check_array(X[without], dtype=None, input_name="X", estimator=estimator)
-    y = y.astype(np.float64).reshape(len(X), -1)
-    if y.shape[1] == 0:
+    columns = y.astype(np.float64).reshape(len(X), -1)
+    if columns.shape[1] == 0:
         raise ValueError(f"y must have at least one output, got shape {y.shape}")
-    return X, y, weight
+    return (X, columns, weight), y.ndim
 
 
 @contextmanager
@@ -193,8 +193,7 @@ class BasePatchNetwork(
     def _rows(self, X, y, sample_weight):
         """Step 1 of ``fit``: the rows, and the shape of a sample."""
         X, input_shape = flatten(X, self.input_shape)
-        data = check_rows(self, X, y, sample_weight)
-        self.y_ndim_ = np.ndim(y)
+        data, self.y_ndim_ = check_rows(self, X, y, sample_weight)
         return RowBlocks(*data, self.n_jobs), input_shape
 
     def _design(self, n_features, input_shape, **changed):

@@ -360,8 +360,8 @@ or sequence of them, default="relu"
         """Steps 1 to 6 of ``fit`` on the stream so far."""
         begun = hasattr(self, "stream_")
         X, input_shape = flatten(X, self.input_shape_ if begun else self.input_shape)
-        data = check_rows(self, X, y, sample_weight, reset=not begun)
-        self.y_ndim_ = self.y_ndim_ if begun else np.ndim(y)
+        data, y_ndim = check_rows(self, X, y, sample_weight, reset=not begun)
+        self.y_ndim_ = self.y_ndim_ if begun else y_ndim
         X, y, weight = data
         layout, spec = self._design(X.shape[1], input_shape)
         capacity = max(FEWEST_KEPT, KEPT_PER_WEIGHT * n_parameters(spec.blank))

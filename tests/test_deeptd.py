@@ -62,14 +62,19 @@ def test_samples_lead_to_the_optimum_of_all_rows(monkeypatch, options, seed):
     assert np.std(predicted - expected.predict(X)) < 0.05 * standard_error
 
 
-@pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("noise", [0.1, 0.5])
-def test_few_passes_over_all_rows_are_left_to_take(noise, dtype, seed):
-    X, y, _ = make_patch_cnn_regression(20_000, SIZES, noise=noise, random_state=seed)
-    model = DeepTDRegressor(SIZES, random_state=0).fit(X.astype(dtype), y)
-    assert model.n_iter_ <= 3
-    assert model.score(X, y) > 1 / (1 + noise**2) - 0.03
+def test_few_passes_over_all_rows_are_left_to_take(noise, dtype):
+    n_passes = []
+    for seed in range(7):
+        X, y, _ = make_patch_cnn_regression(
+            20_000, SIZES, noise=noise, random_state=seed
+        )
+        model = DeepTDRegressor(SIZES, random_state=0).fit(X.astype(dtype), y)
+        assert model.score(X, y) > 1 / (1 + noise**2) - 0.03
+        n_passes.append(model.n_iter_)
+    assert np.median(n_passes) <= 2
+    assert max(n_passes) <= 5
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -77,7 +82,7 @@ def test_a_planted_network_takes_one_pass_over_all_rows(dtype):
     X, y, kernels = make_patch_cnn_regression(20_000, SIZES, random_state=0)
     X = X.astype(dtype)
     model = DeepTDRegressor(SIZES, random_state=0).fit(X, y)
-    assert model.n_iter_ == 1
+    assert model.n_iter_ <= 2
     assert model.score(X, y) > 1 - 1e-9
     assert np.all(kernel_similarity(model.kernels_, kernels) > 1 - 1e-9)
 

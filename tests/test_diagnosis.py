@@ -1,64 +1,107 @@
-import functools
+from collections import Counter
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from skdeeptd import DeepTDRegressor
-from skdeeptd._solver.diagnosis import explained_share
+from skdeeptd._model.network import PatchCNN, forward
+from skdeeptd._solver.diagnosis import HeldOut
 from skdeeptd.datasets import make_patch_cnn_regression
 
+SIZES, N_SEEDS, N_ROWS = (8, 8), 20, 400
 
-def test_share_is_that_of_an_explicit_projection():
+
+def auto_regressive(rng):
+    X = rng.standard_normal((N_ROWS, 64))
+    for j in range(1, 64):
+        X[:, j] = 0.9 * X[:, j - 1] + np.sqrt(1 - 0.9**2) * X[:, j]
+    return X
+
+
+def images(rng):
+    X = load_digits().data
+    return X[rng.permutation(len(X))[:N_ROWS]] / 16
+
+
+def planted(X, rng):
+    """Output of a random network that is open for more than half of the rows."""
+    while True:
+        kernels = tuple(rng.standard_normal((1, d)) for d in SIZES)
+        network = PatchCNN(kernels, np.ones(1), 0.0, ("relu", "identity"))
+        y = forward(network, X)
+        if np.mean(y != np.median(y)) > 0.5:
+            return y / y.std()
+
+
+def linear(X, rng):
+    y = X @ rng.standard_normal(X.shape[1])
+    return y / y.std()
+
+
+def noise(X, rng):
+    return np.zeros(len(X))
+
+
+@pytest.mark.parametrize("inputs", [auto_regressive, images])
+@pytest.mark.parametrize(
+    ("target", "verdict"),
+    [(planted, "network"), (linear, "linear"), (noise, "nothing")],
+)
+def test_the_verdict_holds_for_correlated_features(inputs, target, verdict):
+    verdicts = Counter()
+    for seed in range(N_SEEDS):
+        rng = np.random.default_rng(seed)
+        X = inputs(rng)
+        y = target(X, rng) + 0.3 * rng.standard_normal(N_ROWS)
+        model = DeepTDRegressor(SIZES, n_init=1, max_iter=20, tol=1e-2, random_state=0)
+        verdicts.update(model.fit(X, y).verdict_)
+    assert verdicts[verdict] >= 0.9 * N_SEEDS, verdicts
+
+
+def test_the_scores_are_those_of_rows_that_were_not_seen():
+    X, y, _ = make_patch_cnn_regression(2000, SIZES, noise=0.5, random_state=0)
+    model = DeepTDRegressor(SIZES, random_state=0).fit(X[:500], y[:500])
+    found = model.held_out_r2_["network"].item()
+    assert found == pytest.approx(model.score(X[500:], y[500:]), abs=0.05)
+    assert found < model.score(X[:500], y[:500])
+    assert model.held_out_r2_["linear"].item() < found
+
+
+def test_another_shape_than_the_planted_one_scores_less():
+    X, y, _ = make_patch_cnn_regression(600, SIZES, noise=0.3, random_state=0)
+    scores = {
+        sizes: DeepTDRegressor(sizes, random_state=0)
+        .fit(X, y)
+        .held_out_r2_["network"]
+        .item()
+        for sizes in [SIZES, (4, 16), (16, 4)]
+    }
+    assert max(scores, key=scores.get) == SIZES
+
+
+def test_each_output_has_its_own():
     rng = np.random.default_rng(0)
-    kernels = [rng.standard_normal((2, d)) for d in (3, 4, 5)]
-    tensor = rng.standard_normal((3, 4, 5))
-    products = np.array(
-        [
-            functools.reduce(np.multiply.outer, [k[r] for k in kernels]).ravel()
-            for r in range(2)
-        ]
-    )
-    weights = np.linalg.lstsq(products.T, tensor.ravel(), rcond=None)[0]
-    expected = np.sum((weights @ products) ** 2) / np.sum(tensor**2)
-    np.testing.assert_allclose(explained_share(tensor, kernels), expected, rtol=1e-10)
-    twice = [np.vstack([k, k]) for k in kernels]
-    np.testing.assert_allclose(explained_share(tensor, twice), expected, rtol=1e-8)
-    inside = (products[0] - 3 * products[1]).reshape(3, 4, 5)
-    np.testing.assert_allclose(explained_share(inside, kernels), 1, rtol=1e-10)
-    assert explained_share(np.zeros((3, 4, 5)), kernels) == 0
+    X, y, _ = make_patch_cnn_regression(400, SIZES, noise=0.3, random_state=0)
+    y = np.column_stack([rng.standard_normal(400), y, linear(X, rng)])
+    model = DeepTDRegressor(SIZES, random_state=0).fit(X, y)
+    assert model.verdict_ == ["nothing", "network", "linear"]
+    assert set(model.held_out_r2_) == set(HeldOut._fields) - {"verdict"}
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_planted_shape_stands_out_and_noise_does_not(seed):
-    X, y, _ = make_patch_cnn_regression(400, (6, 5, 4), noise=0.2, random_state=seed)
-    fitted = DeepTDRegressor((6, 5, 4), random_state=0).fit(X, y)
-    assert fitted.explained_moment_[0] > 2 * fitted.explained_by_noise_
-    shuffled = np.random.RandomState(seed).permutation(y)
-    of_noise = DeepTDRegressor((6, 5, 4), polish=False).fit(X, shuffled)
-    share, reference = of_noise.explained_moment_[0], of_noise.explained_by_noise_
-    assert 0.5 * reference < share < 1.5 * reference
+def test_few_rows_are_worth_no_verdict():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((8, 12)), rng.standard_normal(8)
+    model = DeepTDRegressor((4, 3), random_state=0).fit(X, y)
+    assert model.verdict_ == ["nothing"]
+    assert np.isnan(model.held_out_r2_["network"]).all()
 
 
-def test_correlated_features_raise_the_share_of_noise():
-    rng = np.random.RandomState(0)
-    X, y = rng.randn(300, 120), rng.randn(300)
-    smooth = np.cumsum(X, axis=1)
-    shares = [
-        DeepTDRegressor((12, 10), polish=False).fit(Z, y).explained_by_noise_
-        for Z in (X, smooth)
-    ]
-    assert shares[1] > 2 * shares[0]
-
-
-def test_one_layer_explains_everything():
-    X, y, _ = make_patch_cnn_regression(50, (7,), n_outputs=2, random_state=0)
-    fitted = DeepTDRegressor(polish=False).fit(X, y)
-    np.testing.assert_allclose(fitted.explained_moment_, [1, 1])
-    np.testing.assert_allclose(fitted.explained_by_noise_, 1)
-
-
-@pytest.mark.filterwarnings("ignore:Nothing could be learned")
-def test_where_nothing_is_learned_nothing_is_explained():
-    fitted = DeepTDRegressor((3, 4)).fit(np.zeros((20, 12)), np.arange(20.0))
-    assert fitted.explained_moment_ == 0
-    assert fitted.explained_by_noise_ == 0
+def test_rows_of_weight_zero_have_no_part_in_it():
+    X, y, _ = make_patch_cnn_regression(300, SIZES, noise=0.3, random_state=0)
+    X_spoilt, y_spoilt = np.r_[X, X[:9] * 1e9], np.r_[y, y[:9] * 1e9]
+    weight = np.r_[np.ones(300), np.zeros(9)]
+    model = DeepTDRegressor(SIZES, random_state=0)
+    expected = model.fit(X, y).held_out_r2_["network"]
+    found = model.fit(X_spoilt, y_spoilt, weight).held_out_r2_["network"]
+    np.testing.assert_allclose(found, expected, rtol=1e-9)

@@ -1,5 +1,6 @@
 import io
 import pickle
+import warnings
 from contextlib import redirect_stdout
 
 import numpy as np
@@ -19,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
-from skdeeptd import DeepTDRegressor
+from skdeeptd import DeepTDRegressor, DeepTDRegressorCV
 from skdeeptd._data import rows as row_blocks
 from skdeeptd._model.layout import make_layout
 from skdeeptd.datasets import make_patch_cnn_regression
@@ -602,3 +603,104 @@ def test_weights_are_routed_through_a_grid_search(noisy):
         routed = make_pipeline(search).fit(X, y, sample_weight=weight + 1e-9)
     direct = model().fit(X, y, weight)
     np.testing.assert_allclose(routed.predict(X), direct.predict(X), atol=1e-4)
+
+
+# What once gave a wild model, or lost something
+
+
+def saturated_problem(step):
+    """Draws of a stream of small problems, the step-th of them."""
+    rng = np.random.RandomState(0)
+    for _ in range(step + 1):
+        n = int(rng.choice([5, 10, 20]))
+        X, y = rng.standard_normal((n, 12)).astype("f4"), rng.standard_normal(n)
+    return X, y
+
+
+@pytest.mark.parametrize("step", [36, 135, 186, 228, 239])
+@pytest.mark.parametrize("activation", ["logistic", "tanh", "softplus"])
+def test_float32_networks_that_saturate_are_no_worse_than_the_mean(step, activation):
+    X, y = saturated_problem(step)
+    fitted = DeepTDRegressor(
+        (4, 3),
+        n_filters=2,
+        activation=activation,
+        hidden_bias=True,
+        n_init=2,
+        max_iter=100,
+        random_state=0,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of the budget, of a constant
+        fitted.fit(X, y)
+    assert fitted.kernels_[0].dtype == np.float32
+    assert fitted.score(X, y) >= -1e-6
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("output_activation", ["identity", "softplus"])
+def test_constant_features_with_weights_give_a_constant(seed, output_activation):
+    rng = np.random.RandomState(seed)
+    y = rng.standard_normal(20)
+    weight = rng.randint(0, 3, size=20).astype(float)
+    fitted = DeepTDRegressor((24,), output_activation=output_activation, n_init=3)
+    with pytest.warns(UserWarning, match="Nothing could be learned"):
+        fitted.fit(np.ones((20, 24)), y, weight)
+    np.testing.assert_allclose(
+        fitted.predict(np.ones((1, 24))), np.average(y, weights=weight)
+    )
+
+
+def test_scales_that_float32_cannot_hold_are_an_error(noisy):
+    X, y = noisy
+    with pytest.raises(ValueError, match=r"underflows float32.*rescale"):
+        model().fit(X.astype(np.float32), 1e-46 * y)
+
+
+@pytest.mark.parametrize("size", [1e153, 1e160, 1e300])
+def test_a_variance_that_overflows_is_an_error(noisy, size):
+    X, y = noisy
+    with pytest.raises(ValueError, match=r"variance of y overflows.*rescale"):
+        model().fit(X, size * y)
+
+
+def test_an_alpha_beyond_all_bounds_is_not_blamed_on_x(noisy):
+    X, y = noisy
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        fitted = model(alpha=1e308).fit(X, y)
+    np.testing.assert_allclose(fitted.predict(X), y.mean(), atol=1e-6)
+
+
+def test_more_features_than_memory_has_room_for_are_solved_by_the_rows():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((20, 30_000))
+    fitted = DeepTDRegressor((30_000,)).fit(X, X[:, 0])
+    assert fitted.score(X, X[:, 0]) > 1 - 1e-12
+    assert not hasattr(fitted, "covariance_")
+    with pytest.raises(ValueError, match=r"30002 weights.*GiB"):
+        fitted.predict(X, return_std=True)
+    with pytest.raises(ValueError, match=r"15004 unknowns.*GiB.*polish=False"):
+        DeepTDRegressor((15_000, 2)).fit(X, X[:, 0])
+
+
+def test_warnings_name_the_line_of_the_caller(noisy):
+    X, y = noisy
+    short = {"max_iter": 1, "n_init": 1, "random_state": 0}
+    for fit in (
+        DeepTDRegressor((4, 6), **short).fit,
+        DeepTDRegressor((4, 6), **short).partial_fit,
+        DeepTDRegressorCV([(4, 6), (6, 4)], **short).fit,
+        make_pipeline(StandardScaler(), DeepTDRegressor((4, 6), **short)).fit,
+    ):
+        with pytest.warns(ConvergenceWarning) as record:
+            fit(X, y)
+        assert {w.filename for w in record} == {__file__}
+
+
+def test_attributes_that_were_changed_are_refused(noisy):
+    X, y = noisy
+    fitted = model().fit(X, y)
+    fitted.kernel_sizes_ = fitted.kernel_sizes_[::-1]
+    with pytest.raises(ValueError, match="changed after the fit"):
+        fitted.predict(X)
