@@ -23,10 +23,7 @@ search = DeepTDRegressorCV(alphas=1e-3, random_state=0).fit(X, y)
 results = search.cv_results_
 print(f"{len(results['params'])} shapes, best: {search.best_params_['kernel_sizes']}")
 print(f"R2 on held-out folds {search.best_score_:.3f}")
-print(
-    f"its kernels explain {search.explained_moment_[0]:.2f} of the moment, noise alone "
-    f"would have {search.explained_by_noise_:.2f}"
-)
+print(f"a network or less? {search.verdict_[0]}")
 
 # %%
 # The ten shapes of the best rank. One that did not reach the full fit has the score of

@@ -231,7 +231,8 @@ class BasePatchNetwork(
             fit = fit_rows(rows, spec, stage=telling(self, context))
             with told(context.subcontext(task_name="uncertainty"), self):
                 self._store(fit, layout, rows.precision)
-                self._store_diagnosis(fit)
+                self._store_uncertainty(fit)
+                self._store_verdict(fit)
         self._warn(fit)
 
     def _store(self, fit, layout, dtype):
@@ -244,8 +245,8 @@ class BasePatchNetwork(
         self.moment_ = moment.reshape(-1, *layout.input_shape)
         self.n_iter_ = max(solution.n_iter for solution in fit.solutions)
 
-    def _store_diagnosis(self, fit):
-        """How far the network can be trusted."""
+    def _store_uncertainty(self, fit):
+        """How sure its weights are."""
         for name in ("covariance_", "noise_variance_"):
             vars(self).pop(name, None)
         if fit.spec.polish:
@@ -255,6 +256,9 @@ class BasePatchNetwork(
             if covariances[0] is not None:
                 self.covariance_ = np.array(covariances)
                 self.noise_variance_ = np.array(noise_variances)
+
+    def _store_verdict(self, fit):
+        """Whether a network is what the data call for."""
         found = held_out(fit.problem, fit.spec, fit.solutions)
         self.held_out_r2_ = {"network": found.network, "linear": found.linear}
         self.verdict_ = found.verdict

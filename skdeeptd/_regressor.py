@@ -89,17 +89,20 @@ or sequence of them, default="relu"
         and, after a relu, not to zero; signs, scales and the intercept are those of a
         sample of the rows where they are many.
     max_iter : int, default=500
-        Most passes over the data that the polish of one start may take.
+        Most passes over the data that one start may take.
     tol : float, default=1e-6
         The polish ends where a step promises to lower the loss by less than ``tol``
         of itself.
     n_init : int or "auto", default="auto"
         Most starts (kernels of the moment and their signs) that get a short polish;
-        the best of them gets the last one. Fewer are tried where six agree or one is
-        exact. "auto" takes the more, the fewer samples n there are for each of the m
-        free weights: 8000 (m / n)^3, at least 20, at most 1000; and 20 where n is at
-        most m. With sample weights n is their sum over the smallest one above zero.
-        With more than four filters a larger number can find a lower minimum.
+        the best of them gets the last one. Fewer are tried where one is exact, or where
+        six agree (three, where there are 40 samples for each weight): in their loss to
+        a thousandth or, from 8 samples for each weight on, to a tenth of what noise
+        makes of it. "auto" takes the more, the fewer samples n there are for each of
+        the m free weights of one filter: 8000 (m / n)^3, at most 1000, at least 20, or
+        20 for each of up to three filters where n is below 8 for each weight; and 20
+        where n is at most m. With sample weights n is their sum over the smallest one
+        above zero.
     n_jobs : int, default=None
         Threads for the passes over the data. The result does not depend on it, to the
         last bit. None means 1 unless in a :func:`joblib.parallel_config` context, -1
@@ -128,17 +131,19 @@ or sequence of them, default="relu"
     intercept_ : ndarray of shape (n_outputs,)
     moment_ : ndarray of shape (n_outputs,) + input_shape
         The centred cross-moment of y and X, weighted by ``sample_weight``.
-    explained_moment_ : ndarray of shape (n_outputs,)
-        Share of the squared norm of the moment that the kernels explain, from 0 to 1.
-        It tells whether the data look like a patch network of this shape at all:
-        compare it with ``explained_by_noise_``, and with that of other shapes. Where
-        the two are close, the kernels found nothing that noise would not have, or not
-        of this shape. It grows with the samples, and after a hidden relu stays below 1.
-        For one layer both are about 1 and tell nothing.
-    explained_by_noise_ : float
-        The same share for a y of pure noise, of which rank-R approximations of this
-        shape explain a part too: the mean of three draws with the X of the fit, or a
-        sample of 1000 of its rows.
+    verdict_ : list of str
+        Per output, what rows that were held out say of it: "nothing" (neither a network
+        of this shape nor a linear model predicts them clearly better than the mean
+        does), "linear" (the network is not clearly ahead of the linear model) or
+        "network". Clear is a mean difference of the squared errors of two standard
+        errors. It asks nothing of the features but that the rows are draws of one kind.
+    held_out_r2_ : dict of str to ndarray of shape (n_outputs,)
+        The R2 on these rows of the "network" and of the "linear" model, to compare
+        shapes by: each third of the rows is predicted from the other two, by networks
+        that get two starts and a short polish, and by partial least squares. Of many
+        rows it takes a sample, of 30 for each weight and 600 at least; of fewer than 9
+        it is NaN. A network that fits all rows exactly, of twice as many samples as it
+        has free weights, has an R2 of 1.
     stream_ : dict
         Only after ``partial_fit``: the moment of all rows so far ("moment": the sum of
         their weights, the means of y and X, and the centred sum of their products, all
@@ -148,8 +153,8 @@ or sequence of them, default="relu"
         Of all weights of an output: per filter its kernels, first layer first, each in
         C order and times its gain, its scale and its biases; last the intercept. In
         the norms of the kernels of homogeneous layers nothing varies. Only with
-        ``polish``; NaN where there are no more rows than weights. See ``predict``
-        for what it is worth.
+        ``polish``, and for at most 13 000 weights; NaN where there are no more rows
+        than weights. See ``predict`` for what it is worth.
     noise_variance_ : ndarray of shape (n_outputs,)
         Of y around the network: the sum of squared residuals over the number of samples
         (the sum of ``sample_weight``) that the weights leave. Only with ``polish``.
@@ -161,6 +166,8 @@ or sequence of them, default="relu"
     n_iter_ : int
         Passes over all rows that the polish of the start in use took, the largest
         number over the outputs; 1 where nothing was polished.
+    y_ndim_ : int
+        Axes of y in ``fit``, 1 or 2, and so of the predictions.
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Only where X has string column names.
@@ -174,8 +181,8 @@ or sequence of them, default="relu"
     -----
     Where there are 200 rows for each weight or more (4000 at least), the search sees a
     sample of 50 for each weight, drawn in proportion to ``sample_weight``. What it
-    finds is polished on larger samples and at the end on all rows, in two or three
-    passes. A sample takes 64 MiB at most; where these do not hold 10 rows for each
+    finds is polished on larger samples and at the end on all rows, in two passes as a
+    rule. One linear layer is solved in closed form. A sample takes 64 MiB at most; where these do not hold 10 rows for each
     weight, all rows are searched. Memory beside X: the samples, and a few blocks of
     rows. X may be a :class:`numpy.memmap`.
 
@@ -206,18 +213,17 @@ or sequence of them, default="relu"
     >>> kernel_similarity(model.kernels_, kernels).round(6)
     array([1., 1., 1.])
 
-    Do the data look like a network of this shape? The kernels explain much more of the
-    moment than they would if y were noise; of a shuffled y they do not:
+    Is there anything in the data, and is it more than linear? Of a shuffled y there is
+    not:
 
     >>> X, y, _ = make_patch_cnn_regression(
-    ...     n_samples=1000, kernel_sizes=(8, 8, 8), random_state=0
+    ...     n_samples=400, kernel_sizes=(8, 8), noise=0.3, random_state=0
     ... )
     >>> for target in (y, y[::-1]):
-    ...     model = DeepTDRegressor(kernel_sizes=(8, 8, 8), polish=False)
-    ...     _ = model.fit(X, target)
-    ...     print(model.explained_moment_.round(2), round(model.explained_by_noise_, 2))
-    [0.62] 0.09
-    [0.07] 0.09
+    ...     model = DeepTDRegressor(kernel_sizes=(8, 8), random_state=0)
+    ...     print(model.fit(X, target).verdict_)
+    ['network']
+    ['nothing']
     """
 
     def __init__(
@@ -329,8 +335,8 @@ or sequence of them, default="relu"
         -----
         ``stream_`` holds the state. ``fit`` drops it, and the first call after ``fit``
         begins a new stream. All other attributes that speak of rows (``n_iter_``,
-        ``covariance_``, ``noise_variance_``, ``explained_by_noise_``) are those of the
-        sample.
+        ``covariance_``, ``noise_variance_``, ``held_out_r2_``, ``verdict_``) are those
+        of the sample, the last two as it was when it had last doubled.
 
         Examples
         --------
@@ -378,7 +384,9 @@ or sequence of them, default="relu"
                 known=known,
             )
             self._store(fit, layout, stream.sample.X.dtype)
-            self._store_diagnosis(fit)
+            self._store_uncertainty(fit)
+            if grown:
+                self._store_verdict(fit)
         self.stream_ = stream.searched_if(grown).as_dict()
         return fit
 

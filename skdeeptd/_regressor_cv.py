@@ -127,8 +127,8 @@ class DeepTDRegressorCV(BasePatchNetwork):
     scorer_ : callable
     n_splits_ : int
     kernels_, gains_, scales_, biases_, intercept_, moment_, kernel_sizes_, \
-input_shape_, activations_, explained_moment_, explained_by_noise_, n_iter_, \
-covariance_, noise_variance_, n_features_in_, feature_names_in_
+input_shape_, activations_, verdict_, held_out_r2_, n_iter_, covariance_, \
+noise_variance_, y_ndim_, n_features_in_, feature_names_in_
         Of the final fit, as in DeepTDRegressor.
 
     Examples

@@ -23,7 +23,7 @@ from skdeeptd._model.layout import degrees_of_freedom
 from skdeeptd._model.network import forward, patch_order
 from skdeeptd._model.parameters import n_parameters
 from skdeeptd._solver.linear import linear_network
-from skdeeptd._solver.search import EXACT, ground, search
+from skdeeptd._solver.search import EXACT, ground, search, silent
 
 N_FOLDS = 3
 N_STARTS, N_PASSES, TOLERANCE = 2, 12, 1e-2
@@ -56,7 +56,10 @@ def held_out(problem, spec, solutions):
     row_bytes = 8 * problem.n_features
     rows = problem.few_rows(max(FEWEST_ROWS, min(most, MOST_BYTES // row_bytes)))
     short = spec._replace(
-        n_init=N_STARTS, max_iter=min(N_PASSES, spec.max_iter), tol=TOLERANCE
+        n_init=N_STARTS,
+        max_iter=min(N_PASSES, spec.max_iter),
+        tol=TOLERANCE,
+        report=silent,
     )
 
     total = problem.total
