@@ -45,12 +45,16 @@ def forget(estimator):
 
 
 def forgetting(fit):
-    """Forget first, so that a fit that fails leaves no model."""
+    """Forget an earlier model, and what a fit that fails has stored."""
 
     @functools.wraps(fit)
     def forget_and_fit(self, *args, **kwargs):
         forget(self)
-        return fit(self, *args, **kwargs)
+        try:
+            return fit(self, *args, **kwargs)
+        except BaseException:
+            forget(self)
+            raise
 
     return forget_and_fit
 

@@ -101,8 +101,8 @@ or sequence of them, default="relu"
         makes of it. "auto" takes the more, the fewer samples n there are for each of
         the m free weights of one filter: 8000 (m / n)^3, at most 1000, at least 20, or
         20 for each of up to three filters where n is below 8 for each weight; and 20
-        where n is at most m. With sample weights n is their sum over the smallest one
-        above zero.
+        where n is at most 1.25 m. With sample weights n is their sum over the smallest
+        one above zero.
     n_jobs : int, default=None
         Threads for the passes over the data. The result does not depend on it, to the
         last bit. None means 1 unless in a :func:`joblib.parallel_config` context, -1
@@ -182,9 +182,9 @@ or sequence of them, default="relu"
     Where there are 200 rows for each weight or more (4000 at least), the search sees a
     sample of 50 for each weight, drawn in proportion to ``sample_weight``. What it
     finds is polished on larger samples and at the end on all rows, in two passes as a
-    rule. One linear layer is solved in closed form. A sample takes 64 MiB at most; where these do not hold 10 rows for each
-    weight, all rows are searched. Memory beside X: the samples, and a few blocks of
-    rows. X may be a :class:`numpy.memmap`.
+    rule. One linear layer is solved in closed form. A sample takes 64 MiB at most;
+    where these do not hold 10 rows for each weight, all rows are searched. Memory
+    beside X: the samples, and a few blocks of rows. X may be a :class:`numpy.memmap`.
 
     With several outputs each has a network of its own; they share the pass that takes
     the moment. Kernels are found up to what the function does not depend on: the order

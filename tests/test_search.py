@@ -59,7 +59,8 @@ def starts_in(lines):
         (200, 20, 2, 2 * FEWEST_STARTS),
         (400, 20, 2, FEWEST_STARTS),
         (200, 20, 8, 3 * FEWEST_STARTS),
-        (22, 20, 1, MOST_STARTS),
+        (25, 20, 1, FEWEST_STARTS),
+        (26, 20, 1, MOST_STARTS),
     ],
 )
 def test_fewer_samples_get_more_starts_within_bounds(

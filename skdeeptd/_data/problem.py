@@ -143,7 +143,7 @@ def make_problem(rows, fit_intercept):
     Raises
     ------
     FloatingPointError
-        Where the mean of y overflows.
+        Where the mean or the variance of y overflows, or y underflows.
     """
     extremes = rows.targets(
         lambda y, w: (len(w), w.min(), w.max(), y.min(axis=0), y.max(axis=0))
@@ -157,6 +157,9 @@ def make_problem(rows, fit_intercept):
         raise FloatingPointError("the mean of y overflows")
     if np.any(size > LARGEST_UNIT):
         raise FloatingPointError("the variance of y overflows")
+    largest = np.maximum(size, np.abs(mean))
+    if np.any((largest > 0) & (largest < np.finfo(rows.precision).tiny)):
+        raise FloatingPointError(f"y underflows {rows.precision}")
     varies = size > ROUNDING * np.abs(mean)
     unit = np.where(varies, size, 1.0)
     back = 0.0 if fit_intercept else mean / unit

@@ -35,6 +35,7 @@ MOST_PATTERNS = 512  # of all filters; beyond, signs are searched flip by flip
 CONSTANT = 1e-13  # share of its mean below which a deviation is rounding error
 SIGN_ROUNDS = 20  # of trying every filter's patterns in turn
 GAIN_TOLERANCE = 1e-6
+LARGEST_RIDGE = 1e300  # beside which a sum of squares is nothing
 
 
 class _Sums(NamedTuple):
@@ -218,7 +219,9 @@ def _pattern_sums(network, rows, patterns, fit_intercept):
 def _rank_combinations(sums, n_filters, alpha, network):
     """Combinations of a column per filter by their loss, found filter by filter."""
     n_patterns = len(sums.mean) // n_filters
-    ridge = alpha * np.prod([np.sum(k**2, axis=1) for k in network.kernels], axis=0)
+    with np.errstate(over="ignore"):
+        norms = np.prod([np.sum(k**2, axis=1) for k in network.kernels], axis=0)
+        ridge = np.minimum(alpha * norms, LARGEST_RIDGE)
     seen = {}
 
     def try_all(chosen, r):

@@ -24,7 +24,7 @@ import numpy as np
 from skdeeptd._data.problem import Problem, make_problem
 from skdeeptd._model.layout import degrees_of_freedom
 from skdeeptd._model.network import PatchCNN, forward, patch_order
-from skdeeptd._model.parameters import n_parameters
+from skdeeptd._model.parameters import n_parameters, normalize
 from skdeeptd._solver.linear import linear_network
 from skdeeptd._solver.search import (
     AGREEING,
@@ -140,25 +140,49 @@ def _learn(problem, output, moment, spec, known, dtype):
     constant = constant_network(rows, spec)
     if not np.any(moment) or constant.loss == 0:
         return constant
+    is_better = functools.partial(_is_better, problem, output, spec, dtype)
     if spec.blank.is_linear and spec.polish:
         found = linear_network(rows, problem.n_rows, spec.blank, spec.objective)
         found = found._replace(share=found.loss / constant.loss)
-        return found if found.share < 1 - ROUNDING else constant
-    n_weights = n_parameters(spec.blank)
-    sizes = sample_sizes(problem.n_rows, n_weights, moment.nbytes)
+        return found if is_better(found, rows) else constant
+    sizes = sample_sizes(problem.n_rows, n_parameters(spec.blank), moment.nbytes)
     step = _first_step(problem, output, moment, known)
     if sizes:
         found = _through_samples(rows, problem, spec, step, moment, sizes)
-        return found if found.share < 1 - ROUNDING else constant
-    for precision in dict.fromkeys([np.dtype(float), dtype]):
-        found = _on_rows(step, spec, rows.with_dtype(precision), problem.n_samples)
-        if found.share >= 1 - ROUNDING:
-            return constant
-        stored = _loss_of(found.network, rows.with_dtype(dtype))
-        if stored <= constant.loss * (1 + 8 * np.finfo(dtype).eps):
-            return found
-        spec.report(f"the network does not fit in {dtype.name}: search in {dtype.name}")
-    return constant
+        sample = rows.sample(sizes[0], np.random.RandomState(spec.seed))
+        return found if is_better(found, sample) else constant
+    found = _on_rows(step, spec, rows.with_dtype(float), problem.n_samples)
+    if found.share >= 1 - ROUNDING:
+        return constant
+    if is_better(found, rows):
+        return found
+    spec.report(f"the network does not fit in {dtype.name}: search in {dtype.name}")
+    try:
+        found = _on_rows(step, spec, rows.with_dtype(dtype), problem.n_samples)
+    except FloatingPointError:
+        return constant
+    return found if is_better(found, rows) else constant
+
+
+def _is_better(problem, output, spec, dtype, found, rows):
+    """Whether a network, as it will be stored, is better than a constant."""
+    if found.share >= 1 - ROUNDING:
+        return False
+    with np.errstate(over="ignore"):
+        stored = normalize(problem.in_units_of_y(found.network, output)).astype(dtype)
+    units = problem.shift[output], problem.unit[output]
+    return rows.run(functools.partial(_is_below_constant, stored, spec, *units))
+
+
+def _is_below_constant(network, spec, shift, unit, rows):
+    """Whether the loss of a network, which is in units of y, is below a constant's."""
+
+    def statistic(X, y, weight):
+        predicted = (forward(network, X).astype(float) - shift) / unit
+        return (weight @ (y - predicted) ** 2,)
+
+    (loss,) = rows.with_dtype(network.scales.dtype).reduce(statistic)
+    return loss < constant_network(rows, spec).loss * (1 - ROUNDING)
 
 
 def _first_step(problem, output, moment, known):
@@ -215,17 +239,6 @@ def _on_rows(step, spec, rows, n_samples):
 
 def _step_on(step, spec, n_samples, rows):
     return step(ground(spec, rows, n_samples))
-
-
-def _loss_of(network, rows):
-    """Sum of squared residuals, the network and its output in the dtype of the rows."""
-    network = network.astype(rows.precision)
-
-    def statistic(X, y, weight):
-        return (weight @ (y - forward(network, X)) ** 2,)
-
-    (loss,) = rows.reduce(statistic)
-    return loss if np.isfinite(loss) else np.inf
 
 
 def sample_sizes(n_rows, n_weights, row_bytes):

@@ -81,6 +81,7 @@ def held_out(problem, spec, solutions):
     return HeldOut(np.array(network), np.array(linear), list(verdict))
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _errors(rows, output, spec, total, exact):
     """The rows e_0, e_1 and e_2; NaN where there are too few."""
     X, y, weight = rows.X, rows.y[:, output], rows.weight
@@ -142,6 +143,7 @@ def _linear(rows, X):
     return np.where(np.isfinite(predicted), predicted, 0.0)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _scores(errors, weight):
     """R2 of the network and of the linear model, and the verdict."""
     constant, linear, network = squares = errors**2

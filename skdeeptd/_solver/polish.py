@@ -55,7 +55,8 @@ class Directions(NamedTuple):
     def restrict(self, hessian, gradient):
         """B'AB and B'g."""
         starts = np.flatnonzero(np.diff(self.columns, prepend=-1))
-        hessian = hessian * np.outer(self.values, self.values)
+        with np.errstate(over="ignore", invalid="ignore"):
+            hessian = hessian * self.values[:, np.newaxis] * self.values
         hessian = np.add.reduceat(np.add.reduceat(hessian, starts, axis=0), starts, 1)
         return hessian, np.add.reduceat(gradient * self.values, starts)
 
@@ -90,6 +91,7 @@ def gains(theta, like):
     return Directions(np.where(is_kernel, theta[:-1], 1.0), columns)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _damped_step(hessian, gradient, damping):
     """Solve (A + damping * diag A) step = g; also the decrease that A predicts."""
     scale = diagonal_scale(hessian)
@@ -100,9 +102,12 @@ def _damped_step(hessian, gradient, damping):
     target = gradient / scale
     _, step, failed = lapack.dposv(damped, target, lower=True)
     if failed:
-        step = np.linalg.lstsq(damped, target, rcond=None)[0]
+        step = np.zeros_like(target)
+        if np.all(np.isfinite(damped)):
+            step = np.linalg.lstsq(damped, target, rcond=None)[0]
     step = step / scale
-    return step, step @ (2 * gradient - hessian @ step)
+    predicted = step @ (2 * gradient - hessian @ step)
+    return (step, predicted) if np.isfinite(predicted) else (np.zeros_like(step), 0.0)
 
 
 def polish(
@@ -187,7 +192,7 @@ def polish(
         n_iter += 1
         if trial.loss < current.loss:
             decrease = current.loss - trial.loss
-            gain = decrease / predicted
+            gain = min(decrease / predicted, 1.0) if predicted > 0 else 1.0
             damping *= max(0.1, 1 - (2 * gain - 1) ** 3)
             damping, growth = max(damping, smallest), 2.0
             current = trial

@@ -46,7 +46,7 @@ ALL_GAIN_PASSES = 20  # where there is no polish
 PATIENCE = 20  # starts around one network that do not improve it
 AGREEING = 6  # starts that end at the lowest loss and so end the search
 FEW_AGREEING = 3  # where there are plenty of samples
-ENOUGH, PLENTY = 8, 40  # samples for each weight
+HARDLY_MORE, ENOUGH, PLENTY = 1.25, 8, 40  # samples for each weight
 NO_LOSS = 1e-13  # relative to the sum of squares: rounding of a constant's own loss
 ZERO_LOSS = 1e-26  # relative to the loss of no model: residuals at rounding error
 EXACT = 1e-10  # relative loss of a short polish that can only be the planted network
@@ -59,8 +59,8 @@ STARTS_AT_ONE = 8000  # with one sample per weight of a filter, were there no bo
 def automatic_starts(n_samples, n_weights, n_filters=1):
     """Bound of the search: the more, the fewer samples for each weight of a filter.
 
-    Fewer samples than weights fit exactly in many ways, of which more starts would
-    not find a better one. Where samples are few, several filters can be mixed up in
+    Hardly more samples than weights fit exactly in many ways, of which more starts
+    would not find a better one. Where samples are few, several filters can be mixed up in
     more ways.
 
     Parameters
@@ -71,7 +71,7 @@ def automatic_starts(n_samples, n_weights, n_filters=1):
     n_filters : int
     """
     per_weight = n_samples / n_weights
-    if per_weight <= 1:
+    if per_weight <= HARDLY_MORE:
         return FEWEST_STARTS
     fewest = FEWEST_STARTS
     if per_weight < ENOUGH * n_filters:

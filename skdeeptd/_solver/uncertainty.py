@@ -92,14 +92,14 @@ def _curvature(solution, rows, objective):
         equations = normal_equations(pack(network), network, rows, objective)
     of_weights, _, value = penalty(unpack(equations.theta, network))
     scale = diagonal_scale(equations.hessian)
-    scale = np.outer(scale, scale)
-    inverse = pseudo_inverse(equations.hessian / scale) / scale
+    scaled = np.clip(equations.hessian / scale[:, np.newaxis] / scale, -1, 1)
+    inverse = pseudo_inverse(scaled) / scale[:, np.newaxis] / scale
     of_rows = equations.hessian.copy()
     add_per_filter(of_rows, -objective.alpha * of_weights)
     return _Curvature(
         inverse,
         equations.mean_jacobian,
-        np.sum(inverse * of_rows),
+        min(np.sum(inverse * of_rows), len(inverse)),
         equations.loss - objective.alpha * value,
     )
 
