@@ -42,6 +42,7 @@ ROUNDING = 16  # units in the last place of the largest |y|
 ORDINARY, SAFE = 1e8, 1e70  # never out of range; can be multiplied by each other
 SIZE_SHARES = [0.6, 0.25, 0.15]  # of data of size 1, not far from it, and any
 NAN_IF_FEW = ("covariance_", "noise_variance_", "held_out_r2_")  # rows
+FEWEST = 9  # rows that are worth a verdict
 
 
 class Bad(Exception):
@@ -247,7 +248,7 @@ def check_model(model, chunks):
     for name, value in numbers.items():
         for v in value.values() if name == "held_out_r2_" else [value]:
             is_number = isinstance(v, float | np.ndarray)
-            may_be = few and name in NAN_IF_FEW
+            may_be = name in NAN_IF_FEW and (few or len(X) < FEWEST)
             if is_number and not (may_be or np.isfinite(v).all()):
                 raise Bad("not finite", name)
     unit = np.abs(y).max(axis=0)

@@ -110,6 +110,21 @@ def split_gains(network):
     return kernels, np.column_stack(gains), network.scales, biases
 
 
+def as_stored(network, dtype):
+    """The network after its unit kernels, gains and the rest were rounded to a dtype."""
+    kernels, gains, scales, biases = split_gains(network)
+    with np.errstate(over="ignore", under="ignore"):
+        return network._replace(
+            kernels=tuple(
+                k.astype(dtype) * gain.astype(dtype)[:, np.newaxis]
+                for k, gain in zip(kernels, gains.T, strict=True)
+            ),
+            scales=scales.astype(dtype),
+            biases=tuple(biases.astype(dtype).T),
+            intercept=np.dtype(dtype).type(network.intercept),
+        )
+
+
 class Penalty(NamedTuple):
     """Of sum_r |W_r|_F^2: Gauss-Newton curvature and half the gradient per filter."""
 

@@ -28,7 +28,7 @@ from skdeeptd._model.network import (
     next_layer,
     patch_order,
 )
-from skdeeptd._solver.linalg import diagonal_scale, pseudo_inverse
+from skdeeptd._solver.linalg import diagonal_scale, solve
 from skdeeptd._solver.polish import Solution, gains, polish
 
 MOST_PATTERNS = 512  # of all filters; beyond, signs are searched flip by flip
@@ -252,9 +252,8 @@ def _least_squares(sums, options, ridge):
     square = square + np.diag(ridge)
     with_target = sums.with_target[options]
     norm = diagonal_scale(square)
-    square = square / (norm[:, :, np.newaxis] * norm[:, np.newaxis, :])
-    inverse = pseudo_inverse(square)
-    scales = (inverse @ (with_target / norm)[:, :, np.newaxis])[:, :, 0] / norm
+    square = square / norm[:, :, np.newaxis] / norm[:, np.newaxis, :]
+    scales = solve(square, with_target / norm) / norm
     return sums.target_loss - np.sum(scales * with_target, axis=1), scales
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from skdeeptd._data.problem import Problem, make_problem
 from skdeeptd._model.layout import degrees_of_freedom
 from skdeeptd._model.network import PatchCNN, forward, patch_order
-from skdeeptd._model.parameters import n_parameters, normalize
+from skdeeptd._model.parameters import as_stored, n_parameters
 from skdeeptd._solver.linear import linear_network
 from skdeeptd._solver.search import (
     AGREEING,
@@ -168,8 +168,7 @@ def _is_better(problem, output, spec, dtype, found, rows):
     """Whether a network, as it will be stored, is better than a constant."""
     if found.share >= 1 - ROUNDING:
         return False
-    with np.errstate(over="ignore"):
-        stored = normalize(problem.in_units_of_y(found.network, output)).astype(dtype)
+    stored = as_stored(problem.in_units_of_y(found.network, output), dtype)
     units = problem.shift[output], problem.unit[output]
     return rows.run(functools.partial(_is_below_constant, stored, spec, *units))
 

@@ -13,7 +13,23 @@ SINGULAR = 1e-10  # relative size of the eigenvalues that a pseudo-inverse drops
 
 
 def pseudo_inverse(gram):
-    return np.linalg.pinv(gram, rcond=SINGULAR, hermitian=True)
+    values, vectors = np.linalg.eigh(gram)
+    inverse = _inverse_values(values)
+    return (vectors * inverse[..., np.newaxis, :]) @ vectors.swapaxes(-1, -2)
+
+
+def solve(gram, targets):
+    """The pseudo-inverse of each A times its target, (..., n)."""
+    values, vectors = np.linalg.eigh(gram)
+    along = (targets[..., np.newaxis, :] @ vectors)[..., 0, :]
+    along *= _inverse_values(values)
+    return (vectors @ along[..., np.newaxis])[..., 0]
+
+
+def _inverse_values(values):
+    """Of eigenvalues in ascending order; zero where they are zero to rounding."""
+    kept = values > SINGULAR * values[..., -1:]
+    return np.where(kept, 1 / np.where(kept, values, 1), 0)
 
 
 def diagonal_scale(gram):

@@ -60,8 +60,8 @@ def automatic_starts(n_samples, n_weights, n_filters=1):
     """Bound of the search: the more, the fewer samples for each weight of a filter.
 
     Hardly more samples than weights fit exactly in many ways, of which more starts
-    would not find a better one. Where samples are few, several filters can be mixed up in
-    more ways.
+    would not find a better one. Where samples are few, several filters can be mixed up
+    in more ways.
 
     Parameters
     ----------
