@@ -385,7 +385,7 @@ or sequence of them, default="relu"
             )
             self._store(fit, layout, stream.sample.X.dtype)
             self._store_uncertainty(fit)
-            if grown:
+            if grown or np.isnan(self.held_out_r2_["network"]).any():
                 self._store_verdict(fit)
         self.stream_ = stream.searched_if(grown).as_dict()
         return fit

@@ -157,6 +157,11 @@ def forward(network, X):
     return output
 
 
+def filter_outputs(network, X):
+    """The last output of each filter, (filters, rows)."""
+    return layers_forward(network, patch_order(network, X))[-1].h[:, :, 0]
+
+
 def input_gradient(network, X):
     """Mean over the rows of the derivative by each feature of X, as X has them."""
     layers = layers_forward(network, patch_order(network, X))

@@ -23,7 +23,7 @@ import numpy as np
 
 from skdeeptd._data.problem import Problem, make_problem
 from skdeeptd._model.layout import degrees_of_freedom
-from skdeeptd._model.network import PatchCNN, forward, patch_order
+from skdeeptd._model.network import PatchCNN, filter_outputs, patch_order
 from skdeeptd._model.parameters import as_stored, n_parameters
 from skdeeptd._solver.linear import linear_network
 from skdeeptd._solver.search import (
@@ -174,14 +174,22 @@ def _is_better(problem, output, spec, dtype, found, rows):
 
 
 def _is_below_constant(network, spec, shift, unit, rows):
-    """Whether the loss of a network, which is in units of y, is below a constant's."""
+    """Whether the loss of a network, which is in units of y, is below a constant's.
+
+    With what rounding may add to either: filters may cancel each other.
+    """
+    eps = np.finfo(network.scales.dtype).eps
 
     def statistic(X, y, weight):
-        predicted = (forward(network, X).astype(float) - shift) / unit
-        return (weight @ (y - predicted) ** 2,)
+        values = filter_outputs(network, X).astype(float)
+        predicted = (network.intercept + network.scales @ values - shift) / unit
+        size = np.abs(network.intercept) + np.abs(network.scales) @ np.abs(values)
+        rounding = weight @ (eps * size / unit) ** 2
+        return weight @ (y - predicted) ** 2, rounding, np.sum(weight)
 
-    (loss,) = rows.with_dtype(network.scales.dtype).reduce(statistic)
-    return loss < constant_network(rows, spec).loss * (1 - ROUNDING)
+    loss, rounding, total = rows.with_dtype(network.scales.dtype).reduce(statistic)
+    constant = constant_network(rows, spec).loss + total * (eps * shift / unit) ** 2
+    return loss + rounding < constant * (1 - ROUNDING)
 
 
 def _first_step(problem, output, moment, known):
