@@ -110,6 +110,20 @@ class Problem(NamedTuple):
             raise FloatingPointError("squares of numbers like those of X underflow")
         return moment
 
+    def check_weights(self, dtype):
+        """Raise FloatingPointError where weights of the size of y / X have no dtype."""
+        features, _ = self.few_rows(PILOT_ROWS).largest()
+        if features == 0:
+            return
+        with np.errstate(over="ignore"):
+            sizes = self.unit / features
+        for size in sizes:
+            if not np.finfo(dtype).tiny < size < np.finfo(dtype).max:
+                how = "over" if size > 1 else "under"
+                raise FloatingPointError(
+                    f"a weight of the size of y over X, {size:.3g}, {how}flows {dtype}"
+                )
+
     def moment_of_target(self, moment):
         return self._without_rounding(moment / self.unit[:, np.newaxis])
 

@@ -111,7 +111,7 @@ def split_gains(network):
 
 
 def as_stored(network, dtype):
-    """The network after its unit kernels, gains and the rest were rounded to a dtype."""
+    """The network after unit kernels, gains and the rest were rounded to a dtype."""
     kernels, gains, scales, biases = split_gains(network)
     with np.errstate(over="ignore", under="ignore"):
         return network._replace(

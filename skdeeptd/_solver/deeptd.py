@@ -108,6 +108,7 @@ def fit_rows(rows, spec, *, moment=None, known=None, stage=untold):
         of_target = (
             problem.moment() if moment is None else problem.moment_of_target(moment)
         )
+        problem.check_weights(dtype)
     spec.report(f"moment: {problem.n_rows} rows of {of_target.shape[1]} features")
     spec = _in_units_of(problem, spec)
     in_order, solutions = patch_order(spec.blank, of_target), []

@@ -181,6 +181,7 @@ def ground(spec, rows, n_samples):
     return Ground(spec, rows, n_samples, constant_network(rows, spec))
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def constant_network(rows, spec):
     """The best network whose scales are zero."""
     weight, total, square = add(rows.targets(lambda y, w: (np.sum(w), w @ y, w @ y**2)))
@@ -188,6 +189,8 @@ def constant_network(rows, spec):
     zeros = np.zeros(len(spec.blank.scales))
     network = spec.blank._replace(scales=zeros, intercept=mean)
     loss = square - mean * total
+    if not np.isfinite(loss):
+        raise FloatingPointError("the sum of the squares of y overflows")
     return Solution(network, loss if loss > NO_LOSS * square else 0.0, 1, True)
 
 
