@@ -150,7 +150,7 @@ def _learn(problem, output, moment, spec, known, dtype):
     step = _first_step(problem, output, moment, known)
     if sizes:
         found = _through_samples(rows, problem, spec, step, moment, sizes)
-        as_computed = dtype == float and found.share < 1 - ROUNDING
+        as_computed = rows.precision == dtype and found.share < 1 - ROUNDING
         return found if as_computed or is_better(found, rows) else constant
     found = _on_rows(step, spec, rows.with_dtype(float), problem.n_samples)
     if found.share >= 1 - ROUNDING:

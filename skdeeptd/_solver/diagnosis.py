@@ -28,7 +28,7 @@ from skdeeptd._solver.search import EXACT, ground, search, silent
 N_FOLDS = 3
 N_STARTS, N_PASSES, TOLERANCE = 2, 12, 1e-2
 N_COMPONENTS = 20  # of the linear model, at most
-ROWS_PER_WEIGHT, FEWEST_ROWS = 30, 600
+ROWS_PER_WEIGHT, FEWEST_ROWS = 20, 600
 MOST_BYTES = 2**24
 FEWEST = 9  # rows that are worth a verdict
 STANDARD_ERRORS = 2.0  # of a mean difference that is a clear one
