@@ -6,6 +6,8 @@ its yardstick, in turns; the tables hold the median of the ratios and in bracket
 smallest and the largest. X is Gaussian, 100 000 x 1024, kernel sizes (16, 8, 8).
 
 passes      fits, one Gauss-Newton pass over all rows, predictions; with 1 and 2 jobs
+filters     what several filters, many layers and a choice cost, beside one filter,
+            one start, or scikit-learn
 kernels     ways to compute the first layer and its Jacobian on blocks of several sizes
 layouts     the same fit from X in other layouts
 scaling     seconds over n and over p, and their slope on log axes
@@ -28,12 +30,14 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from sklearn.linear_model import Ridge
+from sklearn.datasets import load_digits
+from sklearn.linear_model import Ridge, RidgeCV
 from sklearn.metrics import r2_score
 from sklearn.neural_network import MLPRegressor
+from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from skdeeptd import DeepTDRegressor
+from skdeeptd import DeepTDRegressor, DeepTDRegressorCV
 from skdeeptd._data.rows import RowBlocks
 from skdeeptd._model.network import PatchCNN
 from skdeeptd._model.parameters import pack
@@ -89,7 +93,7 @@ def passes(options):
         activations = ("relu", "relu", "identity")
         network = PatchCNN(kernels, np.ones(1), 0.0, activations)
 
-        def a_pass(jobs, X=X, y=y, ones=ones, network=network):
+        def one_pass(jobs, X=X, y=y, ones=ones, network=network):
             rows = RowBlocks(X, y, ones, jobs)
             normal_equations(pack(network), network, rows, Objective())
 
@@ -108,7 +112,7 @@ def passes(options):
                 lambda jobs, X=X, y=noisy: deeptd(n_jobs=jobs).fit(X, y),
                 read,
             ),
-            "one Gauss-Newton pass": (a_pass, read),
+            "one Gauss-Newton pass": (one_pass, read),
             "predict": (
                 lambda jobs, X=X, m=exact: m.set_params(n_jobs=jobs).predict(X),
                 multiply,
@@ -121,6 +125,96 @@ def passes(options):
             ]
             gain = ratios(partial(function, 1), partial(function, 2), options.repeats)
             row(name, np.dtype(dtype).name, *map(spread, [*cells, gain]))
+
+
+def a_pass(X, y, sizes, n_filters):
+    """One Gauss-Newton pass over all rows, with ridge penalty, on one thread."""
+    rng = np.random.default_rng(0)
+    kernels = tuple(rng.standard_normal((n_filters, d)) for d in sizes)
+    activations = ("relu",) * (len(sizes) - 1) + ("identity",)
+    network = PatchCNN(kernels, np.ones(n_filters), 0.0, activations)
+    rows = RowBlocks(X, y, np.ones(len(y)), 1)
+    normal_equations(pack(network), network, rows, Objective(1.0))
+
+
+def noisy_spectra(n_rows=300, n_features=400, noise=0.05):
+    """Mixtures of eight bands, standardised; the target is not linear in them."""
+    rng = np.random.default_rng(0)
+    at, shares = np.linspace(0, 1, n_features), rng.random((n_rows, 8))
+    centres, widths = rng.random((8, 1)), rng.uniform(0.02, 0.1, (8, 1))
+    X = shares @ np.exp(-(((at - centres) / widths) ** 2) / 2)
+    X += noise * rng.standard_normal(X.shape)
+    y = 2 * shares[:, 0] + shares[:, 1] ** 2 + np.maximum(shares[:, 2] - 0.5, 0)
+    y += noise * rng.standard_normal(n_rows)
+    return (X - X.mean(axis=0)) / X.std(axis=0), y
+
+
+def digits_choice(activation):
+    X, digit = load_digits(return_X_y=True)
+    some = np.random.RandomState(0).permutation(len(X))[:600]
+    X, y = StandardScaler().fit_transform(X[some]), digit[some] % 2
+    shapes = [((2, 2), (4, 4)), ((4, 4), (2, 2)), ((2, 4), (4, 2)), ((4, 2), (2, 4))]
+    search = DeepTDRegressorCV(
+        shapes,
+        input_shape=(8, 8),
+        n_filters=[8, 16],
+        alphas=[1.0, 10.0, 100.0],
+        activation=activation,
+        hidden_bias=activation == "tanh",
+        n_init=2,
+        max_iter=60,
+        tol=1e-3,
+        random_state=0,
+    )
+    return lambda: search.fit(X, y)
+
+
+def filters(options):
+    table("what", "over", "ratio", "seconds")
+
+    def compare(name, over, function, yardstick, repeats=options.repeats):
+        ratio = spread(ratios(function, yardstick, repeats))
+        row(name, over, ratio, f"{seconds_of(function):.3f}")
+
+    for sizes, n_rows in {(8, 8): 2000, (16, 8, 8): 20_000}.items():
+        X, y = planted(n_rows, sizes=sizes)
+        passes = [partial(a_pass, X, y, sizes, n_filters) for n_filters in (16, 1)]
+        compare(f"a pass, 16 filters, {n_rows} x {X.shape[1]}", "1 filter", *passes)
+    X, y = noisy_spectra()
+    fits = [
+        partial(
+            DeepTDRegressor((20, 20), n_filters=3, random_state=0, **more).fit, X, y
+        )
+        for more in ({}, {"n_init": 1})
+    ]
+    compare("fit of noisy spectra, 3 filters", "one start", *fits, repeats=3)
+    wide = np.random.default_rng(0).standard_normal((80, 700))
+    target = wide[:, 0] + np.random.default_rng(1).standard_normal(80)
+    linear = DeepTDRegressor((700,), alpha=1.0).fit
+    ridge = RidgeCV(np.logspace(-3, 3, 7)).fit
+    compare(
+        "fit of one linear layer, 80 x 700",
+        "RidgeCV",
+        partial(linear, wide, target),
+        partial(ridge, wide, target),
+    )
+    for activation in ("relu", "tanh"):
+        name = f"choice on digits, 24 candidates, {activation}"
+        row(name, "", "", f"{seconds_of(digits_choice(activation)):.1f}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of budgets that are used up
+        X, y = planted(500, sizes=(8, 8))
+        many = DeepTDRegressor(
+            (8, 8), n_filters=64, n_init=1, alpha=1.0, random_state=0
+        )
+        seconds = seconds_of(partial(many.fit, X, y))
+        row("fit, 64 filters, 500 x 64, one start", "", "", f"{seconds:.1f}")
+        X, y, _ = make_patch_cnn_regression(
+            500, (2,) * 12, activation="tanh", random_state=0
+        )
+        deep = DeepTDRegressor((2,) * 12, activation="tanh", n_init=1, random_state=0)
+        seconds = seconds_of(partial(deep.fit, X, y))
+        row("fit, 12 tanh layers, 500 x 4096, one start", "", "", f"{seconds:.1f}")
 
 
 def kernels(options):
@@ -340,7 +434,7 @@ def dask(options):
         row("noise of 0.3, 8 chunks", *map(spread, cells))
 
 
-SECTIONS = [passes, kernels, layouts, scaling, memory, peers, dask]
+SECTIONS = [passes, filters, kernels, layouts, scaling, memory, peers, dask]
 
 
 def main():

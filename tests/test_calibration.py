@@ -121,3 +121,24 @@ def test_a_constant_filter_gets_no_weight():
     best = calibrate(network, RowBlocks(X, y, np.ones(10)), Objective())[0]
     assert best.network.scales == 0
     np.testing.assert_allclose(best.network.intercept, y.mean())
+
+
+@pytest.mark.parametrize("alpha", [0.5, 20.0])
+def test_the_penalty_counts_the_norms_of_all_kernels(alpha):
+    rows, directions, X = planted(("relu", "identity"), (4, 3), 2)
+    factors = np.array([[3.0], [0.5]])
+    longer = directions._replace(kernels=tuple(factors * k for k in directions.kernels))
+    expected = calibrate(directions, rows, Objective(alpha))[0]
+    found = calibrate(longer, rows, Objective(alpha))[0]
+    np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-9)
+    found, expected = (forward(s.network, X) for s in (found, expected))
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("offset", [1e5, 1e7])
+def test_outputs_of_a_large_mean_lose_no_digits(offset):
+    rows, directions, X = planted(("identity", "identity"), (4, 3))
+    shifted = RowBlocks(X + offset, rows.y, rows.weight)
+    best = calibrate(directions, shifted, Objective())[0]
+    spread = np.sum(rows.weight * (rows.y - np.mean(rows.y)) ** 2)
+    assert best.loss < 1e-10 * spread

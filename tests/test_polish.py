@@ -9,7 +9,7 @@ from skdeeptd._data.rows import RowBlocks
 from skdeeptd._model.network import PatchCNN, forward, jacobian
 from skdeeptd._model.parameters import pack, penalty, unpack
 from skdeeptd._solver.normal_equations import Objective
-from skdeeptd._solver.polish import polish
+from skdeeptd._solver.polish import next_damping, polish
 from skdeeptd.datasets import make_patch_cnn_regression
 
 
@@ -154,3 +154,31 @@ def test_overflow_is_said_and_not_returned():
         polish(
             start, RowBlocks(X * 1e200, y, weight), Objective(), max_iter=5, tol=1e-8
         )
+
+
+def test_damping_falls_where_the_linear_model_was_right_and_grows_where_it_was_not():
+    factors = [next_damping(3.0, gain) / 3.0 for gain in (1.0, 0.5, 0.25, 0.0)]
+    np.testing.assert_allclose(factors, [0.1, 1.0, 1.125, 2.0])
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_a_last_step_that_is_trusted_ends_where_further_passes_would(alpha):
+    start, X, y, weight = noisy_problem(activations=("tanh", "tanh", "identity"))
+    rows = RowBlocks(X + 0.5, y + 3, weight)
+    options = {"max_iter": 99, "tol": 1e-9}
+    expected = polish(start, rows, Objective(alpha), **options)
+    found = polish(start, rows, Objective(alpha), trust_last_step=True, **options)
+    assert found.n_iter < expected.n_iter
+    assert found.converged
+    difference = forward(found.network, X + 0.5) - forward(expected.network, X + 0.5)
+    assert np.std(difference) < 1e-3 * np.std(y - forward(expected.network, X + 0.5))
+    assert abs(np.mean(difference)) < 1e-3 * np.std(y)
+
+
+def test_float32_rows_with_a_singular_hessian_give_no_wild_step():
+    start, X, y, weight = noisy_problem(2)
+    X[:, ::2] = X[:, 1::2]
+    rows = RowBlocks(X.astype(np.float32), y, weight)
+    result = polish(start, rows, Objective(), max_iter=200, tol=1e-6)
+    exact = polish(start, rows.with_dtype(float), Objective(), max_iter=200, tol=1e-6)
+    assert result.loss <= exact.loss * 1.05

@@ -6,7 +6,7 @@ from sklearn.linear_model import Ridge
 
 from skdeeptd import DeepTDRegressor, DeepTDRegressorCV
 from skdeeptd._data.rows import RowBlocks
-from skdeeptd._data.stream import empty_stream, merge, moment_of
+from skdeeptd._data.stream import empty_stream, extend, merge, moment_of
 from skdeeptd.datasets import make_patch_cnn_regression
 
 SIZES = (4, 3, 3)
@@ -300,3 +300,37 @@ def test_samples_of_several_axes_are_taken_as_they_are():
 
 def test_a_search_over_shapes_has_no_partial_fit():
     assert not hasattr(DeepTDRegressorCV(), "partial_fit")
+
+
+def test_a_part_that_adds_no_row_to_the_sample_leaves_its_threshold():
+    rng = np.random.RandomState(0)
+    X, y, weight = (
+        rng.standard_normal((50, 3)),
+        rng.standard_normal((50, 1)),
+        np.ones(50),
+    )
+    sample = empty_stream(X, y, 0).sample
+    sample = extend(sample, X, y, weight, 20, rng)
+    assert sample.threshold > 0
+    later = extend(sample, X, y, 1e-9 * weight, 20, rng)
+    assert later.threshold == sample.threshold
+    np.testing.assert_array_equal(later.X, sample.X)
+
+
+@pytest.mark.parametrize("size", [1e160, 1e200])
+def test_a_part_whose_squares_overflow_is_refused_and_forgotten(size):
+    X, y, _ = make_patch_cnn_regression(60, (4, 3), random_state=0)
+    model = DeepTDRegressor((4, 3), random_state=0).partial_fit(X[:20], y[:20])
+    before = pickle.dumps(vars(model))
+    for part in [(size * X[20:21], y[20:21]), (X[20:21], [size])]:
+        with pytest.raises(ValueError, match="too large"):
+            model.partial_fit(*part)
+        assert pickle.dumps(vars(model)) == before
+    assert model.partial_fit(X[20:], y[20:]).score(X, y) > 0.5
+
+
+def test_the_first_part_says_how_many_axes_predictions_have():
+    X, y, _ = make_patch_cnn_regression(60, (4, 3), random_state=0)
+    model = DeepTDRegressor((4, 3), random_state=0).partial_fit(X[:30], y[:30])
+    model.partial_fit(X[30:], y[30:, np.newaxis])
+    assert model.y_ndim_ == model.predict(X).ndim == 1

@@ -110,6 +110,15 @@ def _damped_step(hessian, gradient, damping):
     return (step, predicted) if np.isfinite(predicted) else (np.zeros_like(step), 0.0)
 
 
+def next_damping(damping, gain):
+    """After a step that lowered the objective by ``gain`` of what was predicted.
+
+    Nielsen 1999, "Damping parameter in Marquardt's method", equation 2.6 with factors
+    from 0.1 to 2.
+    """
+    return damping * max(0.1, 1 - (2 * gain - 1) ** 3)
+
+
 def polish(
     network,
     rows,
@@ -193,8 +202,8 @@ def polish(
         if trial.loss < current.loss:
             decrease = current.loss - trial.loss
             gain = min(decrease / predicted, 1.0) if predicted > 0 else 1.0
-            damping *= max(0.1, 1 - (2 * gain - 1) ** 3)
-            damping, growth = max(damping, smallest), 2.0
+            damping = max(next_damping(damping, gain), smallest)
+            growth = 2.0
             current = trial
         else:
             damping, growth = damping * growth, growth * 2
