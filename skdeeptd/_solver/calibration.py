@@ -237,7 +237,7 @@ def _rank_combinations(sums, n_filters, alpha, network):
     chosen = np.empty(0, dtype=int)
     for r in range(n_filters):
         chosen = try_all(np.append(chosen, 0), r)
-    for _ in range(SIGN_ROUNDS if n_filters > 1 else 0):
+    for _ in range(SIGN_ROUNDS if min(n_filters, n_patterns) > 1 else 0):
         previous = chosen
         for r in range(n_filters):
             chosen = try_all(chosen, r)

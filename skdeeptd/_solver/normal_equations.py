@@ -125,11 +125,12 @@ def normal_equations(theta, like, rows, objective, centre=None):
         network = network._replace(intercept=network.intercept + mean)
     if objective.alpha > 0:
         curvature, slope, value = penalty(network)
-        hessian = np.ascontiguousarray(hessian)
+        if not objective.fit_intercept:
+            hessian = hessian.copy()
         add_per_filter(hessian, objective.alpha * curvature)
         gradient = gradient - objective.alpha * slope.ravel()
         loss = loss + objective.alpha * value
-    if not (np.isfinite(loss) and np.all(np.isfinite(hessian))):
+    if not (np.isfinite(loss) and np.all(np.isfinite(hessian.diagonal()))):
         loss = np.inf
     rounding = (OUTPUT_ROUNDING * np.finfo(rows.precision).eps) ** 2 * output_square
     mean_jacobian = centre + columns / weight

@@ -95,19 +95,24 @@ def gains(theta, like):
 def _damped_step(hessian, gradient, damping):
     """Solve (A + damping * diag A) step = g; also the decrease that A predicts."""
     scale = diagonal_scale(hessian)
-    damped = hessian / scale[:, np.newaxis]
-    damped /= scale
-    diagonal = np.einsum("ii->i", damped)
-    diagonal += damping
-    target = gradient / scale
-    _, step, failed = lapack.dposv(damped, target, lower=True)
+    damped, target = _damped(hessian, scale, damping), gradient / scale
+    # Symmetric: its transpose is what LAPACK takes without a copy, and overwrites.
+    _, step, failed = lapack.dposv(damped.T, target, overwrite_a=True)
     if failed:
-        step = np.zeros_like(target)
+        damped, step = _damped(hessian, scale, damping), np.zeros_like(target)
         if np.all(np.isfinite(damped)):
             step = np.linalg.lstsq(damped, target, rcond=None)[0]
     step = step / scale
     predicted = step @ (2 * gradient - hessian @ step)
     return (step, predicted) if np.isfinite(predicted) else (np.zeros_like(step), 0.0)
+
+
+def _damped(hessian, scale, damping):
+    damped = hessian / scale[:, np.newaxis]
+    damped /= scale
+    diagonal = np.einsum("ii->i", damped)
+    diagonal += damping
+    return damped
 
 
 def next_damping(damping, gain):

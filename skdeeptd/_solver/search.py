@@ -41,7 +41,7 @@ from skdeeptd._solver.polish import CLOSE_DAMPING, Solution, polish
 SIGNS_PER_CANDIDATE = 4
 WHITENING_STEPS = 10
 SHORT_POLISH, SHORT_TOL = 10, 1e-2  # passes over the rows that every start gets
-GAIN_PASSES = 3  # of them, for the gains of each pattern of signs
+GAIN_PASSES = 10  # of them, for the gains of each pattern of signs
 ALL_GAIN_PASSES = 20  # where there is no polish
 PATIENCE = 20  # starts around one network that do not improve it
 AGREEING = 6  # starts that end at the lowest loss and so end the search
