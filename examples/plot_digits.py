@@ -64,8 +64,8 @@ for name, (estimator, features) in models.items():
     print(
         f"{name:31}",
         *(
-            f"{key} {scores[f'test_{key}'].mean():.3f} +- "
-            f"{scores[f'test_{key}'].std():.3f}  "
+            f"{key} {scores[f'test_{key}'].mean():.2f} +- "
+            f"{scores[f'test_{key}'].std():.2f}  "
             for key in ("R2", "accuracy")
         ),
         f"{scores['fit_time'].mean():.2f} s per fit",
