@@ -39,9 +39,12 @@ from threadpoolctl import threadpool_limits
 
 from skdeeptd import DeepTDRegressor, DeepTDRegressorCV
 from skdeeptd._data.rows import RowBlocks
-from skdeeptd._model.network import PatchCNN
+from skdeeptd._model.layout import make_layout
+from skdeeptd._model.network import PatchCNN, blank_network
 from skdeeptd._model.parameters import pack
+from skdeeptd._solver.deeptd import fit_rows
 from skdeeptd._solver.normal_equations import Objective, normal_equations
+from skdeeptd._solver.search import Spec
 from skdeeptd.datasets import make_patch_cnn_regression
 
 SIZES = (16, 8, 8)
@@ -190,13 +193,14 @@ def filters(options):
     compare("fit of noisy spectra, 3 filters", "one start", *fits, repeats=3)
     wide = np.random.default_rng(0).standard_normal((80, 700))
     target = wide[:, 0] + np.random.default_rng(1).standard_normal(80)
-    linear = DeepTDRegressor((700,), alpha=1.0).fit
-    ridge = RidgeCV(np.logspace(-3, 3, 7)).fit
+    blank = blank_network(make_layout(700, (700,)), 1, ("identity",))
+    spec = Spec(blank, Objective(1.0))
+    rows = RowBlocks(wide, target[:, np.newaxis], np.ones(80))
     compare(
-        "fit of one linear layer, 80 x 700",
+        "linear candidate of a choice, 80 x 700",
         "RidgeCV",
-        partial(linear, wide, target),
-        partial(ridge, wide, target),
+        partial(fit_rows, rows, spec),
+        partial(RidgeCV(np.logspace(-3, 3, 7)).fit, wide, target),
     )
     for activation in ("relu", "tanh"):
         name = f"choice on digits, 24 candidates, {activation}"

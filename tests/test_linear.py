@@ -138,7 +138,7 @@ def test_correlated_features_lose_few_digits():
     X, y, _ = regression_data(MANY)
     X[:, 1] = X[:, 0] + 1e-2 * X[:, 1]
     Z, t = X - X.mean(axis=0), y - y.mean()
-    expected, *_ = np.linalg.lstsq(Z, t)
+    expected, *_ = np.linalg.lstsq(Z, t, rcond=None)
     beta = coefficients(solve(X, y, alpha=0.0).network)
     np.testing.assert_allclose(beta, expected, rtol=1e-9)
 

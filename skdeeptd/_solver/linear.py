@@ -140,6 +140,8 @@ def _inverse_but_for_null_space(scaled, scale):
     kept = values > SINGULAR * values[-1]
     vectors = vectors / scale[:, np.newaxis]
     inverse = (vectors[:, kept] / values[kept]) @ vectors[:, kept].T
+    if kept.all():
+        return inverse
     null = linalg.qr(vectors[:, ~kept], mode="economic", check_finite=False)[0]
     inverse -= null @ (null.T @ inverse)
     return inverse - (inverse @ null) @ null.T
