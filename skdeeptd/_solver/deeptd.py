@@ -221,7 +221,8 @@ def _through_samples(rows, problem, spec, step, moment, sizes):
         else:
             step = functools.partial(search, moment=moment, first=first)
             known = None
-            spec = spec._replace(n_init=max(AGREEING, spec.n_init // GROWTH))
+            fewer = min(spec.n_init, max(AGREEING, spec.n_init // GROWTH))
+            spec = spec._replace(n_init=fewer)
     if spec.polish:
         return _continue(known, step, moment, spec, rows, problem.n_samples)
     n_scales = len(spec.blank.scales) + 1

@@ -8,8 +8,8 @@ e_1         ``errors[1]``           (rows,): y minus a linear model of the other
 e_2         ``errors[2]``           (rows,): y minus a network of the others
 ==========  ======================  =============================================
 
-Each third of the rows is predicted from the other two, by the network that a single
-start gives and by partial least squares, whose number of components is the one that
+Each third of the rows is predicted from the other two, by the network that two
+starts give and by partial least squares, whose number of components is the one that
 predicts best. That needs nothing of X but that its rows are draws of one kind.
 """
 
@@ -49,8 +49,9 @@ def held_out(problem, spec, solutions):
     A network that fits all rows exactly is not fitted again to some of them, where it
     has at most half as many free weights as there are samples: its R2 is 1.
     """
-    n_free = len(spec.blank.scales) * degrees_of_freedom(spec.blank.sizes)
-    enough = problem.n_samples >= 2 * n_free
+    of_filter = degrees_of_freedom(spec.blank.sizes) + len(spec.blank.biases)
+    n_free = len(spec.blank.scales) * of_filter
+    enough = min(problem.n_samples, problem.n_rows) >= 2 * n_free
     exact = [enough and solution.share <= EXACT for solution in solutions]
     most = max(FEWEST_ROWS, ROWS_PER_WEIGHT * n_parameters(spec.blank))
     row_bytes = 8 * problem.n_features
@@ -99,14 +100,16 @@ def _errors(rows, output, spec, total, exact):
         linear[:, test] = constant[test] - _linear(part, X[test])
         of_part = spec.with_alpha_times(np.sum(part.weight) / total)
         if not exact:
-            network[test] = constant[test] - _network(part, of_part, X[test])
+            back = 0.0 if spec.objective.fit_intercept else mean
+            found = _network(part, back, of_part, X[test])
+            network[test] = constant[test] + back - found
     best = np.argmin(linear**2 @ weight)
     return np.stack([constant, linear[best], network])
 
 
-def _network(rows, spec, X):
-    """Predictions of a network of the rows, zero where there is none."""
-    one_output = rows.with_targets(lambda y, w: (y[:, 0], w))
+def _network(rows, back, spec, X):
+    """Predictions of a network of y + ``back``, zero where there is none."""
+    one_output = rows.with_targets(lambda y, w: (y[:, 0] + back, w))
     try:
         moment = cross_moment(rows)[0]
         if not np.any(moment):

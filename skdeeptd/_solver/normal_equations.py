@@ -34,6 +34,7 @@ from skdeeptd._model.parameters import (
 )
 
 OUTPUT_ROUNDING = 32  # units in the last place of the output: a residual that is zero
+FAR = 0.999  # share of a sum of squares that is the first row's distance from the mean
 MOST_BYTES = 2**32  # of A and of what a step needs beside it
 
 
@@ -94,6 +95,7 @@ def normal_equations(theta, like, rows, objective, centre=None):
         that row.
     """
     network = normalize(unpack(theta, like))
+    from_first_row = objective.fit_intercept and centre is None
     if not objective.fit_intercept:
         centre = np.zeros(len(theta) - 1)
     elif centre is None:
@@ -119,6 +121,11 @@ def normal_equations(theta, like, rows, objective, centre=None):
     columns, weight, residual = sums[:-2, -2], sums[-2, -2], sums[-2, -1]
     if objective.fit_intercept:
         mean = residual / weight
+        off = np.append(mean * residual, columns**2 / weight)
+        if from_first_row and np.any(off > FAR * np.append(loss, hessian.diagonal())):
+            moved = pack(network._replace(intercept=network.intercept + mean))
+            about = centre + columns / weight
+            return normal_equations(moved, like, rows, objective, about)
         hessian = hessian - np.outer(columns, columns / weight)
         gradient = gradient - mean * columns
         loss = max(loss - mean * residual, 0.0)
