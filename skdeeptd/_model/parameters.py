@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skdeeptd._model.activations import ACTIVATIONS
+from skdeeptd._model.layout import degrees_of_freedom
 
 
 def pack(network):
@@ -46,6 +47,11 @@ def unpack(theta, like):
 def n_parameters(network):
     """Entries of ``pack(network)``."""
     return len(network.scales) * (sum(network.sizes) + 1 + len(network.biases)) + 1
+
+
+def free_weights(network):
+    """Of one filter: those whose change is not undone by another's, and the biases."""
+    return degrees_of_freedom(network.sizes) + len(network.biases)
 
 
 def units(network, of_y):
@@ -213,17 +219,15 @@ def with_unit_kernels(covariance, network):
         return covariance
     meeting = norms @ moves.swapaxes(1, 2)
     layers = np.arange(n_layers)
-    meeting[:, layers, layers] += (
-        meeting[:, layers, layers] == 0
-    )  # of a kernel of zeros
+    of_zeros = meeting[:, layers, layers] == 0  # kernels without a norm
+    meeting[:, layers, layers] += of_zeros
     P = np.eye(width) - moves.swapaxes(1, 2) @ np.linalg.solve(meeting, norms)
-    half = covariance.copy()
-    by_filter = half[:-1].reshape(n_filters, width, -1)
-    half[:-1] = (P @ by_filter).reshape(half[:-1].shape)
-    result = half.T.copy()
-    by_filter = result[:-1].reshape(n_filters, width, -1)
-    result[:-1] = (P @ by_filter).reshape(result[:-1].shape)
-    return result
+
+    def P_times(matrix):
+        by_filter = P @ matrix[:-1].reshape(n_filters, width, -1)
+        return np.vstack([by_filter.reshape(matrix[:-1].shape), matrix[-1:]])
+
+    return P_times(P_times(covariance).T)
 
 
 def kernel_stds(network, covariance):

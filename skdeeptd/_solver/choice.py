@@ -24,6 +24,8 @@ import numpy as np
 
 from skdeeptd._data.problem import make_problem
 from skdeeptd._data.rows import RowBlocks
+from skdeeptd._data.scratch import reusing
+from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._solver.deeptd import fit_rows, untold
 from skdeeptd._solver.search import Spec, silent
 
@@ -108,7 +110,8 @@ def compare(candidates, folds, score, run_all, *, report=silent, stage=untold):
 def fit_and_score(score: Callable, spec, fold):
     """Score on held-out rows, and the seconds of the fit and of the score."""
     begin = time.perf_counter()
-    networks = fit_rows(fold.train, spec, moment=fold.moment).networks
+    with single_threaded_blas(), reusing():
+        networks = fit_rows(fold.train, spec, moment=fold.moment).networks
     fitted = time.perf_counter()
     scored = score(networks, fold.test)
     return scored, fitted - begin, time.perf_counter() - fitted

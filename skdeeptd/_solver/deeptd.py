@@ -22,9 +22,8 @@ from typing import NamedTuple
 import numpy as np
 
 from skdeeptd._data.problem import Problem, make_problem
-from skdeeptd._model.layout import degrees_of_freedom
 from skdeeptd._model.network import PatchCNN, filter_outputs, patch_order
-from skdeeptd._model.parameters import as_stored, n_parameters
+from skdeeptd._model.parameters import as_stored, free_weights, n_parameters
 from skdeeptd._solver.linear import linear_network
 from skdeeptd._solver.search import (
     AGREEING,
@@ -127,8 +126,10 @@ def _in_units_of(problem, spec):
     objective = spec.objective._replace(alpha=problem.alpha(spec.objective.alpha))
     n_init = spec.n_init
     if n_init == "auto":
-        of_filter = degrees_of_freedom(spec.blank.sizes) + len(spec.blank.biases)
-        n_init = automatic_starts(problem.n_samples, of_filter, len(spec.blank.scales))
+        blank = spec.blank
+        n_init = automatic_starts(
+            problem.n_samples, free_weights(blank), len(blank.scales)
+        )
     return spec._replace(objective=objective, n_init=n_init)
 
 

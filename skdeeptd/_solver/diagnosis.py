@@ -19,9 +19,8 @@ import numpy as np
 
 from skdeeptd._data.moments import cross_moment
 from skdeeptd._data.rows import RowBlocks
-from skdeeptd._model.layout import degrees_of_freedom
 from skdeeptd._model.network import forward, patch_order
-from skdeeptd._model.parameters import n_parameters
+from skdeeptd._model.parameters import free_weights, n_parameters
 from skdeeptd._solver.linear import linear_network
 from skdeeptd._solver.search import EXACT, ground, search, silent
 
@@ -49,8 +48,7 @@ def held_out(problem, spec, solutions):
     A network that fits all rows exactly is not fitted again to some of them, where it
     has at most half as many free weights as there are samples: its R2 is 1.
     """
-    of_filter = degrees_of_freedom(spec.blank.sizes) + len(spec.blank.biases)
-    n_free = len(spec.blank.scales) * of_filter
+    n_free = len(spec.blank.scales) * free_weights(spec.blank)
     enough = min(problem.n_samples, problem.n_rows) >= 2 * n_free
     exact = [enough and solution.share <= EXACT for solution in solutions]
     most = max(FEWEST_ROWS, ROWS_PER_WEIGHT * n_parameters(spec.blank))
