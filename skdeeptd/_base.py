@@ -175,6 +175,7 @@ class BasePatchNetwork(
     _parameter_constraints: dict = {
         "kernel_sizes": ["array-like", None],
         "input_shape": ["array-like", None],
+        "strides": [Interval(Integral, 1, None, closed="left"), "array-like", None],
         "padding": [StrOptions({"valid", "same"})],
         "n_filters": [Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS)), "array-like"],
@@ -204,7 +205,11 @@ class BasePatchNetwork(
         """The layout and the ``Spec`` of the parameters, or of changed ones."""
         given = {**self.get_params(deep=False), **changed}
         layout = make_layout(
-            n_features, given["kernel_sizes"], input_shape, given["padding"]
+            n_features,
+            given["kernel_sizes"],
+            input_shape,
+            given["padding"],
+            given["strides"],
         )
         activations = layer_activations(
             given["activation"], given["output_activation"], len(layout.sizes)

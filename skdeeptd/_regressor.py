@@ -26,11 +26,12 @@ KEPT_PER_WEIGHT, FEWEST_KEPT = 100, 1000  # rows of a stream
 
 
 class DeepTDRegressor(BasePatchNetwork):
-    """Convolutional network with non-overlapping patches, learned by DeepTD.
+    """Convolutional network whose kernels are learned by DeepTD.
 
     Layer l has one kernel of d_l weights per filter, which slides over the output of
-    the layer below with a stride of its own length; the kernel sizes multiply to the
-    number of features, so that one number per filter is left at the end::
+    the layer below until one number per filter is left at the end. By default patches
+    do not overlap, as in the paper, and the kernel sizes multiply to the number of
+    features; with ``strides`` they may::
 
         y = intercept + sum over filters of scale * phi_D(k_D * ... phi_1(k_1 * x))
 
@@ -47,7 +48,8 @@ class DeepTDRegressor(BasePatchNetwork):
         they multiply to its length: ``(4, 6)`` for 24 features, ``((4, 4), (2, 2))``
         for ``input_shape=(8, 8)``. A tuple that is shorter than ``input_shape`` has
         size 1 on the axes that it leaves out; an int holds for every axis that the
-        layers before have not used up.
+        layers before have not used up. The last entry may be -1, for all that the
+        layers before leave: ``((3, 3), -1)``.
 
         None takes two layers and splits each axis as evenly as it divides, the larger
         part in the first layer: (6, 5) for 30 features. Of the shapes with one hidden
@@ -58,11 +60,21 @@ class DeepTDRegressor(BasePatchNetwork):
     input_shape : sequence of int, default=None
         The shape of a sample, channels last if there are any; X holds its entries in
         C order. None takes it from an X of more than two axes, and is one axis else.
+    strides : int, sequence of int or of tuple of int, default=None
+        How far each hidden layer's kernel moves from one patch to the next: an entry
+        per hidden layer or one int for all, each from 1 to the kernel size, where
+        patches do not overlap. A tuple has an entry per axis; an int holds for every
+        axis on which there is more than one patch. None is the paper's network, the
+        strides of which are the kernel sizes. With ``kernel_sizes=None`` the first
+        kernel takes the root of each axis, rounded up, the second all that is left.
+        What is known of the moment is proved for patches that do not overlap; where
+        they do, it is where the search begins.
     padding : {"valid", "same"}, default="valid"
-        "valid": on each axis the kernel sizes multiply to its length. "same": they may
-        cover more; zeros then stand at the end of the axis, but no weight of a kernel
-        may meet zeros only. ``kernel_sizes=None`` with "same" splits each axis into
-        the root of its length and what is left, rounded up: (10, 10) for 97.
+        "valid": the patches end where each axis does; without ``strides`` the kernel
+        sizes multiply to its length. "same": they may reach beyond its end, where
+        zeros stand, but no weight of a kernel may meet zeros only.
+        ``kernel_sizes=None`` with "same" splits each axis into the root of its length
+        and what is left, rounded up: (10, 10) for 97.
     n_filters : int, default=1
         Kernels per layer. Filters do not share weights; their outputs are added.
     activation : {"relu", "leaky_relu", "identity", "tanh", "softplus", "logistic"} \
@@ -160,6 +172,8 @@ or sequence of them, default="relu"
         (the sum of ``sample_weight``) that the weights leave. Only with ``polish``.
     kernel_sizes_ : tuple
         The kernel sizes in use, as in ``kernel_sizes``.
+    strides_ : tuple
+        The strides in use, an entry per hidden layer.
     input_shape_ : tuple of int
     activations_ : tuple of str
         The activation of each layer, the last one's included.
@@ -231,6 +245,7 @@ or sequence of them, default="relu"
         kernel_sizes=None,
         *,
         input_shape=None,
+        strides=None,
         padding="valid",
         n_filters=1,
         activation="relu",
@@ -248,6 +263,7 @@ or sequence of them, default="relu"
     ):
         self.kernel_sizes = kernel_sizes
         self.input_shape = input_shape
+        self.strides = strides
         self.padding = padding
         self.n_filters = n_filters
         self.activation = activation

@@ -90,6 +90,8 @@ class DeepTDRegressorCV(BasePatchNetwork):
         and the default of DeepTDRegressor.
     input_shape : sequence of int, default=None
         As in DeepTDRegressor.
+    strides : default=None
+        As in DeepTDRegressor, for all candidates.
     padding : {"valid", "same"}, default="valid"
     n_filters : int or sequence of int, default=1
         The candidates.
@@ -127,7 +129,7 @@ class DeepTDRegressorCV(BasePatchNetwork):
     scorer_ : callable
     n_splits_ : int
     kernels_, gains_, scales_, biases_, intercept_, moment_, kernel_sizes_, \
-input_shape_, activations_, verdict_, held_out_r2_, n_iter_, covariance_, \
+strides_, input_shape_, activations_, verdict_, held_out_r2_, n_iter_, covariance_, \
 noise_variance_, y_ndim_, n_features_in_, feature_names_in_
         Of the final fit, as in DeepTDRegressor.
 
@@ -158,6 +160,7 @@ noise_variance_, y_ndim_, n_features_in_, feature_names_in_
         kernel_sizes=None,
         *,
         input_shape=None,
+        strides=None,
         padding="valid",
         n_filters=1,
         activation="relu",
@@ -176,6 +179,7 @@ noise_variance_, y_ndim_, n_features_in_, feature_names_in_
     ):
         self.kernel_sizes = kernel_sizes
         self.input_shape = input_shape
+        self.strides = strides
         self.padding = padding
         self.n_filters = n_filters
         self.activation = activation

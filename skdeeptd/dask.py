@@ -41,8 +41,8 @@ class DaskDeepTDRegressor(DeepTDRegressor):
 
     Parameters
     ----------
-    kernel_sizes, input_shape, padding, n_filters, activation, output_activation, \
-fit_intercept, hidden_bias, alpha, polish, max_iter, tol, n_init, random_state
+    kernel_sizes, input_shape, strides, padding, n_filters, activation, \
+output_activation, fit_intercept, hidden_bias, alpha, polish, max_iter, tol, n_init, random_state
         As in :class:`~skdeeptd.DeepTDRegressor`.
     n_jobs : int, default=None
         Threads of one task, for chunks above 128 MB.
@@ -56,7 +56,7 @@ fit_intercept, hidden_bias, alpha, polish, max_iter, tol, n_init, random_state
     Attributes
     ----------
     kernels_, gains_, scales_, biases_, intercept_, moment_, kernel_sizes_, \
-input_shape_, activations_, verdict_, held_out_r2_, n_iter_, covariance_, \
+strides_, input_shape_, activations_, verdict_, held_out_r2_, n_iter_, covariance_, \
 noise_variance_, y_ndim_, n_features_in_, feature_names_in_
         As in DeepTDRegressor: arrays in memory.
 
@@ -112,6 +112,7 @@ noise_variance_, y_ndim_, n_features_in_, feature_names_in_
         kernel_sizes=None,
         *,
         input_shape=None,
+        strides=None,
         padding="valid",
         n_filters=1,
         activation="relu",
@@ -131,6 +132,7 @@ noise_variance_, y_ndim_, n_features_in_, feature_names_in_
         super().__init__(
             kernel_sizes,
             input_shape=input_shape,
+            strides=strides,
             padding=padding,
             n_filters=n_filters,
             activation=activation,

@@ -128,7 +128,7 @@ def _draw_network(probe, layout, n_filters, activations, rng):
             scales=rng.choice([-1.0, 1.0], size=n_filters),
             intercept=0.0,
             activations=activations,
-            order=layout.order,
+            orders=layout.orders,
         )
         output = forward(network, probe)
         if _is_alive(output):

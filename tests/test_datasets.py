@@ -36,7 +36,7 @@ def test_y_is_the_planted_network(n_filters):
                 np.ones(1),
                 0.0,
                 ("relu", "identity"),
-                layout.order,
+                layout.orders,
             ),
             X,
         )

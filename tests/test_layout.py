@@ -47,21 +47,21 @@ def test_order_is_that_of_explicit_patches(input_shape, shapes):
     layout = make_layout(n_features, shapes, input_shape)
     sample = np.arange(n_features).reshape(input_shape)
     expected = [int(a.squeeze()) for a in patches_by_loops(sample, shapes)]
-    np.testing.assert_array_equal(layout.order, expected)
+    np.testing.assert_array_equal(layout.orders[0], expected)
 
 
 def test_one_axis_keeps_its_order():
     layout = make_layout(24, (4, 6))
-    assert layout.order is None
+    assert layout.orders[0] is None
     assert layout.sizes == layout.kernel_sizes == (4, 6)
     as_two_axes = make_layout(24, ((4, 1), (6, 1)), (24, 1))
-    np.testing.assert_array_equal(as_two_axes.order, np.arange(24))
+    np.testing.assert_array_equal(as_two_axes.orders[0], None)
 
 
 def test_short_tuples_and_numbers_stand_for_full_shapes():
     full = make_layout(144, ((3, 2, 3), (1, 2, 1), (2, 2, 1)), (6, 8, 3))
     short = make_layout(144, ((3, 2, 3), (1, 2), (2, 2)), (6, 8, 3))
-    np.testing.assert_array_equal(full.order, short.order)
+    np.testing.assert_array_equal(full.orders[0], short.orders[0])
     assert short.kernel_shapes == ((3, 2, 3), (1, 2), (2, 2))
     assert make_layout(64, (4, 2), (8, 8)).kernel_shapes == ((4, 4), (2, 2))
     assert make_layout(48, ((2, 2, 3), 2), (4, 4, 3)).kernel_shapes[1] == (2, 2, 1)
@@ -114,7 +114,7 @@ def test_padding_is_zeros_at_the_end_of_each_axis(input_shape, shapes):
         input_shape
     )
     expected = [int(a.squeeze()) for a in patches_by_loops(padded, shapes)]
-    np.testing.assert_array_equal(layout.order, expected)
+    np.testing.assert_array_equal(layout.orders[0], expected)
 
 
 @pytest.mark.parametrize("n_features", [*range(1, 130), 997])

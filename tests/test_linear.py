@@ -84,7 +84,7 @@ def test_padding_takes_no_coefficient(n_rows, input_shape):
     layout = make_layout(15, ((3, 5),), input_shape, "same")
     order = np.random.default_rng(2).permutation([*range(15), -1, -1, -1])
     blank = blank_network(layout, 1, ("identity",))
-    blank = blank._replace(kernels=(np.zeros((1, 18)),), order=order)
+    blank = blank._replace(kernels=(np.zeros((1, 18)),), orders=(order,))
     X, y, weight = regression_data((n_rows, 15))
     network = solve(X, y, weight, blank=blank).network
     expected = ridge(X, y, weight, 1.0)

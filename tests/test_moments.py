@@ -61,7 +61,7 @@ def test_all_steps_whiten_to_the_coefficients_of_least_squares():
     X, y, weight = correlated_rows()
     rows = RowBlocks(X, y[:, None], weight)
     moment = cross_moment(rows)[0]
-    found = whitened_moment(rows, moment, lambda X: X, n_steps=60)
+    found = whitened_moment(rows, moment, n_steps=60)
     expected = LinearRegression().fit(X, y, weight).coef_
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
@@ -72,7 +72,7 @@ def test_few_steps_whiten_to_the_coefficients_of_partial_least_squares(n_steps):
     y = y - y.mean()
     rows = RowBlocks(X, y[:, None], np.ones(len(y)))
     moment = cross_moment(rows)[0]
-    found = whitened_moment(rows, moment, lambda X: X, n_steps)
+    found = whitened_moment(rows, moment, n_steps)
     expected = PLSRegression(n_steps, scale=False).fit(X, y).coef_[0]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
@@ -80,4 +80,4 @@ def test_few_steps_whiten_to_the_coefficients_of_partial_least_squares(n_steps):
 def test_what_cannot_be_whitened_is_left_as_it_is():
     rows = RowBlocks(np.ones((5, 3)), np.arange(5.0)[:, None], np.ones(5))
     moment = np.array([1.0, 2.0, 3.0])
-    np.testing.assert_array_equal(whitened_moment(rows, moment, lambda X: X, 5), moment)
+    np.testing.assert_array_equal(whitened_moment(rows, moment, 5), moment)

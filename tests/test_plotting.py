@@ -323,11 +323,9 @@ def test_moment_stands_beside_its_projection_on_the_outer_products(case):
     for output, moment in enumerate(model.moment_):
         display = MomentDisplay.from_estimator(model, output=output)
         products = outer_products(model, output)
-        padded = np.zeros(products.shape[1:])
-        inside = tuple(slice(n) for n in moment.shape)
-        padded[inside] = moment
-        basis, _ = np.linalg.qr(products.reshape(len(products), -1).T)
-        part = (basis @ (basis.T @ padded.ravel())).reshape(padded.shape)[inside]
+        inside = (slice(None), *(slice(n) for n in moment.shape))
+        basis, _ = np.linalg.qr(products[inside].reshape(len(products), -1).T)
+        part = (basis @ (basis.T @ moment.ravel())).reshape(moment.shape)
         np.testing.assert_allclose(display.explained, part, rtol=1e-9, atol=1e-12)
         for ax, array in zip(display.axes_, (moment, display.explained), strict=True):
             drawn = np.ma.masked_invalid(image_of(ax)).compressed()

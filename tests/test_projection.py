@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from skdeeptd._model.layout import make_layout
-from skdeeptd._model.network import blank_network
+from skdeeptd._model.network import blank_network, patch_sources
 from skdeeptd._model.projection import explained_part
 
 CASES = [
@@ -37,14 +37,12 @@ def products(network):
 
 def by_least_squares(network, moment):
     table = products(network)
-    order = np.arange(table.shape[1]) if network.order is None else network.order
-    padded = np.array([0.0 if i < 0 else moment[i] for i in order])
-    basis, _ = np.linalg.qr(table.T)
-    part, explained = basis @ (basis.T @ padded), np.zeros(len(moment))
-    for value, i in zip(part, order, strict=True):
-        if i >= 0:
-            explained[i] = value
-    return explained
+    seen = np.zeros((len(table), len(moment)))
+    for position, feature in enumerate(patch_sources(network)):
+        if feature >= 0:
+            seen[:, feature] += table[:, position]
+    basis, _ = np.linalg.qr(seen.T)
+    return basis @ (basis.T @ moment)
 
 
 @pytest.mark.parametrize("case", CASES)

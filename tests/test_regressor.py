@@ -197,7 +197,7 @@ def test_arrays_of_several_axes_are_taken_as_they_are():
 @pytest.mark.parametrize("polish", [True, False])
 def test_several_axes_are_one_axis_after_a_permutation(polish):
     X, y, shapes = images()
-    order = make_layout(24, shapes, (4, 6)).order
+    order = make_layout(24, shapes, (4, 6)).orders[0]
     whole = DeepTDRegressor(shapes, polish=polish, random_state=0, n_init=1)
     one_axis = DeepTDRegressor((6, 4), polish=polish, random_state=0, n_init=1)
     whole.fit(X.reshape(-1, 4, 6), y)

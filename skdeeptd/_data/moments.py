@@ -43,7 +43,7 @@ def cross_moment(rows):
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def whitened_moment(rows, moment, in_order, n_steps):
+def whitened_moment(rows, moment, n_steps):
     """C^-1 S by ``n_steps`` conjugate gradient steps, one pass over the rows each.
 
     These are the coefficients of partial least squares with as many components: close
@@ -55,8 +55,6 @@ def whitened_moment(rows, moment, in_order, n_steps):
     rows : RowBlocks
     moment : array of shape (features,)
         S of one output.
-    in_order : callable
-        Brings the features of a block of X into the order of ``moment``.
     n_steps : int
 
     Returns
@@ -66,14 +64,13 @@ def whitened_moment(rows, moment, in_order, n_steps):
     """
 
     def sums(X, _, weight):
-        return weight @ in_order(X), np.sum(weight)
+        return weight @ X, np.sum(weight)
 
     total, weight = rows.reduce(sums)
     mean = total / weight
 
     def covariance_times(direction):
         def statistic(X, _, weight):
-            X = in_order(X)
             projected = (X @ direction) * weight
             return projected @ X, np.sum(projected)
 

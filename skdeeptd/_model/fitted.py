@@ -13,13 +13,11 @@ Attributes are plain arrays, tuples and numbers, so that any way to save an esti
 saves them; who needs the network makes it anew here.
 """
 
-import math
-
 import numpy as np
 
 from skdeeptd._data.rows import concatenate_blocks
 from skdeeptd._model.layout import make_layout
-from skdeeptd._model.network import PatchCNN, forward
+from skdeeptd._model.network import PatchCNN, forward, numbers_per_row
 from skdeeptd._model.parameters import split_gains
 
 
@@ -48,6 +46,7 @@ def attributes_of(networks, layout, dtype):
         ],
         **{name: _in_range(name, value, dtype) for name, value in numbers.items()},
         "kernel_sizes_": layout.kernel_sizes,
+        "strides_": layout.strides,
         "input_shape_": layout.input_shape,
         "activations_": networks[0].activations,
     }
@@ -76,19 +75,20 @@ def networks_of(estimator):
     ValueError
         Where its attributes do not fit each other, as where a file was changed.
     """
-    # Kernels that tile the input are a case of "same", so that this holds for all.
+    shapes = tuple(k.shape[2:] for k in estimator.kernels_)
+    if shapes != tuple(map(tuple, map(np.atleast_1d, estimator.kernel_sizes_))):
+        raise ValueError(
+            f"kernel_sizes_ is {estimator.kernel_sizes_}, but kernels_ has kernels of "
+            f"the shapes {shapes}: the attributes were changed after the fit"
+        )
+    # Patches that end with the input are a case of "same", so that this holds for all.
     layout = make_layout(
         estimator.n_features_in_,
         estimator.kernel_sizes_,
         estimator.input_shape_,
         padding="same",
+        strides=estimator.strides_,
     )
-    shapes = tuple(k.shape[2:] for k in estimator.kernels_)
-    if shapes != layout.kernel_shapes:
-        raise ValueError(
-            f"kernel_sizes_ is {estimator.kernel_sizes_}, but kernels_ has kernels of "
-            f"the shapes {shapes}: the attributes were changed after the fit"
-        )
     n_outputs, n_filters, _ = estimator.gains_.shape
     return [
         PatchCNN(
@@ -101,7 +101,7 @@ def networks_of(estimator):
             scales=estimator.scales_[output],
             intercept=estimator.intercept_[output],
             activations=estimator.activations_,
-            order=layout.order,
+            orders=layout.orders,
             biases=tuple(estimator.biases_[output].T),
         )
         for output in range(n_outputs)
@@ -116,9 +116,3 @@ def predictions(networks, X, n_jobs=None):
         return np.column_stack([forward(network, block) for network in in_dtype])
 
     return concatenate_blocks(outputs, X, n_jobs, numbers_per_row(networks[0]))
-
-
-def numbers_per_row(network):
-    """How many numbers a forward pass makes of one row."""
-    n_patches = math.prod(network.sizes) // network.sizes[0]
-    return 2 * len(network.scales) * n_patches

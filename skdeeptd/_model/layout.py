@@ -1,19 +1,25 @@
-"""Input shape and kernel sizes -> the layout of the patches.
+"""Input shape, kernel sizes and strides -> the layout of the patches.
 
 ==========  =====================  ===============================================
 symbol      name                   meaning
 ==========  =====================  ===============================================
 p           ``n_features``         numbers in one sample
 d_l         ``sizes[l]``           weights of the kernel of layer l (all its axes)
+s_l         ``strides[l]``         from one patch of layer l to the next
+P_l                                patches of layer l; one in the last layer
 D           ``len(sizes)``         layers
 dof         ``degrees_of_freedom`` free weights of one filter: sum d_l - (D - 1)
 ==========  =====================  ===============================================
 
-On each axis the kernel sizes of all layers multiply to the length of the axis. An
-input of several axes is the case of one axis after a fixed permutation of its
+On an axis of length n a layer of kernel size d and stride s has P patches, where
+(P - 1) s + d = n, and leaves P numbers to the next layer; the last layer has one patch.
+The paper's network has s_l = d_l: no patches overlap, and on each axis the kernel sizes
+multiply to its length. With ``padding="same"`` the patches may reach beyond the end of
+the axis, where zeros stand.
+
+An input of several axes is the case of one axis after a fixed permutation of its
 features: the patches of layer 1 side by side, in the order in which layer 2 takes
-them, and so on. With ``padding="same"`` the sizes may multiply to more than the length;
-zeros then stand at the end of the axis.
+them, and so on. Where patches overlap, the order holds a feature several times.
 """
 
 import functools
@@ -29,15 +35,18 @@ LONGEST_AXIS = 10**12  # whose divisors are found in a moment
 
 
 class Layout(NamedTuple):
-    """Which features each patch holds.
+    """Which values each patch holds.
 
-    ``kernel_shapes`` holds a kernel shape per layer, first layer first, ``order`` the
-    features in patch order, -1 for a zero, or None where that is the order they have.
+    ``kernel_shapes`` holds a kernel shape per layer, first layer first, ``steps`` a
+    stride per hidden layer with as many axes. ``orders`` holds per layer the values of
+    the layer below (the features, for the first one) in patch order, -1 for a zero, or
+    None where that is the order they have.
     """
 
     input_shape: tuple
     kernel_shapes: tuple
-    order: np.ndarray | None
+    steps: tuple
+    orders: tuple
 
     @property
     def sizes(self):
@@ -46,7 +55,16 @@ class Layout(NamedTuple):
     @property
     def kernel_sizes(self):
         """As a user writes them: plain numbers where the input has one axis."""
-        return self.sizes if len(self.input_shape) == 1 else self.kernel_shapes
+        return self._as_written(self.kernel_shapes)
+
+    @property
+    def strides(self):
+        """As a user writes them."""
+        return self._as_written(self.steps)
+
+    def _as_written(self, shapes):
+        one_axis = len(self.input_shape) == 1
+        return tuple(shape[0] for shape in shapes) if one_axis else shapes
 
 
 def degrees_of_freedom(sizes):
@@ -54,8 +72,10 @@ def degrees_of_freedom(sizes):
     return sum(sizes) - len(sizes) + 1
 
 
-def make_layout(n_features, kernel_sizes=None, input_shape=None, padding="valid"):
-    """Check the sizes against each other and lay the patches out.
+def make_layout(
+    n_features, kernel_sizes=None, input_shape=None, padding="valid", strides=None
+):
+    """Check sizes and strides against each other and lay the patches out.
 
     Parameters
     ----------
@@ -63,11 +83,15 @@ def make_layout(n_features, kernel_sizes=None, input_shape=None, padding="valid"
     kernel_sizes : sequence of int or of tuple of int, or None
         First layer first; None for ``default_kernel_shapes``. A tuple shorter than
         ``input_shape`` has size 1 on the axes that it leaves out; a number holds for
-        every axis that the layers before it have not used up.
+        every axis that the layers before it have not used up. The last entry may be
+        -1, for all that is left.
     input_shape : sequence of int or None
         None for one axis of ``n_features``.
     padding : {"valid", "same"}
-        Whether the sizes must multiply to the length of each axis, or may cover more.
+        Whether the patches must end where each axis does, or may reach beyond.
+    strides : int, sequence of int or of tuple of int, or None
+        An entry per hidden layer, a number for all of them, None for the kernel sizes.
+        A number holds for every axis on which there is more than one patch.
 
     Returns
     -------
@@ -87,15 +111,21 @@ def make_layout(n_features, kernel_sizes=None, input_shape=None, padding="valid"
                 f"input_shape {input_shape} holds {math.prod(input_shape)} numbers, "
                 f"but X has {n_features} features"
             )
+    if kernel_sizes is None and strides is not None:
+        kernel_sizes = (_root(input_shape), -1) if max(input_shape) > 1 else (1,)
     if kernel_sizes is None:
         shapes = default_kernel_shapes(input_shape, padding)
+        steps = shapes[:-1]
     else:
-        shapes = _kernel_shapes(kernel_sizes, input_shape, padding)
+        shapes, steps = _shapes_and_steps(kernel_sizes, strides, input_shape, padding)
+    if strides is not None:
+        _check_patches(shapes, steps, input_shape, padding)
+    elif kernel_sizes is not None:
         check = _check_cover if padding == "same" else _check_tiling
         columns = zip(*(_on_every_axis(s, input_shape) for s in shapes), strict=True)
         for axis, sizes in enumerate(columns):
             check(sizes, axis, input_shape, shapes)
-    return Layout(input_shape, shapes, _feature_order(shapes, input_shape))
+    return Layout(input_shape, shapes, steps, _orders(shapes, steps, input_shape))
 
 
 def n_features_of(kernel_sizes, input_shape=None):
@@ -121,7 +151,8 @@ def _sizes(values, name):
     return tuple(_size(value, name) for value in values)
 
 
-def _kernel_shapes(kernel_sizes, input_shape, padding):
+def _shapes_and_steps(kernel_sizes, strides, input_shape, padding):
+    """The kernel shape of each layer, and the stride of each hidden one."""
     if isinstance(kernel_sizes, str) or not np.iterable(kernel_sizes):
         raise TypeError(
             f"kernel_sizes must be a sequence with a size per layer, "
@@ -132,23 +163,115 @@ def _kernel_shapes(kernel_sizes, input_shape, padding):
             "kernel_sizes is empty; give a size per layer, "
             f"for example {_readable(default_kernel_shapes(input_shape, padding))}"
         )
-    left = np.array(input_shape)
-    shapes = []
-    for sizes in kernel_sizes:
-        if np.iterable(sizes) and not isinstance(sizes, str):
-            shape = _sizes(sizes, "kernel_sizes")
-            if len(shape) > len(input_shape):
-                raise ValueError(
-                    f"kernel size {shape} has {len(shape)} axes, but a sample has "
-                    f"{len(input_shape)}: input_shape is {input_shape}"
-                )
-        else:
-            size = _size(sizes, "kernel_sizes")
-            shape = tuple(size if n > 1 else 1 for n in left)
-            shape = (size,) if len(input_shape) == 1 else shape
-        left = -(-left // np.array(_on_every_axis(shape, input_shape)))
+    n_hidden = len(kernel_sizes) - 1
+    left, shapes, steps = input_shape, [], []
+    for layer, sizes in enumerate(kernel_sizes):
+        if layer == n_hidden and _is_rest(sizes):
+            shapes.append(left)
+            break
+        shape = _kernel_shape(sizes, layer, left)
         shapes.append(shape)
-    return tuple(shapes)
+        if layer < n_hidden:
+            stride = shape if strides is None else _entry(strides, layer, n_hidden)
+            steps.append(_step(stride, layer, shape, left))
+            left = _n_patches(left, shape, steps[-1])
+    return tuple(shapes), tuple(steps)
+
+
+def _is_rest(sizes):
+    return isinstance(sizes, Integral) and not isinstance(sizes, bool) and sizes == -1
+
+
+def _kernel_shape(sizes, layer, left):
+    """Of one layer; a number holds for the axes of which something is left."""
+    if not np.iterable(sizes) or isinstance(sizes, str):
+        if _is_rest(sizes):
+            raise ValueError(
+                f"kernel_sizes may hold -1, all that is left, for the last layer only, "
+                f"got it for layer {layer + 1}, where {_readable([left])[0]} is left; "
+                f"give it a size"
+            )
+        size = _size(sizes, "kernel_sizes")
+        shape = tuple(size if n > 1 else 1 for n in left)
+        return (size,) if len(left) == 1 else shape
+    shape = _sizes(sizes, "kernel_sizes")
+    if len(shape) > len(left):
+        raise ValueError(
+            f"kernel size {shape} has {len(shape)} axes, but a sample has {len(left)}"
+        )
+    return shape
+
+
+def _entry(strides, layer, n_hidden):
+    """The stride that is given for a hidden layer."""
+    if isinstance(strides, str) or not np.iterable(strides):
+        return strides
+    if len(strides) != n_hidden:
+        raise ValueError(
+            f"strides must hold an entry for each of {n_hidden} hidden layers, got "
+            f"{len(strides)}: {strides!r}; the last layer has one patch and no stride"
+        )
+    return strides[layer]
+
+
+def _step(stride, layer, shape, left):
+    """The stride of a layer on each axis of its kernel."""
+    sizes = zip(shape, left[: len(shape)], strict=True)
+    if isinstance(stride, str) or not np.iterable(stride):
+        stride = _size(stride, "strides")
+        step = tuple(d if d in (1, n) else stride for d, n in sizes)
+    else:
+        step = _sizes(stride, "strides")
+        if len(step) > len(shape):
+            raise ValueError(
+                f"stride {step} of layer {layer + 1} has {len(step)} axes, but its "
+                f"kernel size {shape} has {len(shape)}"
+            )
+        step += shape[len(step) :]
+    for axis, (s, d) in enumerate(zip(step, shape, strict=True)):
+        if s > d:
+            raise ValueError(
+                f"layer {layer + 1} has kernel size {d} on axis {axis} and stride {s}, "
+                f"which leaves values out; strides from 1 to {d} fit"
+            )
+    return step
+
+
+def _n_patches(left, shape, step):
+    """On each axis, the last one beyond the end where they do not fit in."""
+    shape, step = _on_every_axis(shape, left), _on_every_axis(step, left)
+    return tuple(
+        max(0, -(-(n - d) // s)) + 1 for n, d, s in zip(left, shape, step, strict=True)
+    )
+
+
+def _check_patches(shapes, steps, input_shape, padding):
+    """Patches must end with the axis, or every weight must meet a value."""
+    left, n_axes = input_shape, len(input_shape)
+    for layer, shape in enumerate(shapes):
+        step = steps[layer] if layer < len(steps) else shape
+        full = zip(left, *(_on_every_axis(s, left) for s in (shape, step)), strict=True)
+        for axis, (n, d, s) in enumerate(full):
+            where = f"layer {layer + 1}" + f" on axis {axis}" * (n_axes > 1)
+            if layer == len(steps) and d != n:
+                raise ValueError(
+                    f"the last kernel must take all that is left, which is {n} for "
+                    f"{where}, got size {d}; write {n}, or -1 for the last layer"
+                )
+            if d > n:
+                raise ValueError(
+                    f"kernel size {d} of {where} is above the {n} values that it has; "
+                    f"sizes from 1 to {n} fit"
+                )
+            if padding == "valid" and (n - d) % s:
+                nearest = n - -(-(n - d) // s) * s, n - (n - d) // s * s
+                fitting = [size for size in nearest if s <= size <= n]
+                raise ValueError(
+                    f"kernel size {d} with stride {s} of {where} does not end with its "
+                    f"{n} values; for example kernel size "
+                    f'{" or ".join(map(str, fitting))}, stride 1, or padding="same"'
+                )
+        left = _n_patches(left, shape, step)
 
 
 def _on_every_axis(shape, input_shape):
@@ -210,7 +333,7 @@ def nearest_factors(n, wanted):
 def default_kernel_shapes(input_shape, padding="valid"):
     """Two layers, each axis split as evenly as can be, the larger part first."""
     if padding == "same":
-        first = tuple(math.isqrt(n - 1) + 1 for n in input_shape)
+        first = _root(input_shape)
         second = tuple(-(-n // d) for n, d in zip(input_shape, first, strict=True))
     else:
         second = tuple(
@@ -220,21 +343,33 @@ def default_kernel_shapes(input_shape, padding="valid"):
     return (first, second) if math.prod(second) > 1 else (first,)
 
 
-def _feature_order(shapes, input_shape):
-    n_layers, n_axes = len(shapes), len(input_shape)
-    full = [_on_every_axis(shape, input_shape) for shape in shapes]
-    covered = np.prod(full, axis=0)
-    if n_axes == 1 and covered[0] == input_shape[0]:
-        return None
-    features = np.full(covered, -1)
-    features[tuple(slice(n) for n in input_shape)] = np.arange(
-        math.prod(input_shape)
-    ).reshape(input_shape)
-    split = [shape[axis] for axis in range(n_axes) for shape in reversed(full)]
-    by_layer = [
-        axis * n_layers + layer for layer in range(n_layers) for axis in range(n_axes)
-    ]
-    return features.reshape(split).transpose(by_layer).ravel()
+def _root(input_shape):
+    """A kernel of about the root of each axis."""
+    return tuple(math.isqrt(n - 1) + 1 for n in input_shape)
+
+
+def _orders(shapes, steps, input_shape):
+    """``orders`` of a ``Layout``, from the last layer down.
+
+    Where patches do not overlap, the layer below has its values in patch order.
+    """
+    shapes = [_on_every_axis(shape, input_shape) for shape in shapes]
+    steps = [*(_on_every_axis(step, input_shape) for step in steps), shapes[-1]]
+    orders, wanted, grid = [], np.zeros(1, dtype=int), (1,) * len(input_shape)
+    for shape, step in zip(reversed(shapes), reversed(steps), strict=True):
+        corners = np.array(np.unravel_index(wanted, grid)).T * step
+        cells = corners[:, np.newaxis] + np.argwhere(np.ones(shape))
+        grid = tuple((np.array(grid) - 1) * step + shape)
+        order = np.ravel_multi_index(np.moveaxis(cells, -1, 0), grid).ravel()
+        tiles = len(order) == math.prod(grid)
+        wanted = order if tiles else np.arange(math.prod(grid))
+        orders.append(None if tiles else order)
+    features = np.full(grid, -1)
+    own = np.arange(math.prod(input_shape)).reshape(input_shape)
+    features[tuple(slice(n) for n in input_shape)] = own
+    first = features.ravel()[order]
+    orders[-1] = None if np.array_equal(first, own.ravel()) else first
+    return tuple(reversed(orders))
 
 
 def kernel_size_grid(

@@ -15,8 +15,9 @@ scale_r     ``scales``          (filters,)
 
 Layer l cuts the output of layer l-1 into patches of d_l numbers, takes the inner
 product of each with k_l, adds b_l and applies phi_l; one number per filter is left
-after layer D. Which features the patches of the first layer hold is the layout's
-business: here they stand side by side, in patch order. Nothing is fitted here.
+after layer D. Which values the patches hold is the layout's business, which gives their
+order; patches that overlap are copied out for a block of rows at a time. Nothing is
+fitted here.
 """
 
 from typing import NamedTuple
@@ -30,21 +31,25 @@ from skdeeptd._model.activations import ACTIVATIONS
 class PatchCNN(NamedTuple):
     """y = intercept + sum over filters of scale times the filter's last output.
 
-    ``activations`` holds one name per layer, ``order`` the features in the order in
-    which the patches take them (None: as they are; -1: a zero), ``biases`` an array
-    per hidden layer, or nothing.
+    ``activations`` holds one name per layer, ``orders`` the values of the layer below
+    in patch order, as ``Layout`` does, ``biases`` an array per hidden layer, or
+    nothing. No ``orders`` are orders of None.
     """
 
     kernels: tuple
     scales: np.ndarray
     intercept: float
     activations: tuple
-    order: np.ndarray | None = None
+    orders: tuple = ()
     biases: tuple = ()
 
     @property
     def sizes(self):
         return tuple(k.shape[1] for k in self.kernels)
+
+    def order(self, layer):
+        """Of the values that a layer takes, from 0."""
+        return self.orders[layer] if self.orders else None
 
     @property
     def is_linear(self):
@@ -73,7 +78,7 @@ def blank_network(layout, n_filters, activations, hidden_bias=False):
         scales=np.zeros(n_filters),
         intercept=0.0,
         activations=activations,
-        order=layout.order,
+        orders=layout.orders,
         biases=(np.zeros(n_filters),) * n_biases,
     )
 
@@ -95,15 +100,46 @@ def alike(network, other):
         (n.activations, [k.shape for k in n.kernels], len(n.biases))
         for n in (network, other)
     ]
-    return structures[0] == structures[1] and np.array_equal(network.order, other.order)
+    return structures[0] == structures[1] and all(
+        np.array_equal(network.order(layer), other.order(layer))
+        for layer in range(len(network.kernels))
+    )
+
+
+def patch_sources(network):
+    """For each entry of the product of a filter's kernels the feature that it meets.
+
+    The kernel of the first layer runs fastest, as in ``Layout.orders``; -1 for a zero.
+    """
+    sources = np.zeros(1, dtype=int)
+    for layer in reversed(range(len(network.sizes))):
+        order, d = network.order(layer), network.sizes[layer]
+        values = (sources[:, np.newaxis] * d + np.arange(d)).ravel()
+        sources = values if order is None else order[values]
+    return sources
+
+
+def numbers_per_row(network):
+    """How many numbers a forward pass makes of one row."""
+    n_filters, n_patches, total = len(network.scales), 1, 0
+    for layer in reversed(range(len(network.sizes))):
+        order, n_values = network.order(layer), n_patches * network.sizes[layer]
+        copies = 0 if order is None else n_values * (n_filters if layer else 1)
+        total += 2 * n_filters * n_patches + copies
+        n_patches = n_values if order is None else 1 + order.max()
+    return total
 
 
 def patch_order(network, X):
     """X with its features in the order in which the patches take them."""
-    if network.order is None:
+    order = network.order(0)
+    if order is None:
         return X
-    ordered = X[:, network.order]
-    ordered[:, network.order < 0] = 0
+    ordered = empty("X", (len(X), len(order)), X.dtype)
+    np.take(X, order, axis=1, out=ordered, mode="wrap")
+    padding = order < 0
+    if padding.any():
+        ordered[:, padding] = 0
     return ordered
 
 
@@ -117,9 +153,12 @@ def first_layer(kernels, X):
     return patches.reshape(n_rows, n_patches, d), z
 
 
-def next_layer(kernels, h, number):
+def next_layer(kernels, h, order, number):
     """Patches and pre-activations of a layer above."""
     d = kernels.shape[1]
+    if order is not None:
+        copied = empty(f"patches{number}", (*h.shape[:2], len(order)), h.dtype)
+        h = np.take(h, order, axis=2, out=copied, mode="wrap")
     n_filters, n_rows, n_patches = *h.shape[:2], h.shape[2] // d
     patches = h.reshape(n_filters, n_rows * n_patches, d)
     z = empty(f"z{number}", (n_filters, n_rows, n_patches), h.dtype)
@@ -136,7 +175,10 @@ def layers_forward(network, X):
     for number, (k, name) in enumerate(
         zip(network.kernels, network.activations, strict=True), 1
     ):
-        patches, z = next_layer(k, h, number) if layers else first_layer(k, X)
+        if layers:
+            patches, z = next_layer(k, h, network.order(number - 1), number)
+        else:
+            patches, z = first_layer(k, X)
         if number <= len(network.biases):
             z += network.biases[number - 1][:, np.newaxis, np.newaxis]
         h = ACTIVATIONS[name].value(z, empty(f"h{number}", z.shape, z.dtype))
@@ -171,13 +213,17 @@ def input_gradient(network, X):
         if number == 0:
             back = back.mean(axis=1, keepdims=True)
         back = _to_patches(back, network.kernels[number])
-    by_feature = back.sum(axis=(0, 1))
-    if network.order is None:
-        return by_feature
-    gradient = np.zeros(X.shape[1])
-    known = network.order >= 0
-    np.add.at(gradient, network.order[known], by_feature[known])
-    return gradient
+        if number:
+            back = _to_values(back, network, number)
+    return sum_by_feature(network.order(0), back.sum(axis=(0, 1)), X.shape[1])
+
+
+def sum_by_feature(order, in_order, n_features):
+    """Sums of what patches hold of each feature, from numbers in patch order."""
+    if order is None:
+        return in_order
+    known = order >= 0
+    return np.bincount(order[known], in_order[known], n_features)
 
 
 def jacobian(network, X):
@@ -207,7 +253,7 @@ def jacobian(network, X):
             by_filters[:, :, n_weights + 1 + number] = back.sum(axis=2).T
         end -= k.shape[1]
         if number:
-            back = _to_patches(back, k)
+            back = _to_values(_to_patches(back, k), network, number)
     return table
 
 
@@ -224,6 +270,17 @@ def _to_patches(back, k):
     product = empty("back", (*back.shape, k.shape[1]), back.dtype)
     np.multiply(back[..., np.newaxis], k[:, np.newaxis, np.newaxis, :], out=product)
     return product.reshape(n_filters, n_rows, n_patches * k.shape[1])
+
+
+def _to_values(back, network, number):
+    """What the patches of a layer say of the values of the layer below, summed."""
+    order, d = network.order(number), network.sizes[number]
+    if order is None:
+        return back
+    values = np.zeros((*back.shape[:2], 1 + order.max()), back.dtype)
+    for entry in range(d):  # of the kernel, which meets no value twice
+        values[:, :, order[entry::d]] += back[:, :, entry::d]
+    return values
 
 
 def _sum_over_patches(back, patches, out):

@@ -4,8 +4,9 @@
 symbol      array           axes
 ==========  ==============  ====================================================
 S           ``moment``      (features,)
-K           ``products``    (filters, positions in patch order): k_D o ... o k_1
-                            of the kernels of each filter, padding included
+K           ``products``    (filters, features): the product k_D o ... o k_1 of the
+                            kernels of each filter, seen through the patches:
+                            entries that meet in one feature are summed
 a           ``factors``     (filters,): a' K is nearest to S
 ==========  ==============  ====================================================
 """
@@ -14,7 +15,7 @@ import functools
 
 import numpy as np
 
-from skdeeptd._model.network import patch_order
+from skdeeptd._model.network import patch_sources, sum_by_feature
 from skdeeptd._model.parameters import split_gains
 
 SINGULAR = 1e-5  # relative size of the singular values that a projection drops
@@ -23,16 +24,14 @@ SINGULAR = 1e-5  # relative size of the singular values that a projection drops
 def explained_part(network, moment):
     """Projection of the moment on the outer products of the kernels, (features,)."""
     kernels = split_gains(network.astype(float))[0]
-    products = functools.reduce(_outer, kernels)
-    in_order = patch_order(network, moment[np.newaxis])[0]
-    factors = np.linalg.lstsq(products.T, in_order, rcond=SINGULAR)[0]
-    part = factors @ products
-    if network.order is None:
-        return part
-    explained = np.empty(len(moment))
-    known = network.order >= 0
-    explained[network.order[known]] = part[known]
-    return explained
+    sources = patch_sources(network)
+    products = [
+        sum_by_feature(sources, product, len(moment))
+        for product in functools.reduce(_outer, kernels)
+    ]
+    products = np.array(products)
+    factors = np.linalg.lstsq(products.T, moment, rcond=SINGULAR)[0]
+    return factors @ products
 
 
 def _outer(products, k):

@@ -110,6 +110,7 @@ def _mean_square(network, rows, layer):
     below = network._replace(
         kernels=network.kernels[: layer + 1],
         activations=network.activations[: layer + 1],
+        orders=network.orders[: layer + 1],
         biases=(),
     )
 
@@ -166,7 +167,10 @@ def pattern_outputs(network, X, patterns):
             outputs[:, columns] = h.transpose(0, 2, 1)
             return
         k, activation = network.kernels[layer], ACTIVATIONS[network.activations[layer]]
-        _, z = first_layer(k, h) if layer == 0 else next_layer(k, h, layer + 1)
+        if layer == 0:
+            _, z = first_layer(k, h)
+        else:
+            _, z = next_layer(k, h, network.order(layer), layer + 1)
 
         def like_z(name):
             return empty(f"{name}{layer + 1}", z.shape, z.dtype)

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skdeeptd._data.problem import Problem, make_problem
-from skdeeptd._model.network import PatchCNN, filter_outputs, patch_order
+from skdeeptd._model.network import PatchCNN, filter_outputs
 from skdeeptd._model.parameters import as_stored, free_weights, n_parameters
 from skdeeptd._solver.linear import linear_network
 from skdeeptd._solver.search import (
@@ -110,9 +110,9 @@ def fit_rows(rows, spec, *, moment=None, known=None, stage=untold):
         problem.check_weights(dtype)
     spec.report(f"moment: {problem.n_rows} rows of {of_target.shape[1]} features")
     spec = _in_units_of(problem, spec)
-    in_order, solutions = patch_order(spec.blank, of_target), []
+    solutions = []
     with stage("kernels", len(of_target)) as part:
-        for output, of_output in enumerate(in_order):
+        for output, of_output in enumerate(of_target):
             with part(f"output {output}"):
                 begin = None if known is None else known[output]
                 solution = _learn(problem, output, of_output, spec, begin, dtype)
@@ -136,7 +136,7 @@ def _in_units_of(problem, spec):
 def _learn(problem, output, moment, spec, known, dtype):
     """The network of one output that fits best, with scales of zero where none does.
 
-    ``moment`` is in patch order, ``dtype`` what the network will be stored in.
+    ``dtype`` is what the network will be stored in.
     """
     rows = problem.of_output(output)
     constant = constant_network(rows, spec)

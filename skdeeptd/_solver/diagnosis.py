@@ -19,7 +19,7 @@ import numpy as np
 
 from skdeeptd._data.moments import cross_moment
 from skdeeptd._data.rows import RowBlocks
-from skdeeptd._model.network import forward, patch_order
+from skdeeptd._model.network import forward
 from skdeeptd._model.parameters import free_weights, n_parameters
 from skdeeptd._solver.linear import linear_network
 from skdeeptd._solver.search import EXACT, ground, search, silent
@@ -65,12 +65,11 @@ def held_out(problem, spec, solutions):
 
     def compare(rows):
         counts = rows.weight > 0
-        in_order = patch_order(spec.blank, rows.X[counts].astype(float))
-        rows = RowBlocks(in_order, rows.y[counts], rows.weight[counts])
-        short_in_order = short._replace(blank=spec.blank._replace(order=None))
+        X = rows.X[counts].astype(float)
+        rows = RowBlocks(X, rows.y[counts], rows.weight[counts])
         return [
             _scores(
-                _errors(rows, output, short_in_order, total, exact[output]),
+                _errors(rows, output, short, total, exact[output]),
                 rows.weight,
             )
             for output in range(rows.y.shape[1])

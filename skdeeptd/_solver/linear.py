@@ -94,7 +94,7 @@ def _by_rows(rows, blank, alpha, objective):
     centred = float(objective.fit_intercept)
     y_mean = share @ y * centred
     n_features = blank.kernels[0].shape[1]
-    order = np.arange(n_features) if blank.order is None else blank.order
+    order = np.arange(n_features) if blank.order(0) is None else blank.order(0)
     step = max(1, COLUMN_BYTES // (8 * len(X)))
 
     def columns():

@@ -3,8 +3,9 @@
 ==========  ==================  ==================================================
 symbol      name                meaning
 ==========  ==================  ==================================================
-S           ``moment``          (features,), the cross-moment, in patch order
-T           ``tensor``          (d_1, ..., d_D), S with an axis per layer
+S           ``moment``          (features,), the cross-moment
+T           ``tensor``          (d_1, ..., d_D), S as the patches hold it, with an
+                                axis per layer
 k_1 .. k_D  ``candidate``       per layer (filters, d_l): factors of T
 n           ``n_samples``       of the rows, as repeated rows would count
 m           ``n_weights``       of the network
@@ -17,7 +18,6 @@ candidate, from T with noise of its own size; after some of these in vain the se
 moves to a start of such kernels only.
 """
 
-import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -27,7 +27,7 @@ import numpy as np
 
 from skdeeptd._data.moments import whitened_moment
 from skdeeptd._data.rows import RowBlocks, add
-from skdeeptd._model.network import PatchCNN, patch_order
+from skdeeptd._model.network import PatchCNN, patch_sources
 from skdeeptd._model.parameters import n_parameters
 from skdeeptd._solver.calibration import calibrate
 from skdeeptd._solver.decomposition import (
@@ -201,7 +201,7 @@ def search(on, moment, first=None):
     ----------
     on : Ground
     moment : array of shape (features,)
-        In patch order, not zero.
+        Not zero.
     first : PatchCNN or None
 
     Returns
@@ -211,12 +211,19 @@ def search(on, moment, first=None):
     if on.constant.loss == 0:
         return on.constant
     spec, rng = on.spec, np.random.RandomState(on.spec.seed)
-    tensor = moment_tensor(moment / np.abs(moment).max(), spec.blank.sizes)
+    tensor = _tensor_of(moment, spec.blank)
     if spec.polish:
-        return on.polish_fully(_best_start(on, tensor, first, rng))
+        return on.polish_fully(_best_start(on, moment, tensor, first, rng))
     batch = next(candidate_batches(tensor, len(spec.blank.scales), rng))
     best = on.starts(batch)[0]
     return best._replace(n_iter=1, converged=True, share=on.share(best.loss))
+
+
+def _tensor_of(moment, network):
+    """The moment as the patches hold it, its largest entry 1."""
+    sources = patch_sources(network)
+    in_order = np.where(sources < 0, 0.0, moment[sources] / np.abs(moment).max())
+    return moment_tensor(in_order, network.sizes)
 
 
 def refine(on, network):
@@ -227,14 +234,14 @@ def refine(on, network):
     return on.polish_fully(start, damping=CLOSE_DAMPING, trust_last_step=True)
 
 
-def _best_start(on, tensor, first, rng):
+def _best_start(on, moment, tensor, first, rng):
     """The start that a short polish brings lowest, after that polish.
 
     The search ends before ``n_init`` starts where a loss is zero to rounding, or where
     ``n_agreeing`` starts agree on the lowest one, as far as noise lets them.
     """
     spec = on.spec
-    starts = _first_starts(on, tensor, first, rng)
+    starts = _first_starts(on, moment, tensor, first, rng)
     best = centre = None
     agreeing = in_vain = 0
     for number in range(1, spec.n_init + 1):
@@ -263,25 +270,19 @@ def _best_start(on, tensor, first, rng):
     return best
 
 
-def _first_starts(on, tensor, first, rng):
+def _first_starts(on, moment, tensor, first, rng):
     """``first``, then those of the moment and of the whitened moment."""
     if first is not None:
         yield Solution(first, np.nan, 0, False)
     n_filters = len(on.spec.blank.scales)
     of_moment = candidate_batches(tensor, n_filters, rng)
     yield from on.starts(next(of_moment))
-    of_whitened = candidate_batches(_whitened(on, tensor), n_filters, rng)
+    whitened = whitened_moment(on.rows, moment, WHITENING_STEPS)
+    whitened = _tensor_of(whitened, on.spec.blank)
+    of_whitened = candidate_batches(whitened, n_filters, rng)
     yield from on.starts(next(of_whitened))
     for batch in itertools.chain(of_moment, of_whitened):
         yield from on.starts(batch)
-
-
-def _whitened(on, tensor):
-    """The tensor of the whitened moment."""
-    in_order = functools.partial(patch_order, on.spec.blank)
-    moment = tensor.transpose().ravel()
-    moment = whitened_moment(on.rows, moment, in_order, WHITENING_STEPS)
-    return moment_tensor(moment / np.abs(moment).max(), tensor.shape)
 
 
 def _is_lower(result, other, same):
