@@ -42,7 +42,8 @@ class DaskDeepTDRegressor(DeepTDRegressor):
     Parameters
     ----------
     kernel_sizes, input_shape, strides, padding, n_filters, activation, \
-output_activation, fit_intercept, hidden_bias, alpha, polish, max_iter, tol, n_init, random_state
+output_activation, fit_intercept, hidden_bias, alpha, polish, max_iter, tol, \
+n_init, random_state
         As in :class:`~skdeeptd.DeepTDRegressor`.
     n_jobs : int, default=None
         Threads of one task, for chunks above 128 MB.
