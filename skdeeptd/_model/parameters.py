@@ -66,6 +66,15 @@ def owners(network):
     return np.repeat(np.arange(len(sizes)), sizes)
 
 
+def readout(network):
+    """Entries of theta but the intercept that the output is linear in, as a mask.
+
+    The last kernels, where nothing comes after them, else the scales.
+    """
+    last = len(network.kernels) - (network.activations[-1] == "identity")
+    return np.tile(owners(network) == last, len(network.scales))
+
+
 def kernel_slices(network):
     """Where the kernels of each layer stand in a filter's part of theta."""
     ends = np.cumsum(network.sizes)

@@ -54,6 +54,7 @@ class NormalEquations(NamedTuple):
     rounding: float  # what is left of a loss that is zero
     mean_jacobian: np.ndarray  # (parameters - 1,)
     fit_intercept: bool
+    stale: float = 0.0  # what the loss has fallen since A and g were taken
 
 
 def fits_in_memory(n_unknowns):

@@ -1,4 +1,4 @@
-"""Levenberg-Marquardt on a vector.
+"""Levenberg-Marquardt on a vector, a part of which is always the best for the rest.
 
 ==========  ======================  ==========================================
 symbol      array                   axes
@@ -8,8 +8,13 @@ A, g        ``hessian``,            of all of theta but the intercept, which is
             ``gradient``            the best one for the others
 B           ``Directions``          (parameters - 1, free): directions that the
                                     others may take
-lambda      ``damping``             relative to the diagonal of B'AB
+a           ``readout``             the part of theta that the output is linear in
+lambda      ``damping``             relative to the diagonal of B'AB; of a none
 ==========  ======================  ==========================================
+
+After each pass a is put where A and g say that the objective is least for the other
+parameters, and a step of these takes along the change of a that goes with it (variable
+projection, Golub and Pereyra 1973): one pass a step, since the same sums give both.
 """
 
 from typing import NamedTuple
@@ -18,7 +23,14 @@ import numpy as np
 from scipy.linalg import lapack
 
 from skdeeptd._model.network import PatchCNN
-from skdeeptd._model.parameters import n_parameters, normalize, owners, pack, unpack
+from skdeeptd._model.parameters import (
+    n_parameters,
+    normalize,
+    owners,
+    pack,
+    readout,
+    unpack,
+)
 from skdeeptd._solver.linalg import diagonal_scale
 from skdeeptd._solver.normal_equations import (
     NormalEquations,
@@ -28,6 +40,7 @@ from skdeeptd._solver.normal_equations import (
 
 FIRST_DAMPING, CLOSE_DAMPING = 1e-2, 1e-4  # far from a minimum, and close to one
 SMALLEST_DAMPING, LARGEST_DAMPING = 1e-10, 1e8
+STALE = 1e-12  # share of a loss by which A and g may be those of another readout
 SINGULAR_ROUNDING = 1e3  # units in the last place: less damping would amplify rounding
 
 
@@ -64,22 +77,54 @@ class Directions(NamedTuple):
         """The change of the parameters that a step in the columns makes."""
         return self.values * step[self.columns]
 
+    def damping(self, damping, smallest):
+        return damping
 
-class Everything:
+    def with_best_readout(self, equations, smallest):
+        return equations
+
+
+class Everything(NamedTuple):
     """B for parameters that all move by themselves."""
 
-    @staticmethod
-    def restrict(hessian, gradient):
+    readout: np.ndarray
+
+    def restrict(self, hessian, gradient):
         return hessian, gradient
 
-    @staticmethod
-    def expand(step):
+    def expand(self, step):
         return step
+
+    def damping(self, damping, smallest):
+        return np.where(self.readout, smallest, damping)
+
+    def with_best_readout(self, equations, smallest):
+        """The equations where the readout is the best one for the other parameters."""
+        if not np.isfinite(equations.loss):
+            return equations
+        entries = np.flatnonzero(self.readout)
+        hessian = equations.hessian[np.ix_(entries, entries)]
+        step, decrease = _damped_step(hessian, equations.gradient[entries], smallest)
+        change = np.zeros(len(equations.gradient))
+        change[entries] = step
+        return _moved(equations, change)._replace(
+            gradient=equations.gradient - equations.hessian[:, entries] @ step,
+            loss=max(equations.loss - decrease, 0.0),
+            stale=decrease,
+        )
 
 
 def everything(theta, like):
     """Free every parameter but the intercept by itself."""
-    return Everything
+    return Everything(readout(like))
+
+
+def _moved(equations, change):
+    """With the intercept that goes with a change of the other parameters."""
+    intercept = 0.0
+    if equations.fit_intercept:
+        intercept = -equations.mean_jacobian @ change
+    return equations._replace(theta=equations.theta + np.append(change, intercept))
 
 
 def gains(theta, like):
@@ -93,7 +138,10 @@ def gains(theta, like):
 
 @np.errstate(over="ignore", invalid="ignore")
 def _damped_step(hessian, gradient, damping):
-    """Solve (A + damping * diag A) step = g; also the decrease that A predicts."""
+    """Solve (A + damping * diag A) step = g; also the decrease that A predicts.
+
+    ``damping`` is a number, or one for each parameter.
+    """
     scale = diagonal_scale(hessian)
     damped, target = _damped(hessian, scale, damping), gradient / scale
     # Symmetric: its transpose is what LAPACK takes without a copy, and overwrites.
@@ -172,16 +220,23 @@ def polish(
     """
     filters = f"{len(network.scales)} filters with kernels of {network.sizes}"
     check_size(n_parameters(network), filters)
-    current = normal_equations(pack(network), network, rows, objective)
+    rounding = SINGULAR_ROUNDING * np.finfo(rows.precision).eps
+    smallest = max(SMALLEST_DAMPING, rounding)
+
+    def equations_at(theta, centre=None):
+        equations = normal_equations(theta, network, rows, objective, centre)
+        basis = directions(equations.theta, network)
+        return basis.with_best_readout(equations, smallest)
+
+    current = equations_at(pack(network))
     if not np.isfinite(current.loss):
         raise FloatingPointError("the squares of the network's derivatives overflow")
     growth, n_iter, decrease, promised_before = 2.0, 1, np.inf, np.inf
-    rounding = SINGULAR_ROUNDING * np.finfo(rows.precision).eps
-    smallest = max(SMALLEST_DAMPING, rounding)
     while True:
         basis = directions(current.theta, network)
         hessian, gradient = basis.restrict(current.hessian, current.gradient)
-        step, predicted = _damped_step(hessian, gradient, damping)
+        damped = basis.damping(damping, smallest)
+        step, predicted = _damped_step(hessian, gradient, damped)
         promised = predicted
         if predicted <= tol * current.loss and growth == 2.0 and damping > smallest:
             # Less damping may promise more; after a rejected step nobody believes it.
@@ -202,7 +257,7 @@ def polish(
         promised_before = predicted
         moved = np.append(change, 0.0) + current.theta
         centre = current.mean_jacobian
-        trial = normal_equations(moved, network, rows, objective, centre)
+        trial = equations_at(moved, centre)
         n_iter += 1
         if trial.loss < current.loss:
             decrease = current.loss - trial.loss
@@ -210,15 +265,15 @@ def polish(
             damping = max(next_damping(damping, gain), smallest)
             growth = 2.0
             current = trial
+        elif current.stale > max(tol, STALE) * current.loss and n_iter < max_iter:
+            current = equations_at(current.theta, centre)
+            n_iter += 1
         else:
             damping, growth = damping * growth, growth * 2
 
 
 def _after_last_step(equations, change, predicted, n_iter, like):
     """The ``Solution`` after a step that the equations describe well."""
-    intercept = 0.0
-    if equations.fit_intercept:
-        intercept = -equations.mean_jacobian @ change
-    theta = equations.theta + np.append(change, intercept)
-    network, loss = unpack(theta, like), max(equations.loss - predicted, 0.0)
+    network = unpack(_moved(equations, change).theta, like)
+    loss = max(equations.loss - predicted, 0.0)
     return Solution(normalize(network), loss, n_iter, True, equations)
