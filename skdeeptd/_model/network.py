@@ -119,6 +119,17 @@ def patch_sources(network):
     return sources
 
 
+def overlapping_patches(network):
+    """Per layer whose patches share values: what each patch holds, (patches, d)."""
+    tables = {}
+    for layer, d in enumerate(network.sizes):
+        order = network.order(layer)
+        known = () if order is None else order[order >= 0]
+        if len(np.unique(known)) < len(known):
+            tables[layer] = order.reshape(-1, d)
+    return tables
+
+
 def numbers_per_row(network):
     """How many numbers a forward pass makes of one row."""
     n_filters, n_patches, total = len(network.scales), 1, 0

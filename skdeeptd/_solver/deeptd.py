@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skdeeptd._data.problem import Problem, make_problem
-from skdeeptd._model.network import PatchCNN, filter_outputs
+from skdeeptd._model.network import PatchCNN, filter_outputs, overlapping_patches
 from skdeeptd._model.parameters import as_stored, free_weights, n_parameters
 from skdeeptd._solver.linear import linear_network
 from skdeeptd._solver.search import (
@@ -128,7 +128,10 @@ def _in_units_of(problem, spec):
     if n_init == "auto":
         blank = spec.blank
         n_init = automatic_starts(
-            problem.n_samples, free_weights(blank), len(blank.scales)
+            problem.n_samples,
+            free_weights(blank),
+            len(blank.scales),
+            bool(overlapping_patches(blank)),
         )
     return spec._replace(objective=objective, n_init=n_init)
 

@@ -14,8 +14,9 @@ m           ``n_weights``       of the network
 An iterated local search. The spectral candidates of T come first, then those of the
 whitened moment, each with the signs that fit best and a short polish. Where they do not
 settle it, about half of the layers of the best start so far get the kernels of another
-candidate, from T with noise of its own size; after some of these in vain the search
-moves to a start of such kernels only.
+candidate, from T with noise of its own size; where patches overlap, one kernel is
+shifted or drawn instead. After some of these in vain the search moves to a start of
+such kernels only.
 """
 
 import itertools
@@ -27,7 +28,7 @@ import numpy as np
 
 from skdeeptd._data.moments import whitened_moment
 from skdeeptd._data.rows import RowBlocks, add
-from skdeeptd._model.network import PatchCNN, patch_sources
+from skdeeptd._model.network import PatchCNN, overlapping_patches, patch_sources
 from skdeeptd._model.parameters import n_parameters
 from skdeeptd._solver.calibration import calibrate
 from skdeeptd._solver.decomposition import (
@@ -44,6 +45,7 @@ SHORT_POLISH, SHORT_TOL = 10, 1e-2  # passes over the rows that every start gets
 GAIN_PASSES = 10  # of them, for the gains of each pattern of signs
 ALL_GAIN_PASSES = 20  # where there is no polish
 PATIENCE = 20  # starts around one network that do not improve it
+MORE_MOVES = 5  # times as many agreeing starts where all are moves from one network
 AGREEING = 6  # starts that end at the lowest loss and so end the search
 FEW_AGREEING = 3  # where there are plenty of samples
 HARDLY_MORE, ENOUGH, PLENTY = 1.25, 8, 40  # samples for each weight
@@ -52,16 +54,16 @@ ZERO_LOSS = 1e-26  # relative to the loss of no model: residuals at rounding err
 EXACT = 1e-10  # relative loss of a short polish that can only be the planted network
 SAME_LOSS = 1e-3  # relative difference of two losses that are one minimum
 SAME_TO_NOISE = 0.1  # of m / n, what noise makes of it where n is enough
-FEWEST_STARTS, MOST_STARTS, MOST_MIXED = 20, 1000, 3
+FEWEST_STARTS, MOST_STARTS, MOST_MIXED, MOST_SHIFTED = 20, 1000, 3, 5
 STARTS_AT_ONE = 8000  # with one sample per weight of a filter, were there no bound
 
 
-def automatic_starts(n_samples, n_weights, n_filters=1):
+def automatic_starts(n_samples, n_weights, n_filters=1, overlap=False):
     """Bound of the search: the more, the fewer samples for each weight of a filter.
 
     Hardly more samples than weights fit exactly in many ways, of which more starts
     would not find a better one. Where samples are few, several filters can be mixed up
-    in more ways.
+    in more ways; where patches overlap and samples are many, each may be shifted.
 
     Parameters
     ----------
@@ -69,6 +71,7 @@ def automatic_starts(n_samples, n_weights, n_filters=1):
     n_weights : int
         Of one filter, but for those that are redundant.
     n_filters : int
+    overlap : bool
     """
     per_weight = n_samples / n_weights
     if per_weight <= HARDLY_MORE:
@@ -76,6 +79,8 @@ def automatic_starts(n_samples, n_weights, n_filters=1):
     fewest = FEWEST_STARTS
     if per_weight < ENOUGH * n_filters:
         fewest *= min(n_filters, MOST_MIXED)
+    elif overlap:
+        fewest *= min(n_filters, MOST_SHIFTED)
     starts = math.ceil(STARTS_AT_ONE / per_weight**3)
     return min(max(starts, fewest), MOST_STARTS)
 
@@ -240,19 +245,18 @@ def _best_start(on, moment, tensor, first, rng):
     The search ends before ``n_init`` starts where a loss is zero to rounding, or where
     ``n_agreeing`` starts agree on the lowest one, as far as noise lets them.
     """
-    spec = on.spec
+    spec, patches = on.spec, overlapping_patches(on.spec.blank)
+    n_agreeing = on.n_agreeing * (MORE_MOVES if patches else 1)
+    patience = PATIENCE * (2 if patches else 1)
     starts = _first_starts(on, moment, tensor, first, rng)
-    best = centre = None
+    best = centre = around = None
     agreeing = in_vain = 0
     for number in range(1, spec.n_init + 1):
         start = next(starts, None)
         if start is None:
-            if in_vain >= PATIENCE:
-                centre = None
-            candidate = perturbed_candidate(tensor, len(spec.blank.scales), rng)
-            if centre is not None:
-                candidate = exchange(centre.network.kernels, candidate, rng)
-            start = on.starts([candidate], n_best=1)[0]
+            if in_vain >= patience:
+                centre, around = None, _afresh(on, tensor, rng)
+            start = next(around)
         budget = min(start.n_iter + SHORT_POLISH, spec.max_iter)
         result = on.polish(start, budget, SHORT_TOL, EXACT)
         spec.report(
@@ -262,12 +266,31 @@ def _best_start(on, moment, tensor, first, rng):
         in_vain += 1
         if _is_lower(result, centre, SAME_LOSS):
             centre, in_vain = result, 0
+            around = _around(on, centre.network, tensor, patches, rng)
         agreeing = 1 if _is_lower(result, best, on.same_loss) else agreeing
         agreeing += best is not None and _agrees(result, best, on.same_loss)
         best = result if best is None or result.loss < best.loss else best
-        if agreeing >= on.n_agreeing or best.share <= EXACT:
+        if agreeing >= n_agreeing or best.share <= EXACT:
             break
     return best
+
+
+def _afresh(on, tensor, rng):
+    """Starts of perturbed candidates."""
+    while True:
+        candidate = perturbed_candidate(tensor, len(on.spec.blank.scales), rng)
+        yield on.starts([candidate], n_best=1)[0]
+
+
+def _around(on, network, tensor, patches, rng):
+    """Starts that have much of a network."""
+    if patches:
+        for moved in moves(network, patches, rng):
+            yield Solution(moved, np.nan, 0, False)
+    while True:
+        candidate = perturbed_candidate(tensor, len(network.scales), rng)
+        candidate = exchange(network.kernels, candidate, rng)
+        yield on.starts([candidate], n_best=1)[0]
 
 
 def _first_starts(on, moment, tensor, first, rng):
@@ -291,6 +314,57 @@ def _is_lower(result, other, same):
 
 def _agrees(result, best, same):
     return best.loss * (1 - same) <= result.loss <= best.loss * (1 + same)
+
+
+def moves(network, patches, rng):
+    """Networks with another kernel of one filter in a layer whose patches overlap.
+
+    First what a neighbouring patch sees of each, the closest neighbours first, since
+    shifted kernels are local minima; then kernels that are drawn.
+    """
+    for layer, r, (here, there) in _shifts(network, patches, rng):
+        shifted = np.zeros(network.sizes[layer])
+        shifted[there] = network.kernels[layer][r, here]
+        yield _with_kernel(network, layer, r, shifted)
+    while True:
+        layer = list(patches)[rng.randint(len(patches))]
+        r, d = rng.randint(len(network.scales)), network.sizes[layer]
+        yield _with_kernel(network, layer, r, rng.standard_normal(d))
+
+
+def _shifts(network, patches, rng):
+    """A layer, a filter, and which weights move where; many that stay come first."""
+    shifts = [
+        (layer, r, shift)
+        for layer, table in patches.items()
+        for shift in neighbours(table)
+        for r in range(len(network.scales))
+    ]
+    rng.shuffle(shifts)
+    return sorted(shifts, key=lambda move: -len(move[2][0]) / network.sizes[move[0]])
+
+
+def neighbours(table):
+    """Positions of the values that two patches share, at least half, in both of them.
+
+    Each pair of positions once: patches lie alike everywhere.
+    """
+    found = {}
+    here = table[len(table) // 2]
+    here = np.where(here < 0, -2, here)  # zeros of the padding are no shared values
+    for there in table:
+        _, *shared = np.intersect1d(here, there, return_indices=True)
+        if len(here) > len(shared[0]) >= len(here) / 2:
+            found[tuple(shared[0]), tuple(shared[1])] = shared
+    return list(found.values())
+
+
+def _with_kernel(network, layer, r, kernel):
+    """Of the norm of the one it replaces."""
+    kernels = [k.copy() for k in network.kernels]
+    size = np.linalg.norm(kernels[layer][r])
+    kernels[layer][r] = kernel * size / (np.linalg.norm(kernel) or 1.0)
+    return network._replace(kernels=tuple(kernels))
 
 
 def exchange(kernels, others, rng):
