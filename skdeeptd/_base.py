@@ -182,7 +182,7 @@ class BasePatchNetwork(
         "output_activation": [StrOptions(set(ACTIVATIONS))],
         "fit_intercept": ["boolean"],
         "hidden_bias": ["boolean"],
-        "alpha": [Interval(Real, 0, None, closed="left")],
+        "alpha": [StrOptions({"loo"}), Interval(Real, 0, None, closed="left")],
         "polish": ["boolean"],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
@@ -214,6 +214,12 @@ class BasePatchNetwork(
         activations = layer_activations(
             given["activation"], given["output_activation"], len(layout.sizes)
         )
+        loo = given["alpha"] == "loo"
+        if loo and activations[-1] != "identity":
+            raise ValueError(
+                f"alpha='loo' is for a last layer that is linear, but "
+                f"output_activation is {activations[-1]!r}; give alpha a number"
+            )
         blank = blank_network(
             layout, given["n_filters"], activations, given["hidden_bias"]
         )
@@ -221,7 +227,8 @@ class BasePatchNetwork(
         names = ("polish", "max_iter", "tol", "n_init")
         return layout, Spec(
             blank=blank,
-            objective=Objective(given["alpha"], given["fit_intercept"]),
+            objective=Objective(0.0 if loo else given["alpha"], given["fit_intercept"]),
+            leave_one_out=loo,
             seed=seed,
             report=self._report,
             **{name: given[name] for name in names if name in given},
@@ -252,13 +259,15 @@ class BasePatchNetwork(
         if not np.all(np.isfinite(moment)):
             raise FloatingPointError(f"the moment overflows {np.dtype(dtype).name}")
         self.moment_ = moment.reshape(-1, *layout.input_shape)
+        if fit.specs[0].leave_one_out:
+            self.alpha_ = fit.alphas
         self.n_iter_ = max(solution.n_iter for solution in fit.solutions)
 
     def _store_uncertainty(self, fit):
         """How sure its weights are."""
         for name in ("covariance_", "noise_variance_"):
             vars(self).pop(name, None)
-        if fit.spec.polish:
+        if fit.specs[0].polish:
             n_outputs = len(fit.solutions)
             of_outputs = [uncertainty(fit, output) for output in range(n_outputs)]
             covariances, noise_variances = zip(*of_outputs, strict=True)
@@ -268,7 +277,7 @@ class BasePatchNetwork(
 
     def _store_verdict(self, fit):
         """Whether a network is what the data call for."""
-        found = held_out(fit.problem, fit.spec, fit.solutions)
+        found = held_out(fit.problem, fit.specs, fit.solutions)
         self.held_out_r2_ = {"network": found.network, "linear": found.linear}
         self.verdict_ = found.verdict
 

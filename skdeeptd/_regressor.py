@@ -89,17 +89,24 @@ or sequence of them, default="relu"
     hidden_bias : bool, default=False
         Whether the polish learns a bias for each filter of each hidden layer, added
         before the activation. The moment tells nothing of it.
-    alpha : float, default=0.0
+    alpha : float or "loo", default=0.0
         Ridge penalty: ``alpha`` times the squared norm of the weights that each
         filter would give the features if all its activations were the identity, added
         to the sum of squared residuals. It has the unit of X squared; rescaling y
         does not matter. For one filter of one linear layer it is that of
-        :class:`~sklearn.linear_model.Ridge`.
+        :class:`~sklearn.linear_model.Ridge`. Where the last layer is linear and the
+        kernels before it have norm 1, it is the penalty of a ridge regression on what
+        that layer takes. "loo" chooses the one that predicts best, there, rows left out
+        one by one, as :class:`~sklearn.linear_model.RidgeCV` does, before the polish
+        and of a sample where rows are many; for networks whose
+        ``output_activation`` is "identity".
     polish : bool, default=True
         Whether to polish the kernels. Without it the kernels are those of the
         moment, whose error falls only with the square root of the number of samples
         and, after a relu, not to zero; signs, scales and the intercept are those of a
-        sample of the rows where they are many.
+        sample of the rows where they are many. With ``alpha="loo"`` only the hidden
+        kernels are those of the moment; the last layer is a ridge regression on what
+        it takes.
     max_iter : int, default=500
         Most passes over the data that one start may take.
     tol : float, default=1e-6
@@ -143,6 +150,8 @@ or sequence of them, default="relu"
     intercept_ : ndarray of shape (n_outputs,)
     moment_ : ndarray of shape (n_outputs,) + input_shape
         The centred cross-moment of y and X, weighted by ``sample_weight``.
+    alpha_ : ndarray of shape (n_outputs,)
+        What leave-one-out has chosen for each output; only with ``alpha="loo"``.
     verdict_ : list of str
         Per output, what rows that were held out say of it: "nothing" (neither a network
         of this shape nor a linear model predicts them clearly better than the mean
@@ -400,6 +409,8 @@ or sequence of them, default="relu"
                 known=known,
             )
             self._store(fit, layout, stream.sample.X.dtype)
+            if spec.leave_one_out:
+                self.alpha_ /= stream.share_kept
             self._store_uncertainty(fit)
             if grown or np.isnan(self.held_out_r2_["network"]).any():
                 self._store_verdict(fit)

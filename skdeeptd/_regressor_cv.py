@@ -15,7 +15,7 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.parallel import Parallel, delayed
 
 from skdeeptd._base import BasePatchNetwork, explaining, forgetting, telling
-from skdeeptd._compat import Interval, fit_context, told
+from skdeeptd._compat import Interval, StrOptions, fit_context, told
 from skdeeptd._data.rows import RowBlocks
 from skdeeptd._data.scratch import reusing
 from skdeeptd._data.threads import single_threaded_blas
@@ -98,7 +98,7 @@ class DeepTDRegressorCV(BasePatchNetwork):
     activation, output_activation, fit_intercept, hidden_bias
         As in DeepTDRegressor. A sequence of activations holds for candidates of as many
         layers only.
-    alphas : float or sequence of float, default=0.0
+    alphas : float, "loo" or sequence of them, default=0.0
         The candidates for ``alpha``.
     max_iter, tol, n_init
         As in DeepTDRegressor, for the last stage and the final fit.
@@ -148,7 +148,11 @@ noise_variance_, y_ndim_, n_features_in_, feature_names_in_
     _parameter_constraints: dict = {
         **BasePatchNetwork._parameter_constraints,
         "n_filters": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "alphas": ["array-like", Interval(Real, 0, np.inf, closed="left")],
+        "alphas": [
+            StrOptions({"loo"}),
+            "array-like",
+            Interval(Real, 0, np.inf, closed="left"),
+        ],
         "cv": ["cv_object"],
         "scoring": [str, callable, None],
     }
@@ -285,7 +289,8 @@ noise_variance_, y_ndim_, n_features_in_, feature_names_in_
                 f"[{self.kernel_sizes}]"
             )
         _check_numbers(grid["n_filters"], "n_filters", Integral, 1)
-        _check_numbers(grid["alpha"], "alphas", Real, 0)
+        penalties = [alpha for alpha in grid["alpha"] if not _is_loo(alpha)]
+        _check_numbers(penalties, "alphas", Real, 0)
         candidates, fewest = [], min(grid["n_filters"])
         for params in ParameterGrid(grid):
             _, spec = self._design(n_features, input_shape, **params)
@@ -340,10 +345,14 @@ def _train(rows, chosen):
 
 def _as_list(name, values):
     """The values of a parameter; a single number stands for itself."""
-    values = [values] if isinstance(values, Real) else list(values)
+    values = [values] if isinstance(values, Real | str) else list(values)
     if not values:
         raise ValueError(f"{name} is empty; give at least one candidate")
     return values
+
+
+def _is_loo(alpha):
+    return isinstance(alpha, str) and alpha == "loo"
 
 
 def _check_numbers(values, name, kind, least):

@@ -77,6 +77,10 @@ class Problem(NamedTuple):
             )
         return alpha
 
+    def alpha_given(self, alpha):
+        """The inverse of ``alpha``."""
+        return alpha * self.heaviest
+
     def few_rows(self, most=FEW_ROWS):
         """All rows, or a sample where they are many."""
         if self.n_rows <= most:

@@ -106,6 +106,33 @@ def normalize(network):
     return network._replace(kernels=tuple(kernels), scales=scales, biases=tuple(biases))
 
 
+def with_free_readout(network):
+    """The same function as ``normalize`` gives, with the scales in the readout.
+
+    So a filter that comes to nothing keeps the derivatives by which it can come back.
+    """
+    network = normalize(network)
+    if network.activations[-1] != "identity":
+        return network
+    *hidden, last = network.kernels
+    return network._replace(
+        kernels=(*hidden, last * network.scales[:, np.newaxis]),
+        scales=np.ones_like(network.scales),
+    )
+
+
+def unit_norm_factors(network):
+    """What ``normalize`` multiplies theta by, where hidden kernels have their norm."""
+    ones = unpack(np.ones(n_parameters(network)), network)
+    if network.activations[-1] == "identity":
+        size = np.linalg.norm(network.kernels[-1], axis=1)
+        size = np.where(size > 0, size, 1.0)
+        *hidden, last = ones.kernels
+        kernels = (*hidden, last / size[:, np.newaxis])
+        ones = ones._replace(kernels=kernels, scales=size)
+    return pack(ones)
+
+
 def split_gains(network):
     """Unit kernels, gains (filters, layers), scales and biases of the same function.
 
@@ -221,7 +248,7 @@ def gauge(network):
 
 
 def with_unit_kernels(covariance, network):
-    """The covariance of theta after ``normalize``: P C P', P its derivative."""
+    """The covariance of theta where the norms of kernels stay: P C P'."""
     moves, norms = gauge(network)
     n_filters, n_layers, width = moves.shape
     if n_layers == 0:

@@ -28,16 +28,17 @@ from skdeeptd._solver.linear import linear_network
 from skdeeptd._solver.search import (
     AGREEING,
     EXACT,
-    Spec,
     automatic_starts,
     constant_network,
     ground,
+    penalty_of_start,
     refine,
     search,
 )
 
 ROWS_PER_WEIGHT, FEWEST_ROWS = 50, 1000  # of the smallest sample
 LEAST_PER_WEIGHT = 10  # where that would take too much memory
+LOO_ROWS_PER_WEIGHT = 4  # of those that choose a penalty
 GROWTH = 4  # from a sample to the next, and to all rows at least
 SAMPLE_BYTES = 2**26  # most that a sample takes
 SETTLED = 10  # times what noise explains: no other network is looked for
@@ -57,15 +58,21 @@ class Known(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """What was found in some rows: a ``Solution`` per output, in the problem's units.
+    """What was found in some rows: a ``Spec`` and a ``Solution`` per output.
 
-    ``moment`` is (outputs, features), in the units of y.
+    Both are in the problem's units; ``moment`` is (outputs, features), in those of y.
     """
 
-    spec: Spec
+    specs: list
     problem: Problem
     moment: np.ndarray
     solutions: list
+
+    @property
+    def alphas(self):
+        """Of each output, for rows with the weights given."""
+        alphas = [spec.objective.alpha for spec in self.specs]
+        return self.problem.alpha_given(np.array(alphas))
 
     @property
     def networks(self):
@@ -110,15 +117,18 @@ def fit_rows(rows, spec, *, moment=None, known=None, stage=untold):
         problem.check_weights(dtype)
     spec.report(f"moment: {problem.n_rows} rows of {of_target.shape[1]} features")
     spec = _in_units_of(problem, spec)
-    solutions = []
+    specs, solutions = [], []
     with stage("kernels", len(of_target)) as part:
         for output, of_output in enumerate(of_target):
             with part(f"output {output}"):
                 begin = None if known is None else known[output]
+                if spec.leave_one_out:
+                    spec = _with_loo_alpha(problem, output, of_output, spec, begin)
                 solution = _learn(problem, output, of_output, spec, begin, dtype)
+                specs.append(spec)
                 solutions.append(solution)
     in_units_of_y = problem.moment_of_y(of_target)
-    return Fit(spec, problem, in_units_of_y, solutions)
+    return Fit(specs, problem, in_units_of_y, solutions)
 
 
 def _in_units_of(problem, spec):
@@ -134,6 +144,28 @@ def _in_units_of(problem, spec):
             bool(overlapping_patches(blank)),
         )
     return spec._replace(objective=objective, n_init=n_init)
+
+
+def _with_loo_alpha(problem, output, moment, spec, known):
+    """The spec with the penalty that some of the rows choose."""
+    if not np.any(moment):
+        return spec
+    first = None
+    if known is not None:
+        first = problem.in_units_of_target(known.network, output)
+    most = max(FEWEST_ROWS, LOO_ROWS_PER_WEIGHT * n_parameters(spec.blank))
+    rows, size = problem.of_output(output), problem.total
+    if problem.n_rows > most:
+        rows, size = rows.sample(most, np.random.RandomState(spec.seed)), most
+    without = spec._replace(objective=spec.objective._replace(alpha=0.0))
+
+    def choose(rows):
+        on = ground(without, rows.with_dtype(float), problem.n_samples)
+        return penalty_of_start(on, moment, first)
+
+    alpha = rows.run_together(choose) * problem.total / size
+    spec.report(f"alpha {problem.alpha_given(alpha):.3g} by leave-one-out")
+    return spec._replace(objective=spec.objective._replace(alpha=alpha))
 
 
 def _learn(problem, output, moment, spec, known, dtype):

@@ -42,25 +42,28 @@ class HeldOut(NamedTuple):
     verdict: list
 
 
-def held_out(problem, spec, solutions):
+def held_out(problem, specs, solutions):
     """Compare network and linear model, per output, on rows that they have not seen.
 
     A network that fits all rows exactly is not fitted again to some of them, where it
     has at most half as many free weights as there are samples: its R2 is 1.
     """
+    spec = specs[0]
     n_free = len(spec.blank.scales) * free_weights(spec.blank)
     enough = min(problem.n_samples, problem.n_rows) >= 2 * n_free
     exact = [enough and solution.share <= EXACT for solution in solutions]
     most = max(FEWEST_ROWS, ROWS_PER_WEIGHT * n_parameters(spec.blank))
     row_bytes = 8 * problem.n_features
     rows = problem.few_rows(max(FEWEST_ROWS, min(most, MOST_BYTES // row_bytes)))
-    short = spec._replace(
-        n_init=N_STARTS,
-        max_iter=min(N_PASSES, spec.max_iter),
-        tol=TOLERANCE,
-        report=silent,
-    )
-
+    short = [
+        spec._replace(
+            n_init=N_STARTS,
+            max_iter=min(N_PASSES, spec.max_iter),
+            tol=TOLERANCE,
+            report=silent,
+        )
+        for spec in specs
+    ]
     total = problem.total
 
     def compare(rows):
@@ -69,7 +72,7 @@ def held_out(problem, spec, solutions):
         rows = RowBlocks(X, rows.y[counts], rows.weight[counts])
         return [
             _scores(
-                _errors(rows, output, short, total, exact[output]),
+                _errors(rows, output, short[output], total, exact[output]),
                 rows.weight,
             )
             for output in range(rows.y.shape[1])

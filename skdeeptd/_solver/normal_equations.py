@@ -27,10 +27,10 @@ from skdeeptd._model.loss import squared_error
 from skdeeptd._model.network import jacobian
 from skdeeptd._model.parameters import (
     add_per_filter,
-    normalize,
     pack,
     penalty,
     unpack,
+    with_free_readout,
 )
 
 OUTPUT_ROUNDING = 32  # units in the last place of the output: a residual that is zero
@@ -79,7 +79,7 @@ def check_size(n_unknowns, of_what):
 
 @np.errstate(over="ignore", invalid="ignore")
 def normal_equations(theta, like, rows, objective, centre=None):
-    """A, g and the objective at ``theta``, whose norms are moved forward before.
+    """A, g and the objective at ``theta``, whose norms are moved to the readout before.
 
     With an intercept, J is taken from ``centre`` on, so that features whose mean is
     large beside their deviations lose no digits.
@@ -95,7 +95,7 @@ def normal_equations(theta, like, rows, objective, centre=None):
         About the mean of J. None takes the first row of J, and the intercept that fits
         that row.
     """
-    network = normalize(unpack(theta, like))
+    network = with_free_readout(unpack(theta, like))
     from_first_row = objective.fit_intercept and centre is None
     if not objective.fit_intercept:
         centre = np.zeros(len(theta) - 1)

@@ -25,7 +25,6 @@ from scipy.linalg import lapack
 from skdeeptd._model.network import PatchCNN
 from skdeeptd._model.parameters import (
     n_parameters,
-    normalize,
     owners,
     pack,
     readout,
@@ -276,4 +275,4 @@ def _after_last_step(equations, change, predicted, n_iter, like):
     """The ``Solution`` after a step that the equations describe well."""
     network = unpack(_moved(equations, change).theta, like)
     loss = max(equations.loss - predicted, 0.0)
-    return Solution(normalize(network), loss, n_iter, True, equations)
+    return Solution(network, loss, n_iter, True, equations)

@@ -29,7 +29,7 @@ import numpy as np
 from skdeeptd._data.moments import whitened_moment
 from skdeeptd._data.rows import RowBlocks, add
 from skdeeptd._model.network import PatchCNN, overlapping_patches, patch_sources
-from skdeeptd._model.parameters import n_parameters
+from skdeeptd._model.parameters import n_parameters, normalize
 from skdeeptd._solver.calibration import calibrate
 from skdeeptd._solver.decomposition import (
     candidate_batches,
@@ -38,6 +38,7 @@ from skdeeptd._solver.decomposition import (
 )
 from skdeeptd._solver.normal_equations import Objective
 from skdeeptd._solver.polish import CLOSE_DAMPING, Solution, polish
+from skdeeptd._solver.readout import loo_alpha
 
 SIGNS_PER_CANDIDATE = 4
 WHITENING_STEPS = 10
@@ -93,12 +94,14 @@ class Spec(NamedTuple):
     """What to learn of one output, and how long to look for it.
 
     ``blank`` is any network with the wanted kernel sizes, filters, activations and
-    order; ``report`` takes a line of text on the progress. The others are parameters of
+    order; ``leave_one_out`` says that alpha is still to be chosen, or that it was;
+    ``report`` takes a line of text on the progress. The others are parameters of
     DeepTDRegressor.
     """
 
     blank: PatchCNN
     objective: Objective
+    leave_one_out: bool = False
     polish: bool = True
     max_iter: int = 500
     tol: float = 1e-6
@@ -219,9 +222,38 @@ def search(on, moment, first=None):
     tensor = _tensor_of(moment, spec.blank)
     if spec.polish:
         return on.polish_fully(_best_start(on, moment, tensor, first, rng))
-    batch = next(candidate_batches(tensor, len(spec.blank.scales), rng))
-    best = on.starts(batch)[0]
+    best = _first_start(on, tensor, rng)
+    if spec.leave_one_out:
+        best = polish(best.network, on.rows, spec.objective, max_iter=1, tol=spec.tol)
     return best._replace(n_iter=1, converged=True, share=on.share(best.loss))
+
+
+def _first_start(on, tensor, rng):
+    batch = next(candidate_batches(tensor, len(on.spec.blank.scales), rng))
+    return on.starts(batch)[0]
+
+
+def penalty_of_start(on, moment, first=None):
+    """The alpha that leave-one-out chooses for the readout of the first start.
+
+    Parameters
+    ----------
+    on : Ground
+    moment : array of shape (features,)
+    first : PatchCNN or None
+        None for that of the moment.
+
+    Returns
+    -------
+    float
+    """
+    blank, rng = on.spec.blank, np.random.RandomState(on.spec.seed)
+    fit_intercept = on.spec.objective.fit_intercept
+    if blank.is_linear:  # all filters are one, and share its penalty
+        return len(blank.scales) * loo_alpha(blank, on.rows, fit_intercept)
+    if first is None:
+        first = _first_start(on, _tensor_of(moment, blank), rng).network
+    return loo_alpha(normalize(first), on.rows, fit_intercept)
 
 
 def _tensor_of(moment, network):

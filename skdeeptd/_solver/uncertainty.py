@@ -25,8 +25,10 @@ from skdeeptd._model.parameters import (
     n_parameters,
     pack,
     penalty,
+    unit_norm_factors,
     units,
     unpack,
+    with_free_readout,
     with_unit_kernels,
 )
 from skdeeptd._solver.linalg import diagonal_scale, pseudo_inverse
@@ -56,11 +58,8 @@ def uncertainty(fit, output):
     NaN where there are no more samples than weights: nothing is left to estimate the
     noise from.
     """
-    solution, problem, objective = (
-        fit.solutions[output],
-        fit.problem,
-        fit.spec.objective,
-    )
+    solution, problem = fit.solutions[output], fit.problem
+    objective = fit.specs[output].objective
     if not fits_in_memory(n_parameters(solution.network)):
         return Uncertainty(None, np.nan)
     curvature = _curvature(solution, problem.of_output(output), objective)
@@ -76,8 +75,9 @@ def uncertainty(fit, output):
         covariance[-1, :-1] = covariance[:-1, -1] = with_intercept
         of_mean = noise / problem.total
         covariance[-1, -1] = of_mean - with_intercept @ curvature.mean_jacobian
-    covariance = with_unit_kernels(covariance, solution.network)
-    factor = units(solution.network, problem.unit[output])
+    network = with_free_readout(solution.network)
+    covariance = with_unit_kernels(covariance, network)
+    factor = units(network, problem.unit[output]) * unit_norm_factors(network)
     noise_variance = problem.variance_in_units_of_y(noise * problem.heaviest, output)
     return Uncertainty(covariance * np.outer(factor, factor), float(noise_variance))
 
