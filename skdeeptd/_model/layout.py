@@ -148,11 +148,29 @@ def make_layout(
     return layout._replace(orders=_orders(layout))
 
 
-def n_features_of(kernel_sizes, input_shape=None):
-    """Entries of ``input_shape``, or else of the one axis that the sizes fill."""
+def n_features_of(kernel_sizes, input_shape=None, strides=None):
+    """Entries of ``input_shape``, or else of the one axis that the patches cover.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where a size is not a positive integer, or -1 without an ``input_shape``.
+    """
     if input_shape is not None:
         return math.prod(_sizes(input_shape, "input_shape"))
-    return math.prod(_sizes(kernel_sizes, "kernel_sizes"))
+    if np.iterable(kernel_sizes) and any(map(_is_rest, kernel_sizes)):
+        raise ValueError(
+            f"kernel_sizes {tuple(kernel_sizes)} hold -1, all that is left of a "
+            f"sample, but there is no input_shape to tell how much; give it"
+        )
+    sizes = _sizes(kernel_sizes, "kernel_sizes")
+    n_hidden, length = len(sizes) - 1, sizes[-1]
+    for layer in reversed(range(n_hidden)):
+        step = sizes[layer]
+        if strides is not None and step > 1:
+            step = _size(_entry(strides, layer, n_hidden), _stride_of(layer))
+        (length,) = _below((length,), (sizes[layer],), (step,))
+    return length
 
 
 def _size(value, name):
@@ -234,14 +252,19 @@ def _entry(strides, layer, n_hidden):
     return strides[layer]
 
 
+def _stride_of(layer):
+    return f"strides of layer {layer + 1}"
+
+
 def _step(stride, layer, shape, left):
     """The stride of a layer on each axis of its kernel."""
+    name = _stride_of(layer)
     sizes = zip(shape, left[: len(shape)], strict=True)
     if isinstance(stride, str) or not np.iterable(stride):
-        stride = _size(stride, "strides")
+        stride = _size(stride, name)
         step = tuple(d if d in (1, n) else stride for d, n in sizes)
     else:
-        step = _sizes(stride, "strides")
+        step = _sizes(stride, name)
         if len(step) > len(shape):
             raise ValueError(
                 f"stride {step} of layer {layer + 1} has {len(step)} axes, but its "
