@@ -54,7 +54,7 @@ def random_start(model, seed):
     network = to_torch(model)
     torch.manual_seed(seed)
     for module in network:
-        if isinstance(module, torch.nn.Conv1d):
+        if hasattr(module, "reset_parameters"):
             module.reset_parameters()
     return network
 

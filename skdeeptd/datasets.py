@@ -5,7 +5,9 @@ symbol      array               axes
 ==========  ==================  ================================================
 x           ``X``               (n_samples, n_features), standard normal
 k_l         ``kernels[l]``      (n_outputs, n_filters) + kernel_size, unit norm
-h_l         ``h``               (rows, patches): output of layer l on probe rows
+b_l         ``bias``            a number, of a hidden layer of one filter
+z_l         ``z``               (rows, patches): its pre-activation on probe rows
+h_l         ``h``               (rows, patches): its output on probe rows
 ==========  ==================  ================================================
 """
 
@@ -16,9 +18,10 @@ from sklearn.utils import check_random_state, check_scalar
 
 from skdeeptd._model.activations import ACTIVATIONS, layer_activations
 from skdeeptd._model.layout import make_layout, n_features_of
-from skdeeptd._model.network import PatchCNN, forward
+from skdeeptd._model.network import blank_network, forward, numbers_per_row
 
 ALIVE = 0.25  # least share of values that differ from the most frequent one
+BIAS = 0.5  # standard deviation, relative to that of the pre-activation
 VARIES = 1e-12  # least standard deviation, relative to the root mean square
 KERNEL_DRAWS, NETWORK_DRAWS = 200, 10  # at most, until one is alive
 PROBE_ROWS, PROBE_VALUES = 512, 2**23  # at most, to see if a network is alive
@@ -29,10 +32,13 @@ def make_patch_cnn_regression(
     kernel_sizes=(4, 4, 4),
     *,
     input_shape=None,
+    strides=None,
+    padding="valid",
     n_filters=1,
     n_outputs=1,
     activation="relu",
     output_activation="identity",
+    hidden_bias=False,
     noise=0.0,
     random_state=None,
 ):
@@ -47,14 +53,25 @@ def make_patch_cnn_regression(
     ----------
     n_samples : int, default=200
     kernel_sizes : sequence of int or of tuple of int, default=(4, 4, 4)
-        First layer first, as in :class:`~skdeeptd.DeepTDRegressor`.
+        First layer first, as in :class:`~skdeeptd.DeepTDRegressor`. The last entry may
+        be -1, all that is left of ``input_shape``.
     input_shape : sequence of int, default=None
-        The shape of a sample. None takes one axis of the product of the sizes.
+        The shape of a sample. None takes the one axis that the patches cover: without
+        ``strides`` the product of the sizes.
+    strides : int, sequence of int or of tuple of int, default=None
+        How far each hidden layer's kernel moves, as in
+        :class:`~skdeeptd.DeepTDRegressor`. None takes the kernel sizes.
+    padding : {"valid", "same"}, default="valid"
+        Whether the patches end with ``input_shape``, or may reach beyond it, where
+        zeros stand.
     n_filters : int, default=1
     n_outputs : int, default=1
     activation : str or sequence of str, default="relu"
         For all hidden layers, or one for each.
     output_activation : str, default="identity"
+    hidden_bias : bool, default=False
+        Whether each filter has a bias in each hidden layer: normal, with half the
+        standard deviation that its pre-activation has without it.
     noise : float, default=0.0
         Standard deviation of the Gaussian noise on y.
     random_state : int, RandomState instance or None, default=None
@@ -64,7 +81,8 @@ def make_patch_cnn_regression(
     X : ndarray of shape (n_samples, n_features)
     y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
     kernels : list of ndarray of shape (n_outputs, n_filters) + kernel_size
-        The planted truth, laid out as ``DeepTDRegressor.kernels_``.
+        The planted truth, laid out as ``DeepTDRegressor.kernels_``. Scales and biases
+        are in y alone; a fit of this shape without noise shows them.
 
     Raises
     ------
@@ -80,6 +98,14 @@ def make_patch_cnn_regression(
     ... )
     >>> X.shape, y.shape, [k.shape for k in kernels]
     ((50, 15), (50,), [(1, 1, 5), (1, 1, 3)])
+
+    Patches of 3 x 3 pixels that overlap, on images of 8 x 8:
+
+    >>> X, y, kernels = make_patch_cnn_regression(
+    ...     50, ((3, 3), -1), input_shape=(8, 8), strides=1, random_state=0
+    ... )
+    >>> X.shape, [k.shape for k in kernels]
+    ((50, 64), [(1, 1, 3, 3), (1, 1, 6, 6)])
     """
     for name, value in {
         "n_samples": n_samples,
@@ -90,20 +116,19 @@ def make_patch_cnn_regression(
     check_scalar(noise, "noise", Real, min_val=0)
     if not np.isfinite(noise):
         raise ValueError(f"noise must be finite, got {noise}")
+    if padding not in ("valid", "same"):
+        raise ValueError(f'padding must be "valid" or "same", got {padding!r}')
     rng = check_random_state(random_state)
-    layout = make_layout(
-        n_features_of(kernel_sizes, input_shape), kernel_sizes, input_shape
-    )
+    n_features = n_features_of(kernel_sizes, input_shape, strides)
+    layout = make_layout(n_features, kernel_sizes, input_shape, padding, strides)
     activations = layer_activations(activation, output_activation, len(layout.sizes))
-    n_features = int(np.prod(layout.sizes))
+    blank = blank_network(layout, n_filters, activations, hidden_bias)
 
     X = rng.standard_normal((n_samples, n_features))
-    probe_rows = int(np.clip(PROBE_VALUES // n_features, 16, PROBE_ROWS))
+    per_row = max(n_features, numbers_per_row(blank) // n_filters)
+    probe_rows = int(np.clip(PROBE_VALUES // per_row, 16, PROBE_ROWS))
     probe = rng.standard_normal((probe_rows, n_features))
-    networks = [
-        _draw_network(probe, layout, n_filters, activations, rng)
-        for _ in range(n_outputs)
-    ]
+    networks = [_draw_network(probe, blank, rng) for _ in range(n_outputs)]
     y = np.column_stack([forward(network, X) for network in networks])
     y += noise * rng.standard_normal(y.shape)
     kernels = [
@@ -117,42 +142,52 @@ def make_patch_cnn_regression(
     return X, y[:, 0] if n_outputs == 1 else y, kernels
 
 
-def _draw_network(probe, layout, n_filters, activations, rng):
+def _draw_network(probe, blank, rng):
+    n_filters = len(blank.scales)
     for _ in range(NETWORK_DRAWS):
-        filters = [
-            _draw_filter(probe, layout.sizes, activations, rng)
-            for _ in range(n_filters)
-        ]
-        network = PatchCNN(
-            kernels=tuple(np.stack(k) for k in zip(*filters, strict=True)),
+        drawn = [_draw_filter(probe, blank, rng) for _ in range(n_filters)]
+        kernels, biases = zip(*drawn, strict=True)
+        network = blank._replace(
+            kernels=tuple(np.stack(k) for k in zip(*kernels, strict=True)),
+            biases=tuple(np.array(b) for b in zip(*biases, strict=True)),
             scales=rng.choice([-1.0, 1.0], size=n_filters),
-            intercept=0.0,
-            activations=activations,
-            orders=layout.orders,
         )
         output = forward(network, probe)
         if _is_alive(output):
             return network._replace(scales=network.scales / output.std())
     raise ValueError(
-        f"no network of {n_filters} filters with kernel_sizes {layout.kernel_sizes} "
+        f"no network of {n_filters} filters with kernels of {blank.sizes} weights "
         f"whose output varies was found; use other activations, or fewer layers"
     )
 
 
-def _draw_filter(probe, sizes, activations, rng):
-    """A unit kernel per layer, each drawn until the output of its layer is alive."""
-    h, kernels = probe, []
-    for d, name in zip(sizes, activations, strict=True):
-        patches = h.reshape(len(h), -1, d)
+def _draw_filter(probe, blank, rng):
+    """A unit kernel per layer and a bias per hidden one, if there are any.
+
+    Both are drawn until the output of their layer is alive.
+    """
+    h, kernels, biases = probe, [], []
+    for layer, (d, name) in enumerate(zip(blank.sizes, blank.activations, strict=True)):
+        patches = _in_patches(h, blank.order(layer), d)
         for _ in range(KERNEL_DRAWS):
             k = rng.standard_normal(d)
             k /= np.linalg.norm(k)
-            z = patches @ k
-            h = ACTIVATIONS[name].value(z, np.empty_like(z))
+            z, bias = patches @ k, 0.0
+            if layer < len(blank.biases):
+                bias = BIAS * z.std() * rng.standard_normal()
+            h = ACTIVATIONS[name].value(z + bias, np.empty_like(z))
             if _is_alive(h):
                 break
         kernels.append(k)
-    return kernels
+        biases.append(bias)
+    return kernels, biases[: len(blank.biases)]
+
+
+def _in_patches(h, order, d):
+    """Values (rows, values) as (rows, patches, d)."""
+    if order is not None:
+        h = np.pad(h, [(0, 0), (0, 1)])[:, order]
+    return h.reshape(len(h), -1, d)
 
 
 def _is_alive(h):

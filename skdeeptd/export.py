@@ -24,12 +24,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from skdeeptd._base import BasePatchNetwork
 from skdeeptd._model.activations import LEAKY_SLOPE
-from skdeeptd._model.fitted import networks_of
+from skdeeptd._model.fitted import layout_of, networks_of
 from skdeeptd._optional import optional
 from skdeeptd._regressor import DeepTDRegressor
 from skdeeptd._regressor_cv import DeepTDRegressorCV
 
 OPSET, IR_VERSION = 17, 8
+MOST_AXES = 3  # of torch's convolutions
 SOFTPLUS_THRESHOLD = 40.0  # from where log(1 + e^z) is z, in float64 too
 
 
@@ -54,14 +55,16 @@ def to_torch(estimator):
         (n_samples, n_features) or (n_samples,) + input_shape, in the dtype of
         ``kernels_``, which is that of all its weights. Its steps:
 
-        - ``patches``: the features in the order in which the first layer takes them, as
-          one channel. It has no weights.
-        - ``conv1``, ``activation1``, ``conv2``, ...: a Conv1d per layer, of the stride
-          of its kernel size and with a channel per filter and output. Filters do not
-          share weights, so from the second layer on each channel is a group. The
-          kernels have their gains in them. There are biases if ``hidden_bias``.
-        - ``sum``: a Conv1d of kernel size 1 that adds the filters of an output; its
-          weights are the scales, its bias is the intercept, also where that is zero.
+        - ``input``: samples as one channel of shape ``input_shape``.
+        - ``pad``: zeros at the end of the axes, where patches reach beyond it.
+        - ``conv1``, ``activation1``, ``conv2``, ...: a Conv1d, Conv2d or Conv3d per
+          layer, of its kernel size and stride, with a channel per filter and output.
+          Filters do not share weights, so from the second layer on each channel is a
+          group. The kernels have their gains in them. There are biases if
+          ``hidden_bias``.
+        - ``sum``: a convolution of kernel size 1 that adds the filters of an output;
+          its weights are the scales, its bias is the intercept, also where that is
+          zero.
         - ``output``: a Flatten, to the shape of y.
 
     Raises
@@ -81,9 +84,10 @@ def to_torch(estimator):
 
     Notes
     -----
-    torch has no convolution over more than three axes. With the features in patch order
-    an input of several axes, padded or not, is one of a single axis, so that Conv1d is
-    right for all of them.
+    torch has no convolution over more than three axes. Samples of four axes or more
+    become one axis of patches side by side: before a layer whose patches are not so in
+    the output of the layer below, a step ``patches1``, ``patches2``, ... takes its
+    values in their order, and the layer is a Conv1d of the stride of its kernel size.
 
     Examples
     --------
@@ -102,16 +106,24 @@ def to_torch(estimator):
     """
     _check_is_fitted_network(estimator)
     torch = optional("torch", extra="torch")
-    networks, channels = networks_of(estimator), 1
-    modules = OrderedDict()
-    modules["patches"] = _patches(estimator.input_shape_, networks[0].order)
-    for number, layer in enumerate(_layers(networks), 1):
-        kernels = layer.kernels[:, np.newaxis, :]
-        modules[f"conv{number}"] = _conv1d(torch, channels, kernels, layer.biases)
+    networks, axes, channels = networks_of(estimator), _axes(layout_of(estimator)), 1
+    modules = OrderedDict(input=_input(estimator.input_shape_, axes.shape))
+    if any(axes.zeros):
+        at_the_end = [n for zeros in reversed(axes.zeros) for n in (0, zeros)]
+        pad = getattr(torch.nn, f"ConstantPad{len(axes.shape)}d")
+        modules["pad"] = pad(at_the_end, 0.0)
+    for number, (layer, *where, order) in enumerate(
+        zip(_layers(networks), axes.kernel_shapes, axes.strides, axes.orders), 1
+    ):
+        if order is not None:
+            modules[f"patches{number}"] = _patches(order)
+        modules[f"conv{number}"] = _conv(channels, layer.kernels, layer.biases, *where)
         modules[f"activation{number}"] = _torch_activation(torch, layer.activation)
-        channels = len(kernels)
-    scales = estimator.scales_[:, :, np.newaxis]
-    modules["sum"] = _conv1d(torch, channels, scales, estimator.intercept_)
+        channels = len(layer.kernels)
+    ones = (1,) * len(axes.shape)
+    modules["sum"] = _conv(
+        channels, estimator.scales_, estimator.intercept_, ones, ones
+    )
     modules["output"] = torch.nn.Flatten(0 if estimator.y_ndim_ == 1 else 1)
     return torch.nn.Sequential(modules)
 
@@ -150,8 +162,9 @@ def to_onnx(estimator):
     Notes
     -----
     A layer is a Reshape and a MatMul, not a Conv, for which onnxruntime has no float64
-    on a CPU. Where it has no float64 for an activation, or not to the last digits, the
-    activation is composed of simpler operators.
+    on a CPU; where the values below are not in patch order, as where patches overlap, a
+    Gather comes before. Where onnxruntime has no float64 for an activation, or not to
+    the last digits, the activation is composed of simpler operators.
 
     Examples
     --------
@@ -249,52 +262,83 @@ def _layers(networks):
     return list(itertools.starmap(_Layer, layers))
 
 
-def _patches(input_shape, order):
-    """A module that gives samples as one channel of features in patch order.
+class _Axes(NamedTuple):
+    """Samples and layers as torch's convolutions take them."""
 
-    Of the order, -1 is the zero that stands behind the features.
-    """
+    shape: tuple
+    zeros: tuple
+    kernel_shapes: tuple
+    strides: tuple
+    orders: tuple
+
+
+def _axes(layout):
+    """Those of the input, or one of patches side by side where these are too many."""
+    orders = (None,) * len(layout.sizes)
+    if len(layout.input_shape) <= MOST_AXES:
+        zeros = np.subtract(layout.covered_shape, layout.input_shape).tolist()
+        of_layers = layout.full_shapes, layout.full_steps, orders
+        return _Axes(layout.input_shape, zeros, *of_layers)
+    sizes = tuple((d,) for d in layout.sizes)
+    has_zeros = layout.covered_shape != layout.input_shape
+    shape = (math.prod(layout.input_shape),)
+    return _Axes(shape, (int(has_zeros),), sizes, sizes, layout.orders)
+
+
+def _input(input_shape, shape):
+    """A module that gives samples, as rows or arrays, as one channel of this shape."""
     torch = optional("torch", extra="torch")
     shapes = list(dict.fromkeys([(math.prod(input_shape),), tuple(input_shape)]))
 
-    class Patches(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            index = None if order is None else torch.as_tensor(order)
-            self.register_buffer("order", index, persistent=False)
-
+    class Input(torch.nn.Module):
         def forward(self, X):
             if tuple(X.shape[1:]) not in shapes:
                 of_shape = [f"(n_samples, {', '.join(map(str, s))})" for s in shapes]
                 raise ValueError(
                     f"X must be of shape {' or '.join(of_shape)}, got {tuple(X.shape)}"
                 )
-            X = X.flatten(1)
-            if self.order is not None:
-                X = torch.nn.functional.pad(X, (0, 1))[:, self.order]
-            return X.unsqueeze(1)
+            return X.reshape(-1, 1, *shape)
 
         def __reduce__(self):
-            return _patches, (input_shape, self.order)
+            return _input, (input_shape, shape)
+
+    return Input()
+
+
+def _patches(order):
+    """A module that gives the values of a layer in patch order; -1 is the last one."""
+    torch = optional("torch", extra="torch")
+
+    class Patches(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("order", torch.as_tensor(order), persistent=False)
+
+        def forward(self, h):
+            return h[..., self.order]
+
+        def __reduce__(self):
+            return _patches, (self.order,)
 
     return Patches()
 
 
-def _conv1d(torch, in_channels, weight, bias):
-    """Without overlap; the weight is (out_channels, in_channels per group, size)."""
-    state = {"weight": torch.tensor(weight)}
+def _conv(in_channels, weight, bias, shape, stride):
+    """The weight is (out_channels, in_channels per group times the kernel)."""
+    torch = optional("torch", extra="torch")
+    weight = torch.tensor(weight).reshape(len(weight), -1, *shape)
+    state = {"weight": weight}
     if bias is not None:
         state["bias"] = torch.tensor(bias)
-    out_channels, per_group, size = weight.shape
     conv = torch.nn.utils.skip_init(
-        torch.nn.Conv1d,
+        getattr(torch.nn, f"Conv{len(shape)}d"),
         in_channels,
-        out_channels,
-        size,
-        stride=size,
-        groups=in_channels // per_group,
+        len(weight),
+        shape,
+        stride=stride,
+        groups=in_channels // weight.shape[1],
         bias=bias is not None,
-        dtype=state["weight"].dtype,
+        dtype=weight.dtype,
     )
     conv.load_state_dict(state)
     return conv
@@ -328,20 +372,23 @@ def _onnx_model(estimator, dtype, columns):
     """
     networks = networks_of(estimator)
     add = _OnnxNodes(optional("onnx", extra="onnx"), dtype)
-    h, channels = _onnx_patches(add, networks[0].order), 1
-    for layer in _layers(networks):
+    h, channels = add("Cast", "X", to=add.elements), 1
+    for number, layer in enumerate(_layers(networks)):
+        h = _onnx_patches(add, h, networks[0].order(number), channels)
         h = _onnx_layer(add, h, layer, channels)
         channels = len(layer.kernels)
     _onnx_sum(add, h, estimator.scales_, estimator.intercept_, columns)
     return add.model({"X": ["n", estimator.n_features_in_], "y": ["n", *columns]})
 
 
-def _onnx_patches(add, order):
-    """The features in patch order, in which -1 is the zero put behind them."""
-    h = add("Cast", "X", to=add.elements)
+def _onnx_patches(add, h, order, channels):
+    """The values of a layer in patch order, in which -1 is the zero put behind them."""
     if order is None:
         return h
-    return add("Gather", add("Pad", h, np.array([0, 0, 0, 1])), order, axis=1)
+    h = add("Reshape", h, np.array([channels, -1, 1 + order.max()]))
+    if order.min() < 0:
+        h = add("Pad", h, np.array([0, 0, 0, 0, 0, 1]))
+    return add("Gather", h, order, axis=2)
 
 
 def _onnx_layer(add, h, layer, channels):

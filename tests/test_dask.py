@@ -171,7 +171,7 @@ def both(data, case):
     X, y = data
     X = (10 * X).astype(case.get("dtype", float))
     y = np.column_stack([y, y[::-1] + X[:, 0]]) if "outputs" in case else y
-    X = X.reshape(N_ROWS, *case.get("shape", (64,)))
+    X = X.reshape(N_ROWS, *case.get("shape", X.shape[1:]))
     in_memory = X, y, case.get("weight")
     in_dask = [
         chunked(X, columns=case.get("columns", -1)),
@@ -182,6 +182,7 @@ def both(data, case):
         in_dask = [of_unknown_length(a) for a in in_dask]
     parameters = {
         "kernel_sizes": case.get("sizes", SIZES),
+        "strides": case.get("strides"),
         "polish": case.get("polish", True),
         "random_state": 0,
     }
@@ -220,6 +221,33 @@ def test_the_number_of_workers_changes_no_bit(data, case, client, client_of_one)
     fitted, in_dask = check_against_memory(data, CASES[case], client=client)
     alone = clone(fitted).set_params(client=client_of_one).fit(*in_dask)
     assert_same_fit(fitted, alone)
+
+
+@pytest.mark.usefixtures("many_rows")
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"sizes": (4, -1), "strides": 2, "weight": WEIGHT},
+        {"sizes": ((3, 2), -1), "strides": 1, "shape": (6, 5)},
+    ],
+)
+def test_overlapping_patches_are_fitted_as_in_memory(case, client, client_of_one):
+    shape = case.get("shape", (24,))
+    planted = make_patch_cnn_regression(
+        N_ROWS,
+        case["sizes"],
+        strides=case["strides"],
+        input_shape=shape,
+        noise=0.1,
+        random_state=0,
+    )[:2]
+    fitted, in_dask = check_against_memory(planted, case, client=client)
+    alone = clone(fitted).set_params(client=client_of_one).fit(*in_dask)
+    assert_same_fit(fitted, alone)
+    lazy = fitted.predict(in_dask[0])
+    [predicted] = client.gather(client.compute([lazy]))
+    expected = fitted.predict(in_dask[0].compute())
+    np.testing.assert_allclose(predicted, expected, rtol=0, atol=1e-12)
 
 
 # On the cluster

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from skdeeptd import DeepTDRegressor, datasets
 from skdeeptd._model.activations import ACTIVATIONS
 from skdeeptd._model.layout import make_layout
 from skdeeptd._model.network import PatchCNN, forward
@@ -21,6 +22,133 @@ def test_shapes_and_norms():
     assert [k.shape for k in kernels] == [(4, 2, 3, 2, 3), (4, 2, 1, 2), (4, 2, 2, 2)]
     for k in kernels:
         np.testing.assert_allclose(np.linalg.norm(k.reshape(4, 2, -1), axis=2), 1)
+
+
+@pytest.fixture
+def networks(monkeypatch):
+    """The networks that were run, the planted one last."""
+    networks = []
+
+    def recording(network, X):
+        networks.append(network)
+        return forward(network, X)
+
+    monkeypatch.setattr(datasets, "forward", recording)
+    return networks
+
+
+PLANTED = {  # kernel shapes in full, strides in full, and what is passed
+    "one axis": (((4,), (3,)), ((4,),), {"kernel_sizes": (4, 3)}),
+    "overlap": (
+        ((4,), (3,), (2,)),
+        ((2,), (1,)),
+        {"kernel_sizes": (4, 3, 2), "strides": (2, 1)},
+    ),
+    "what is left": (
+        ((3, 2), (4, 5)),
+        ((1, 1),),
+        {"kernel_sizes": ((3, 2), -1), "strides": 1, "input_shape": (6, 6)},
+    ),
+    "what is left without overlap": (
+        ((2, 2), (2, 3)),
+        ((2, 2),),
+        {"kernel_sizes": (2, -1), "input_shape": (4, 6)},
+    ),
+    "padded": (
+        ((3, 2), (2, 1), (2, 4)),
+        ((2, 1), (1, 1)),
+        {
+            "kernel_sizes": ((3, 2), (2, 1), -1),
+            "strides": ((2, 1), 1),
+            "input_shape": (6, 5),
+            "padding": "same",
+        },
+    ),
+    "channels": (
+        ((2, 2, 3), (3, 2, 1)),
+        ((1, 1, 3),),
+        {"kernel_sizes": ((2, 2, 3), -1), "strides": 1, "input_shape": (4, 3, 3)},
+    ),
+}
+
+
+def by_loops(sample, kernels, steps, biases, activations):
+    """Patches of a padded array, layer by layer."""
+    covered = np.ones(sample.ndim, dtype=int)
+    steps = [*steps, kernels[-1].shape]
+    for k, step in zip(kernels[::-1], steps[::-1], strict=True):
+        covered = (covered - 1) * step + k.shape
+    h = np.zeros(covered)
+    h[tuple(map(slice, sample.shape))] = sample
+    for k, step, bias, name in zip(kernels, steps, biases, activations, strict=True):
+        corners = np.ndindex(*((np.array(h.shape) - k.shape) // step + 1))
+        z = {}
+        for corner in corners:
+            begin = np.multiply(corner, step)
+            patch = h[tuple(map(slice, begin, begin + k.shape))]
+            z[corner] = np.sum(patch * k) + bias
+        z = np.array(list(z.values())).reshape(np.add(list(z)[-1], 1))
+        h = ACTIVATIONS[name].value(z, np.empty_like(z))
+    return h.item()
+
+
+@pytest.mark.parametrize("hidden_bias", [False, True])
+@pytest.mark.parametrize("case", PLANTED)
+def test_y_is_the_planted_network_by_explicit_loops(networks, case, hidden_bias):
+    shapes, steps, parameters = PLANTED[case]
+    X, y, kernels = make_patch_cnn_regression(
+        40,
+        **parameters,
+        n_filters=2,
+        activation="tanh",
+        hidden_bias=hidden_bias,
+        random_state=0,
+    )
+    assert tuple(k.shape for k in kernels) == tuple((1, 2, *s) for s in shapes)
+    scales, biases = networks[-1].scales, networks[-1].biases
+    assert len(biases) == (len(shapes) - 1) * hidden_bias
+    assert all(np.all(b != 0) for b in biases)
+    np.testing.assert_allclose(np.abs(scales), np.abs(scales[0]))
+    biases = [*biases, *np.zeros((len(shapes) - len(biases), 2))]
+    activations = (*("tanh",) * len(steps), "identity")
+    input_shape = parameters.get("input_shape", (X.shape[1],))
+    expected = [
+        sum(
+            scales[r]
+            * by_loops(
+                x.reshape(input_shape),
+                [k[0, r] for k in kernels],
+                steps,
+                [b[r] for b in biases],
+                activations,
+            )
+            for r in range(2)
+        )
+        for x in X
+    ]
+    np.testing.assert_allclose(y, expected, rtol=1e-11, atol=1e-13)
+
+
+def test_biases_have_half_the_size_of_the_preactivation(networks):
+    """That of a linear layer on standard normal X has the deviation 1."""
+    make_patch_cnn_regression(
+        2, (4, 3), n_filters=2000, activation="tanh", hidden_bias=True, random_state=0
+    )
+    (biases,) = networks[-1].biases
+    error = 1 / np.sqrt(2000)
+    assert abs(np.mean(biases)) < 4 * 0.5 * error
+    assert abs(np.std(biases) / 0.5 - 1) < 4 * error
+
+
+def test_a_fit_without_noise_shows_the_biases(networks):
+    X, y, _ = make_patch_cnn_regression(
+        600, (4, 3), hidden_bias=True, activation="softplus", random_state=0
+    )
+    model = DeepTDRegressor(
+        (4, 3), activation="softplus", hidden_bias=True, tol=1e-12, random_state=0
+    )
+    model.fit(X, y)
+    np.testing.assert_allclose(model.biases_[0, 0], networks[-1].biases[0], rtol=1e-4)
 
 
 @pytest.mark.parametrize("n_filters", [1, 3])
@@ -80,6 +208,32 @@ def test_filters_that_cancel_are_drawn_again(seed):
     assert np.std(y) > 0.3
 
 
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("hidden_bias", [False, True])
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"kernel_sizes": (3,) * 8, "strides": 1},
+        {"kernel_sizes": (4, 3, -1), "strides": (2, 1), "input_shape": (40,)},
+        {"kernel_sizes": (3, 2, -1), "strides": 1, "input_shape": (9, 9)},
+        {"kernel_sizes": (3, -1), "input_shape": (7, 8), "padding": "same"},
+    ],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_no_network_of_overlapping_patches_is_dead(
+    activation, hidden_bias, parameters, seed
+):
+    _, y, _ = make_patch_cnn_regression(
+        400,
+        **parameters,
+        activation=activation,
+        hidden_bias=hidden_bias,
+        random_state=seed,
+    )
+    assert np.mean(np.abs(y - np.median(y)) > 1e-9) > 0.15
+    assert np.std(y) > 0.3
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
@@ -91,6 +245,11 @@ def test_filters_that_cancel_are_drawn_again(seed):
         ({"kernel_sizes": ()}, "empty"),
         ({"kernel_sizes": (4, 0)}, "at least 1, got 0"),
         ({"input_shape": (5, 5)}, r"example \(5, 5\)|length 5"),
+        ({"kernel_sizes": (4, -1)}, r"\(4, -1\) hold -1.*no input_shape"),
+        ({"padding": "full"}, 'padding must be "valid" or "same", got \'full\''),
+        ({"strides": 5}, "layer 1 has kernel size 4.* strides from 1 to 4 fit"),
+        ({"strides": (2,)}, "each of 2 hidden layers, got 1"),
+        ({"strides": (2, 1.5)}, "strides of layer 2 must hold integers, got 1.5"),
         ({"activation": "elu"}, "unknown activation 'elu'; known are relu"),
         ({"activation": ["relu"]}, "1 entries"),
     ],

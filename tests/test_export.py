@@ -13,9 +13,9 @@ from sklearn.preprocessing import StandardScaler
 
 from skdeeptd import DeepTDRegressor, DeepTDRegressorCV
 from skdeeptd._model.activations import ACTIVATIONS
-from skdeeptd.export import register_skl2onnx, to_onnx, to_torch
+from skdeeptd.export import MOST_AXES, register_skl2onnx, to_onnx, to_torch
 
-# Input shape, kernel sizes, padding, activation of the hidden layers.
+# Input shape, kernel sizes, padding, activation of the hidden layers, strides.
 CASES = {
     "one axis": ((24,), (4, 3, 2), "valid", ("relu", "leaky_relu")),
     "one layer": ((7,), (7,), "valid", ()),
@@ -26,6 +26,27 @@ CASES = {
     "channels": ((4, 4, 3), ((2, 2, 3), (2, 2)), "valid", ("relu",)),
     "late channels": ((4, 4, 3), ((2, 2), (2, 2, 3)), "valid", ("identity",)),
     "four axes": ((2, 4, 2, 3), ((2, 2, 1, 3), (1, 2, 2)), "valid", ("logistic",)),
+    "overlap": ((14,), (4, -1), "valid", ("tanh",), 2),
+    "overlap in two layers": ((20,), (4, 3, -1), "valid", ("relu", "tanh"), (2, 1)),
+    "overlap above tiles": ((24,), (4, 3, -1), "valid", ("tanh",) * 2, (4, 1)),
+    "overlap of padded": ((17,), (3, 4, -1), "same", ("softplus", "relu"), (2, 3)),
+    "overlap on two axes": ((5, 6), ((3, 2), -1), "valid", ("tanh",), ((2, 1),)),
+    "overlap of padded axes": ((6, 5), (3, 2, -1), "same", ("tanh", "relu"), 2),
+    "overlap of channels": (
+        (6, 4, 3),
+        ((3, 3, 3), (2, 1), -1),
+        "same",
+        ("leaky_relu", "tanh"),
+        ((2, 1, 3), 1),
+    ),
+    "overlap on three axes": ((4, 3, 3), (2, 2, -1), "valid", ("tanh",) * 2, 1),
+    "overlap on four axes": (
+        (3, 4, 2, 3),
+        ((2, 3, 1, 2), (1, 2, 2), -1),
+        "same",
+        ("tanh", "relu"),
+        ((1, 2, 1, 1), 1),
+    ),
 }
 RTOL = {np.float64: 1e-12, np.float32: 1e-6}
 
@@ -35,6 +56,7 @@ def random_model(
     kernel_sizes=(4, 3, 2),
     padding="valid",
     activation="tanh",
+    strides=None,
     *,
     dtype=np.float64,
     n_filters=3,
@@ -49,6 +71,7 @@ def random_model(
         kernel_sizes,
         padding=padding,
         activation=activation,
+        strides=strides,
         n_filters=n_filters,
         polish=False,
         random_state=0,
@@ -142,7 +165,57 @@ def test_of_a_model_that_predicts_a_constant(run):
     assert_as_predicted(run(model, X), model, X)
 
 
-@pytest.mark.parametrize("case", ["channels", "padded axes", "four axes"])
+AXES_OF_TORCH = {
+    name: case for name, case in CASES.items() if len(case[0]) <= MOST_AXES
+}
+
+
+@pytest.mark.parametrize("case", AXES_OF_TORCH)
+def test_torch_has_a_convolution_of_each_kernel_size_and_stride(case):
+    """Sizes on all axes, also where the case leaves some out."""
+    torch = pytest.importorskip("torch")
+    model, _ = random_model(*CASES[case])
+    network, n_axes = to_torch(model), len(model.input_shape_)
+    shapes = [k.shape[2:] for k in model.kernels_]
+    steps = [*map(np.atleast_1d, model.strides_), shapes[-1]]
+    conv_of_axes = (None, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)[n_axes]
+    for number, (shape, step) in enumerate(zip(shapes, steps, strict=True), 1):
+        conv = getattr(network, f"conv{number}")
+        assert type(conv) is conv_of_axes
+        assert conv.kernel_size == (*shape, *(1,) * (n_axes - len(shape)))
+        assert conv.stride == (*step, *(1,) * (n_axes - len(step)))
+        assert conv.groups == (1 if number == 1 else 6)
+        assert conv.out_channels == 6
+    assert not any("Patches" in type(module).__name__ for module in network)
+    padded = case.startswith(("padded", "overlap of padded", "overlap of channels"))
+    assert hasattr(network, "pad") == padded
+
+
+def test_torch_reads_like_a_network_written_by_hand():
+    torch = pytest.importorskip("torch")
+    model, X = random_model((8, 8), ((3, 3), -1), "valid", "relu", 1, n_filters=8)
+    network = to_torch(model)
+    assert repr(network.conv1) == (
+        "Conv2d(1, 16, kernel_size=(3, 3), stride=(1, 1), bias=False)"
+    )
+    by_hand = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 16, 3, bias=False),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(16, 16, 6, groups=16, bias=False),
+        torch.nn.Identity(),
+        torch.nn.Conv2d(16, 2, 1, groups=2),
+        torch.nn.Flatten(),
+    ).double()
+    by_hand.load_state_dict(
+        dict(zip(by_hand.state_dict(), network.state_dict().values(), strict=True))
+    )
+    output = by_hand(torch.from_numpy(X).unsqueeze(1)).detach().numpy()
+    assert_as_predicted(output, model, X)
+
+
+@pytest.mark.parametrize(
+    "case", ["channels", "padded axes", "four axes", "overlap of channels"]
+)
 def test_torch_takes_samples_as_rows_and_as_arrays(case):
     model, X = random_model(*CASES[case])
     rows = X.reshape(len(X), -1)
@@ -169,9 +242,10 @@ def test_torch_has_the_weights_of_the_model_and_no_others(hidden_bias):
     assert all(p.requires_grad for p in network.parameters())
 
 
-def test_torch_trains_every_weight():
+@pytest.mark.parametrize("case", ["two axes", "overlap on two axes", "four axes"])
+def test_torch_trains_every_weight(case):
     torch = pytest.importorskip("torch")
-    model, X = random_model(*CASES["two axes"], hidden_bias=True)
+    model, X = random_model(*CASES[case], hidden_bias=True)
     network, X = to_torch(model), torch.from_numpy(X)
     y = torch.from_numpy(np.random.default_rng(1).standard_normal((60, 2)))
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
@@ -186,17 +260,24 @@ def test_torch_trains_every_weight():
     assert losses[1] < losses[0]
 
 
-def test_torch_module_is_copied_and_saved_whole():
+@pytest.mark.parametrize("case", ["overlap of padded axes", "overlap on four axes"])
+def test_torch_module_is_copied_and_saved_whole(case):
     torch = pytest.importorskip("torch")
-    model, X = random_model(*CASES["padded axes"])
+    model, X = random_model(*CASES[case])
     network, X = to_torch(model), torch.from_numpy(X)
     file = io.BytesIO()
     torch.save(network, file)
     file.seek(0)
     for other in (copy.deepcopy(network), torch.load(file, weights_only=False)):
         assert torch.equal(other(X), network(X))
+    blank = to_torch(random_model(*CASES[case], n_filters=3)[0])
+    with torch.no_grad():
+        blank.conv1.weight.zero_()
+    blank.load_state_dict(network.state_dict())
+    assert torch.equal(blank(X), network(X))
     elsewhere = copy.deepcopy(network.to("meta"))
-    assert elsewhere.patches.order.device.type == "meta"
+    tensors = [*elsewhere.parameters(), *elsewhere.buffers()]
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
 
 
 def test_torch_does_not_touch_its_random_state_or_the_model():
@@ -232,6 +313,7 @@ def pipeline_and_data(dtype, model):
     "model",
     [
         DeepTDRegressor((4, 3, 2), n_filters=2, polish=False),
+        DeepTDRegressor((4, 3, -1), strides=(2, 1), n_filters=2, polish=False),
         DeepTDRegressorCV([(4, 6)], cv=2, n_init=1, tol=1e-2),
     ],
 )
@@ -333,10 +415,17 @@ def test_import_needs_no_extra():
 
 
 @pytest.mark.parametrize("polish", [False, True])
-def test_skops_saves_and_loads(polish):
+@pytest.mark.parametrize("strides", [None, 1])
+def test_skops_saves_and_loads(polish, strides):
     skops = pytest.importorskip("skops.io")
     X, y = np.random.default_rng(0).standard_normal((2, 40, 12))
-    model = DeepTDRegressor((3, 4), polish=polish, n_init=1, random_state=0)
+    model = DeepTDRegressor(
+        (3, 4 if strides is None else -1),
+        strides=strides,
+        polish=polish,
+        n_init=1,
+        random_state=0,
+    )
     pipeline = make_pipeline(StandardScaler(), model).fit(X, y[:, :2])
     saved = skops.dumps(pipeline)
     trusted = ["skdeeptd._regressor.DeepTDRegressor"]

@@ -257,3 +257,206 @@ def test_three_layers_of_usual_images_can_be_listed(lengths):
 def test_bad_bounds_of_a_grid_are_named(arguments, bounds, message):
     with pytest.raises((ValueError, TypeError), match=message):
         kernel_size_grid(arguments, **bounds)
+
+
+# Strides
+
+OVERLAPPING = {  # input shape, kernel sizes, strides, padding
+    "one axis": ((14,), (4, -1), 2, "valid"),
+    "two layers": ((20,), (4, 3, -1), (2, 1), "valid"),
+    "three layers": ((30,), (4, 3, 5, -1), (2, 3, 1), "same"),
+    "above tiles": ((24,), (4, 3, -1), (4, 1), "valid"),
+    "below tiles": ((12,), (3, 5, -1), (1, 5), "valid"),
+    "padded": ((17,), (3, 4, -1), (1, 4), "same"),
+    "no layer above": ((9,), (-1,), 1, "valid"),
+    "two axes": ((5, 6), ((3, 2), -1), ((2, 1),), "valid"),
+    "one axis of two": ((6, 4), ((2, 2), (2, 1), -1), ((2, 1), 1), "valid"),
+    "padded axes": ((6, 5), ((3, 2), 2, -1), (2, 1), "same"),
+    "channels": ((6, 4, 3), ((3, 3, 3), (2, 1), -1), ((2, 1, 3), 1), "same"),
+    "three axes": ((5, 4, 3), (2, 2, -1), 1, "valid"),
+    "four axes": ((3, 4, 2, 3), ((2, 3, 1, 2), (1, 2), -1), ((1, 2, 1, 1), 1), "same"),
+}
+
+
+def in_patches_by_orders(layout):
+    """What meets the last kernel, as patches of patches, of features and zeros."""
+    values = list(range(math.prod(layout.input_shape)))
+    for order, d in zip(layout.orders, layout.sizes, strict=True):
+        if order is not None:
+            values = [values[i] if i >= 0 else "zero" for i in order]
+        assert len(values) % d == 0
+        values = [tuple(values[i : i + d]) for i in range(0, len(values), d)]
+    (last,) = values
+    return last
+
+
+def in_patches_by_loops(input_shape, shapes, steps):
+    """The same, from the places in an array; beyond its end are zeros."""
+    features = {at: i for i, at in enumerate(np.ndindex(*input_shape))}
+
+    def patch(layer, place):
+        if layer < 0:
+            return features.get(place, "zero")
+        begin = [p * s for p, s in zip(place, steps[layer], strict=True)]
+        entries = itertools.product(*map(range, shapes[layer]))
+        return tuple(
+            patch(layer - 1, tuple(b + e for b, e in zip(begin, entry, strict=True)))
+            for entry in entries
+        )
+
+    return patch(len(shapes) - 1, (0,) * len(input_shape))
+
+
+def on_every_axis(shapes, n_axes):
+    return [(*shape, *(1,) * (n_axes - len(shape))) for shape in shapes]
+
+
+@pytest.mark.parametrize("case", OVERLAPPING)
+def test_orders_of_overlapping_patches_are_those_of_explicit_places(case):
+    input_shape, kernel_sizes, strides, padding = OVERLAPPING[case]
+    n_axes = len(input_shape)
+    layout = make_layout(
+        math.prod(input_shape), kernel_sizes, input_shape, padding, strides
+    )
+    shapes = on_every_axis(layout.kernel_shapes, n_axes)
+    steps = on_every_axis((*layout.steps, layout.kernel_shapes[-1]), n_axes)
+    expected = in_patches_by_loops(input_shape, shapes, steps)
+    assert in_patches_by_orders(layout) == expected
+    end = np.zeros(n_axes, dtype=int)
+    for shape, step in zip(shapes[::-1], steps[::-1], strict=True):
+        end = end * step + np.array(shape) - 1
+    np.testing.assert_array_equal(layout.covered_shape, end + 1)
+    if padding == "valid":
+        assert layout.covered_shape == input_shape
+
+
+def test_strides_as_large_as_the_kernels_are_none_at_all():
+    for sizes, input_shape in [
+        ((4, 3, 2), (24,)),
+        (((2, 3), (2, 1), (1, 2)), (4, 6)),
+        (((2, 2, 3), (2, 2, 1)), (4, 4, 3)),
+    ]:
+        n_features = math.prod(input_shape)
+        plain = make_layout(n_features, sizes, input_shape)
+        strided = make_layout(n_features, sizes, input_shape, strides=sizes[:-1])
+        rest = make_layout(n_features, (*sizes[:-1], -1), input_shape)
+        for other in (strided, rest):
+            assert other[:3] == plain[:3]
+            for mine, own in zip(other.orders, plain.orders, strict=True):
+                np.testing.assert_array_equal(mine, own)
+
+
+def test_short_forms_of_strides_stand_for_full_ones():
+    full = make_layout(
+        72, ((3, 2, 3), (2, 1, 1), -1), (6, 4, 3), "same", ((2, 1, 3), (1, 1, 1))
+    )
+    for strides in [((2, 1), 1), ((2, 1, 3), (1,)), [[2, 1], np.int64(1)]]:
+        short = make_layout(72, ((3, 2, 3), (2, 1), -1), (6, 4, 3), "same", strides)
+        for mine, own in zip(short.orders, full.orders, strict=True):
+            np.testing.assert_array_equal(mine, own)
+    # A number is for the axes on which there is more than one patch.
+    channels = make_layout(75, ((3, 3, 3), -1), (5, 5, 3), strides=1)
+    assert channels.strides == ((1, 1, 3),)
+    assert make_layout(12, (1, 4, -1), strides=2).strides == (1, 2)
+
+
+@pytest.mark.parametrize("n_features", [*range(1, 40), 97, 100])
+def test_default_kernels_fit_the_stride_one(n_features):
+    layout = make_layout(n_features, strides=1)
+    first = math.ceil(math.sqrt(n_features))
+    assert layout.sizes[0] == first
+    assert sum(layout.sizes) == n_features + len(layout.sizes) - 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (((14,), (4, -1), 5), r"layer 1 .* size 4 on axis 0 and stride 5.* 1 to 4 fit"),
+        (
+            ((5, 6), ((3, 2), -1), ((2, 3),)),
+            r"layer 1 .* size 2 on axis 1 and stride 3.* 1 to 2 fit",
+        ),
+        (
+            ((20,), (4, 3, -1), (2, 4)),
+            r"layer 2 .* size 3 on axis 0 and stride 4.* 1 to 3 fit",
+        ),
+        (((14,), (4, -1), 0), r"strides of layer 1 .* at least 1, got 0"),
+        (((20,), (4, 3, -1), (2, -1)), r"strides of layer 2 .* at least 1, got -1"),
+        (((14,), (4, -1), (2, 2)), r"each of 1 hidden layers, got 2: \(2, 2\)"),
+        (((20,), (4, 3, -1), (2,)), r"each of 2 hidden layers, got 1: \(2,\)"),
+        (((5, 6), ((3, 2), -1), ((2, 1, 1),)), r"layer 1 has 3 axes.*\(3, 2\) has 2"),
+        (((14,), (4, -1), (1.5,)), r"strides of layer 1 .* integers, got 1.5"),
+        (((14,), (4, -1), (True,)), r"strides of layer 1 .* integers, got True"),
+        (((14,), (4, -1), "two"), r"strides of layer 1 .* integers, got 'two'"),
+        (((14,), (-1, 4), 1), r"-1.* last layer only.* layer 1, where 14 is left"),
+        (
+            ((5, 6), ((3, 2), -1, -1), ((2, 1), 1)),
+            r"last layer only.* layer 2, where \(2, 5\) is left; give it a size",
+        ),
+    ],
+)
+def test_strides_that_cannot_be_are_named(arguments, message):
+    input_shape, kernel_sizes, strides = arguments
+    with pytest.raises((ValueError, TypeError), match=message):
+        make_layout(math.prod(input_shape), kernel_sizes, input_shape, strides=strides)
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize(
+    ("input_shape", "kernel_sizes", "strides", "where"),
+    [
+        ((14,), (4, 5), 2, "layer 2, got size 5"),
+        ((20,), (4, 3, 5), (2, 1), "layer 3, got size 5"),
+        ((5, 6), ((3, 2), (2, 4)), ((2, 1),), "layer 2 on axis 1, got size 4"),
+    ],
+)
+def test_the_last_size_in_the_message_fits(
+    padding, input_shape, kernel_sizes, strides, where
+):
+    def layout(sizes):
+        n = math.prod(input_shape)
+        return make_layout(n, sizes, input_shape, padding, strides)
+
+    with pytest.raises(ValueError, match=f"{where}; write ([0-9]+), or -1") as refused:
+        layout(kernel_sizes)
+    size = int(re.search("write ([0-9]+)", str(refused.value)).group(1))
+    *below, last = kernel_sizes
+    fitting = size if isinstance(last, int) else (*last[:-1], size)
+    assert layout((*below, fitting))[:3] == layout((*below, -1))[:3]
+
+
+@pytest.mark.parametrize("n", range(3, 24))
+def test_first_sizes_in_the_message_fit(n):
+    """Of each kernel and stride that do not end with the axis, on either axis."""
+    for d, s in itertools.product(range(1, n + 3), repeat=2):
+        if s > d:
+            continue
+        for axis, shape in enumerate([(n, 4), (4, n)]):
+
+            def fit(size, padding="valid", stride=s, axis=axis, shape=shape):
+                kernel, step = [2, 2], [2, 2]
+                kernel[axis], step[axis] = size, stride
+                sizes = (tuple(kernel), -1)
+                return make_layout(4 * n, sizes, shape, padding, (tuple(step),))
+
+            if d <= n and (n - d) % s == 0:
+                fit(d)
+                continue
+            where = rf"layer 1 on axis {axis}"
+            with pytest.raises(ValueError, match=where) as refused:
+                fit(d)
+            message = str(refused.value)
+            if d > n:
+                assert f"sizes from 1 to {n} fit" in message
+                continue
+            sizes = re.search(r"example kernel size ([0-9]+)( or ([0-9]+))?", message)
+            found = [int(size) for size in sizes.group(1, 3) if size]
+            fitting = [k for k in range(s, n + 1) if (n - k) % s == 0]
+            nearest = max([k for k in fitting if k < d], default=None)
+            assert found == [
+                k for k in (nearest, min(k for k in fitting if k > d)) if k
+            ]
+            for size in found:
+                fit(size)
+            fit(d, stride=1)
+            fit(d, padding="same")

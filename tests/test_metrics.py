@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 
+from skdeeptd import DeepTDRegressor
+from skdeeptd.datasets import make_patch_cnn_regression
 from skdeeptd.metrics import kernel_similarity
 
 
@@ -30,6 +32,50 @@ def test_value_is_the_cosine():
     estimated, true = [np.array([[[3.0, 4.0]]])], [np.array([[[2.0, 0.0]]])]
     np.testing.assert_allclose(kernel_similarity(estimated, true), [0.6])
     np.testing.assert_array_equal(kernel_similarity([np.zeros((1, 1, 2))], true), [0])
+
+
+@pytest.mark.parametrize(
+    ("kernel_sizes", "input_shape", "expected"),
+    [
+        ((4, -1), (12,), [(4,), (9,)]),
+        (((3, 2), -1), (5, 6), [(3, 2), (3, 5)]),
+        (((2, 2, 3), (2, 2), -1), (5, 4, 3), [(2, 2, 3), (2, 2), (3, 2, 1)]),
+    ],
+)
+def test_kernels_of_overlapping_patches_and_of_what_is_left(
+    kernel_sizes, input_shape, expected
+):
+    """A fit has the shapes that were planted, and they are compared as any others."""
+    X, y, planted = make_patch_cnn_regression(
+        40,
+        kernel_sizes,
+        input_shape=input_shape,
+        strides=1,
+        n_filters=2,
+        random_state=0,
+    )
+    model = DeepTDRegressor(
+        kernel_sizes,
+        input_shape=input_shape,
+        strides=1,
+        n_filters=2,
+        polish=False,
+        random_state=0,
+    ).fit(X, y)
+    assert [k.shape[2:] for k in model.kernels_] == expected
+    orders = []
+    for order in ([0, 1], [1, 0]):
+        pairs = zip(model.kernels_, planted, strict=True)
+        cosines = [
+            np.abs(np.vdot(k[0, r], t[0, o]))
+            for k, t in pairs
+            for r, o in enumerate(order)
+        ]
+        orders.append(np.reshape(cosines, (-1, 2)).mean(axis=1))
+    best = max(orders, key=np.sum)
+    np.testing.assert_allclose(kernel_similarity(model.kernels_, planted), best)
+    negated = [-3 * k[:, ::-1] for k in planted]
+    np.testing.assert_allclose(kernel_similarity(negated, planted), 1, rtol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -223,6 +223,20 @@ def test_band_holds_the_planted_kernels():
     assert abs(np.mean(held) - 0.95) < 4 * error
 
 
+def test_kernels_of_overlapping_patches_are_drawn_with_their_shapes_and_bands():
+    model, _ = fitted((5, 3, -1), strides=(2, 1), input_shape=(17,), hidden_bias=True)
+    display = KernelDisplay.from_estimator(model)
+    for ax, k, d in zip(display.axes_[:, 0], model.kernels_, (5, 3, 5), strict=True):
+        ((upper, lower), (line, _)) = steps(ax)
+        np.testing.assert_array_equal(line, k[0, 0])
+        assert line.shape == (d,)
+        assert np.all(upper > lower)
+    (network,) = networks_of(model)
+    stds = kernel_stds(network, model.covariance_[0])
+    for drawn, std in zip(display.kernel_stds, stds, strict=True):
+        np.testing.assert_array_equal(drawn, std)
+
+
 def test_no_band_where_the_covariance_is_not_known():
     alone, _ = fitted((4, 3), polish=False)
     few, _ = fitted((4, 3), n_samples=6)
@@ -296,24 +310,47 @@ CASES = [
         "n_filters": 2,
     },
     {"kernel_sizes": (5, 4), "n_filters": 3, "n_outputs": 2},
+    {"kernel_sizes": (5, 3, -1), "strides": (2, 1), "input_shape": (17,)},
+    {
+        "kernel_sizes": (4, 3, -1),
+        "strides": (4, 1),
+        "input_shape": (22,),
+        "padding": "same",
+    },
+    {
+        "kernel_sizes": ((3, 2), -1),
+        "strides": 1,
+        "input_shape": (5, 6),
+        "n_filters": 2,
+    },
+    {
+        "kernel_sizes": ((3, 2, 3), (2, 2), -1),
+        "strides": ((2, 1), 1),
+        "input_shape": (6, 4, 3),
+        "padding": "same",
+    },
 ]
 
 
 def outer_products(model, output):
-    """Per filter, for each position the product of the weights on its way."""
+    """Per filter, for each place the products of the weights on each way to it."""
     n_axes = len(model.input_shape_)
     kernels = [
         k[output].reshape(k.shape[1:] + (1,) * (n_axes + 2 - k.ndim))
         for k in model.kernels_
     ]
-    covered = np.prod([k.shape[1:] for k in kernels], axis=0)
-    products = np.ones((len(kernels[0]), *covered))
-    for r, *position in np.ndindex(*products.shape):
-        at = position
-        for k in kernels:
-            within = [p % d for p, d in zip(at, k.shape[1:], strict=True)]
-            products[r, *position] *= k[r, *within]
-            at = [p // d for p, d in zip(at, k.shape[1:], strict=True)]
+    steps = [np.atleast_1d(s) for s in model.strides_]
+    steps = [[*s, *(1,) * (n_axes - len(s))] for s in steps]
+    steps.append(kernels[-1].shape[1:])
+    products = np.ones((len(kernels[0]), *(1,) * n_axes))
+    for k, step in zip(kernels[::-1], steps[::-1], strict=True):
+        places = (np.array(products.shape[1:]) - 1) * step + k.shape[1:]
+        below = np.zeros((len(k), *places))
+        for r, *at in np.ndindex(*products.shape):
+            for entry in np.ndindex(*k.shape[1:]):
+                place = np.multiply(at, step) + entry
+                below[r, *place] += products[r, *at] * k[r, *entry]
+        products = below
     return products
 
 
@@ -328,6 +365,9 @@ def test_moment_stands_beside_its_projection_on_the_outer_products(case):
         part = (basis @ (basis.T @ moment.ravel())).reshape(moment.shape)
         np.testing.assert_allclose(display.explained, part, rtol=1e-9, atol=1e-12)
         for ax, array in zip(display.axes_, (moment, display.explained), strict=True):
+            if not ax.images:
+                np.testing.assert_array_equal(drawn_steps(ax), array)
+                continue
             drawn = np.ma.masked_invalid(image_of(ax)).compressed()
             if moment.ndim == 3:
                 array = np.moveaxis(array, 2, 1)
@@ -346,8 +386,32 @@ def test_a_signal_is_cut_into_the_patches_of_the_first_layer():
         assert ax.images[0].get_clim() == (-limit, limit)
     titles = [ax.get_title() for ax in display.axes_]
     assert titles == ["moment", "explained by the kernels"]
-    one_row = MomentDisplay(np.ones(5), np.ones(5)).plot()
+    one_row = MomentDisplay(np.ones(5), np.ones(5), patch_size=5).plot()
     assert image_of(one_row.axes_[0]).shape == (1, 5)
+
+
+@pytest.mark.parametrize(
+    ("kernel_sizes", "strides", "cut"),
+    [((4, -1), 2, False), ((4, 3, -1), (4, 1), True), ((22,), None, True)],
+)
+def test_a_signal_is_not_cut_where_the_patches_of_the_first_layer_overlap(
+    kernel_sizes, strides, cut
+):
+    model, _ = fitted(kernel_sizes, strides=strides, input_shape=(22,), padding="same")
+    display = MomentDisplay.from_estimator(model)
+    assert [len(ax.images) for ax in display.axes_] == [cut, cut]
+    if cut:
+        assert image_of(display.axes_[0]).shape[1] == kernel_sizes[0]
+        return
+    assert display.patch_size is None
+    drawn = [drawn_steps(ax) for ax in display.axes_]
+    np.testing.assert_array_equal(drawn, [model.moment_[0], display.explained])
+    limits = {ax.get_ylim() for ax in display.axes_}
+    assert limits == {(-1.05 * np.abs(drawn).max(), 1.05 * np.abs(drawn).max())}
+    assert {ax.get_xlabel() for ax in display.axes_} == {"feature"}
+    assert [ax.get_ylabel() for ax in display.axes_] == ["moment", ""]
+    titles = [ax.get_title() for ax in display.axes_]
+    assert titles == ["moment", "explained by the kernels"]
 
 
 # Receptive field
@@ -624,6 +688,12 @@ def displays_of(search):
     yield KernelDisplay.from_estimator(images)
     yield MomentDisplay.from_estimator(images)
     yield ReceptiveFieldDisplay.from_estimator(images, X)
+    for parameters in CASES[-4:]:
+        overlapping, X = fitted(**parameters)
+        yield KernelDisplay.from_estimator(overlapping)
+        yield MomentDisplay.from_estimator(overlapping)
+        yield ReceptiveFieldDisplay.from_estimator(overlapping, X)
+        yield HeldOutDisplay.from_estimator(overlapping)
     linear, _ = fitted((30,))
     yield KernelDisplay.from_estimator(linear)
     yield MomentDisplay.from_estimator(linear)
@@ -644,6 +714,7 @@ def displays_of(search):
 def test_nothing_overlaps_or_is_cut_off(search):
     for display in displays_of(search):
         assert_nothing_overlaps_or_is_cut_off(display.figure_)
+        plt.close(display.figure_)
 
 
 @pytest.mark.parametrize("height", np.arange(4, 6, 0.25))

@@ -3,6 +3,7 @@ import pickle
 import warnings
 from contextlib import redirect_stdout
 
+import joblib
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -301,6 +302,87 @@ def test_only_the_ratio_of_weights_matters_and_none_means_equal(noisy):
     weight = np.random.RandomState(0).rand(200)
     same_model(model().fit(X, y, weight), model().fit(X, y, 1e-200 * weight), 1e-7)
     same_model(model().fit(X, y), model().fit(X, y, np.full(200, 7.0)), 1e-7)
+
+
+# Patches that overlap
+
+OVERLAPPING = [
+    {"kernel_sizes": (4, -1), "input_shape": (16,), "strides": 2},
+    {"kernel_sizes": ((3, 3), -1), "input_shape": (6, 5), "strides": 1},
+    {
+        "kernel_sizes": ((3, 2, 2), (2, 1), -1),
+        "input_shape": (8, 4, 2),
+        "strides": ((2, 1, 2), 1),
+        "padding": "same",
+    },
+]
+overlapping = pytest.mark.parametrize("shape", OVERLAPPING)
+
+
+def overlapping_data(shape, noise=0.1, **parameters):
+    return make_patch_cnn_regression(
+        600, **shape, noise=noise, random_state=0, **parameters
+    )
+
+
+@overlapping
+@pytest.mark.parametrize("n_outputs", [1, 2])
+def test_planted_kernels_of_overlapping_patches_are_found(shape, n_outputs):
+    X, y, kernels = overlapping_data(shape, 0.0, n_outputs=n_outputs)
+    fitted = DeepTDRegressor(**shape, random_state=0).fit(X, y)
+    assert fitted.predict(X).shape == y.shape
+    assert fitted.score(X, y) > 1 - 1e-9
+    np.testing.assert_allclose(kernel_similarity(fitted.kernels_, kernels), 1)
+    centred = (y - y.mean(axis=0)).reshape(600, -1)
+    np.testing.assert_allclose(
+        fitted.moment_.reshape(n_outputs, -1), centred.T @ X / 600, atol=1e-12
+    )
+
+
+@overlapping
+def test_weights_of_overlapping_networks_are_repeated_rows(shape):
+    X, y, _ = overlapping_data(shape)
+    weight = np.random.RandomState(0).randint(0, 4, size=600)
+    estimator = DeepTDRegressor(**shape, tol=1e-12, random_state=0)
+    weighted = clone(estimator).fit(X, y, weight).predict(X)
+    rows = np.repeat(np.arange(600), weight)
+    repeated = clone(estimator).fit(X[rows], y[rows]).predict(X)
+    np.testing.assert_allclose(weighted, repeated, atol=1e-5)
+    assert np.abs(weighted - clone(estimator).fit(X, y).predict(X)).max() > 1e-3
+
+
+@overlapping
+def test_overlapping_networks_in_float32(shape):
+    X, y, _ = overlapping_data(shape)
+    estimator = DeepTDRegressor(**shape, random_state=0)
+    double = clone(estimator).fit(X, y).predict(X)
+    single = clone(estimator).fit(X.astype("f4"), y.astype("f4"))
+    assert {k.dtype for k in single.kernels_} == {np.dtype("f4")}
+    predicted = single.predict(X.astype("f4"))
+    assert predicted.dtype == np.float32
+    np.testing.assert_allclose(predicted, double, atol=2e-4)
+
+
+@overlapping
+def test_jobs_and_files_change_no_bit_of_overlapping_networks(
+    monkeypatch, tmp_path, shape
+):
+    monkeypatch.setattr(row_blocks, "PARALLEL_BYTES", 0)
+    X, y, _ = make_patch_cnn_regression(9000, **shape, noise=0.1, random_state=0)
+    mapped = np.memmap(tmp_path / "X", X.dtype, "w+", shape=X.shape)
+    mapped[:] = X
+    one = DeepTDRegressor(**shape, random_state=0).fit(X, y)
+    two = DeepTDRegressor(**shape, n_jobs=2, random_state=0).fit(mapped, y)
+    joblib.dump(two, tmp_path / "model")
+    for other in (
+        two,
+        pickle.loads(pickle.dumps(one)),
+        joblib.load(tmp_path / "model"),
+    ):
+        assert other.strides_ == one.strides_
+        np.testing.assert_array_equal(other.predict(mapped), one.predict(X))
+        std, expected = (m.predict(X, return_std=True)[1] for m in (other, one))
+        np.testing.assert_array_equal(std, expected)
 
 
 # Shifts and scales

@@ -43,6 +43,19 @@ def test_the_moment_of_a_stream_is_that_of_fit(data):
     np.testing.assert_allclose(stream.moment_, whole.moment_, rtol=1e-10)
 
 
+OVERLAPPING = {"kernel_sizes": (4, 3, -1), "strides": (2, 1), "input_shape": (18,)}
+
+
+def test_a_stream_of_an_overlapping_network_has_its_moment_and_kernels():
+    X, y, _ = make_patch_cnn_regression(400, **OVERLAPPING, random_state=0)
+    weight = np.random.default_rng(0).random(400) + 0.5
+    stream = streamed(DeepTDRegressor(**OVERLAPPING, random_state=0), X, y, weight)
+    expected = covariance(X, y[:, np.newaxis], weight)
+    np.testing.assert_allclose(stream.moment_, expected, rtol=1e-10)
+    assert stream.strides_ == (2, 1)
+    assert stream.score(X, y) > 1 - 1e-9
+
+
 def test_merged_moments_are_that_of_all_rows_in_any_order(data):
     X, y, weight = data
     cut = [moment_of(RowBlocks(*part)) for part in parts(X, y, weight)]

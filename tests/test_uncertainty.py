@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 from skdeeptd import DeepTDRegressor
+from skdeeptd._model.fitted import networks_of
+from skdeeptd._model.network import forward
+from skdeeptd._model.parameters import pack, unpack
 from skdeeptd.datasets import make_patch_cnn_regression
 
 
@@ -32,6 +35,40 @@ def test_one_linear_layer_has_the_covariance_of_weighted_least_squares(
     mean, std = fitted.predict(fresh, return_std=True)
     np.testing.assert_array_equal(mean, fitted.predict(fresh))
     np.testing.assert_allclose(std, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("hidden_bias", [False, True])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"kernel_sizes": (4, 3, -1), "strides": (2, 1), "input_shape": (16,)},
+        {"kernel_sizes": ((3, 2), -1), "strides": 1, "input_shape": (6, 4)},
+    ],
+)
+def test_std_of_an_overlapping_network_is_that_of_the_delta_method(shape, hidden_bias):
+    """By finite differences of the output by each weight."""
+    X, y, _ = make_patch_cnn_regression(
+        500, **shape, activation="tanh", noise=0.2, random_state=0
+    )
+    fitted = DeepTDRegressor(
+        **shape, activation="tanh", hidden_bias=hidden_bias, random_state=0
+    ).fit(X, y)
+    (network,) = networks_of(fitted)
+    theta = pack(network)
+    steps = 1e-6 * np.eye(len(theta))
+    above, below = (
+        [forward(unpack(theta + sign * step, network), X) for step in steps]
+        for sign in (1, -1)
+    )
+    by_theta = (np.array(above) - below).T / 2e-6
+    squares = (y - fitted.predict(X)) ** 2
+    variance = squares.sum() / (500 - len(theta))
+    np.testing.assert_allclose(fitted.noise_variance_, [variance], rtol=0.01)
+    inverse = np.linalg.pinv(by_theta.T @ by_theta, rcond=1e-11, hermitian=True)
+    variances = np.sum((by_theta @ inverse) * by_theta, axis=1)
+    _, std = fitted.predict(X, return_std=True)
+    expected = np.sqrt(fitted.noise_variance_ * variances)
+    np.testing.assert_allclose(std, expected, rtol=1e-3)
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say():

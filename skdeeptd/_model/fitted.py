@@ -67,8 +67,8 @@ def _in_range(name, value, dtype):
     return rounded
 
 
-def networks_of(estimator):
-    """A PatchCNN per output of a fitted estimator.
+def layout_of(estimator):
+    """The Layout of a fitted estimator.
 
     Raises
     ------
@@ -82,13 +82,24 @@ def networks_of(estimator):
             f"the shapes {shapes}: the attributes were changed after the fit"
         )
     # Patches that end with the input are a case of "same", so that this holds for all.
-    layout = make_layout(
+    return make_layout(
         estimator.n_features_in_,
         estimator.kernel_sizes_,
         estimator.input_shape_,
         padding="same",
         strides=estimator.strides_,
     )
+
+
+def networks_of(estimator):
+    """A PatchCNN per output of a fitted estimator.
+
+    Raises
+    ------
+    ValueError
+        As ``layout_of``.
+    """
+    layout = layout_of(estimator)
     n_outputs, n_filters, _ = estimator.gains_.shape
     return [
         PatchCNN(

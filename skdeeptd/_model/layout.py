@@ -62,6 +62,25 @@ class Layout(NamedTuple):
         """As a user writes them."""
         return self._as_written(self.steps)
 
+    @property
+    def full_shapes(self):
+        """``kernel_shapes`` with a size on every axis of the input."""
+        return tuple(_on_every_axis(s, self.input_shape) for s in self.kernel_shapes)
+
+    @property
+    def full_steps(self):
+        """A stride per layer and axis; the last layer's is its size."""
+        steps = (*self.steps, self.kernel_shapes[-1])
+        return tuple(_on_every_axis(s, self.input_shape) for s in steps)
+
+    @property
+    def covered_shape(self):
+        """What the patches cover: ``input_shape`` and the zeros at the end."""
+        covered = (1,) * len(self.input_shape)
+        for shape, step in zip(self.full_shapes[::-1], self.full_steps[::-1]):
+            covered = _below(covered, shape, step)
+        return covered
+
     def _as_written(self, shapes):
         one_axis = len(self.input_shape) == 1
         return tuple(shape[0] for shape in shapes) if one_axis else shapes
@@ -125,14 +144,33 @@ def make_layout(
         columns = zip(*(_on_every_axis(s, input_shape) for s in shapes), strict=True)
         for axis, sizes in enumerate(columns):
             check(sizes, axis, input_shape, shapes)
-    return Layout(input_shape, shapes, steps, _orders(shapes, steps, input_shape))
+    layout = Layout(input_shape, shapes, steps, ())
+    return layout._replace(orders=_orders(layout))
 
 
-def n_features_of(kernel_sizes, input_shape=None):
-    """Entries of ``input_shape``, or else of the one axis that the sizes fill."""
+def n_features_of(kernel_sizes, input_shape=None, strides=None):
+    """Entries of ``input_shape``, or else of the one axis that the patches cover.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where a size is not a positive integer, or -1 without an ``input_shape``.
+    """
     if input_shape is not None:
         return math.prod(_sizes(input_shape, "input_shape"))
-    return math.prod(_sizes(kernel_sizes, "kernel_sizes"))
+    if np.iterable(kernel_sizes) and any(map(_is_rest, kernel_sizes)):
+        raise ValueError(
+            f"kernel_sizes {tuple(kernel_sizes)} hold -1, all that is left of a "
+            f"sample, but there is no input_shape to tell how much; give it"
+        )
+    sizes = _sizes(kernel_sizes, "kernel_sizes")
+    n_hidden, length = len(sizes) - 1, sizes[-1]
+    for layer in reversed(range(n_hidden)):
+        step = sizes[layer]
+        if strides is not None and step > 1:
+            step = _size(_entry(strides, layer, n_hidden), _stride_of(layer))
+        (length,) = _below((length,), (sizes[layer],), (step,))
+    return length
 
 
 def _size(value, name):
@@ -214,14 +252,19 @@ def _entry(strides, layer, n_hidden):
     return strides[layer]
 
 
+def _stride_of(layer):
+    return f"strides of layer {layer + 1}"
+
+
 def _step(stride, layer, shape, left):
     """The stride of a layer on each axis of its kernel."""
+    name = _stride_of(layer)
     sizes = zip(shape, left[: len(shape)], strict=True)
     if isinstance(stride, str) or not np.iterable(stride):
-        stride = _size(stride, "strides")
+        stride = _size(stride, name)
         step = tuple(d if d in (1, n) else stride for d, n in sizes)
     else:
-        step = _sizes(stride, "strides")
+        step = _sizes(stride, name)
         if len(step) > len(shape):
             raise ValueError(
                 f"stride {step} of layer {layer + 1} has {len(step)} axes, but its "
@@ -276,6 +319,12 @@ def _check_patches(shapes, steps, input_shape, padding):
 
 def _on_every_axis(shape, input_shape):
     return shape + (1,) * (len(input_shape) - len(shape))
+
+
+def _below(n_patches, shape, step):
+    """On each axis, how many values these patches of a layer cover."""
+    axes = zip(n_patches, shape, step, strict=True)
+    return tuple((n - 1) * s + d for n, d, s in axes)
 
 
 def _readable(shapes):
@@ -348,25 +397,25 @@ def _root(input_shape):
     return tuple(math.isqrt(n - 1) + 1 for n in input_shape)
 
 
-def _orders(shapes, steps, input_shape):
+def _orders(layout):
     """``orders`` of a ``Layout``, from the last layer down.
 
     Where patches do not overlap, the layer below has its values in patch order.
     """
-    shapes = [_on_every_axis(shape, input_shape) for shape in shapes]
-    steps = [*(_on_every_axis(step, input_shape) for step in steps), shapes[-1]]
-    orders, wanted, grid = [], np.zeros(1, dtype=int), (1,) * len(input_shape)
-    for shape, step in zip(reversed(shapes), reversed(steps), strict=True):
+    n_axes = len(layout.input_shape)
+    orders, wanted, grid = [], np.zeros(1, dtype=int), (1,) * n_axes
+    layers = zip(reversed(layout.full_shapes), reversed(layout.full_steps), strict=True)
+    for shape, step in layers:
         corners = np.array(np.unravel_index(wanted, grid)).T * step
         cells = corners[:, np.newaxis] + np.argwhere(np.ones(shape))
-        grid = tuple((np.array(grid) - 1) * step + shape)
+        grid = _below(grid, shape, step)
         order = np.ravel_multi_index(np.moveaxis(cells, -1, 0), grid).ravel()
         tiles = len(order) == math.prod(grid)
         wanted = order if tiles else np.arange(math.prod(grid))
         orders.append(None if tiles else order)
     features = np.full(grid, -1)
-    own = np.arange(math.prod(input_shape)).reshape(input_shape)
-    features[tuple(slice(n) for n in input_shape)] = own
+    own = np.arange(math.prod(layout.input_shape)).reshape(layout.input_shape)
+    features[tuple(slice(n) for n in layout.input_shape)] = own
     first = features.ravel()[order]
     orders[-1] = None if np.array_equal(first, own.ravel()) else first
     return tuple(reversed(orders))

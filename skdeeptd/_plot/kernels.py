@@ -16,6 +16,7 @@ from skdeeptd._plot.drawing import (
 )
 
 NORMAL_95 = 1.96  # standard deviations to either side that hold 95 %
+ROOM_LEFT = 0.25  # inches
 
 
 class KernelDisplay:
@@ -138,6 +139,8 @@ class KernelDisplay:
         figsize = max(4.5, 1.5 + 1.5 * n_filters), 0.6 + 1.6 * n_layers
         self.axes_ = axes_for(ax, (n_layers, n_filters), figsize)
         self.figure_ = self.axes_[0, 0].figure
+        if ax is None and any(k.ndim > 2 for k in kernels):
+            _leave_room_left(self.figure_)
         layers = zip(self.axes_, kernels, stds, strict=True)
         for layer, (axes, k, std) in enumerate(layers, 1):
             draw = self._draw_steps if k.ndim == 2 else self._draw_images
@@ -179,6 +182,12 @@ class KernelDisplay:
                 label = "x: 95 % band\nholds zero"
             ax.set(xticks=[], yticks=[])
         draw_color_bar(image, axes, label)
+
+
+def _leave_room_left(figure):
+    """For "layer 1": the layout forgets it where an image just fits into its axes."""
+    left = ROOM_LEFT / figure.get_figwidth()
+    figure.get_layout_engine().set(rect=(left, 0, 1 - left, 1))
 
 
 def _stds(estimator, output, filters, kernels):

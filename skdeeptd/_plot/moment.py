@@ -11,17 +11,24 @@ from skdeeptd._plot.drawing import (
     check_fitted,
     draw_color_bar,
     draw_image,
+    draw_steps,
     height_of,
     largest,
 )
+
+TITLES = "moment", "explained by the kernels"
 
 
 class MomentDisplay:
     """The moment of one output, beside the part of it that the kernels explain.
 
     That part is the projection of the moment on the outer products of the kernels, of
-    which there is one per filter. An input of one axis is cut into the patches of the
-    first layer, one below the other; one of more than two axes is an image per channel.
+    which there is one per filter. Where patches overlap, a feature has the sum of what
+    it meets in each of them.
+
+    An input of one axis is cut into the patches of the first layer, one below the
+    other; where these overlap there is no such cut, and it is drawn as steps, a step
+    for each feature. One of two axes is an image, one of more an image per channel.
 
     Parameters
     ----------
@@ -29,7 +36,8 @@ class MomentDisplay:
     explained : array-like of shape input_shape
         The part that the kernels explain.
     patch_size : int, default=None
-        Weights of the first kernel, for an input of one axis; None for one patch.
+        Where to cut an input of one axis: the weights of the first kernel. None does
+        not cut it.
 
     Attributes
     ----------
@@ -83,7 +91,9 @@ class MomentDisplay:
         network = networks_of(estimator)[output]
         moment = estimator.moment_[output].astype(float)
         explained = explained_part(network, moment.ravel()).reshape(moment.shape)
-        return cls(moment, explained, patch_size=network.sizes[0]).plot(ax)
+        overlap = estimator.strides_[:1] not in ((), estimator.kernel_sizes_[:1])
+        patch_size = None if overlap else network.sizes[0]
+        return cls(moment, explained, patch_size=patch_size).plot(ax)
 
     def plot(self, ax=None):
         """Draw the moment and its explained part.
@@ -107,27 +117,40 @@ class MomentDisplay:
         """
         arrays = [np.asarray(self.moment), np.asarray(self.explained)]
         one_axis = arrays[0].ndim == 1
-        if one_axis:
-            arrays = [_rows(array, self.patch_size) for array in arrays]
         height = 3.2 if one_axis else 3.2 * height_of(arrays[0].shape)
         self.axes_ = axes_for(ax, (1, 2), (8, 1 + height))[0]
         self.figure_ = self.axes_[0].figure
-        titles = ("moment", "explained by the kernels")
-        limit = largest(arrays)
-        for ax, array, title in zip(self.axes_, arrays, titles, strict=True):
-            image = draw_image(ax, array, limit)
+        if one_axis and self.patch_size is None:
+            self._draw_steps(arrays)
+        else:
+            self._draw_images(arrays, one_axis)
+        for ax, title in zip(self.axes_, TITLES, strict=True):
             ax.set_title(title, fontsize="medium")
+        return self
+
+    def _draw_steps(self, arrays):
+        limit = 1.05 * largest(arrays)
+        for ax, array in zip(self.axes_, arrays, strict=True):
+            draw_steps(ax, array)
+            ax.set(xlabel="feature", ylim=(-limit, limit))
+            ax.tick_params(labelleft=ax is self.axes_[0])
+        self.axes_[0].set_ylabel("moment")
+
+    def _draw_images(self, arrays, one_axis):
+        limit = largest(arrays)
+        for ax, array in zip(self.axes_, arrays, strict=True):
+            if one_axis:
+                array = _rows(array, self.patch_size)
+            image = draw_image(ax, array, limit)
             if one_axis:
                 ax.set(aspect="auto", xlabel="feature in its patch")
         if one_axis:
             self.axes_[0].set_ylabel("patch of layer 1")
         draw_color_bar(image, self.axes_, "moment")
-        return self
 
 
 def _rows(values, length):
     """An array of one axis cut into rows; NaN fills the last one."""
-    length = length or len(values)
     rows = np.full((math.ceil(len(values) / length), length), np.nan)
     rows.flat[: len(values)] = values
     return rows
