@@ -67,12 +67,10 @@ def owners(network):
 
 
 def readout(network):
-    """Entries of theta but the intercept that the output is linear in, as a mask.
-
-    The last kernels, where nothing comes after them, else the scales.
-    """
-    last = len(network.kernels) - (network.activations[-1] == "identity")
-    return np.tile(owners(network) == last, len(network.scales))
+    """Entries of theta but the intercept, as a mask: the last kernels, where linear."""
+    linear = network.activations[-1] == "identity"
+    of_last = owners(network) == len(network.kernels) - 1
+    return np.tile(of_last & linear, len(network.scales))
 
 
 def kernel_slices(network):

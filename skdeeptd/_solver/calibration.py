@@ -97,15 +97,15 @@ def _unit_gains(network, rows):
     for layer, name in enumerate(network.activations):
         if ACTIVATIONS[name].homogeneous:
             continue
-        mean_square = _mean_square(network, rows, layer)
-        gain = 1 / np.sqrt(np.where(mean_square > 0, mean_square, 1))
+        square = mean_square(network, rows, layer)
+        gain = 1 / np.sqrt(np.where(square > 0, square, 1))
         kernels = list(network.kernels)
         kernels[layer] = kernels[layer] * gain[:, np.newaxis]
         network = network._replace(kernels=tuple(kernels))
     return network
 
 
-def _mean_square(network, rows, layer):
+def mean_square(network, rows, layer):
     """Of the pre-activations of a layer, shape (filters,)."""
     below = network._replace(
         kernels=network.kernels[: layer + 1],

@@ -39,6 +39,8 @@ from skdeeptd._solver.normal_equations import (
 
 FIRST_DAMPING, CLOSE_DAMPING = 1e-2, 1e-4  # far from a minimum, and close to one
 SMALLEST_DAMPING, LARGEST_DAMPING = 1e-10, 1e8
+LEAST_SHARE = 1e-6  # of the largest derivative's square among filters
+LOSS_ROUNDING = 1e-14  # of a loss, left when a better readout takes the rest away
 STALE = 1e-12  # share of a loss by which A and g may be those of another readout
 SINGULAR_ROUNDING = 1e3  # units in the last place: less damping would amplify rounding
 
@@ -76,7 +78,7 @@ class Directions(NamedTuple):
         """The change of the parameters that a step in the columns makes."""
         return self.values * step[self.columns]
 
-    def damping(self, damping, smallest):
+    def damping(self, diagonal, damping, smallest):
         return damping
 
     def with_best_readout(self, equations, smallest):
@@ -87,6 +89,7 @@ class Everything(NamedTuple):
     """B for parameters that all move by themselves."""
 
     readout: np.ndarray
+    owner: np.ndarray  # of each parameter in its filter, as ``owners`` numbers them
 
     def restrict(self, hessian, gradient):
         return hessian, gradient
@@ -94,28 +97,34 @@ class Everything(NamedTuple):
     def expand(self, step):
         return step
 
-    def damping(self, damping, smallest):
-        return np.where(self.readout, smallest, damping)
+    def damping(self, diagonal, damping, smallest):
+        """More for what hardly changes the output, as where a filter is near zero."""
+        largest = np.zeros(self.owner.max() + 1)
+        np.maximum.at(largest, self.owner, diagonal)
+        floor = LEAST_SHARE * largest[self.owner]
+        more = floor / np.where(diagonal > 0, diagonal, np.inf)
+        more = damping * np.clip(more, 1.0, LARGEST_DAMPING / damping)
+        return np.where(self.readout, smallest, more)
 
     def with_best_readout(self, equations, smallest):
         """The equations where the readout is the best one for the other parameters."""
-        if not np.isfinite(equations.loss):
-            return equations
         entries = np.flatnonzero(self.readout)
+        if len(entries) == 0 or not np.isfinite(equations.loss):
+            return equations
         hessian = equations.hessian[np.ix_(entries, entries)]
         step, decrease = _damped_step(hessian, equations.gradient[entries], smallest)
         change = np.zeros(len(equations.gradient))
         change[entries] = step
         return _moved(equations, change)._replace(
             gradient=equations.gradient - equations.hessian[:, entries] @ step,
-            loss=max(equations.loss - decrease, 0.0),
+            loss=max(equations.loss - decrease, LOSS_ROUNDING * equations.loss),
             stale=decrease,
         )
 
 
 def everything(theta, like):
     """Free every parameter but the intercept by itself."""
-    return Everything(readout(like))
+    return Everything(readout(like), np.tile(owners(like), len(like.scales)))
 
 
 def _moved(equations, change):
@@ -234,17 +243,20 @@ def polish(
     while True:
         basis = directions(current.theta, network)
         hessian, gradient = basis.restrict(current.hessian, current.gradient)
-        damped = basis.damping(damping, smallest)
+        damped = basis.damping(hessian.diagonal(), damping, smallest)
         step, predicted = _damped_step(hessian, gradient, damped)
         promised = predicted
         if predicted <= tol * current.loss and growth == 2.0 and damping > smallest:
             # Less damping may promise more; after a rejected step nobody believes it.
             _, promised = _damped_step(hessian, gradient, smallest)
-        converged = (
-            current.loss <= max(zero_loss, current.rounding)
-            or min(promised, decrease) <= tol * current.loss
-            or damping > LARGEST_DAMPING
-        )
+        is_exact = current.loss <= max(zero_loss, current.rounding)
+        at_end = min(promised, decrease) <= tol * current.loss
+        converged = is_exact or at_end or damping > LARGEST_DAMPING
+        stale = current.stale > max(tol, STALE) * current.loss
+        if converged and stale and not is_exact and n_iter < max_iter:
+            current = equations_at(current.theta, current.mean_jacobian)
+            n_iter, decrease = n_iter + 1, np.inf
+            continue
         if converged or n_iter >= max_iter:
             found = unpack(current.theta, network)
             return Solution(found, current.loss, n_iter, converged, current)
@@ -264,7 +276,7 @@ def polish(
             damping = max(next_damping(damping, gain), smallest)
             growth = 2.0
             current = trial
-        elif current.stale > max(tol, STALE) * current.loss and n_iter < max_iter:
+        elif stale and n_iter < max_iter:
             current = equations_at(current.theta, centre)
             n_iter += 1
         else:

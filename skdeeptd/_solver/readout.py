@@ -4,10 +4,10 @@
 symbol      array               axes
 ==========  ==================  ==================================================
 F           ``features``        (rows, entries): what the last layer takes, of all
-                                filters side by side, centred where there is an
-                                intercept
+                                filters side by side, each over the norms of its
+                                kernels, since these share the penalty
 w           ``weight``          (rows,)
-Z           ``table``           (rows, entries): W^1/2 F
+Z           ``table``           (rows, entries): W^1/2 F, with an intercept centred
 lambda_j    ``values``          eigenvalues of Z'Z, or of ZZ' where that is smaller
 B           ``basis``           (rows, eigenvalues): Z V, V the eigenvectors
 h_i         ``leverage``        w_i / sum w + sum_j B_ij^2 / (lambda_j + alpha)
@@ -28,11 +28,15 @@ NO_WEIGHT = 1e-10  # what is left of a row that the others say nothing of
 
 
 def readout_features(network, X):
-    """F of some rows, not centred, with an entry per filter and patch."""
+    """F of some rows, with an entry per filter and patch."""
     patches = layers_forward(network, patch_order(network, X))[-1].patches
     if patches.ndim == 3:
         return patches[:, 0]
-    return patches[:, :, 0].transpose(1, 0, 2).reshape(len(X), -1)
+    squares = [np.sum(k**2, axis=1) for k in network.kernels[:-1]]
+    norms = np.sqrt(np.prod(squares, axis=0))
+    by_row = patches[:, :, 0].transpose(1, 0, 2)
+    by_row = by_row / np.where(norms > 0, norms, 1.0)[:, np.newaxis]
+    return by_row.reshape(len(X), -1)
 
 
 def loo_alpha(network, rows, fit_intercept):
@@ -41,7 +45,7 @@ def loo_alpha(network, rows, fit_intercept):
     Parameters
     ----------
     network : PatchCNN
-        With kernels of norm 1 but in its last layer, which is linear.
+        Whose last layer is linear.
     rows : RowBlocks
         Few enough to hold F of all of them.
     fit_intercept : bool

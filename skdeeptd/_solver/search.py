@@ -29,7 +29,7 @@ import numpy as np
 from skdeeptd._data.moments import whitened_moment
 from skdeeptd._data.rows import RowBlocks, add
 from skdeeptd._model.network import PatchCNN, overlapping_patches, patch_sources
-from skdeeptd._model.parameters import n_parameters, normalize
+from skdeeptd._model.parameters import n_parameters
 from skdeeptd._solver.calibration import calibrate
 from skdeeptd._solver.decomposition import (
     candidate_batches,
@@ -39,10 +39,11 @@ from skdeeptd._solver.decomposition import (
 from skdeeptd._solver.normal_equations import Objective
 from skdeeptd._solver.polish import CLOSE_DAMPING, Solution, polish
 from skdeeptd._solver.readout import loo_alpha
+from skdeeptd._solver.second_moment import serves, start_of_both_moments
 
 SIGNS_PER_CANDIDATE = 4
 WHITENING_STEPS = 10
-SHORT_POLISH, SHORT_TOL = 10, 1e-2  # passes over the rows that every start gets
+SHORT_POLISH, SHORT_TOL = 12, 1e-2  # passes over the rows that every start gets
 GAIN_PASSES = 10  # of them, for the gains of each pattern of signs
 ALL_GAIN_PASSES = 20  # where there is no polish
 PATIENCE = 20  # starts around one network that do not improve it
@@ -229,6 +230,10 @@ def search(on, moment, first=None):
 
 
 def _first_start(on, tensor, rng):
+    spec = on.spec
+    if serves(spec.blank) and (spec.polish or spec.leave_one_out):
+        start = start_of_both_moments(on.spec.blank, on.rows, rng)
+        return Solution(start, np.nan, 0, False)
     batch = next(candidate_batches(tensor, len(on.spec.blank.scales), rng))
     return on.starts(batch)[0]
 
@@ -253,7 +258,7 @@ def penalty_of_start(on, moment, first=None):
         return len(blank.scales) * loo_alpha(blank, on.rows, fit_intercept)
     if first is None:
         first = _first_start(on, _tensor_of(moment, blank), rng).network
-    return loo_alpha(normalize(first), on.rows, fit_intercept)
+    return loo_alpha(first, on.rows, fit_intercept)
 
 
 def _tensor_of(moment, network):
@@ -329,6 +334,8 @@ def _first_starts(on, moment, tensor, first, rng):
     """``first``, then those of the moment and of the whitened moment."""
     if first is not None:
         yield Solution(first, np.nan, 0, False)
+    if serves(on.spec.blank):
+        yield _first_start(on, tensor, rng)
     n_filters = len(on.spec.blank.scales)
     of_moment = candidate_batches(tensor, n_filters, rng)
     yield from on.starts(next(of_moment))
