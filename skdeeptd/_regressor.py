@@ -392,8 +392,10 @@ or sequence of them, default="relu"
 
     def _known(self, blank, settled):
         """What each output begins with: its network so far, where there is one."""
-        known = [
-            Known(network, settled) if alike(network, blank) and self.polish else None
+        intercept = {} if self.fit_intercept else {"intercept": 0.0}
+        return [
+            Known(network._replace(**intercept), settled)
+            if self.polish and alike(network, blank) and np.any(network.scales)
+            else None
             for network in networks_of(self)
         ]
-        return [k if k and np.any(k.network.scales) else None for k in known]
