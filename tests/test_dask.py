@@ -397,6 +397,22 @@ def test_the_sample_is_that_of_the_rows_in_memory(data):
         np.testing.assert_array_equal(getattr(sample, name), getattr(expected, name))
 
 
+class Highest(np.random.RandomState):
+    """Draws of which the last one is rounded up to the end of the range."""
+
+    def uniform(self, size):
+        return np.ones(size)
+
+
+def test_a_draw_at_the_very_end_is_the_last_row(data):
+    X, y, weight = data[0][:2000], data[1][:2000], WEIGHT[:2000].copy()
+    weight[-1] = 1
+    gathered = in_chunks(X, y, weight).sample(500, Highest())
+    sample = gathered.run_together(lambda rows: rows)
+    np.testing.assert_array_equal(sample.X[-1], X[-1])
+    assert np.sum(sample.weight) == 500
+
+
 def test_pilot_and_largest_are_those_of_the_rows_in_memory(data):
     X, y, weight = data[0][:2000], data[1][:2000, np.newaxis], WEIGHT[:2000].copy()
     weight[:5] = 0

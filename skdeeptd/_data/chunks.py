@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skdeeptd._data.rows import RowBlocks, add, even_draws
+from skdeeptd._data.scratch import reusing
 from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._optional import optional
 
@@ -199,6 +200,7 @@ class ChunkedRows:
         """Rows that one worker puts together; only chunks that have some are read."""
         drawn = even_draws(size, self._ends[-1], rng)
         owners = np.searchsorted(self._ends, drawn, side="right")
+        owners = np.minimum(owners, len(self.chunks) - 1)
         starts = np.append(0.0, self._ends)
         parts = []
         for i in np.unique(owners):
@@ -264,7 +266,7 @@ def of_targets(function, reader, targets):
 
 def of_all(function, n_jobs, parts):
     arrays = map(np.concatenate, zip(*parts, strict=True))
-    with single_threaded_blas():
+    with single_threaded_blas(), reusing():
         return function(RowBlocks(*arrays, n_jobs))
 
 
