@@ -301,8 +301,8 @@ noise_variance_, y_ndim_, n_features_in_, feature_names_in_
 
         with single_threaded_blas(), reusing(), explaining(self, rows):
             folds = [
-                make_fold(_train(rows, train), _part(rows, test), self.fit_intercept)
-                for train, test in splits
+                make_fold(*_parts(rows, fold, split), self.fit_intercept)
+                for fold, split in enumerate(splits)
             ]
             return compare(
                 candidates,
@@ -323,15 +323,16 @@ noise_variance_, y_ndim_, n_features_in_, feature_names_in_
         self.best_score_ = float(mean[self.best_index_])
 
 
-def _part(rows, chosen):
-    return RowBlocks(rows.X[chosen], rows.y[chosen], rows.weight[chosen])
-
-
-def _train(rows, chosen):
-    part = _part(rows, chosen)
-    if not np.any(part.weight):
-        raise ValueError("sample_weight is zero on all training rows of a fold")
-    return part
+def _parts(rows, fold, split):
+    """The training rows of a fold, and the rows held out."""
+    for chosen, name in zip(split, ("training", "held-out"), strict=True):
+        if not np.any(rows.weight[chosen]):
+            raise ValueError(
+                f"sample_weight is zero on all {name} rows of fold {fold}; each fold "
+                f"needs some of another weight on both sides, as with "
+                f"cv=KFold(shuffle=True), or without the rows of weight zero"
+            )
+    return [RowBlocks(rows.X[c], rows.y[c], rows.weight[c]) for c in split]
 
 
 def _as_list(name, values):

@@ -201,11 +201,17 @@ def test_bad_parameters(noisy, parameters, message):
         check_is_fitted(search)
 
 
-def test_weights_of_zero_on_a_whole_training_part_are_named(noisy):
+@pytest.mark.parametrize(
+    ("light", "message"),
+    [(0, "all training rows of fold 1"), (1, "all held-out rows of fold 1")],
+)
+def test_weights_of_zero_on_a_whole_side_of_a_fold_are_named(noisy, light, message):
     X, y = noisy
-    splits = [(np.arange(50), np.arange(50, 150)), (np.arange(50, 150), np.arange(50))]
-    weight = np.r_[np.zeros(50), np.ones(100)]
-    with pytest.raises(ValueError, match="zero on all training rows"):
+    rows = np.arange(150)
+    splits = [(rows[::2], rows[1::2]), (rows[:50], rows[50:])]
+    weight = np.ones(150)
+    weight[splits[1][light]] = 0
+    with pytest.raises(ValueError, match=f"sample_weight is zero on {message}"):
         DeepTDRegressorCV(SHAPES[:2], cv=splits).fit(X, y, weight)
 
 
