@@ -121,9 +121,9 @@ class DeepTDRegressorCV(BasePatchNetwork):
     cv_results_ : dict of arrays
         As in GridSearchCV: ``params``, ``param_*``, ``split*_test_score``,
         ``mean_test_score``, ``std_test_score``, ``rank_test_score``,
-        ``mean_fit_time``, ``mean_score_time``. ``stage`` is the last stage, from 1 to
-        3, that a candidate reached; its scores are those of that stage, and it ranks
-        behind all that got further.
+        ``mean_fit_time``, ``std_fit_time``, ``mean_score_time``, ``std_score_time``.
+        ``stage`` is the last stage, from 1 to 3, that a candidate reached; its scores
+        are those of that stage, and it ranks behind all that got further.
     scorer_ : callable
     n_splits_ : int
     kernels_, gains_, scales_, biases_, intercept_, moment_, kernel_sizes_, \
