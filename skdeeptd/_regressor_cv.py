@@ -20,7 +20,7 @@ from skdeeptd._data.rows import RowBlocks
 from skdeeptd._data.scratch import reusing
 from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._model.fitted import predictions
-from skdeeptd._model.layout import kernel_size_grid, make_layout
+from skdeeptd._model.layout import default_grid, make_layout
 from skdeeptd._solver.choice import (
     STAGES,
     Candidate,
@@ -87,7 +87,10 @@ class DeepTDRegressorCV(BasePatchNetwork):
     kernel_sizes : sequence of kernel sizes, default=None
         The candidates, each as in :class:`DeepTDRegressor`. None takes all shapes of at
         most three layers that tile the input, as :func:`kernel_size_grid` lists them,
-        and the default of DeepTDRegressor.
+        and the default of DeepTDRegressor. Where these are more
+        than 1000, or than 2**27 over the number of features, it takes so many at most:
+        the single layer and, of two and of three layers as many, those that split the
+        axes most evenly, with the larger parts first.
     input_shape : sequence of int, default=None
         As in DeepTDRegressor.
     padding : {"valid", "same"}, default="valid"
@@ -265,7 +268,7 @@ noise_variance_, y_ndim_, n_features_in_, feature_names_in_
         n_features, shapes = self.n_features_in_, self.kernel_sizes
         if shapes is None:
             default = make_layout(n_features, None, input_shape, self.padding)
-            shapes = kernel_size_grid(default.input_shape, max_layers=MOST_LAYERS)
+            shapes = default_grid(default.input_shape, MOST_LAYERS)
             if default.kernel_sizes not in shapes:
                 shapes = [default.kernel_sizes, *shapes]
         grid = {

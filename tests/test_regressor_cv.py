@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from skdeeptd import DeepTDRegressor, DeepTDRegressorCV, kernel_size_grid
+from skdeeptd._model import layout
 from skdeeptd._solver.choice import Scores, best_of
 from skdeeptd.datasets import make_patch_cnn_regression
 
@@ -89,6 +90,18 @@ def test_default_candidates_are_all_shapes_of_three_layers():
     X, y, _ = make_patch_cnn_regression(100, (4, 3), random_state=0)
     tried = DeepTDRegressorCV(random_state=0).fit(X, y).cv_results_
     assert list(tried["param_kernel_sizes"]) == kernel_size_grid(12, max_layers=3)
+
+
+def test_default_candidates_are_few_where_the_shapes_are_many(monkeypatch):
+    monkeypatch.setattr(layout, "MOST_DEFAULT", 10)
+    X, y, _ = make_patch_cnn_regression(
+        100, ((2, 3), (2, 2)), input_shape=(4, 6), random_state=0
+    )
+    search = DeepTDRegressorCV(random_state=0).fit(X.reshape(-1, 4, 6), y)
+    tried = search.cv_results_["param_kernel_sizes"]
+    assert len(tried) <= 10 < len(kernel_size_grid((4, 6), max_layers=3))
+    assert {len(shapes) for shapes in tried} == {1, 2, 3}
+    assert search.best_params_["kernel_sizes"] == ((2, 3), (2, 2))
 
 
 @pytest.mark.parametrize("n_features", [1, 7])
