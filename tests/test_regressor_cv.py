@@ -30,15 +30,17 @@ def fitted(noisy):
     return DeepTDRegressorCV(SHAPES, random_state=0, cv=4).fit(*noisy)
 
 
+@pytest.mark.usefixtures("without_verdict")
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("sizes", [(6, 5), (3, 2, 5), (30,)])
 def test_choice_is_that_of_a_grid_search(sizes, seed):
     X, y, _ = make_patch_cnn_regression(120, sizes, noise=0.1, random_state=seed)
     shapes = kernel_size_grid(30)
+    parameters = {"n_init": 10, "max_iter": 1000, "random_state": 0}
     grid = GridSearchCV(
-        DeepTDRegressor(random_state=0, max_iter=1000), {"kernel_sizes": shapes}, cv=5
+        DeepTDRegressor(**parameters), {"kernel_sizes": shapes}, cv=5
     ).fit(X, y)
-    ours = DeepTDRegressorCV(shapes, cv=5, random_state=0, max_iter=1000).fit(X, y)
+    ours = DeepTDRegressorCV(shapes, cv=5, **parameters).fit(X, y)
     assert ours.best_params_["kernel_sizes"] == grid.best_params_["kernel_sizes"]
     np.testing.assert_allclose(ours.best_score_, grid.best_score_, rtol=1e-9)
     np.testing.assert_allclose(ours.predict(X), grid.predict(X), atol=1e-9)

@@ -125,10 +125,10 @@ def test_all_rows_are_kept_while_they_are_few(data):
 
 
 def sampled(X, y, weight, capacity, seed, cuts):
-    stream = empty_stream(X, y, seed)
+    sample, rng = empty_stream(X, y, seed).sample, np.random.RandomState(seed)
     for part in parts(X, y, weight, cuts=cuts):
-        stream = stream.extended(*part, capacity)
-    return stream.sample
+        sample = extend(sample, *part, capacity, rng)
+    return sample
 
 
 def test_what_the_sample_says_of_a_sum_is_right_on_average():
