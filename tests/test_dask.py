@@ -323,10 +323,19 @@ def test_a_client_that_is_closed_during_the_fit(data, client):
 
     closer = threading.Thread(target=close)
     closer.start()
+    try:
+        with pytest.raises(RuntimeError, match="was closed; keep the client open"):
+            model(client=closing).fit(loaded(data[0], visit), chunked(data[1]))
+    finally:
+        closer.join()
+        Event("closed", client=client).set()
+
+
+def test_a_client_that_was_closed_before_the_fit(data, client):
+    closed = Client(client.scheduler.address, set_as_default=False)
+    closed.close()
     with pytest.raises(RuntimeError, match="was closed; keep the client open"):
-        model(client=closing).fit(loaded(data[0], visit), chunked(data[1]))
-    closer.join()
-    Event("closed", client=client).set()
+        model(client=closed).fit(*map(chunked, data))
 
 
 def test_predictions_are_made_on_the_workers(data, client):

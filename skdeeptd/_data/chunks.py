@@ -8,7 +8,7 @@ whatever worker. Only such sums and samples travel.
 import functools
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from operator import methodcaller
 from typing import Any, NamedTuple
@@ -34,26 +34,35 @@ class Scheduler:
     client: Any = None
 
     def compute(self, tasks):
-        try:
-            with self._current():
-                return dask.compute(*tasks, scheduler=self.client)
-        except CancelledError as error:
-            raise RuntimeError(f"{error} {self._likely_cause()}") from error
+        with self._current():
+            return dask.compute(*tasks, scheduler=self.client)
 
     def persist(self, tasks):
         with self._current():
             return dask.persist(*tasks, scheduler=self.client)
 
+    @property
+    def _is_closed(self):
+        return getattr(self.client, "status", "running") != "running"
+
     def _likely_cause(self):
-        if getattr(self.client, "status", "running") != "running":
+        if self._is_closed:
             return f"{self.client} was closed; keep the client open until the end"
         return (
             "X, y or sample_weight may have chunks that another client has persisted; "
             "persist all of them with the client that is to work on them"
         )
 
+    @contextmanager
     def _current(self):
-        return nullcontext() if self.client is None else self.client.as_current()
+        """The client as the current one; says what may have ended its work."""
+        try:
+            with nullcontext() if self.client is None else self.client.as_current():
+                yield
+        except Exception as error:
+            if self._is_closed or isinstance(error, CancelledError):
+                raise RuntimeError(f"{error} {self._likely_cause()}") from error
+            raise
 
 
 @dataclass(frozen=True)
