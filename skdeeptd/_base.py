@@ -316,7 +316,7 @@ class BasePatchNetwork(
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             In the dtype of X, float32 or float64.
         y_std : ndarray of the same shape and dtype
-            Only with ``return_std``; NaN if the fit had no more rows than weights.
+            Only with ``return_std``; NaN where ``covariance_`` is.
 
         Raises
         ------
@@ -324,7 +324,9 @@ class BasePatchNetwork(
             Before ``fit``.
         ValueError
             Where X has another number of features than in ``fit``, or NaN or inf; with
-            ``return_std`` where the fit was one with ``polish=False``.
+            ``return_std`` where the fit was one with ``polish=False``, or one of more
+            weights than a covariance is stored for; where fitted attributes were
+            changed and do not fit each other.
         """
         check_is_fitted(self)
         if return_std:

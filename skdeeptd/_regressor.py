@@ -108,10 +108,14 @@ or sequence of them, default="relu"
         kernels are those of the moment; the last layer is a ridge regression on what
         it takes.
     max_iter : int, default=500
-        Most passes over the data that one start may take.
+        Most passes that one start may take over the rows of a stage: over each of the
+        samples of many rows, and over all rows.
     tol : float, default=1e-6
-        The polish ends where a step promises to lower the loss by less than ``tol``
-        of itself.
+        The polish ends where a step promises to lower the loss, or has lowered it, by
+        less than ``tol`` of itself. On a sample of n of the rows it ends at 0.01 m / n
+        for m weights, if that is more: noise hides the rest. What a smaller sample or
+        an earlier part of a stream has found takes its last step on trust, without a
+        pass that looks where it led.
     n_init : int or "auto", default="auto"
         Most starts (kernels of the moment and their signs) that get a short polish;
         the best of them gets the last one. Fewer are tried where one is exact, or where
@@ -166,19 +170,25 @@ or sequence of them, default="relu"
         it is NaN. A network that fits all rows exactly, of twice as many samples as it
         has free weights, has an R2 of 1.
     stream_ : dict
-        Only after ``partial_fit``: the moment of all rows so far ("moment": the sum of
-        their weights, the means of y and X, and the centred sum of their products, all
-        in float64) and the sample of rows that is kept ("sample": X, y, the weights and
-        two arrays for drawing it): 100 rows for each weight, 1000 at least.
+        Only after ``partial_fit``, in dictionaries of numbers and arrays. "moment" is
+        that of all rows so far, in float64: the sum of their weights ("weight"), the
+        means "y_mean" and "x_mean", and the centred sum of their products ("cross").
+        "sample" is what is kept of the rows, all or 100 for each weight (1000 at
+        least): their "X", "y" and "weight", and for the drawing the "priority" of each
+        and the "threshold" that those left out have not passed. "seed", "parts" (how
+        many there were) and "searched" (rows of the sample when other starts were last
+        tried) are numbers.
     covariance_ : ndarray of shape (n_outputs, n_weights, n_weights)
         Of all weights of an output: per filter its kernels, first layer first, each in
         C order and times its gain, its scale and its biases; last the intercept. In
         the norms of the kernels of homogeneous layers nothing varies. Only with
-        ``polish``, and for at most 13 000 weights; NaN where there are no more rows
-        than weights. See ``predict`` for what it is worth.
+        ``polish``, and for at most 13 000 weights; NaN where the rows, or the sum of
+        ``sample_weight``, are no more than the weights. See ``predict`` for what it is
+        worth.
     noise_variance_ : ndarray of shape (n_outputs,)
         Of y around the network: the sum of squared residuals over the number of samples
-        (the sum of ``sample_weight``) that the weights leave. Only with ``polish``.
+        (the sum of ``sample_weight``) that the weights leave; NaN where they leave
+        none. Only with ``polish``.
     kernel_sizes_ : tuple
         The kernel sizes in use, as in ``kernel_sizes``.
     strides_ : tuple
@@ -419,8 +429,10 @@ or sequence of them, default="relu"
 
     def _known(self, blank, settled):
         """What each output begins with: its network so far, where there is one."""
-        known = [
-            Known(network, settled) if alike(network, blank) and self.polish else None
+        intercept = {} if self.fit_intercept else {"intercept": 0.0}
+        return [
+            Known(network._replace(**intercept), settled)
+            if self.polish and alike(network, blank) and np.any(network.scales)
+            else None
             for network in networks_of(self)
         ]
-        return [k if k and np.any(k.network.scales) else None for k in known]

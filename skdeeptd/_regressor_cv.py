@@ -20,7 +20,7 @@ from skdeeptd._data.rows import RowBlocks
 from skdeeptd._data.scratch import reusing
 from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._model.fitted import predictions
-from skdeeptd._model.layout import kernel_size_grid, make_layout
+from skdeeptd._model.layout import default_grid, make_layout
 from skdeeptd._solver.choice import (
     STAGES,
     Candidate,
@@ -87,7 +87,10 @@ class DeepTDRegressorCV(BasePatchNetwork):
     kernel_sizes : sequence of kernel sizes, default=None
         The candidates, each as in :class:`DeepTDRegressor`. None takes all shapes of at
         most three layers that tile the input, as :func:`kernel_size_grid` lists them,
-        and the default of DeepTDRegressor.
+        and the default of DeepTDRegressor. Where these are more
+        than 1000, or than 2**27 over the number of features, it takes so many at most:
+        the single layer and, of two and of three layers as many, those that split the
+        axes most evenly, with the larger parts first.
     input_shape : sequence of int, default=None
         As in DeepTDRegressor.
     strides : default=None
@@ -123,9 +126,9 @@ class DeepTDRegressorCV(BasePatchNetwork):
     cv_results_ : dict of arrays
         As in GridSearchCV: ``params``, ``param_*``, ``split*_test_score``,
         ``mean_test_score``, ``std_test_score``, ``rank_test_score``,
-        ``mean_fit_time``, ``mean_score_time``. ``stage`` is the last stage, from 1 to
-        3, that a candidate reached; its scores are those of that stage, and it ranks
-        behind all that got further.
+        ``mean_fit_time``, ``std_fit_time``, ``mean_score_time``, ``std_score_time``.
+        ``stage`` is the last stage, from 1 to 3, that a candidate reached; its scores
+        are those of that stage, and it ranks behind all that got further.
     scorer_ : callable
     n_splits_ : int
     kernels_, gains_, scales_, biases_, intercept_, moment_, kernel_sizes_, \
@@ -273,7 +276,7 @@ noise_variance_, y_ndim_, n_features_in_, feature_names_in_
         n_features, shapes = self.n_features_in_, self.kernel_sizes
         if shapes is None:
             default = make_layout(n_features, None, input_shape, self.padding)
-            shapes = kernel_size_grid(default.input_shape, max_layers=MOST_LAYERS)
+            shapes = default_grid(default.input_shape, MOST_LAYERS)
             if default.kernel_sizes not in shapes:
                 shapes = [default.kernel_sizes, *shapes]
         grid = {
@@ -310,8 +313,8 @@ noise_variance_, y_ndim_, n_features_in_, feature_names_in_
 
         with single_threaded_blas(), reusing(), explaining(self, rows):
             folds = [
-                make_fold(_train(rows, train), _part(rows, test), self.fit_intercept)
-                for train, test in splits
+                make_fold(*_parts(rows, fold, split), self.fit_intercept)
+                for fold, split in enumerate(splits)
             ]
             return compare(
                 candidates,
@@ -332,15 +335,16 @@ noise_variance_, y_ndim_, n_features_in_, feature_names_in_
         self.best_score_ = float(mean[self.best_index_])
 
 
-def _part(rows, chosen):
-    return RowBlocks(rows.X[chosen], rows.y[chosen], rows.weight[chosen])
-
-
-def _train(rows, chosen):
-    part = _part(rows, chosen)
-    if not np.any(part.weight):
-        raise ValueError("sample_weight is zero on all training rows of a fold")
-    return part
+def _parts(rows, fold, split):
+    """The training rows of a fold, and the rows held out."""
+    for chosen, name in zip(split, ("training", "held-out"), strict=True):
+        if not np.any(rows.weight[chosen]):
+            raise ValueError(
+                f"sample_weight is zero on all {name} rows of fold {fold}; each fold "
+                f"needs some of another weight on both sides, as with "
+                f"cv=KFold(shuffle=True), or without the rows of weight zero"
+            )
+    return [RowBlocks(rows.X[c], rows.y[c], rows.weight[c]) for c in split]
 
 
 def _as_list(name, values):

@@ -46,7 +46,7 @@ output_activation, fit_intercept, hidden_bias, alpha, polish, max_iter, tol, \
 n_init, random_state
         As in :class:`~skdeeptd.DeepTDRegressor`.
     n_jobs : int, default=None
-        Threads of one task, for chunks above 128 MB.
+        Threads of one task, for chunks of X from 64 MiB on.
     verbose : int, default=0
         1 prints a line per stage; a stage that runs on a worker prints there.
     client : distributed.Client, default=None

@@ -149,7 +149,7 @@ def test_bad_data(case):
 @pytest.mark.parametrize("n_filters", [1, 3])
 def test_overflow_is_an_error_or_a_finite_model(size, activation, n_filters):
     estimator = DeepTDRegressor(
-        activation=activation, n_filters=n_filters, random_state=0
+        activation=activation, n_filters=n_filters, n_init=5, random_state=0
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)

@@ -351,10 +351,19 @@ def test_a_client_that_is_closed_during_the_fit(data, client):
 
     closer = threading.Thread(target=close)
     closer.start()
+    try:
+        with pytest.raises(RuntimeError, match="was closed; keep the client open"):
+            model(client=closing).fit(loaded(data[0], visit), chunked(data[1]))
+    finally:
+        closer.join()
+        Event("closed", client=client).set()
+
+
+def test_a_client_that_was_closed_before_the_fit(data, client):
+    closed = Client(client.scheduler.address, set_as_default=False)
+    closed.close()
     with pytest.raises(RuntimeError, match="was closed; keep the client open"):
-        model(client=closing).fit(loaded(data[0], visit), chunked(data[1]))
-    closer.join()
-    Event("closed", client=client).set()
+        model(client=closed).fit(*map(chunked, data))
 
 
 def test_predictions_are_made_on_the_workers(data, client):
@@ -423,6 +432,22 @@ def test_the_sample_is_that_of_the_rows_in_memory(data):
     sample = gathered.run_together(lambda rows: rows)
     for name in ("X", "y", "weight"):
         np.testing.assert_array_equal(getattr(sample, name), getattr(expected, name))
+
+
+class Highest(np.random.RandomState):
+    """Draws of which the last one is rounded up to the end of the range."""
+
+    def uniform(self, size):
+        return np.ones(size)
+
+
+def test_a_draw_at_the_very_end_is_the_last_row(data):
+    X, y, weight = data[0][:2000], data[1][:2000], WEIGHT[:2000].copy()
+    weight[-1] = 1
+    gathered = in_chunks(X, y, weight).sample(500, Highest())
+    sample = gathered.run_together(lambda rows: rows)
+    np.testing.assert_array_equal(sample.X[-1], X[-1])
+    assert np.sum(sample.weight) == 500
 
 
 def test_pilot_and_largest_are_those_of_the_rows_in_memory(data):

@@ -62,6 +62,17 @@ def test_samples_lead_to_the_optimum_of_all_rows(monkeypatch, options, seed):
     assert np.std(predicted - expected.predict(X)) < 0.05 * standard_error
 
 
+@pytest.mark.parametrize("n_init", [1, 3])
+def test_no_search_takes_more_starts_than_n_init(n_init, capsys):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((20_000, 30)), rng.standard_normal(20_000)
+    DeepTDRegressor(SIZES, n_init=n_init, random_state=0, verbose=1).fit(X, y)
+    searches = capsys.readouterr().out.split("polish:")[:-1]  # which ends each
+    n_starts = [lines.count("start ") for lines in searches]
+    assert len(n_starts) == 3  # two samples and all rows
+    assert 0 < max(n_starts) <= n_init, n_starts
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("noise", [0.1, 0.5])
 def test_few_passes_over_all_rows_are_left_to_take(noise, dtype):

@@ -59,13 +59,34 @@ def test_the_verdict_holds_for_correlated_features(inputs, target, verdict):
     assert verdicts[verdict] >= 0.9 * N_SEEDS, verdicts
 
 
-def test_the_scores_are_those_of_rows_that_were_not_seen():
-    X, y, _ = make_patch_cnn_regression(2000, SIZES, noise=0.5, random_state=0)
-    model = DeepTDRegressor(SIZES, random_state=0).fit(X[:500], y[:500])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_the_scores_are_those_of_rows_that_were_not_seen(fit_intercept):
+    X, y, _ = make_patch_cnn_regression(
+        2000, SIZES, output_activation="relu", noise=0.5, random_state=0
+    )
+    model = DeepTDRegressor(
+        SIZES,
+        output_activation="relu",
+        fit_intercept=fit_intercept,
+        random_state=0,
+    ).fit(X[:500], y[:500])
     found = model.held_out_r2_["network"].item()
     assert found == pytest.approx(model.score(X[500:], y[500:]), abs=0.05)
     assert found < model.score(X[:500], y[:500])
     assert model.held_out_r2_["linear"].item() < found
+
+
+def test_a_light_row_does_not_make_an_exact_fit_of_noise_count():
+    weight, scores, verdicts = np.r_[1e-3, np.ones(11)], [], Counter()
+    for seed in range(N_SEEDS):
+        rng = np.random.default_rng(seed)
+        X, y = rng.standard_normal((12, 12)), rng.standard_normal(12)
+        model = DeepTDRegressor((12,), random_state=0).fit(X, y, weight)
+        assert model.score(X, y) > 1 - 1e-9
+        scores.append(model.held_out_r2_["network"].item())
+        verdicts.update(model.verdict_)
+    assert np.median(scores) < 0.5
+    assert verdicts["nothing"] >= 0.9 * N_SEEDS, verdicts
 
 
 def test_another_shape_than_the_planted_one_scores_less():

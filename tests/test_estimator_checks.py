@@ -12,11 +12,11 @@ ESTIMATORS = [
     DeepTDRegressor(),
     DeepTDRegressor(n_filters=2),
     DeepTDRegressor(polish=False),
-    DeepTDRegressor(activation="tanh"),
+    DeepTDRegressor(activation="tanh", n_init=3),
     DeepTDRegressor(output_activation="relu", n_jobs=2),
     DeepTDRegressor(alpha=1.0),
-    DeepTDRegressor(padding="same"),
-    DeepTDRegressorCV(cv=3),
+    DeepTDRegressor(padding="same", n_init=3),
+    DeepTDRegressorCV(cv=3, n_init=3),
 ]
 
 # Small random data without any structure: that a polish runs out of its budget, or

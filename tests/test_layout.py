@@ -12,9 +12,11 @@ from skdeeptd._model.layout import (
     LONGEST_AXIS,
     MOST_SHAPES,
     Tilings,
+    default_grid,
     degrees_of_freedom,
     divisors,
     make_layout,
+    most_even,
     nearest_factors,
 )
 
@@ -240,6 +242,41 @@ def test_bounds_leave_few_of_many():
 @pytest.mark.parametrize("lengths", [(10**4,), (28, 28), (64, 64, 3), (224, 224, 3)])
 def test_three_layers_of_usual_images_can_be_listed(lengths):
     assert 0 < len(kernel_size_grid(lengths, max_layers=3)) <= MOST_SHAPES
+
+
+@pytest.mark.parametrize("lengths", [(12,), (8, 8), (28, 28), (10**4,)])
+def test_a_default_grid_of_few_shapes_holds_all_of_them(lengths):
+    assert default_grid(lengths, 3) == kernel_size_grid(lengths, max_layers=3)
+
+
+@pytest.mark.parametrize(
+    "lengths", [(1080, 1920, 3), (64, 64, 64), (720_720,), (4320, 7680, 3)]
+)
+def test_a_default_grid_of_many_shapes_is_bounded(lengths):
+    grid = default_grid(lengths, 3)
+    assert {len(shapes) for shapes in grid} == {1, 2, 3}
+    assert len(set(grid)) == len(grid) <= max(10, 2**27 // math.prod(lengths))
+    for shapes in grid:
+        assert np.prod(np.array(shapes).reshape(len(shapes), -1), axis=0) == (
+            pytest.approx(lengths)
+        )
+
+
+@pytest.mark.parametrize("lengths", [(24, 36), (360,), (16, 18, 3)])
+@pytest.mark.parametrize("n_layers", [2, 3])
+def test_the_most_even_shapes_are_those_of_the_smallest_parts(lengths, n_layers):
+    def parts(shapes):
+        relative = np.array(shapes).reshape(n_layers, -1) / lengths ** (
+            np.ones(len(lengths)) / n_layers
+        )
+        return np.sum(relative)
+
+    of_all = sorted(
+        map(parts, kernel_size_grid(lengths, min_layers=n_layers, max_layers=n_layers))
+    )
+    found = most_even(lengths, n_layers, 8)
+    assert len(found) == 8
+    np.testing.assert_allclose(sorted(map(parts, found)), of_all[:8])
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,19 @@ def test_a_large_mean_loses_no_digits(shape):
     )
 
 
+@pytest.mark.parametrize("far", [1e3, 1e4])
+def test_a_first_row_far_from_all_others_costs_float32_no_digits(far):
+    X, y, weight = regression_data((2000, 9), dtype=np.float32)
+    X[0], y[0], weight[0] = far, far, 1e-3
+    network = solve(X, y, weight, 0.0).network
+    expected = solve(X.astype(float), y, weight, 0.0).network
+    size = np.abs(coefficients(expected)).max()
+    np.testing.assert_allclose(
+        coefficients(network), coefficients(expected), rtol=0, atol=1e-5 * size
+    )
+    assert network.intercept == pytest.approx(expected.intercept, rel=1e-5)
+
+
 @pytest.mark.parametrize("shape", [MANY, FEW])
 def test_squares_that_overflow_are_refused(shape):
     X, y, weight = regression_data(shape)

@@ -253,6 +253,7 @@ def test_images_that_do_not_divide_get_a_network_with_padding():
         fitted.set_params(padding="valid").fit(X, y)
 
 
+@pytest.mark.usefixtures("without_verdict")
 @pytest.mark.parametrize("sizes", [((2, 2), (4, 4)), (4, 16)])
 def test_a_few_filters_beat_ridge_on_images_of_digits(sizes):
     X, digit = load_digits(return_X_y=True)

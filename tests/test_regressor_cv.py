@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from skdeeptd import DeepTDRegressor, DeepTDRegressorCV, kernel_size_grid
+from skdeeptd._model import layout
 from skdeeptd._solver.choice import Scores, best_of
 from skdeeptd.datasets import make_patch_cnn_regression
 
@@ -29,15 +30,17 @@ def fitted(noisy):
     return DeepTDRegressorCV(SHAPES, random_state=0, cv=4).fit(*noisy)
 
 
+@pytest.mark.usefixtures("without_verdict")
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("sizes", [(6, 5), (3, 2, 5), (30,)])
 def test_choice_is_that_of_a_grid_search(sizes, seed):
     X, y, _ = make_patch_cnn_regression(120, sizes, noise=0.1, random_state=seed)
     shapes = kernel_size_grid(30)
+    parameters = {"n_init": 10, "max_iter": 1000, "random_state": 0}
     grid = GridSearchCV(
-        DeepTDRegressor(random_state=0, max_iter=1000), {"kernel_sizes": shapes}, cv=5
+        DeepTDRegressor(**parameters), {"kernel_sizes": shapes}, cv=5
     ).fit(X, y)
-    ours = DeepTDRegressorCV(shapes, cv=5, random_state=0, max_iter=1000).fit(X, y)
+    ours = DeepTDRegressorCV(shapes, cv=5, **parameters).fit(X, y)
     assert ours.best_params_["kernel_sizes"] == grid.best_params_["kernel_sizes"]
     np.testing.assert_allclose(ours.best_score_, grid.best_score_, rtol=1e-9)
     np.testing.assert_allclose(ours.predict(X), grid.predict(X), atol=1e-9)
@@ -89,6 +92,18 @@ def test_default_candidates_are_all_shapes_of_three_layers():
     X, y, _ = make_patch_cnn_regression(100, (4, 3), random_state=0)
     tried = DeepTDRegressorCV(random_state=0).fit(X, y).cv_results_
     assert list(tried["param_kernel_sizes"]) == kernel_size_grid(12, max_layers=3)
+
+
+def test_default_candidates_are_few_where_the_shapes_are_many(monkeypatch):
+    monkeypatch.setattr(layout, "MOST_DEFAULT", 10)
+    X, y, _ = make_patch_cnn_regression(
+        100, ((2, 3), (2, 2)), input_shape=(4, 6), random_state=0
+    )
+    search = DeepTDRegressorCV(random_state=0).fit(X.reshape(-1, 4, 6), y)
+    tried = search.cv_results_["param_kernel_sizes"]
+    assert len(tried) <= 10 < len(kernel_size_grid((4, 6), max_layers=3))
+    assert {len(shapes) for shapes in tried} == {1, 2, 3}
+    assert search.best_params_["kernel_sizes"] == ((2, 3), (2, 2))
 
 
 @pytest.mark.parametrize("n_features", [1, 7])
@@ -201,11 +216,17 @@ def test_bad_parameters(noisy, parameters, message):
         check_is_fitted(search)
 
 
-def test_weights_of_zero_on_a_whole_training_part_are_named(noisy):
+@pytest.mark.parametrize(
+    ("light", "message"),
+    [(0, "all training rows of fold 1"), (1, "all held-out rows of fold 1")],
+)
+def test_weights_of_zero_on_a_whole_side_of_a_fold_are_named(noisy, light, message):
     X, y = noisy
-    splits = [(np.arange(50), np.arange(50, 150)), (np.arange(50, 150), np.arange(50))]
-    weight = np.r_[np.zeros(50), np.ones(100)]
-    with pytest.raises(ValueError, match="zero on all training rows"):
+    rows = np.arange(150)
+    splits = [(rows[::2], rows[1::2]), (rows[:50], rows[50:])]
+    weight = np.ones(150)
+    weight[splits[1][light]] = 0
+    with pytest.raises(ValueError, match=f"sample_weight is zero on {message}"):
         DeepTDRegressorCV(SHAPES[:2], cv=splits).fit(X, y, weight)
 
 

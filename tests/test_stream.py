@@ -138,10 +138,10 @@ def test_all_rows_are_kept_while_they_are_few(data):
 
 
 def sampled(X, y, weight, capacity, seed, cuts):
-    stream = empty_stream(X, y, seed)
+    sample, rng = empty_stream(X, y, seed).sample, np.random.RandomState(seed)
     for part in parts(X, y, weight, cuts=cuts):
-        stream = stream.extended(*part, capacity)
-    return stream.sample
+        sample = extend(sample, *part, capacity, rng)
+    return sample
 
 
 def test_what_the_sample_says_of_a_sum_is_right_on_average():
@@ -347,3 +347,12 @@ def test_the_first_part_says_how_many_axes_predictions_have():
     model = DeepTDRegressor((4, 3), random_state=0).partial_fit(X[:30], y[:30])
     model.partial_fit(X[30:], y[30:, np.newaxis])
     assert model.y_ndim_ == model.predict(X).ndim == 1
+
+
+def test_a_stream_that_goes_on_without_an_intercept_has_none():
+    X, y, _ = make_patch_cnn_regression(600, SIZES, noise=0.1, random_state=0)
+    y = y + 3
+    model = DeepTDRegressor(SIZES, random_state=0).partial_fit(X[:400], y[:400])
+    assert model.intercept_.item() > 1
+    model.set_params(fit_intercept=False).partial_fit(X[400:], y[400:])
+    np.testing.assert_array_equal(model.intercept_, 0)

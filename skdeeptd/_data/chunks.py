@@ -8,7 +8,7 @@ whatever worker. Only such sums and samples travel.
 import functools
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from operator import methodcaller
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skdeeptd._data.rows import RowBlocks, add, even_draws
+from skdeeptd._data.scratch import reusing
 from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._optional import optional
 
@@ -33,26 +34,35 @@ class Scheduler:
     client: Any = None
 
     def compute(self, tasks):
-        try:
-            with self._current():
-                return dask.compute(*tasks, scheduler=self.client)
-        except CancelledError as error:
-            raise RuntimeError(f"{error} {self._likely_cause()}") from error
+        with self._current():
+            return dask.compute(*tasks, scheduler=self.client)
 
     def persist(self, tasks):
         with self._current():
             return dask.persist(*tasks, scheduler=self.client)
 
+    @property
+    def _is_closed(self):
+        return getattr(self.client, "status", "running") != "running"
+
     def _likely_cause(self):
-        if getattr(self.client, "status", "running") != "running":
+        if self._is_closed:
             return f"{self.client} was closed; keep the client open until the end"
         return (
             "X, y or sample_weight may have chunks that another client has persisted; "
             "persist all of them with the client that is to work on them"
         )
 
+    @contextmanager
     def _current(self):
-        return nullcontext() if self.client is None else self.client.as_current()
+        """The client as the current one; says what may have ended its work."""
+        try:
+            with nullcontext() if self.client is None else self.client.as_current():
+                yield
+        except Exception as error:
+            if self._is_closed or isinstance(error, CancelledError):
+                raise RuntimeError(f"{error} {self._likely_cause()}") from error
+            raise
 
 
 @dataclass(frozen=True)
@@ -199,6 +209,7 @@ class ChunkedRows:
         """Rows that one worker puts together; only chunks that have some are read."""
         drawn = even_draws(size, self._ends[-1], rng)
         owners = np.searchsorted(self._ends, drawn, side="right")
+        owners = np.minimum(owners, len(self.chunks) - 1)
         starts = np.append(0.0, self._ends)
         parts = []
         for i in np.unique(owners):
@@ -264,7 +275,7 @@ def of_targets(function, reader, targets):
 
 def of_all(function, n_jobs, parts):
     arrays = map(np.concatenate, zip(*parts, strict=True))
-    with single_threaded_blas():
+    with single_threaded_blas(), reusing():
         return function(RowBlocks(*arrays, n_jobs))
 
 

@@ -33,7 +33,7 @@ class Moment(NamedTuple):
     cross: np.ndarray
 
     def covariance(self):
-        """S of ``_moments``."""
+        """S of ``moments``."""
         return self.cross / self.weight
 
 

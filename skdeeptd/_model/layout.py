@@ -23,6 +23,7 @@ them, and so on. Where patches overlap, the order holds a feature several times.
 """
 
 import functools
+import heapq
 import itertools
 import math
 from numbers import Integral
@@ -31,6 +32,8 @@ from typing import NamedTuple
 import numpy as np
 
 MOST_SHAPES = 20_000  # that a grid may hold: more than a search could try
+FEWEST_DEFAULT, MOST_DEFAULT = 10, 1000  # shapes that a search is given by default
+ORDER_BYTES = 2**30  # that the layouts of these take
 LONGEST_AXIS = 10**12  # whose divisors are found in a moment
 
 
@@ -478,6 +481,49 @@ def kernel_size_grid(
     tilings.check_count(n_layers)
     grid = [shapes for n in n_layers for shapes in tilings.of_layers(lengths, n)]
     return [_readable(s) for s in grid] if len(lengths) == 1 else grid
+
+
+def default_grid(lengths, max_layers):
+    """All kernel sizes of at most ``max_layers``, or the most even ones of too many.
+
+    Of each number of layers as many.
+    """
+    n_layers, tilings = range(1, max_layers + 1), Tilings(lengths, 2, math.inf)
+    most = min(MOST_DEFAULT, ORDER_BYTES // (8 * math.prod(lengths)))
+    most = max(FEWEST_DEFAULT, most)
+    if sum(tilings.count(lengths, n) for n in n_layers) <= most:
+        return kernel_size_grid(lengths, max_layers=max_layers)
+    grid = [s for n in n_layers for s in most_even(lengths, n, most // max_layers)]
+    return [_readable(s) for s in grid] if len(lengths) == 1 else grid
+
+
+def most_even(lengths, n_layers, most):
+    """At most so many shapes that split the axes most evenly, larger kernels first."""
+    best = [(0.0, ((),) * n_layers)]
+    for n in lengths:
+        splits = [(sum(s) / n ** (1 / n_layers), s) for s in _products(n, n_layers)]
+        longer = (
+            (a + b, tuple((*shape, d) for shape, d in zip(shapes, split, strict=True)))
+            for a, shapes in best
+            for b, split in splits
+        )
+        best = heapq.nsmallest(most, longer, key=_unevenness)
+    return sorted(shapes for _, shapes in best if min(map(math.prod, shapes)) > 1)
+
+
+def _products(n, n_factors):
+    """All tuples of ``n_factors`` that multiply to n."""
+    if n_factors == 1:
+        yield (n,)
+        return
+    for d in divisors(n):
+        for others in _products(n // d, n_factors - 1):
+            yield (d, *others)
+
+
+def _unevenness(scored):
+    score, shapes = scored
+    return score, [-math.prod(shape) for shape in shapes]
 
 
 class Tilings:

@@ -19,7 +19,13 @@ def pseudo_inverse(gram):
 
 
 def solve(gram, targets):
-    """The pseudo-inverse of each A times its target, (..., n)."""
+    """The pseudo-inverse of each A, of unit diagonal, times its target, (..., n)."""
+    try:
+        pivots = np.linalg.cholesky(gram).diagonal(axis1=-2, axis2=-1)
+    except np.linalg.LinAlgError:
+        pivots = np.zeros(1)
+    if pivots.min() ** 2 > SINGULAR:
+        return np.linalg.solve(gram, targets[..., np.newaxis])[..., 0]
     values, vectors = np.linalg.eigh(gram)
     along = (targets[..., np.newaxis, :] @ vectors)[..., 0, :]
     along *= _inverse_values(values)

@@ -22,7 +22,7 @@ from scipy.linalg import lapack
 
 from skdeeptd._model.network import patch_order
 from skdeeptd._solver.linalg import SINGULAR, diagonal_scale
-from skdeeptd._solver.normal_equations import check_size
+from skdeeptd._solver.normal_equations import FAR, check_size
 from skdeeptd._solver.polish import Solution
 
 COLUMN_BYTES = 2**24  # of the features that are centred at a time
@@ -62,15 +62,14 @@ def _by_features(rows, blank, alpha, objective):
     X_pilot, y_pilot = rows.pilot()
     centred = float(objective.fit_intercept)
     shift, y_shift = patch_order(blank, X_pilot)[0] * centred, y_pilot[0] * centred
-
-    def statistic(X, y, weight):
-        X = patch_order(blank, X) - shift.astype(X.dtype)
-        y = y - y_shift
-        Z = X * np.sqrt(weight).astype(X.dtype)[:, np.newaxis]
-        return Z.T @ Z, (weight * y) @ X, weight @ X, weight @ y, np.sum(weight)
-
-    gram, with_y, mean, y_mean, total = rows.reduce(statistic, 2 * len(shift))
-    mean, y_mean = mean / total * centred, y_mean / total * centred
+    sums = _sums_about(shift, y_shift, rows, blank)
+    gram, _, mean, y_mean, total = sums
+    if centred and np.any(total * mean**2 > FAR * gram.diagonal()):
+        shift = (shift + mean).astype(rows.precision).astype(float)
+        y_shift = y_shift + y_mean
+        sums = _sums_about(shift, y_shift, rows, blank)
+    gram, with_y, mean, y_mean, total = sums
+    mean, y_mean = mean * centred, y_mean * centred
     gram -= total * np.outer(mean, mean)
     solve = _solver(gram, alpha)
     beta = solve(with_y - total * y_mean * mean)
@@ -86,6 +85,19 @@ def _by_features(rows, blank, alpha, objective):
     beta = beta + solve(gradient)
     loss = loss - left**2 / total * centred + alpha * beta @ beta
     return beta, y_shift + y_mean - (shift + mean) @ beta, max(loss, 0.0)
+
+
+def _sums_about(shift, y_shift, rows, blank):
+    """X'WX, X'Wy, the means of X and of y, from the shifts on, and the sum of w."""
+
+    def statistic(X, y, weight):
+        X = patch_order(blank, X) - shift.astype(X.dtype)
+        y = y - y_shift
+        Z = X * np.sqrt(weight).astype(X.dtype)[:, np.newaxis]
+        return Z.T @ Z, (weight * y) @ X, weight @ X, weight @ y, np.sum(weight)
+
+    gram, with_y, x_sum, y_sum, total = rows.reduce(statistic, 2 * len(shift))
+    return gram, with_y, x_sum / total, y_sum / total, total
 
 
 def _by_rows(rows, blank, alpha, objective):
