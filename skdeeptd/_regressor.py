@@ -165,10 +165,11 @@ or sequence of them, default="relu"
     held_out_r2_ : dict of str to ndarray of shape (n_outputs,)
         The R2 on these rows of the "network" and of the "linear" model, to compare
         shapes by: each third of the rows is predicted from the other two, by networks
-        that get two starts and a short polish, and by partial least squares. Of many
-        rows it takes a sample, of 20 for each weight and 600 at least; of fewer than 9
-        it is NaN. A network that fits all rows exactly, of twice as many samples as it
-        has free weights, has an R2 of 1.
+        that get two starts and a short polish (above 300 weights one start and half as
+        many passes), and by partial least squares. Of many rows it takes a sample, of
+        20 for each weight and 600 at least; of fewer than 9 it is NaN. A network that
+        fits all rows exactly, of twice as many samples as it has free weights, has an
+        R2 of 1.
     stream_ : dict
         Only after ``partial_fit``, in dictionaries of numbers and arrays. "moment" is
         that of all rows so far, in float64: the sum of their weights ("weight"), the

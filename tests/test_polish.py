@@ -6,10 +6,12 @@ from scipy import linalg
 from sklearn.linear_model import Ridge
 
 from skdeeptd._data.rows import RowBlocks
-from skdeeptd._model.network import PatchCNN, forward, jacobian
-from skdeeptd._model.parameters import pack, penalty, unpack
+from skdeeptd._model.layout import make_layout
+from skdeeptd._model.network import PatchCNN, blank_network, forward, jacobian
+from skdeeptd._model.parameters import n_parameters, pack, penalty, unpack
 from skdeeptd._solver.normal_equations import Objective
 from skdeeptd._solver.polish import next_damping, polish
+from skdeeptd._solver.readout import readout_features
 from skdeeptd.datasets import make_patch_cnn_regression
 
 
@@ -182,3 +184,55 @@ def test_float32_rows_with_a_singular_hessian_give_no_wild_step():
     result = polish(start, rows, Objective(), max_iter=200, tol=1e-6)
     exact = polish(start, rows.with_dtype(float), Objective(), max_iter=200, tol=1e-6)
     assert result.loss <= exact.loss * 1.05
+
+
+def overlapping_problem(alpha, seed=0, hidden_bias=True):
+    layout = make_layout(18, (4, -1), strides=2)
+    rng = np.random.default_rng(seed)
+    blank = blank_network(layout, 3, ("tanh", "identity"), hidden_bias)
+    start = unpack(rng.standard_normal(n_parameters(blank)), blank)
+    X, weight = rng.standard_normal((200, 18)), rng.random(200)
+    y = np.sin(X @ rng.standard_normal(18)) + 3
+    return start, RowBlocks(X, y, weight), Objective(alpha)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 5.0])
+def test_after_one_pass_the_readout_is_ridge_regression(alpha):
+    start, rows, objective = overlapping_problem(alpha)
+    found = polish(start, rows, objective, max_iter=1, tol=1e-9)
+    norms = np.linalg.norm(start.kernels[0], axis=1)
+    features = readout_features(start, rows.X)  # each over the norm of its kernel
+    ridge = Ridge(alpha).fit(features, rows.y, rows.weight)
+    readout = found.network.scales[:, np.newaxis] * found.network.kernels[1]
+    np.testing.assert_allclose(
+        (readout * norms[:, np.newaxis]).ravel(), ridge.coef_, rtol=1e-5, atol=1e-7
+    )
+    np.testing.assert_allclose(found.network.intercept, ridge.intercept_, rtol=1e-6)
+    loss = rows.weight @ (rows.y - forward(found.network, rows.X)) ** 2
+    loss += alpha * penalty(found.network).value
+    np.testing.assert_allclose(found.loss, loss, rtol=1e-9)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 5.0])
+def test_a_readout_of_zero_is_no_end(alpha):
+    """Nothing then depends on the hidden kernels, until the readout is solved for."""
+    start, rows, objective = overlapping_problem(alpha)
+    start = start._replace(kernels=(start.kernels[0], 0 * start.kernels[1]))
+    one_pass = polish(start, rows, objective, max_iter=1, tol=1e-6)
+    found = polish(start, rows, objective, max_iter=200, tol=1e-6)
+    assert found.converged
+    assert found.loss < 0.95 * one_pass.loss
+
+
+def test_a_filter_that_hardly_counts_takes_no_giant_steps():
+    start, rows, objective = overlapping_problem(0.0)
+    kernels = start.kernels[0].copy()
+    kernels[0] *= 1e-90  # a tanh so small that its features have no digits left
+    start = start._replace(
+        kernels=(kernels, start.kernels[1]), biases=(0 * start.scales,)
+    )
+    for max_iter in (2, 5, 20):
+        found = polish(start, rows, objective, max_iter=max_iter, tol=1e-9)
+        assert np.abs(found.network.kernels[0]).max() < 1e3
+        loss = rows.weight @ (rows.y - forward(found.network, rows.X)) ** 2
+        np.testing.assert_allclose(found.loss, loss, rtol=1e-6)

@@ -24,6 +24,7 @@ from sklearn.utils.validation import check_is_fitted
 from skdeeptd import DeepTDRegressor, DeepTDRegressorCV
 from skdeeptd._data import rows as row_blocks
 from skdeeptd._model.layout import make_layout
+from skdeeptd._solver.readout import ALPHAS
 from skdeeptd.datasets import make_patch_cnn_regression
 from skdeeptd.metrics import kernel_similarity
 
@@ -787,3 +788,72 @@ def test_attributes_that_were_changed_are_refused(noisy):
     fitted.kernel_sizes_ = fitted.kernel_sizes_[::-1]
     with pytest.raises(ValueError, match="changed after the fit"):
         fitted.predict(X)
+
+
+def smooth_problem(n_rows=120, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n_rows, 20)).cumsum(axis=1) / 3
+    y = np.tanh(X @ rng.standard_normal(20)) + 0.3 * rng.standard_normal(n_rows)
+    return X, y
+
+
+@pytest.mark.parametrize("n_filters", [1, 3])
+def test_loo_of_one_linear_layer_is_ridge_with_the_same_choice(n_filters):
+    X, y = smooth_problem()
+    weight = np.random.default_rng(1).uniform(0.5, 3, len(y))
+    fitted = model(kernel_sizes=(20,), alpha="loo", n_filters=n_filters).fit(
+        X, y, weight
+    )
+    share = weight / weight.sum()
+    table = (X - share @ X) * np.sqrt(weight)[:, np.newaxis]
+    alphas = np.linalg.norm(table, 2) ** 2 * ALPHAS
+    ridge = RidgeCV(alphas).fit(X, y, weight)
+    np.testing.assert_allclose(fitted.alpha_, [n_filters * ridge.alpha_], rtol=1e-6)
+    np.testing.assert_allclose(fitted.predict(X), ridge.predict(X), rtol=1e-6)
+
+
+@pytest.mark.parametrize("hidden_bias", [False, True])
+def test_loo_without_a_polish_is_ridge_on_what_the_hidden_layer_gives(hidden_bias):
+    X, y = smooth_problem()
+    options = {"strides": 2, "n_filters": 4, "alpha": "loo", "hidden_bias": hidden_bias}
+    fitted = model(kernel_sizes=(4, -1), polish=False, **options).fit(X, y)
+    kernels, biases = fitted.kernels_[0][0], fitted.biases_[0]
+    patches = np.lib.stride_tricks.sliding_window_view(X, 4, axis=1)[:, ::2]
+    z = np.einsum("npd,rd->nrp", patches, kernels)
+    z += biases if hidden_bias else 0
+    features = np.maximum(z, 0).reshape(len(X), -1)
+    ridge = Ridge(fitted.alpha_[0]).fit(features, y)
+    np.testing.assert_allclose(fitted.predict(X), ridge.predict(features), rtol=1e-5)
+    polished = model(kernel_sizes=(4, -1), **options, n_init=1, tol=1e-3).fit(X, y)
+    assert polished.score(X, y) > fitted.score(X, y)
+
+
+def test_alpha_of_loo_follows_the_units_of_X_and_weights_but_not_of_y():
+    X, y = smooth_problem()
+    options = {"strides": 2, "n_filters": 2, "alpha": "loo", "polish": False}
+    alpha = model(kernel_sizes=(4, -1), **options).fit(X, y).alpha_
+    other = (
+        model(kernel_sizes=(4, -1), **options)
+        .fit(8 * X, 64 * y, np.full(len(y), 4.0))
+        .alpha_
+    )
+    np.testing.assert_allclose(other, 4 * 64 * alpha, rtol=1e-9)
+    two = model(kernel_sizes=(4, -1), **options).fit(X, np.column_stack([y, y[::-1]]))
+    np.testing.assert_allclose(two.alpha_[0], alpha[0], rtol=1e-9)
+    assert two.alpha_[1] > alpha[0]  # of a y that has nothing to do with X
+
+
+def test_loo_asks_for_a_linear_last_layer():
+    X, y = smooth_problem()
+    with pytest.raises(ValueError, match="output_activation is 'relu'"):
+        model(kernel_sizes=(4, 5), alpha="loo", output_activation="relu").fit(X, y)
+
+
+def test_the_mean_of_fits_that_differ_in_their_seed_is_of_several_networks():
+    X, y = smooth_problem()
+    options = {"kernel_sizes": (4, -1), "strides": 2, "n_filters": 4, "alpha": "loo"}
+    options |= {"hidden_bias": True, "n_init": 1, "tol": 0.1}
+    fits = [model(**options, random_state=seed).fit(X, y) for seed in (0, 0, 1)]
+    first, again, other = (fit.predict(X) for fit in fits)
+    np.testing.assert_array_equal(first, again)
+    assert np.any(first != other)

@@ -1,9 +1,17 @@
+import itertools
+
 import numpy as np
 import pytest
 
 from skdeeptd._data.moments import cross_moment
 from skdeeptd._data.rows import RowBlocks
-from skdeeptd._model.network import PatchCNN, forward
+from skdeeptd._model.layout import make_layout
+from skdeeptd._model.network import (
+    PatchCNN,
+    blank_network,
+    forward,
+    overlapping_patches,
+)
 from skdeeptd._solver.normal_equations import Objective
 from skdeeptd._solver.search import (
     FEWEST_STARTS,
@@ -13,6 +21,8 @@ from skdeeptd._solver.search import (
     constant_network,
     exchange,
     ground,
+    moves,
+    neighbours,
     refine,
     search,
 )
@@ -144,3 +154,81 @@ def test_where_y_is_constant_there_is_nothing_to_look_for():
     assert search(flat, moment) is flat.constant
     assert refine(flat, on.constant.network) is flat.constant
     assert not lines
+
+
+def shifts_of(size, d):
+    """Which weights of a kernel of d stay, and where, moved by 1, 2, ... both ways."""
+    here, there = np.arange(d), np.arange(d) + size
+    inside = (there >= 0) & (there < d)
+    return tuple(here[inside]), tuple(there[inside])
+
+
+@pytest.mark.parametrize(("d", "stride"), [(8, 1), (8, 2), (8, 4), (5, 2), (4, 4)])
+def test_neighbours_are_the_shifts_that_leave_half_of_a_kernel(d, stride):
+    layout = make_layout(d + 9 * stride, (d, -1), strides=stride)
+    table = np.array([stride * p + np.arange(d) for p in range(10)])
+    found = {(tuple(a), tuple(b)) for a, b in neighbours(table)}
+    steps = range(stride, d // 2 + 1, stride)
+    expected = {shifts_of(sign * step, d) for step in steps for sign in (1, -1)}
+    assert found == expected
+    patches = overlapping_patches(blank_network(layout, 1, ("relu", "identity")))
+    if stride < d:
+        np.testing.assert_array_equal(patches[0], table)
+    else:
+        assert not patches
+
+
+def test_neighbours_on_two_axes_are_those_that_share_an_edge():
+    layout = make_layout(49, ((3, 3), -1), (7, 7), strides=1)
+    blank = blank_network(layout, 1, ("relu", "identity"))
+    found = neighbours(overlapping_patches(blank)[0])
+    steps = set()
+    for here, there in found:
+        before, after = (np.unravel_index(i[0], (3, 3)) for i in (here, there))
+        steps.add(tuple(int(i) for i in np.subtract(after, before)))
+    assert steps == {(0, 1), (0, -1), (1, 0), (-1, 0)}
+
+
+def test_zeros_of_the_padding_are_not_shared():
+    assert neighbours(np.array([[0, 1, 2], [2, -1, -1], [-1, -1, -1]])) == []
+
+
+def test_moves_shift_every_filter_first_and_change_one_kernel_only():
+    rng = np.random.default_rng(0)
+    layout = make_layout(20, (4, 3, -1), strides=(2, 1))
+    blank = blank_network(layout, 2, ("relu", "relu", "identity"))
+    network = blank._replace(
+        kernels=tuple(rng.standard_normal(k.shape) for k in blank.kernels),
+        scales=np.ones(2),
+    )
+    patches = overlapping_patches(network)
+    assert list(patches) == [0, 1]
+    endless = moves(network, patches, np.random.RandomState(0))
+    moved = list(itertools.islice(endless, 12))
+    changed = []
+    for other in moved:
+        pairs = zip(network.kernels, other.kernels, strict=True)
+        (at,) = [
+            (layer, r)
+            for layer, (a, b) in enumerate(pairs)
+            for r in range(2)
+            if np.any(a[r] != b[r])
+        ]
+        changed.append(at)
+        layer, r = at
+        np.testing.assert_allclose(
+            np.linalg.norm(other.kernels[layer][r]),
+            np.linalg.norm(network.kernels[layer][r]),
+        )
+    # two shifts by 2 of 4 weights, two by 1 of 3; the latter leave more
+    assert sorted(changed[:4]) == [(1, 0), (1, 0), (1, 1), (1, 1)]
+    assert sorted(changed[4:8]) == [(0, 0), (0, 0), (0, 1), (0, 1)]
+    for other in moved[8:]:
+        assert np.all(other.kernels[0] != 0)
+
+
+def test_patches_that_overlap_get_more_starts_where_samples_are_many():
+    few = automatic_starts(1000, 20, 4)
+    many = automatic_starts(1000, 20, 4, overlap=True)
+    assert (few, many) == (FEWEST_STARTS, 4 * FEWEST_STARTS)
+    assert automatic_starts(100, 20, 4, overlap=True) == automatic_starts(100, 20, 4)

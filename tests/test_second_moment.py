@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+from scipy.linalg import subspace_angles
+
+from skdeeptd._data.rows import RowBlocks
+from skdeeptd._model.layout import make_layout
+from skdeeptd._model.network import blank_network, forward
+from skdeeptd._solver.second_moment import (
+    patch_moments,
+    serves,
+    start_of_both_moments,
+)
+
+
+def blank(layout, n_filters=4, activations=("relu", "identity"), hidden_bias=True):
+    return blank_network(layout, n_filters, activations, hidden_bias)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_moments_equal_explicit_loops(dtype):
+    rng = np.random.default_rng(0)
+    layout = make_layout(30, ((3, 2), -1), (5, 6), strides=((2, 1),))
+    X = (rng.standard_normal((50, 30)) + 5).astype(dtype)
+    y, weight = rng.standard_normal(50) + 2, rng.integers(0, 3, 50).astype(float)
+    first, second = patch_moments(blank(layout), RowBlocks(X, y, weight))
+    share = weight / weight.sum()
+    centred, target = X.astype(float) - share @ X, y - share @ y
+    places = [(i, j) for i in (0, 2) for j in range(5)]
+    assert len(first) == len(second) == len(places)
+    for p, (i, j) in enumerate(places):
+        patch = centred.reshape(50, 5, 6)[:, i : i + 3, j : j + 2].reshape(50, 6)
+        expected = sum(weight[n] * target[n] * patch[n] for n in range(50))
+        products = sum(
+            weight[n] * target[n] * np.outer(patch[n], patch[n]) for n in range(50)
+        )
+        size = np.abs(products).max()
+        tolerance = 1e-12 if dtype == np.float64 else 1e-5
+        np.testing.assert_allclose(first[p], expected, atol=tolerance * size)
+        np.testing.assert_allclose(second[p], products, atol=tolerance * size)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_kernels_begin_in_the_span_of_planted_ones_without_overlap(activation):
+    rng = np.random.default_rng(1)
+    layout = make_layout(32, (8, 4))
+    planted = blank(layout, activations=(activation, "identity"))
+    planted = planted._replace(
+        kernels=tuple(rng.standard_normal(k.shape) for k in planted.kernels),
+        scales=np.ones(4),
+        biases=(rng.standard_normal(4),),
+    )
+    X = rng.standard_normal((100_000, 32))
+    rows = RowBlocks(X, forward(planted, X), np.ones(len(X)))
+    start = start_of_both_moments(planted, rows, np.random.RandomState(0))
+    for leading in start.kernels[0][[0, 2]]:
+        (angle,) = subspace_angles(leading[:, np.newaxis], planted.kernels[0].T)
+        assert np.rad2deg(angle) < 12
+    z = X[:1000, :8] @ start.kernels[0].T
+    if activation == "tanh":
+        np.testing.assert_allclose(np.mean(z**2, axis=0), 1, rtol=0.2)
+
+
+def test_more_filters_than_directions_are_drawn():
+    rng = np.random.default_rng(2)
+    layout = make_layout(12, (3, -1), strides=1)
+    X, y = rng.standard_normal((40, 12)), rng.standard_normal(40)
+    rows = RowBlocks(X, y, np.ones(40))
+    network = blank(layout, n_filters=11)
+    starts = [
+        start_of_both_moments(network, rows, np.random.RandomState(seed))
+        for seed in (0, 0, 1)
+    ]
+    kernels = starts[0].kernels[0]
+    np.testing.assert_allclose(np.linalg.norm(kernels, axis=1), 1)
+    cosines = np.abs(kernels @ kernels.T)[~np.eye(11, dtype=bool)].reshape(11, 10)
+    assert np.all(np.sort(cosines[:6], axis=1)[:, -1] < 1 - 1e-6)
+    np.testing.assert_array_equal(starts[1].kernels[0], kernels)
+    assert np.any(starts[2].biases[0] != starts[0].biases[0])
+
+
+def test_it_serves_one_hidden_layer_with_biases_only():
+    layout = make_layout(12, (3, -1), strides=1)
+    assert serves(blank(layout))
+    others = [
+        blank(layout, hidden_bias=False),
+        blank(layout, n_filters=1),
+        blank(layout, activations=("identity", "identity")),
+        blank(make_layout(12, (2, 2, 3)), activations=("relu", "relu", "identity")),
+    ]
+    assert not any(map(serves, others))
