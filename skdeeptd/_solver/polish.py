@@ -41,6 +41,7 @@ FIRST_DAMPING, CLOSE_DAMPING = 1e-2, 1e-4  # far from a minimum, and close to on
 SMALLEST_DAMPING, LARGEST_DAMPING = 1e-10, 1e8
 LEAST_SHARE = 1e-6  # of the largest derivative's square among filters
 LOSS_ROUNDING = 1e-14  # of a loss, left when a better readout takes the rest away
+READOUT_DAMPING = 1e-7  # less would amplify rounding where rows do not settle it
 STALE = 1e-12  # share of a loss by which A and g may be those of another readout
 SINGULAR_ROUNDING = 1e3  # units in the last place: less damping would amplify rounding
 
@@ -104,7 +105,7 @@ class Everything(NamedTuple):
         floor = LEAST_SHARE * largest[self.owner]
         more = floor / np.where(diagonal > 0, diagonal, np.inf)
         more = damping * np.clip(more, 1.0, LARGEST_DAMPING / damping)
-        return np.where(self.readout, smallest, more)
+        return np.where(self.readout, max(smallest, READOUT_DAMPING), more)
 
     def with_best_readout(self, equations, smallest):
         """The equations where the readout is the best one for the other parameters."""
@@ -112,7 +113,8 @@ class Everything(NamedTuple):
         if len(entries) == 0 or not np.isfinite(equations.loss):
             return equations
         hessian = equations.hessian[np.ix_(entries, entries)]
-        step, decrease = _damped_step(hessian, equations.gradient[entries], smallest)
+        damping = max(smallest, READOUT_DAMPING)
+        step, decrease = _damped_step(hessian, equations.gradient[entries], damping)
         change = np.zeros(len(equations.gradient))
         change[entries] = step
         return _moved(equations, change)._replace(
