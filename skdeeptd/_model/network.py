@@ -132,13 +132,21 @@ def overlapping_patches(network):
 
 def numbers_per_row(network):
     """How many numbers a forward pass makes of one row."""
-    n_filters, n_patches, total = len(network.scales), 1, 0
+    n_filters, n_patches, total = len(network.scales), 1, copies_per_row(network)
     for layer in reversed(range(len(network.sizes))):
+        total += 2 * n_filters * n_patches
         order, n_values = network.order(layer), n_patches * network.sizes[layer]
-        copies = 0 if order is None else n_values * (n_filters if layer else 1)
-        total += 2 * n_filters * n_patches + copies
         n_patches = n_values if order is None else 1 + order.max()
     return total
+
+
+def copies_per_row(network):
+    """How many of these are values in patch order."""
+    lengths = [
+        0 if order is None else len(order)
+        for order in map(network.order, range(len(network.sizes)))
+    ]
+    return lengths[0] + len(network.scales) * sum(lengths[1:])
 
 
 def patch_order(network, X):

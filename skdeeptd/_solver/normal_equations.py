@@ -24,7 +24,7 @@ import numpy as np
 
 from skdeeptd._data.scratch import empty
 from skdeeptd._model.loss import squared_error
-from skdeeptd._model.network import jacobian
+from skdeeptd._model.network import copies_per_row, jacobian
 from skdeeptd._model.parameters import (
     add_per_filter,
     pack,
@@ -117,7 +117,8 @@ def normal_equations(theta, like, rows, objective, centre=None):
         sums = empty("sums", (table.shape[1],) * 2, X.dtype)
         return np.matmul(table.T, table, out=sums), squares
 
-    sums, (loss, output_square) = rows.reduce(statistic, width=len(theta) + 1)
+    width = len(theta) + 1 + copies_per_row(network)
+    sums, (loss, output_square) = rows.reduce(statistic, width=width)
     hessian, gradient = sums[:-2, :-2], sums[:-2, -1]
     columns, weight, residual = sums[:-2, -2], sums[-2, -2], sums[-2, -1]
     if objective.fit_intercept:
