@@ -24,6 +24,7 @@ FLOORS = [
     {"_model", "_model.activations", "_model.layout", "_model.loss"},
     {"_model.network", "_model.parameters", "_model.fitted", "_model.projection"},
     {"_solver", "_solver.linalg", "_solver.decomposition", "_solver.normal_equations"},
+    {"_solver.directions"},
     {"_solver.polish", "_solver.calibration", "_solver.linear", "_solver.readout"},
     {"_solver.second_moment"},
     {"_solver.search", "_solver.deeptd", "_solver.uncertainty"},

@@ -28,8 +28,9 @@ from skdeeptd._model.network import (
     next_layer,
     patch_order,
 )
+from skdeeptd._solver.directions import gains
 from skdeeptd._solver.linalg import diagonal_scale, solve
-from skdeeptd._solver.polish import Solution, gains, polish
+from skdeeptd._solver.polish import Solution, polish
 
 MOST_PATTERNS = 512  # of all filters; beyond, signs are searched flip by flip
 CONSTANT = 1e-13  # share of its mean below which a deviation is rounding error

@@ -8,6 +8,7 @@ A           ``gram``            (..., n, n), symmetric, no negative eigenvalues
 """
 
 import numpy as np
+from scipy.linalg import lapack
 
 SINGULAR = 1e-10  # relative size of the eigenvalues that a pseudo-inverse drops
 
@@ -42,3 +43,30 @@ def diagonal_scale(gram):
     """Roots of the diagonal, 1 where it is zero: divided by them, A has units there."""
     scale = np.sqrt(np.maximum(np.diagonal(gram, axis1=-2, axis2=-1), 0))
     return np.where(scale > 0, scale, 1.0)
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def damped_step(hessian, gradient, damping):
+    """Solve (A + damping * diag A) step = g; also the decrease that A predicts.
+
+    ``damping`` is a number, or one for each parameter.
+    """
+    scale = diagonal_scale(hessian)
+    damped, target = _damped(hessian, scale, damping), gradient / scale
+    # Symmetric: its transpose is what LAPACK takes without a copy, and overwrites.
+    _, step, failed = lapack.dposv(damped.T, target, overwrite_a=True)
+    if failed:
+        damped, step = _damped(hessian, scale, damping), np.zeros_like(target)
+        if np.all(np.isfinite(damped)):
+            step = np.linalg.lstsq(damped, target, rcond=None)[0]
+    step = step / scale
+    predicted = step @ (2 * gradient - hessian @ step)
+    return (step, predicted) if np.isfinite(predicted) else (np.zeros_like(step), 0.0)
+
+
+def _damped(hessian, scale, damping):
+    damped = hessian / scale[:, np.newaxis]
+    damped /= scale
+    diagonal = np.einsum("ii->i", damped)
+    diagonal += damping
+    return damped

@@ -6,10 +6,9 @@ symbol      array                   axes
 theta       ``theta``               (parameters,), the last one the intercept
 A, g        ``hessian``,            of all of theta but the intercept, which is
             ``gradient``            the best one for the others
-B           ``Directions``          (parameters - 1, free): directions that the
-                                    others may take
-a           ``readout``             the part of theta that the output is linear in
-lambda      ``damping``             relative to the diagonal of B'AB; of a none
+lambda      ``damping``             relative to the diagonal of B'AB, B being the
+                                    ``directions`` that these may take
+a           the readout             the part of theta that the output is linear in
 ==========  ======================  ==========================================
 
 After each pass a is put where A and g say that the objective is least for the other
@@ -20,17 +19,11 @@ projection, Golub and Pereyra 1973): one pass a step, since the same sums give b
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import lapack
 
 from skdeeptd._model.network import PatchCNN
-from skdeeptd._model.parameters import (
-    n_parameters,
-    owners,
-    pack,
-    readout,
-    unpack,
-)
-from skdeeptd._solver.linalg import diagonal_scale
+from skdeeptd._model.parameters import n_parameters, pack, unpack
+from skdeeptd._solver.directions import LARGEST_DAMPING, everything, moved_by
+from skdeeptd._solver.linalg import damped_step
 from skdeeptd._solver.normal_equations import (
     NormalEquations,
     check_size,
@@ -38,10 +31,7 @@ from skdeeptd._solver.normal_equations import (
 )
 
 FIRST_DAMPING, CLOSE_DAMPING = 1e-2, 1e-4  # far from a minimum, and close to one
-SMALLEST_DAMPING, LARGEST_DAMPING = 1e-10, 1e8
-LEAST_SHARE = 1e-6  # of the largest derivative's square among filters
-LOSS_ROUNDING = 1e-14  # of a loss, left when a better readout takes the rest away
-READOUT_DAMPING = 1e-7  # less would amplify rounding where rows do not settle it
+SMALLEST_DAMPING = 1e-10
 STALE = 1e-12  # share of a loss by which A and g may be those of another readout
 SINGULAR_ROUNDING = 1e3  # units in the last place: less damping would amplify rounding
 
@@ -59,118 +49,6 @@ class Solution(NamedTuple):
     converged: bool
     equations: NormalEquations | None = None
     share: float = 1.0
-
-
-class Directions(NamedTuple):
-    """B, with one entry per row: its value, and its column, which never decreases."""
-
-    values: np.ndarray
-    columns: np.ndarray
-
-    def restrict(self, hessian, gradient):
-        """B'AB and B'g."""
-        starts = np.flatnonzero(np.diff(self.columns, prepend=-1))
-        with np.errstate(over="ignore", invalid="ignore"):
-            hessian = hessian * self.values[:, np.newaxis] * self.values
-        hessian = np.add.reduceat(np.add.reduceat(hessian, starts, axis=0), starts, 1)
-        return hessian, np.add.reduceat(gradient * self.values, starts)
-
-    def expand(self, step):
-        """The change of the parameters that a step in the columns makes."""
-        return self.values * step[self.columns]
-
-    def damping(self, diagonal, damping, smallest):
-        return damping
-
-    def with_best_readout(self, equations, smallest):
-        return equations
-
-
-class Everything(NamedTuple):
-    """B for parameters that all move by themselves."""
-
-    readout: np.ndarray
-    owner: np.ndarray  # of each parameter in its filter, as ``owners`` numbers them
-
-    def restrict(self, hessian, gradient):
-        return hessian, gradient
-
-    def expand(self, step):
-        return step
-
-    def damping(self, diagonal, damping, smallest):
-        """More for what hardly changes the output, as where a filter is near zero."""
-        largest = np.zeros(self.owner.max() + 1)
-        np.maximum.at(largest, self.owner, diagonal)
-        floor = LEAST_SHARE * largest[self.owner]
-        more = floor / np.where(diagonal > 0, diagonal, np.inf)
-        more = damping * np.clip(more, 1.0, LARGEST_DAMPING / damping)
-        return np.where(self.readout, max(smallest, READOUT_DAMPING), more)
-
-    def with_best_readout(self, equations, smallest):
-        """The equations where the readout is the best one for the other parameters."""
-        entries = np.flatnonzero(self.readout)
-        if len(entries) == 0 or not np.isfinite(equations.loss):
-            return equations
-        hessian = equations.hessian[np.ix_(entries, entries)]
-        damping = max(smallest, READOUT_DAMPING)
-        step, decrease = _damped_step(hessian, equations.gradient[entries], damping)
-        change = np.zeros(len(equations.gradient))
-        change[entries] = step
-        return _moved(equations, change)._replace(
-            gradient=equations.gradient - equations.hessian[:, entries] @ step,
-            loss=max(equations.loss - decrease, LOSS_ROUNDING * equations.loss),
-            stale=decrease,
-        )
-
-
-def everything(theta, like):
-    """Free every parameter but the intercept by itself."""
-    return Everything(readout(like), np.tile(owners(like), len(like.scales)))
-
-
-def _moved(equations, change):
-    """With the intercept that goes with a change of the other parameters."""
-    intercept = 0.0
-    if equations.fit_intercept:
-        intercept = -equations.mean_jacobian @ change
-    return equations._replace(theta=equations.theta + np.append(change, intercept))
-
-
-def gains(theta, like):
-    """Free the norm of each kernel, each scale and each bias."""
-    owner, n_filters = owners(like), len(like.scales)
-    n_owners = owner[-1] + 1
-    columns = (n_owners * np.arange(n_filters)[:, np.newaxis] + owner).ravel()
-    is_kernel = np.tile(owner < len(like.kernels), n_filters)
-    return Directions(np.where(is_kernel, theta[:-1], 1.0), columns)
-
-
-@np.errstate(over="ignore", invalid="ignore")
-def _damped_step(hessian, gradient, damping):
-    """Solve (A + damping * diag A) step = g; also the decrease that A predicts.
-
-    ``damping`` is a number, or one for each parameter.
-    """
-    scale = diagonal_scale(hessian)
-    damped, target = _damped(hessian, scale, damping), gradient / scale
-    # Symmetric: its transpose is what LAPACK takes without a copy, and overwrites.
-    _, step, failed = lapack.dposv(damped.T, target, overwrite_a=True)
-    if failed:
-        damped, step = _damped(hessian, scale, damping), np.zeros_like(target)
-        if np.all(np.isfinite(damped)):
-            step = np.linalg.lstsq(damped, target, rcond=None)[0]
-    step = step / scale
-    predicted = step @ (2 * gradient - hessian @ step)
-    return (step, predicted) if np.isfinite(predicted) else (np.zeros_like(step), 0.0)
-
-
-def _damped(hessian, scale, damping):
-    damped = hessian / scale[:, np.newaxis]
-    damped /= scale
-    diagonal = np.einsum("ii->i", damped)
-    diagonal += damping
-    return damped
 
 
 def next_damping(damping, gain):
@@ -246,16 +124,17 @@ def polish(
         basis = directions(current.theta, network)
         hessian, gradient = basis.restrict(current.hessian, current.gradient)
         damped = basis.damping(hessian.diagonal(), damping, smallest)
-        step, predicted = _damped_step(hessian, gradient, damped)
+        step, predicted = damped_step(hessian, gradient, damped)
         promised = predicted
         if predicted <= tol * current.loss and growth == 2.0 and damping > smallest:
             # Less damping may promise more; after a rejected step nobody believes it.
-            _, promised = _damped_step(hessian, gradient, smallest)
+            _, promised = damped_step(hessian, gradient, smallest)
         is_exact = current.loss <= max(zero_loss, current.rounding)
         at_end = min(promised, decrease) <= tol * current.loss
         converged = is_exact or at_end or damping > LARGEST_DAMPING
         stale = current.stale > max(tol, STALE) * current.loss
         if converged and stale and not is_exact and n_iter < max_iter:
+            # A and g are those of a readout that was far from the best one.
             current = equations_at(current.theta, current.mean_jacobian)
             n_iter, decrease = n_iter + 1, np.inf
             continue
@@ -287,6 +166,6 @@ def polish(
 
 def _after_last_step(equations, change, predicted, n_iter, like):
     """The ``Solution`` after a step that the equations describe well."""
-    network = unpack(_moved(equations, change).theta, like)
+    network = unpack(moved_by(equations, change).theta, like)
     loss = max(equations.loss - predicted, 0.0)
     return Solution(network, loss, n_iter, True, equations)
