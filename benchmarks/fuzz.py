@@ -75,7 +75,7 @@ def draw_params(rng):
     each, one = rng.choice(names, n_layers - 1).tolist(), str(rng.choice(names))
     default = chance(rng, 0.15)
     alphas = [0.0, 0.0, 10 ** rng.uniform(-300, 308), 10 ** rng.uniform(-3, 3)]
-    return math.prod(lengths), {
+    params = {
         "kernel_sizes": None if default else sizes,
         "input_shape": shape,
         "padding": padding,
@@ -91,6 +91,20 @@ def draw_params(rng):
         "n_init": "auto" if chance(rng, 0.1) else int(rng.integers(1, 7)),
         "random_state": int(rng.integers(100)),
     }
+    if chance(rng, 0.3):
+        params |= overlapping(rng, axes, bool(shape))
+    if params["output_activation"] == "identity" and chance(rng, 0.3):
+        params["alpha"] = "loo"
+    return math.prod(lengths), params
+
+
+def overlapping(rng, axes, several):
+    """Parameters for strides at random, from 1 to the kernel size."""
+    hidden = list(zip(*(sizes[:-1] for sizes in axes), strict=True))
+    steps = [tuple(int(rng.integers(1, d + 1)) for d in sizes) for sizes in hidden]
+    if not several:
+        hidden, steps = ([size for (size,) in a] for a in (hidden, steps))
+    return {"kernel_sizes": [*hidden, -1], "strides": steps, "padding": "same"}
 
 
 def in_some_form(rng, array):
@@ -200,7 +214,8 @@ def watched():
 
 def is_ordinary(params, X, y, weight):
     arrays = [np.asarray(a, float) for a in (X, y, 1.0 if weight is None else weight)]
-    sizes = np.array([np.abs(a).max() for a in arrays] + [params["alpha"]])
+    alpha = 0.0 if params["alpha"] == "loo" else params["alpha"]
+    sizes = np.array([np.abs(a).max() for a in arrays] + [alpha])
     return np.all((sizes == 0) | ((sizes > 1 / ORDINARY) & (sizes < ORDINARY)))
 
 

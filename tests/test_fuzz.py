@@ -63,7 +63,7 @@ def parameters(draw):
     sizes = draw(st.sampled_from(SHAPES))
     names = st.sampled_from(sorted(ACTIVATIONS))
     n_hidden = len(sizes) - 1
-    return int(np.prod(sizes)), {
+    params = {
         "kernel_sizes": draw(st.sampled_from([sizes, None]))
         if n_hidden == 1
         else sizes,
@@ -79,6 +79,13 @@ def parameters(draw):
         "n_init": draw(st.integers(1, 3)),
         "random_state": draw(st.integers(0, 9)),
     }
+    if draw(st.booleans()):
+        steps = [draw(st.integers(1, d)) for d in sizes[:-1]]
+        overlap = {"kernel_sizes": [*sizes[:-1], -1], "strides": steps}
+        params |= {**overlap, "padding": "same"}
+    if params["output_activation"] == "identity" and draw(st.booleans()):
+        params["alpha"] = "loo"
+    return int(np.prod(sizes)), params
 
 
 @st.composite
@@ -180,7 +187,8 @@ def test_a_fit_is_no_worse_than_a_constant_or_out_of_range(case):
     model = DeepTDRegressor(**params)
     if refusal(model.fit, data) is not None:
         assert "kernels_" not in vars(model)
-        sizes = [np.abs(data.X).max(), np.abs(data.y).max(), 1 + params["alpha"]]
+        alpha = 0.0 if params["alpha"] == "loo" else params["alpha"]
+        sizes = [np.abs(data.X).max(), np.abs(data.y).max(), 1 + alpha]
         assert not all(1e-20 < size < 1e20 for size in sizes if size)
         return
     assert_no_worse_than_a_constant(model, data)

@@ -152,8 +152,8 @@ def split_gains(network):
 
 def as_stored(network, dtype):
     """The network after unit kernels, gains and the rest were rounded to a dtype."""
-    kernels, gains, scales, biases = split_gains(network)
-    with np.errstate(over="ignore", under="ignore"):
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        kernels, gains, scales, biases = split_gains(network)
         return network._replace(
             kernels=tuple(
                 k.astype(dtype) * gain.astype(dtype)[:, np.newaxis]
