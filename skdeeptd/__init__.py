@@ -1,4 +1,4 @@
-"""Convolutional networks with non-overlapping patches, learned by DeepTD."""
+"""Convolutional networks learned by DeepTD, from few samples."""
 
 from skdeeptd._model.layout import kernel_size_grid
 from skdeeptd._regressor import DeepTDRegressor

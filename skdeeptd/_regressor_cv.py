@@ -94,7 +94,8 @@ class DeepTDRegressorCV(BasePatchNetwork):
     input_shape : sequence of int, default=None
         As in DeepTDRegressor.
     strides : default=None
-        As in DeepTDRegressor, for all candidates.
+        As in DeepTDRegressor, for all candidates; with ``kernel_sizes=None`` there is
+        then one shape, that of DeepTDRegressor.
     padding : {"valid", "same"}, default="valid"
     n_filters : int or sequence of int, default=1
         The candidates.
@@ -275,8 +276,12 @@ noise_variance_, y_ndim_, n_features_in_, feature_names_in_
         """
         n_features, shapes = self.n_features_in_, self.kernel_sizes
         if shapes is None:
-            default = make_layout(n_features, None, input_shape, self.padding)
-            shapes = default_grid(default.input_shape, MOST_LAYERS)
+            default = make_layout(
+                n_features, None, input_shape, self.padding, self.strides
+            )
+            shapes = [default.kernel_sizes]
+            if self.strides is None:
+                shapes = default_grid(default.input_shape, MOST_LAYERS)
             if default.kernel_sizes not in shapes:
                 shapes = [default.kernel_sizes, *shapes]
         grid = {

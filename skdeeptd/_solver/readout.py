@@ -23,7 +23,7 @@ import numpy as np
 from skdeeptd._model.network import layers_forward, patch_order
 
 ALPHAS = np.logspace(1, -9, 31)  # that are tried, in units of the largest eigenvalue
-ROUNDING = 1e-13  # share of the size of F below which its deviations are none
+ROUNDING = 1e-13  # share of the largest |F| below which its deviations are none
 NO_WEIGHT = 1e-10  # what is left of a row that the others say nothing of
 
 
@@ -39,6 +39,7 @@ def readout_features(network, X):
     return by_row.reshape(len(X), -1)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def loo_alpha(network, rows, fit_intercept):
     """The penalty of least squared error on rows left out one by one.
 
@@ -54,24 +55,32 @@ def loo_alpha(network, rows, fit_intercept):
     -------
     float
         Zero where F does not vary.
+
+    Raises
+    ------
+    FloatingPointError
+        Where the squares of F overflow or underflow.
     """
     counts = rows.weight > 0
     weight, y = rows.weight[counts], rows.y[counts]
     features = readout_features(network, rows.X[counts].astype(float))
+    unit = np.abs(features).max()
+    if not (unit == 0 or 0 < unit**2 < np.inf):
+        raise FloatingPointError("squares of what the last layer takes have no range")
     share = weight / np.sum(weight) * fit_intercept
-    root = np.sqrt(weight)
-    table = (features - share @ features) * root[:, np.newaxis]
-    target = (y - share @ y) * root
-    if np.linalg.norm(table) <= ROUNDING * np.sqrt(np.sum(weight @ features**2)):
+    root = np.sqrt(weight)[:, np.newaxis]
+    table = (features - share @ features) / (unit or 1.0) * root
+    if np.abs(table).max() <= ROUNDING:
         return 0.0
     basis, values = _principal(table)
+    target = (y - share @ y) * root[:, 0]
     along = basis.T @ target
     errors = []
     for alpha in ALPHAS * values.max():
         leverage = share + basis**2 @ (1 / (values + alpha))
         residual = target - basis @ (along / (values + alpha))
         errors.append(np.sum((residual / np.maximum(1 - leverage, NO_WEIGHT)) ** 2))
-    return float(ALPHAS[np.argmin(errors)] * values.max())
+    return float(ALPHAS[np.argmin(errors)] * values.max() * unit**2)
 
 
 def _principal(table):

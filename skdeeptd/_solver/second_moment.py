@@ -49,8 +49,13 @@ def start_of_both_moments(network, rows, rng):
     Returns
     -------
     PatchCNN
+
+    Raises
+    ------
+    FloatingPointError
+        Where a moment overflows.
     """
-    first, second = patch_moments(network, rows)
+    first, second = map(_of_size_one, patch_moments(network, rows))
     n_filters = len(network.scales)
     n_second = n_filters // 2
     kernels = np.concatenate(
@@ -75,6 +80,7 @@ def start_of_both_moments(network, rows, rng):
     return start._replace(kernels=kernels, biases=(biases * gain,))
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def patch_moments(network, rows):
     """S_p and M_p: one pass."""
     d = network.sizes[0]
@@ -95,6 +101,14 @@ def patch_moments(network, rows):
     mean = x_sum / total
     cross = mean[:, :, np.newaxis] * first[:, np.newaxis]
     return first, second - cross - cross.swapaxes(1, 2)
+
+
+def _of_size_one(moment):
+    """The moment over its largest entry."""
+    size = np.abs(moment).max()
+    if not np.isfinite(size):
+        raise FloatingPointError("the second moment of X and y overflows")
+    return moment / size if size > 0 else moment
 
 
 def _leading(gram, n, rng):
