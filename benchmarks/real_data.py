@@ -15,13 +15,13 @@ scores    Test R2 (of ten outputs the mean) and seconds of a fit, choosing inclu
 DeepTD chooses among five candidates, all with alpha="loo": a single linear layer, which
 is ridge regression, and four networks with one hidden layer of patches that overlap:
 relu or tanh with hidden biases, polished for 20 passes (16 filters, but 4 on series and
-faces, which have more weights than rows); and 16 filters of the moment without a polish,
-relu or tanh. A network that is not ahead of the linear layer by a standard error over
-the folds gives way to it. The chosen network predicts as the mean of five fits that
-differ in random_state. Kernel and stride are those below: 4 x 4 and 1 on images of
-8 x 8, 6 x 6 and 3 on those of 24 x 24, 12 on series. CP is CPRegressor of tensorly with a centred y: the shapes below, rank 1, 4 or
-16, three penalties. MLP has one hidden layer of 50, fitted by lbfgs, and HGB is
-HistGradientBoostingRegressor as it comes.
+faces, which have few rows); and 16 filters of the moment without a polish, relu or
+tanh. A network that is not ahead of the linear layer by a standard error over the folds
+gives way to it. The chosen network predicts as the mean of five fits that differ in
+random_state. Kernel and stride are those below: 4 x 4 and 1 on images of 8 x 8, 6 x 6
+and 3 on those of 24 x 24, 12 on series. CP is CPRegressor of tensorly with a centred y:
+the shapes below, rank 1, 4 or 16, three penalties. MLP has one hidden layer of 50,
+fitted by lbfgs, and HGB is HistGradientBoostingRegressor as it comes.
 
 For the sake of time: 10 iterations for CP, 100 for MLP; every second week of co2; of
 the ten digits 600 rows, and for DeepTD three candidates and two fits.
