@@ -196,7 +196,7 @@ class DeepTD:
         self.data = data
         polished = {"n_filters": data.n_polished, "hidden_bias": True}
         candidates = [
-            {"kernel_sizes": (data.input_shape,)},
+            {"kernel_sizes": (data.input_shape,), "n_filters": 1},
             {**polished, "activation": "tanh"},
             {"polish": False},
             {**polished},
