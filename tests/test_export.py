@@ -66,7 +66,9 @@ def random_model(
     """A fitted model whose gains, biases, scales and intercepts were drawn anew."""
     rng = np.random.default_rng(0)
     X = rng.standard_normal((60, *input_shape)).astype(dtype)
-    y = rng.standard_normal((60, n_outputs) if n_outputs else 60)
+    features = X.reshape(60, -1)
+    y = features @ rng.standard_normal((features.shape[1], n_outputs or 1))
+    y = y if n_outputs else y[:, 0]
     model = DeepTDRegressor(
         kernel_sizes,
         padding=padding,
