@@ -133,8 +133,8 @@ class DeepTDRegressorCV(BasePatchNetwork):
     scorer_ : callable
     n_splits_ : int
     kernels_, gains_, scales_, biases_, intercept_, moment_, kernel_sizes_, \
-strides_, input_shape_, activations_, verdict_, held_out_r2_, n_iter_, covariance_, \
-noise_variance_, y_ndim_, n_features_in_, feature_names_in_
+strides_, input_shape_, activations_, alpha_, verdict_, held_out_r2_, n_iter_, \
+covariance_, noise_variance_, y_ndim_, n_features_in_, feature_names_in_
         Of the final fit, as in DeepTDRegressor.
 
     Examples

@@ -858,3 +858,19 @@ def test_the_mean_of_fits_that_differ_in_their_seed_is_of_several_networks():
     first, again, other = (fit.predict(X) for fit in fits)
     np.testing.assert_array_equal(first, again)
     assert np.any(first != other)
+
+
+def test_each_output_has_the_penalty_that_it_chose():
+    X, y = smooth_problem()
+    options = {"kernel_sizes": (4, -1), "strides": 2, "alpha": "loo", "polish": False}
+    with pytest.warns(UserWarning, match=r"learned for output \[1\]"):
+        both = model(**options).fit(X, np.column_stack([y, np.ones(len(y))]))
+    alone = model(**options).fit(X, y)
+    np.testing.assert_allclose(both.alpha_, [*alone.alpha_, 0], rtol=1e-12)
+
+
+def test_filters_with_biases_are_learned_behind_an_output_activation():
+    X, y = smooth_problem()
+    options = {"n_filters": 3, "hidden_bias": True, "output_activation": "relu"}
+    fitted = model(kernel_sizes=(4, 5), n_init=1, tol=1e-3, **options).fit(X, y)
+    assert fitted.score(X, y) > 0.3

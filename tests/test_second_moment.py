@@ -85,6 +85,7 @@ def test_it_serves_one_hidden_layer_with_biases_only():
         blank(layout, hidden_bias=False),
         blank(layout, n_filters=1),
         blank(layout, activations=("identity", "identity")),
+        blank(layout, activations=("relu", "relu")),
         blank(make_layout(12, (2, 2, 3)), activations=("relu", "relu", "identity")),
     ]
     assert not any(map(serves, others))

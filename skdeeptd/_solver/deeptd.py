@@ -122,10 +122,11 @@ def fit_rows(rows, spec, *, moment=None, known=None, stage=untold):
         for output, of_output in enumerate(of_target):
             with part(f"output {output}"):
                 begin = None if known is None else known[output]
+                own = spec
                 if spec.leave_one_out:
-                    spec = _with_loo_alpha(problem, output, of_output, spec, begin)
-                solution = _learn(problem, output, of_output, spec, begin, dtype)
-                specs.append(spec)
+                    own = _with_loo_alpha(problem, output, of_output, spec, begin)
+                solution = _learn(problem, output, of_output, own, begin, dtype)
+                specs.append(own)
                 solutions.append(solution)
     in_units_of_y = problem.moment_of_y(of_target)
     return Fit(specs, problem, in_units_of_y, solutions)
@@ -157,10 +158,9 @@ def _with_loo_alpha(problem, output, moment, spec, known):
     rows, size = problem.of_output(output), problem.total
     if problem.n_rows > most:
         rows, size = rows.sample(most, np.random.RandomState(spec.seed)), most
-    without = spec._replace(objective=spec.objective._replace(alpha=0.0))
 
     def choose(rows):
-        on = ground(without, rows.with_dtype(float), problem.n_samples)
+        on = ground(spec, rows.with_dtype(float), problem.n_samples)
         return penalty_of_start(on, moment, first)
 
     alpha = rows.run_together(choose) * problem.total / size

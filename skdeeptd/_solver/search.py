@@ -232,9 +232,9 @@ def search(on, moment, first=None):
 def _first_start(on, tensor, rng):
     spec = on.spec
     if serves(spec.blank) and (spec.polish or spec.leave_one_out):
-        start = start_of_both_moments(on.spec.blank, on.rows, rng)
+        start = start_of_both_moments(spec.blank, on.rows, rng)
         return Solution(start, np.nan, 0, False)
-    batch = next(candidate_batches(tensor, len(on.spec.blank.scales), rng))
+    batch = next(candidate_batches(tensor, len(spec.blank.scales), rng))
     return on.starts(batch)[0]
 
 
@@ -292,8 +292,9 @@ def _best_start(on, moment, tensor, first, rng):
         start = next(starts, None)
         if start is None:
             if in_vain >= patience:
-                centre, around = None, _afresh(on, tensor, rng)
-            start = next(around)
+                centre, start = None, _perturbed(on, tensor, rng)
+            else:
+                start = next(around)
         budget = min(start.n_iter + SHORT_POLISH, spec.max_iter)
         result = on.polish(start, budget, SHORT_TOL, EXACT)
         spec.report(
@@ -312,22 +313,22 @@ def _best_start(on, moment, tensor, first, rng):
     return best
 
 
-def _afresh(on, tensor, rng):
-    """Starts of perturbed candidates."""
-    while True:
-        candidate = perturbed_candidate(tensor, len(on.spec.blank.scales), rng)
-        yield on.starts([candidate], n_best=1)[0]
+def _perturbed(on, tensor, rng, kernels=None):
+    """The start of a perturbed candidate, some of whose layers have these kernels."""
+    candidate = perturbed_candidate(tensor, len(on.spec.blank.scales), rng)
+    if kernels is not None:
+        candidate = exchange(kernels, candidate, rng)
+    return on.starts([candidate], n_best=1)[0]
 
 
 def _around(on, network, tensor, patches, rng):
-    """Starts that have much of a network."""
+    """Starts that have much of a network, without end."""
     if patches:
         for moved in moves(network, patches, rng):
             yield Solution(moved, np.nan, 0, False)
-    while True:
-        candidate = perturbed_candidate(tensor, len(network.scales), rng)
-        candidate = exchange(network.kernels, candidate, rng)
-        yield on.starts([candidate], n_best=1)[0]
+    else:
+        while True:
+            yield _perturbed(on, tensor, rng, network.kernels)
 
 
 def _first_starts(on, moment, tensor, first, rng):

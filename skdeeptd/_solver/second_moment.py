@@ -32,6 +32,7 @@ def serves(network):
         and len(network.kernels) == 2
         and len(network.scales) > 1
         and network.activations[0] != "identity"
+        and network.activations[1] == "identity"
     )
 
 
