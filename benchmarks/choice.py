@@ -28,7 +28,7 @@ CASES = [
 def timed_fit(search, X, y):
     begin = time.perf_counter()
     search.fit(X, y)
-    return search.best_params_["kernel_sizes"], time.perf_counter() - begin
+    return search.best_params_.get("kernel_sizes"), time.perf_counter() - begin
 
 
 def main():
@@ -50,7 +50,9 @@ def main():
             grid = GridSearchCV(
                 DeepTDRegressor(random_state=0), {"kernel_sizes": shapes}, cv=5
             )
-            ours = DeepTDRegressorCV(shapes, cv=5, random_state=0)
+            ours = DeepTDRegressorCV(
+                {"kernel_sizes": shapes}, ensemble_size=1, cv=5, random_state=0
+            )
             theirs, grid_time = timed_fit(grid, X, y)
             mine, our_time = timed_fit(ours, X, y)
             same += mine == theirs

@@ -157,17 +157,18 @@ def digits_choice(activation):
     some = np.random.RandomState(0).permutation(len(X))[:600]
     X, y = StandardScaler().fit_transform(X[some]), digit[some] % 2
     shapes = [((2, 2), (4, 4)), ((4, 4), (2, 2)), ((2, 4), (4, 2)), ((4, 2), (2, 4))]
+    grid = {
+        "kernel_sizes": shapes,
+        "n_filters": [8, 16],
+        "alpha": [1.0, 10.0, 100.0],
+        "activation": [activation],
+        "hidden_bias": [activation == "tanh"],
+        "n_init": [2],
+        "max_iter": [60],
+        "tol": [1e-3],
+    }
     search = DeepTDRegressorCV(
-        shapes,
-        input_shape=(8, 8),
-        n_filters=[8, 16],
-        alphas=[1.0, 10.0, 100.0],
-        activation=activation,
-        hidden_bias=activation == "tanh",
-        n_init=2,
-        max_iter=60,
-        tol=1e-3,
-        random_state=0,
+        grid, ensemble_size=1, input_shape=(8, 8), cv=5, random_state=0
     )
     return lambda: search.fit(X, y)
 

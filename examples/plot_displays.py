@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
 
-from skdeeptd import DeepTDRegressor, DeepTDRegressorCV
+from skdeeptd import DeepTDRegressor, DeepTDRegressorCV, kernel_size_grid
 from skdeeptd.datasets import make_patch_cnn_regression
 from skdeeptd.plotting import (
     HeldOutDisplay,
@@ -27,7 +27,8 @@ from skdeeptd.plotting import (
 X, y, planted = make_patch_cnn_regression(
     n_samples=400, kernel_sizes=(4, 5, 6), noise=0.5, random_state=0
 )
-search = DeepTDRegressorCV(alphas=1e-3, random_state=0).fit(X, y)
+grid = {"kernel_sizes": kernel_size_grid(120, max_layers=3), "alpha": [1e-3]}
+search = DeepTDRegressorCV(grid, ensemble_size=1, random_state=0).fit(X, y)
 print("best:", search.best_params_)
 
 # %%

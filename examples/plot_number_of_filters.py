@@ -19,22 +19,21 @@ X, y, _ = make_patch_cnn_regression(
     n_samples=600, kernel_sizes=(6, 5, 4), n_filters=3, noise=0.3, random_state=1
 )
 n_filters = [1, 2, 3, 4, 5, 6]
-search = DeepTDRegressorCV(
-    [(6, 5, 4)], n_filters=n_filters, alphas=0.1, random_state=0
-).fit(X, y)
+grid = {"kernel_sizes": [(6, 5, 4)], "n_filters": n_filters, "alpha": [0.1]}
+search = DeepTDRegressorCV(grid, ensemble_size=1, random_state=0).fit(X, y)
 print("best:", search.best_params_)
 
 # %%
 # Mean and standard deviation over the folds. Filled: fitted in full; hollow: left after
 # a short polish, clearly behind.
 
-results = search.cv_results_
-mean, std = results["mean_test_score"], results["std_test_score"]
-for n, score, stage in zip(n_filters, mean, results["stage"], strict=True):
+names = ("mean_test_score", "std_test_score", "stage")
+mean, std, stages = (search.cv_results_[name][1:] for name in names)  # 0 is ridge
+for n, score, stage in zip(n_filters, mean, stages, strict=True):
     print(f"{n} filters: R2 {score:.3f}, stage {stage}")
 figure, ax = plt.subplots(figsize=(6, 3.8), layout="constrained")
 ax.errorbar(n_filters, mean, std, fmt="o-", mfc="white", capsize=3)
-last = results["stage"] == 3
+last = stages == 3
 ax.plot(np.array(n_filters)[last], mean[last], "o", color="C0", zorder=3)
 ax.axvline(3, color="0.7", ls=":", zorder=0)
 ax.set(xlabel="filters (three are planted)", ylabel="R2 on held-out folds")

@@ -4,7 +4,7 @@ A signal of unknown shape: kernel sizes by cross-validation
 
 300 noisy signals of 120 points come from a network with kernels of 4, 5 and 6 weights,
 which is not known beforehand. DeepTDRegressorCV tries every shape of at most three
-layers, a plain linear model among them, and finds it.
+layers beside ridge regression, and finds it.
 """
 
 import matplotlib
@@ -13,17 +13,20 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from skdeeptd import DeepTDRegressorCV
+from skdeeptd import DeepTDRegressorCV, kernel_size_grid
 from skdeeptd.datasets import make_patch_cnn_regression
 
 X, y, _ = make_patch_cnn_regression(
     n_samples=300, kernel_sizes=(4, 5, 6), noise=0.2, random_state=0
 )
-search = DeepTDRegressorCV(alphas=1e-3, random_state=0).fit(X, y)
+grid = {"kernel_sizes": kernel_size_grid(120, max_layers=3), "alpha": [1e-3]}
+search = DeepTDRegressorCV(grid, ensemble_size=1, random_state=0).fit(X, y)
 results = search.cv_results_
-print(f"{len(results['params'])} shapes, best: {search.best_params_['kernel_sizes']}")
+print(
+    f"{len(results['params'])} candidates, best: {search.best_params_['kernel_sizes']}"
+)
 print(f"R2 on held-out folds {search.best_score_:.3f}")
-print(f"a network or less? {search.verdict_[0]}")
+print(f"a network or less? {search.best_estimator_.verdict_[0]}")
 
 # %%
 # The ten shapes of the best rank. One that did not reach the full fit has the score of
@@ -39,7 +42,8 @@ for stage, name in names.items():
     if len(rows):
         color = f"C{3 - stage}"
         ax.errorbar(mean[rows], rows, xerr=std[rows], fmt="o", color=color, label=name)
-ax.set_yticks(range(10), [str(results["param_kernel_sizes"][i]) for i in best])
+labels = [str(results["params"][i].get("kernel_sizes", "ridge")) for i in best]
+ax.set_yticks(range(10), labels)
 ax.set(
     xlabel="R2 on held-out folds, mean and standard deviation", ylabel="kernel sizes"
 )

@@ -1,8 +1,16 @@
 """Convolutional networks learned by DeepTD, from few samples."""
 
+from skdeeptd._features import DeepTDFeatures
 from skdeeptd._model.layout import kernel_size_grid
 from skdeeptd._regressor import DeepTDRegressor
 from skdeeptd._regressor_cv import DeepTDRegressorCV
+from skdeeptd._ridge import DeepTDRidge
 
-__all__ = ["DeepTDRegressor", "DeepTDRegressorCV", "kernel_size_grid"]
+__all__ = [
+    "DeepTDFeatures",
+    "DeepTDRegressor",
+    "DeepTDRegressorCV",
+    "DeepTDRidge",
+    "kernel_size_grid",
+]
 __version__ = "0.1.0"

@@ -163,6 +163,48 @@ def telling(estimator, context):
     return stage
 
 
+def reporter(estimator):
+    """Takes a line on the progress; knows nothing of the estimator but its name."""
+    if estimator.verbose:
+        return functools.partial(print, f"[{type(estimator).__name__}]")
+    return silent
+
+
+def design(estimator, n_features, input_shape):
+    """The layout and the ``Spec`` of the parameters of a network."""
+    layout = make_layout(
+        n_features,
+        estimator.kernel_sizes,
+        input_shape,
+        estimator.padding,
+        estimator.strides,
+    )
+    activations = layer_activations(
+        estimator.activation, estimator.output_activation, len(layout.sizes)
+    )
+    loo = estimator.alpha == "loo"
+    if loo and activations[-1] != "identity":
+        raise ValueError(
+            f"alpha='loo' is for a last layer that is linear, but "
+            f"output_activation is {activations[-1]!r}; give alpha a number"
+        )
+    blank = blank_network(
+        layout, estimator.n_filters, activations, estimator.hidden_bias
+    )
+    alpha = 0.0 if loo else estimator.alpha
+    return layout, Spec(
+        blank=blank,
+        objective=Objective(alpha, estimator.fit_intercept),
+        leave_one_out=loo,
+        polish=estimator.polish,
+        max_iter=estimator.max_iter,
+        tol=estimator.tol,
+        n_init=estimator.n_init,
+        seed=check_random_state(estimator.random_state).randint(np.iinfo(np.int32).max),
+        report=reporter(estimator),
+    )
+
+
 class BasePatchNetwork(
     CallbackSupportMixin, MultiOutputMixin, RegressorMixin, BaseEstimator
 ):
@@ -200,46 +242,6 @@ class BasePatchNetwork(
         X, input_shape = flatten(X, self.input_shape)
         data, self.y_ndim_ = check_rows(self, X, y, sample_weight)
         return RowBlocks(*data, self.n_jobs), input_shape
-
-    def _design(self, n_features, input_shape, **changed):
-        """The layout and the ``Spec`` of the parameters, or of changed ones."""
-        given = {**self.get_params(deep=False), **changed}
-        layout = make_layout(
-            n_features,
-            given["kernel_sizes"],
-            input_shape,
-            given["padding"],
-            given["strides"],
-        )
-        activations = layer_activations(
-            given["activation"], given["output_activation"], len(layout.sizes)
-        )
-        loo = given["alpha"] == "loo"
-        if loo and activations[-1] != "identity":
-            raise ValueError(
-                f"alpha='loo' is for a last layer that is linear, but "
-                f"output_activation is {activations[-1]!r}; give alpha a number"
-            )
-        blank = blank_network(
-            layout, given["n_filters"], activations, given["hidden_bias"]
-        )
-        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
-        names = ("polish", "max_iter", "tol", "n_init")
-        return layout, Spec(
-            blank=blank,
-            objective=Objective(0.0 if loo else given["alpha"], given["fit_intercept"]),
-            leave_one_out=loo,
-            seed=seed,
-            report=self._report,
-            **{name: given[name] for name in names if name in given},
-        )
-
-    @property
-    def _report(self):
-        """Takes a line on the progress; knows nothing of the estimator but its name."""
-        if self.verbose:
-            return functools.partial(print, f"[{type(self).__name__}]")
-        return silent
 
     def _learn(self, rows, layout, spec, context):
         """Steps 2 to 6 of ``fit``."""

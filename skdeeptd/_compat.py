@@ -7,7 +7,12 @@ with 1.9; before, a fit tells its progress to nobody.
 from contextlib import contextmanager
 
 from sklearn.base import _fit_context as fit_context
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    validate_parameter_constraints,
+)
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 
 try:
@@ -54,4 +59,5 @@ __all__ = [
     "check_sample_weight",
     "fit_context",
     "told",
+    "validate_parameter_constraints",
 ]

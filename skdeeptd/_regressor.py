@@ -7,6 +7,7 @@ import numpy as np
 from skdeeptd._base import (
     BasePatchNetwork,
     check_rows,
+    design,
     explaining,
     flatten,
     forget,
@@ -334,7 +335,7 @@ or sequence of them, default="relu"
         metadata = {"sample_weight": sample_weight}
         with told(context, self, X=X, y=y, metadata=metadata):
             rows, input_shape = self._rows(X, y, sample_weight)
-            layout, spec = self._design(self.n_features_in_, input_shape)
+            layout, spec = design(self, self.n_features_in_, input_shape)
             self._learn(rows, layout, spec, context)
         return self
 
@@ -405,7 +406,7 @@ or sequence of them, default="relu"
         data, y_ndim = check_rows(self, X, y, sample_weight, reset=not begun)
         self.y_ndim_ = self.y_ndim_ if begun else y_ndim
         X, y, weight = data
-        layout, spec = self._design(X.shape[1], input_shape)
+        layout, spec = design(self, X.shape[1], input_shape)
         capacity = max(FEWEST_KEPT, KEPT_PER_WEIGHT * n_parameters(spec.blank))
         of_part = explaining(self, RowBlocks(X, y, weight))
         with single_threaded_blas(), reusing(), of_part:

@@ -1,45 +1,82 @@
-"""DeepTDRegressorCV: the shape, the filters and alpha by cross-validation."""
+"""DeepTDRegressorCV: the best of several models, or their best mean."""
 
+import functools
+import time
 from numbers import Integral, Real
 
 import numpy as np
 from sklearn import get_config
-from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, clone
+from sklearn.exceptions import FitFailedWarning
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import ParameterGrid, check_cv
+from sklearn.utils import check_random_state
 from sklearn.utils.metadata_routing import (
     MetadataRouter,
     MethodMapping,
     process_routing,
 )
 from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skdeeptd._base import BasePatchNetwork, explaining, forgetting, telling
-from skdeeptd._compat import Interval, StrOptions, fit_context, told
+from skdeeptd._base import (
+    DOCUMENTATION,
+    check_rows,
+    design,
+    explaining,
+    flatten,
+    forgetting,
+    reporter,
+    telling,
+    warn,
+)
+from skdeeptd._compat import (
+    CallbackSupportMixin,
+    Interval,
+    fit_context,
+    told,
+    validate_parameter_constraints,
+)
 from skdeeptd._data.rows import RowBlocks
 from skdeeptd._data.scratch import reusing
 from skdeeptd._data.threads import single_threaded_blas
+from skdeeptd._features import DeepTDFeatures
 from skdeeptd._model.fitted import predictions
-from skdeeptd._model.layout import default_grid, make_layout
+from skdeeptd._model.layout import default_grid, degrees_of_freedom
+from skdeeptd._regressor import DeepTDRegressor
+from skdeeptd._ridge import DeepTDRidge
 from skdeeptd._solver.choice import (
-    STAGES,
+    LAST_STAGE,
     Candidate,
     best_of,
     compare,
     make_fold,
-    results_of,
+    stacked,
 )
-from skdeeptd._solver.search import silent
+from skdeeptd._solver.deeptd import fit_rows
 
-MOST_LAYERS = 3  # of the default grid
+MOST_LAYERS, MOST_SHAPES = 3, 60  # of the default grid
+ROWS_PER_WEIGHT = 8  # that a network of the default grid has at least
+MOST_ROWS_OF_KERNEL = 2500  # a kernel ridge takes their square in memory
+FEW_ROWS = 500  # for which the default is five folds, not three
+SHORT = {1: {"polish": False}, 2: {"n_init": 4, "max_iter": 15}, 3: {}}  # of the spec
+OF_CHOICE = 0.6  # of max_time, beside the fits of all rows
+MODELS = {"linear": "ridge on filters", "rbf": "kernel ridge on filters"}
+CLOSED = [  # features, kernel
+    ({}, "linear"),
+    ({"activation": "tanh"}, "linear"),
+    ({"standardize": False}, "linear"),
+    ({"responses": "pooled"}, "linear"),
+    ({"responses": "all"}, "rbf"),
+    ({"responses": "all", "standardize": False}, "rbf"),
+]
 
 
-class _Predictor(RegressorMixin, BaseEstimator):
-    """What a scorer needs of an estimator: networks that predict."""
+class _Known(RegressorMixin, BaseEstimator):
+    """What a scorer needs of an estimator: predictions."""
 
-    def __init__(self, networks=(), y_is_1d=True):
-        self.networks = networks
-        self.y_is_1d = y_is_1d
+    def __init__(self, predicted=None):
+        self.predicted = predicted
 
     def fit(self, X, y):
         """Nothing is left to fit."""
@@ -49,155 +86,156 @@ class _Predictor(RegressorMixin, BaseEstimator):
         return True
 
     def predict(self, X):
-        predicted = predictions(self.networks, X)
-        return predicted[:, 0] if self.y_is_1d else predicted
+        return self.predicted
 
 
 class _Score:
-    """The scorer's score of networks on rows held out."""
+    """The scorer's score of predictions of rows held out."""
 
     def __init__(self, scorer, weighted, y_is_1d):
         self.scorer, self.weighted, self.y_is_1d = scorer, weighted, y_is_1d
 
-    def __call__(self, networks, rows):
-        y = rows.y[:, 0] if self.y_is_1d else rows.y
+    def __call__(self, predicted, rows):
+        y = rows.y
+        if self.y_is_1d:
+            y, predicted = y[:, 0], predicted[:, 0]
         weight = {"sample_weight": rows.weight} if self.weighted else {}
-        return self.scorer(_Predictor(networks, self.y_is_1d), rows.X, y, **weight)
+        return self.scorer(_Known(predicted), rows.X, y, **weight)
 
 
-class DeepTDRegressorCV(BasePatchNetwork):
-    """DeepTDRegressor whose shape, filters and alpha are chosen by cross-validation.
+def _run_network(spec, fold, stage):
+    with single_threaded_blas(), reusing():
+        spec = spec._replace(**SHORT[stage or LAST_STAGE])
+        networks = fit_rows(fold.train, spec, moment=fold.moment).networks
+        return predictions(networks, fold.test.X)
 
-    All candidates share one moment per fold, since only its reshape differs between
-    them. They are compared in three stages, and few reach the last:
 
-    1. without the polish: of the shapes with the same filters and alpha the best eighth
-       goes on, and three at least;
-    2. with one start and a short polish: who is not clearly behind the best, by two
-       standard errors of the paired difference over the folds, goes on;
-    3. fitted in full. The best mean score wins, and is fitted again on all data.
+def _run_estimator(estimator, fold, _):
+    with single_threaded_blas():
+        fitted = clone(estimator).fit(fold.train.X, fold.train.y, fold.train.weight)
+        return fitted.predict(fold.test.X)
 
-    A single linear layer is ridge regression. It is fitted in full in every stage and
-    always goes on to the second, with one number of filters only, as more of them are
-    the same model with a smaller alpha. Where it reaches the third stage and the best
-    network is neither clearly ahead of it nor ahead on every fold, it wins.
+
+class DeepTDRegressorCV(
+    CallbackSupportMixin, MultiOutputMixin, RegressorMixin, BaseEstimator
+):
+    """The best of several models of a patch structure, or their best weighted mean.
+
+    Without arguments it compares, on folds:
+
+    - ridge regression;
+    - ridge regression on :class:`DeepTDFeatures` of four kinds (relu, tanh, features
+      of one unit, pooled), and kernel ridge regression on two: :class:`DeepTDRidge`;
+    - networks of :class:`DeepTDRegressor` of all shapes of at most three layers that
+      tile the input and have no more than a weight for eight samples.
+
+    The first two are fitted in closed form, and are what serves with few samples.
+    Networks go through three stages, and few reach the last: without the polish; with
+    few starts and a short polish, after which those clearly behind the best candidate
+    are left, by two standard errors of the paired difference over the folds; in full.
+
+    The predictions of the rows held out then give the weights of a mean of several
+    candidates. It is the model, where it is better on these rows than the best
+    candidate by itself, which otherwise is. Ridge regression is the model where nothing
+    is clearly ahead of it.
 
     Parameters
     ----------
-    kernel_sizes : sequence of kernel sizes, default=None
-        The candidates, each as in :class:`DeepTDRegressor`. None takes all shapes of at
-        most three layers that tile the input, as :func:`kernel_size_grid` lists them,
-        and the default of DeepTDRegressor. Where these are more
-        than 1000, or than 2**27 over the number of features, it takes so many at most:
-        the single layer and, of two and of three layers as many, those that split the
-        axes most evenly, with the larger parts first.
+    param_grid : dict of lists, or list of them, default=None
+        Values of parameters of :class:`DeepTDRegressor`, as in
+        :class:`~sklearn.model_selection.ParameterGrid`: the networks to compare, in
+        place of all of the above but ridge regression.
     input_shape : sequence of int, default=None
-        As in DeepTDRegressor.
-    strides : default=None
-        As in DeepTDRegressor, for all candidates; with ``kernel_sizes=None`` there is
-        then one shape, that of DeepTDRegressor.
-    padding : {"valid", "same"}, default="valid"
-    n_filters : int or sequence of int, default=1
-        The candidates.
-    activation, output_activation, fit_intercept, hidden_bias
-        As in DeepTDRegressor. A sequence of activations holds for candidates of as many
-        layers only.
-    alphas : float, "loo" or sequence of them, default=0.0
-        The candidates for ``alpha``.
-    max_iter, tol, n_init
-        As in DeepTDRegressor, for the last stage and the final fit.
+        Shape of a sample, where X has a flat row for each; None for one axis, or the
+        shape of X itself.
+    ensemble_size : int, default=8
+        Candidates that may have a weight; 1 for the best one only.
+    max_time : float, default=None
+        Seconds after which no more is begun: the best so far is then the model, and a
+        warning says what was left out. None for no limit.
     cv : int, cross-validation splitter or iterable, default=None
-        As in :class:`~sklearn.model_selection.GridSearchCV`; None for five folds.
+        As in :class:`~sklearn.model_selection.GridSearchCV`. None for five folds, or
+        three where there are more than 500 samples; they are not shuffled.
     scoring : str or callable, default=None
-        None for R2.
+        What ranks the candidates; None for R2. The weights are those of least squares.
     n_jobs : int, default=None
         Candidates that are fitted at a time.
     random_state : int, RandomState instance or None, default=None
-        Pass an int for candidates that are compared under the same draws.
     verbose : int, default=0
+        Whether to print a line for each stage.
 
     Attributes
     ----------
+    estimators_ : list
+        The candidates that have a weight, fitted to all samples: each a
+        :class:`DeepTDRegressor` or a :class:`DeepTDRidge`.
+    weights_ : ndarray of shape (n_estimators, n_outputs)
+        Not negative, of sum one for each output.
+    best_estimator_ : DeepTDRegressor or DeepTDRidge
+        The best candidate by itself, fitted to all samples.
     best_params_ : dict
-        ``kernel_sizes``, ``n_filters`` and ``alpha``.
-    best_score_ : float
-        Mean score of the best candidate on the held-out folds.
     best_index_ : int
-        Of the candidate in use: that of rank 1, or the linear one, as said above.
+        Of the best candidate in ``cv_results_``.
+    best_score_ : float
+        Its mean score on the rows held out.
     cv_results_ : dict of arrays
-        As in GridSearchCV: ``params``, ``param_*``, ``split*_test_score``,
-        ``mean_test_score``, ``std_test_score``, ``rank_test_score``,
-        ``mean_fit_time``, ``std_fit_time``, ``mean_score_time``, ``std_score_time``.
-        ``stage`` is the last stage, from 1 to 3, that a candidate reached; its scores
-        are those of that stage, and it ranks behind all that got further.
+        As in GridSearchCV, with an entry per candidate. "estimator" holds them
+        unfitted; "stage" the last stage of each, from 1 to 3, or 0 where there was no
+        time for it: it ranks behind all that got further; "weight" its mean weight.
     scorer_ : callable
     n_splits_ : int
-    kernels_, gains_, scales_, biases_, intercept_, moment_, kernel_sizes_, \
-strides_, input_shape_, activations_, alpha_, verdict_, held_out_r2_, n_iter_, \
-covariance_, noise_variance_, y_ndim_, n_features_in_, feature_names_in_
-        Of the final fit, as in DeepTDRegressor.
+    input_shape_ : tuple of int
+    y_ndim_, n_features_in_, feature_names_in_
+        As in DeepTDRegressor.
+
+    References
+    ----------
+    .. [1] L. Breiman. Stacked regressions. Machine Learning 24, 1996.
 
     Examples
     --------
+    >>> from sklearn.datasets import load_digits
     >>> from skdeeptd import DeepTDRegressorCV
-    >>> from skdeeptd.datasets import make_patch_cnn_regression
-    >>> X, y, _ = make_patch_cnn_regression(
-    ...     n_samples=200, kernel_sizes=(4, 6), noise=0.1, random_state=0
-    ... )
-    >>> search = DeepTDRegressorCV(random_state=0).fit(X, y)
-    >>> search.best_params_
-    {'alpha': 0.0, 'kernel_sizes': (4, 6), 'n_filters': 1}
+    >>> X, digit = load_digits(return_X_y=True)
+    >>> X, y = X.reshape(-1, 8, 8), digit % 2
+    >>> model = DeepTDRegressorCV(random_state=0).fit(X[:150], y[:150])
+    >>> bool(model.score(X[150:], y[150:]) > 0.7)
+    True
     """
 
+    _doc_link_module = "skdeeptd"
+    _doc_link_template = (
+        DOCUMENTATION + "/generated/{estimator_module}.{estimator_name}.html"
+    )
     _parameter_constraints: dict = {
-        **BasePatchNetwork._parameter_constraints,
-        "n_filters": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "alphas": [
-            StrOptions({"loo"}),
-            "array-like",
-            Interval(Real, 0, np.inf, closed="left"),
-        ],
+        "param_grid": [dict, list, tuple, None],
+        "input_shape": ["array-like", None],
+        "ensemble_size": [Interval(Integral, 1, None, closed="left")],
+        "max_time": [Interval(Real, 0, None, closed="neither"), None],
         "cv": ["cv_object"],
         "scoring": [str, callable, None],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
     }
-    _parameter_constraints.pop("alpha")
-    _parameter_constraints.pop("polish")
 
     def __init__(
         self,
-        kernel_sizes=None,
+        param_grid=None,
         *,
         input_shape=None,
-        strides=None,
-        padding="valid",
-        n_filters=1,
-        activation="relu",
-        output_activation="identity",
-        fit_intercept=True,
-        hidden_bias=False,
-        alphas=0.0,
-        max_iter=500,
-        tol=1e-6,
-        n_init="auto",
+        ensemble_size=8,
+        max_time=None,
         cv=None,
         scoring=None,
         n_jobs=None,
         random_state=None,
         verbose=0,
     ):
-        self.kernel_sizes = kernel_sizes
+        self.param_grid = param_grid
         self.input_shape = input_shape
-        self.strides = strides
-        self.padding = padding
-        self.n_filters = n_filters
-        self.activation = activation
-        self.output_activation = output_activation
-        self.fit_intercept = fit_intercept
-        self.hidden_bias = hidden_bias
-        self.alphas = alphas
-        self.max_iter = max_iter
-        self.tol = tol
-        self.n_init = n_init
+        self.ensemble_size = ensemble_size
+        self.max_time = max_time
         self.cv = cv
         self.scoring = scoring
         self.n_jobs = n_jobs
@@ -207,7 +245,7 @@ covariance_, noise_variance_, y_ndim_, n_features_in_, feature_names_in_
     @forgetting
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None, **params):
-        """Choose among the candidates, and fit the best one on all data.
+        """Compare the candidates, and fit those that have a weight to all samples.
 
         Parameters
         ----------
@@ -228,23 +266,33 @@ covariance_, noise_variance_, y_ndim_, n_features_in_, feature_names_in_
         ValueError, TypeError
             Where the data or a parameter are not as they should be.
         """
+        begin = time.perf_counter()
         split_params = self._route(params, sample_weight)
-        context = self._init_callback_context(max_subtasks=len(STAGES) + 1)
+        context = self._init_callback_context(max_subtasks=LAST_STAGE + 2)
         metadata = {"sample_weight": sample_weight}
         with told(context, self, X=X, y=y, metadata=metadata):
-            rows, input_shape = self._rows(X, y, sample_weight)
-            candidates = self._candidates(input_shape)
-            scorer = check_scoring(_Predictor(), scoring=self.scoring)
-            score = _Score(scorer, sample_weight is not None, self.y_ndim_ == 1)
-            scores = self._compare(candidates, rows, score, split_params, context)
-            self._keep(candidates, scores)
-            self.scorer_ = scorer
-            layout, spec = self._design(
-                self.n_features_in_, input_shape, **self.best_params_
+            X, input_shape = flatten(X, self.input_shape)
+            data, self.y_ndim_ = check_rows(self, X, y, sample_weight)
+            rows = RowBlocks(*data)
+            self.input_shape_ = tuple(input_shape or (rows.n_features,))
+            folds = self._folds(rows, split_params)
+            estimators, candidates = self._candidates(folds)
+            self.scorer_ = check_scoring(_Known(), scoring=self.scoring)
+            table = compare(
+                candidates,
+                folds,
+                _Score(self.scorer_, sample_weight is not None, self.y_ndim_ == 1),
+                functools.partial(_run_all, self.n_jobs),
+                end=begin + (self.max_time or np.inf) * OF_CHOICE,
+                report=reporter(self),
+                stage=telling(self, context),
             )
-            last = context.subcontext(task_name="fit of all rows", max_subtasks=3)
+            self._warn_of_failures(table)
+            weights = self._weigh(candidates, folds, table)
+            self._keep(estimators, candidates, table, weights)
+            last = context.subcontext(task_name="fit of all rows")
             with told(last, self):
-                self._learn(rows, layout, spec, last)
+                self._fit_members(rows, estimators, table, weights, begin)
         return self
 
     def get_metadata_routing(self):
@@ -269,75 +317,168 @@ covariance_, noise_variance_, y_ndim_, n_features_in_, feature_names_in_
             )
         return {}
 
-    def _candidates(self, input_shape):
-        """All combinations, checked before any work is done.
-
-        Of linear ones those with the fewest filters only: the others are the same.
-        """
-        n_features, shapes = self.n_features_in_, self.kernel_sizes
-        if shapes is None:
-            default = make_layout(
-                n_features, None, input_shape, self.padding, self.strides
-            )
-            shapes = [default.kernel_sizes]
-            if self.strides is None:
-                shapes = default_grid(default.input_shape, MOST_LAYERS)
-            if default.kernel_sizes not in shapes:
-                shapes = [default.kernel_sizes, *shapes]
-        grid = {
-            "kernel_sizes": _as_list("kernel_sizes", shapes),
-            "n_filters": _as_list("n_filters", self.n_filters),
-            "alpha": _as_list("alphas", self.alphas),
-        }
-        single = [shape for shape in grid["kernel_sizes"] if np.ndim(shape) == 0]
-        if single:
-            raise ValueError(
-                f"kernel_sizes must hold a list of candidates, each with a size per "
-                f"layer, got {single[0]} for one; for a single candidate write "
-                f"[{self.kernel_sizes}]"
-            )
-        _check_numbers(grid["n_filters"], "n_filters", Integral, 1)
-        penalties = [alpha for alpha in grid["alpha"] if not _is_loo(alpha)]
-        _check_numbers(penalties, "alphas", Real, 0)
-        candidates, fewest = [], min(grid["n_filters"])
-        for params in ParameterGrid(grid):
-            _, spec = self._design(n_features, input_shape, **params)
-            candidate = Candidate(params, spec._replace(report=silent))
-            if not candidate.is_linear or params["n_filters"] == fewest:
-                candidates.append(candidate)
-        return candidates
-
-    def _compare(self, candidates, rows, score, split_params, context):
-        """The ``Scores`` of the candidates."""
-        splitter = check_cv(self.cv)
-        splits = list(splitter.split(rows.X, rows.y, **split_params))
+    def _folds(self, rows, split_params):
+        cv = self.cv
+        if cv is None:
+            cv = 5 if len(rows.X) <= FEW_ROWS else 3
+        splits = list(check_cv(cv).split(rows.X, rows.y, **split_params))
         self.n_splits_ = len(splits)
-
-        def run_all(function, calls):
-            return Parallel(n_jobs=self.n_jobs)(delayed(function)(*c) for c in calls)
-
         with single_threaded_blas(), reusing(), explaining(self, rows):
-            folds = [
-                make_fold(*_parts(rows, fold, split), self.fit_intercept)
+            return [
+                make_fold(*_parts(rows, fold, split))
                 for fold, split in enumerate(splits)
             ]
-            return compare(
-                candidates,
-                folds,
-                score,
-                run_all,
-                report=self._report,
-                stage=telling(self, context),
+
+    def _candidates(self, folds):
+        """Unfitted estimators, and what is compared of each.
+
+        Of linear ones in a grid those with the fewest filters: the others are the same.
+        """
+        n_rows = max(np.count_nonzero(fold.train.weight) for fold in folds)
+        n_features = folds[0].train.n_features
+        seed = self.random_state
+        if not isinstance(seed, Integral):
+            seed = check_random_state(seed).randint(np.iinfo(np.int32).max)
+        common = {"input_shape": self.input_shape_, "random_state": seed}
+        found = [_closed(_ridge(common), {"model": "ridge"}, "linear")]
+        if self.param_grid is None:
+            grid = [{"kernel_sizes": s} for s in _shapes(self.input_shape_, n_rows)]
+            for params, kernel in CLOSED:
+                features = DeepTDFeatures(**params, **common)
+                if kernel != "rbf" or n_rows <= MOST_ROWS_OF_KERNEL:
+                    estimator = DeepTDRidge(features, kernel=kernel)
+                    found.append(
+                        _closed(estimator, {"model": MODELS[kernel], **params})
+                    )
+        else:
+            grid = list(ParameterGrid(self.param_grid))
+        networks = [
+            _network(DeepTDRegressor(**{**common, **params}), params, n_features)
+            for params in grid
+        ]
+        fewest = min((e.n_filters for e, _ in networks), default=1)
+        found += [
+            (estimator, candidate)
+            for estimator, candidate in networks
+            if candidate.kind == "network" or estimator.n_filters == fewest
+        ]
+        return zip(*found, strict=True)
+
+    def _warn_of_failures(self, table):
+        errors = [r.error for row in table.results for r in row if r.error]
+        if errors:
+            message = f"{len(errors)} fits of a fold failed and were scored NaN: "
+            if not np.any(np.isfinite(table.column("score").mean(axis=1))):
+                raise ValueError(f"{message}no candidate is left. {errors[0]}")
+            warn(message + errors[0], FitFailedWarning)
+        n_left = int(np.sum(table.stages == 0))
+        if n_left:
+            warn(
+                f"max_time={self.max_time:g} was spent before {n_left} of "
+                f"{len(table.stages)} candidates were compared"
             )
 
-    def _keep(self, candidates, scores):
+    def _weigh(self, candidates, folds, table):
+        """Store the best candidate; the weights (candidates, outputs)."""
+        scores = table.column("score")
+        mean = scores.mean(axis=1)
+        mean[(table.stages < LAST_STAGE) | ~np.isfinite(mean)] = -np.inf
+        linear = np.array([candidate.kind == "linear" for candidate in candidates])
+        self.best_index_ = best_of(mean, scores, linear)
+        in_race = np.flatnonzero(np.isfinite(mean))
+        y = np.concatenate([fold.test.y for fold in folds])
+        weight = np.concatenate([fold.test.weight for fold in folds])
+        predicted = np.stack(
+            [np.concatenate([r.predicted for r in table.results[i]]) for i in in_race]
+        )
+        weights = np.zeros((len(candidates), y.shape[1]))
+        fold = np.repeat(np.arange(len(folds)), [len(fold.test.y) for fold in folds])
+        best = int(np.flatnonzero(in_race == self.best_index_)[0])
+        linear = (
+            int(np.flatnonzero(linear[in_race])[0]) if linear[in_race].any() else best
+        )
+        for output in range(y.shape[1]):
+            weights[in_race, output] = stacked(
+                predicted[:, :, output],
+                y[:, output],
+                weight,
+                fold,
+                best,
+                linear,
+                self.ensemble_size,
+            )
+        return weights
+
+    def _keep(self, estimators, candidates, table, weights):
         """Store the table, and which candidate it speaks for."""
-        linear = np.array([candidate.is_linear for candidate in candidates])
-        self.cv_results_ = results_of(candidates, scores)
-        self.best_index_ = best_of(self.cv_results_["rank_test_score"], scores, linear)
+        self.cv_results_ = _results_of(estimators, candidates, table, weights)
         self.best_params_ = candidates[self.best_index_].params
         mean = self.cv_results_["mean_test_score"]
         self.best_score_ = float(mean[self.best_index_])
+
+    def _fit_members(self, rows, estimators, table, weights, begin):
+        """Fit what has a weight, the heaviest first, and the best one."""
+        heavy = weights.mean(axis=1)
+        members = [i for i in np.argsort(-heavy, kind="stable") if heavy[i] > 0]
+        seconds = 2 * table.column("fit_time").max(axis=1)
+        fitted, end = {}, begin + (self.max_time or np.inf)
+        for i in [*members, self.best_index_]:
+            if fitted and (i in fitted or time.perf_counter() + seconds[i] > end):
+                continue
+            y = rows.y[:, 0] if self.y_ndim_ == 1 else rows.y
+            fitted[i] = clone(estimators[i]).fit(rows.X, y, rows.weight)
+        kept = [i for i in members if i in fitted] or list(fitted)
+        sums = weights[kept].sum(axis=0)
+        even = np.full((len(kept), weights.shape[1]), 1 / len(kept))
+        self.estimators_ = [fitted[i] for i in kept]
+        self.weights_ = np.where(
+            sums > 0, weights[kept] / np.where(sums > 0, sums, 1), even
+        )
+        self.best_estimator_ = fitted.get(self.best_index_, self.estimators_[0])
+
+    def predict(self, X, return_std=False):
+        """Weighted mean of the predictions of the members.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+        return_std : bool, default=False
+            Whether to return a standard deviation of the mean of y too: the root of
+            the weighted mean of the members' variances and of the squares of their
+            distances from the prediction.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        y_std : ndarray of the same shape
+            Only with ``return_std``; NaN where a member's is.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+        ValueError
+            Where X has another number of features than in ``fit``, or NaN or inf.
+        """
+        check_is_fitted(self)
+        X, _ = flatten(X, self.input_shape_)
+        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        told_of = [e.predict(X, return_std=return_std) for e in self.estimators_]
+        means = [m[0] if return_std else m for m in told_of]
+        weights = self.weights_ if self.y_ndim_ > 1 else self.weights_[:, 0]
+        weights = weights[:, np.newaxis].astype(X.dtype)
+        y = np.sum(weights * means, axis=0)
+        if not return_std:
+            return y
+        variances = [std**2 + (mean - y) ** 2 for mean, std in told_of]
+        return y, np.sqrt(np.sum(weights * variances, axis=0))
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "estimators_")
+
+
+def _run_all(n_jobs, function, calls):
+    return Parallel(n_jobs=n_jobs)(delayed(function)(*call) for call in calls)
 
 
 def _parts(rows, fold, split):
@@ -352,22 +493,69 @@ def _parts(rows, fold, split):
     return [RowBlocks(rows.X[c], rows.y[c], rows.weight[c]) for c in split]
 
 
-def _as_list(name, values):
-    """The values of a parameter; a single number stands for itself."""
-    values = [values] if isinstance(values, Real | str) else list(values)
-    if not values:
-        raise ValueError(f"{name} is empty; give at least one candidate")
-    return values
+def _ridge(common):
+    """Ridge regression: the features of patches of one feature are the features."""
+    sizes = [(1,) * len(common["input_shape"])]
+    features = DeepTDFeatures(
+        sizes, n_filters=1, strides=1, activation="identity", **common
+    )
+    return DeepTDRidge(features)
 
 
-def _is_loo(alpha):
-    return isinstance(alpha, str) and alpha == "loo"
+def _closed(estimator, params, kind="closed"):
+    return estimator, Candidate(
+        params, kind, functools.partial(_run_estimator, estimator)
+    )
 
 
-def _check_numbers(values, name, kind, least):
-    for value in values:
-        fits = isinstance(value, kind) and not isinstance(value, bool)
-        if not fits or not least <= value < np.inf:
-            raise ValueError(
-                f"{name} must hold numbers of at least {least}, got {value!r}"
-            )
+def _network(estimator, params, n_features):
+    validate_parameter_constraints(
+        DeepTDRegressor._parameter_constraints,
+        estimator.get_params(deep=False),
+        caller_name="DeepTDRegressor",
+    )
+    _, spec = design(estimator, n_features, estimator.input_shape)
+    kind = "linear" if spec.blank.is_linear else "network"
+    return estimator, Candidate(params, kind, functools.partial(_run_network, spec))
+
+
+def _shapes(input_shape, n_rows):
+    """Of the default grid those that have few weights for the rows."""
+    return [
+        shapes
+        for shapes in default_grid(input_shape, MOST_LAYERS, MOST_SHAPES)
+        if len(shapes) > 1
+        and ROWS_PER_WEIGHT * degrees_of_freedom([int(np.prod(s)) for s in shapes])
+        <= n_rows
+    ]
+
+
+def _results_of(estimators, candidates, table, weights):
+    """The table of GridSearchCV, and the stages, estimators and weights."""
+    results = {}
+    for name in ("fit", "score"):
+        seconds = table.column(f"{name}_time")
+        results[f"mean_{name}_time"] = seconds.mean(axis=1)
+        results[f"std_{name}_time"] = seconds.std(axis=1)
+    params = [candidate.params for candidate in candidates]
+    for name in dict.fromkeys(name for of_candidate in params for name in of_candidate):
+        column = np.ma.masked_all(len(params), dtype=object)
+        for i, of_candidate in enumerate(params):
+            if name in of_candidate:
+                column[i] = of_candidate[name]
+        results[f"param_{name}"] = column
+    results["params"] = params
+    scores = table.column("score")
+    for fold, column in enumerate(scores.T):
+        results[f"split{fold}_test_score"] = column
+    mean = scores.mean(axis=1)
+    results["mean_test_score"] = mean
+    results["std_test_score"] = scores.std(axis=1)
+    order = np.lexsort((np.nan_to_num(-mean, nan=np.inf), -table.stages))
+    results["rank_test_score"] = np.argsort(order).astype(np.int32) + 1
+    results["stage"] = table.stages
+    column = np.empty(len(estimators), dtype=object)
+    column[:] = estimators
+    results["estimator"] = column
+    results["weight"] = weights.mean(axis=1)
+    return results

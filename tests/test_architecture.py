@@ -23,14 +23,16 @@ FLOORS = [
     {"_data.problem", "_data.chunks"},
     {"_model", "_model.activations", "_model.layout", "_model.loss"},
     {"_model.network", "_model.parameters", "_model.fitted", "_model.projection"},
+    {"_model.patch_sizes"},
     {"_solver", "_solver.linalg", "_solver.decomposition", "_solver.normal_equations"},
-    {"_solver.directions"},
+    {"_solver.directions", "_solver.ridge"},
     {"_solver.polish", "_solver.calibration", "_solver.linear", "_solver.readout"},
-    {"_solver.second_moment"},
+    {"_solver.second_moment", "_solver.filters"},
     {"_solver.search", "_solver.deeptd", "_solver.uncertainty"},
     {"_solver.diagnosis", "_solver.choice"},
     {"_base"},
-    {"_regressor", "_regressor_cv"},
+    {"_features", "_ridge", "_regressor"},
+    {"_regressor_cv"},
     {"__init__", "dask", "export", "datasets", "metrics"},
     {"_plot", "_plot.drawing", "_plot.kernels", "_plot.moment", "_plot.path"},
     {"_plot.receptive_field", "_plot.held_out"},
@@ -180,8 +182,10 @@ def test_no_import_inside_a_function():
 
 def test_all_names_are_there_and_documented():
     assert skdeeptd.__all__ == [
+        "DeepTDFeatures",
         "DeepTDRegressor",
         "DeepTDRegressorCV",
+        "DeepTDRidge",
         "kernel_size_grid",
     ]
     for name in skdeeptd.__all__:

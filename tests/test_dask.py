@@ -743,7 +743,7 @@ def test_an_address_is_no_client(data):
 # Beside DeepTDRegressor
 
 
-PLAIN, SEARCH = DeepTDRegressor(SIZES), DeepTDRegressorCV([SIZES])
+PLAIN, SEARCH = DeepTDRegressor(SIZES), DeepTDRegressorCV({"kernel_sizes": [SIZES]})
 
 
 @pytest.mark.parametrize("dask_argument", range(3))

@@ -6,7 +6,12 @@ from sklearn.utils.estimator_checks import (
     parametrize_with_checks,
 )
 
-from skdeeptd import DeepTDRegressor, DeepTDRegressorCV
+from skdeeptd import (
+    DeepTDFeatures,
+    DeepTDRegressor,
+    DeepTDRegressorCV,
+    DeepTDRidge,
+)
 
 ESTIMATORS = [
     DeepTDRegressor(),
@@ -16,7 +21,11 @@ ESTIMATORS = [
     DeepTDRegressor(output_activation="relu", n_jobs=2),
     DeepTDRegressor(alpha=1.0),
     DeepTDRegressor(padding="same", n_init=3),
-    DeepTDRegressorCV(cv=3, n_init=3),
+    DeepTDRegressorCV(cv=3),
+    DeepTDFeatures(),
+    DeepTDFeatures(activation="tanh", responses="all", standardize=False),
+    DeepTDRidge(),
+    DeepTDRidge(kernel="rbf"),
 ]
 
 # Small random data without any structure: that a polish runs out of its budget, or
@@ -27,7 +36,16 @@ pytestmark = [
 ]
 
 
-@parametrize_with_checks(ESTIMATORS)
+def expected_failed_checks(estimator):
+    if isinstance(estimator, DeepTDRidge | DeepTDRegressorCV):
+        return {
+            "check_sample_weight_equivalence_on_dense_data": "leave-one-out leaves out "
+            "a row of weight two whole, and one of two rows that are equal"
+        }
+    return {}
+
+
+@parametrize_with_checks(ESTIMATORS, expected_failed_checks=expected_failed_checks)
 def test_scikit_learn_check(estimator, check):
     check(estimator)
 

@@ -155,7 +155,8 @@ def test_activations_are_exact_far_from_zero(run, dtype, name):
 @both
 def test_of_a_cross_validated_model(run):
     X, y = np.random.default_rng(0).standard_normal((2, 40, 12))
-    model = DeepTDRegressorCV([(3, 4)], cv=2, max_iter=5, n_init=1, tol=1.0)
+    grid = {"kernel_sizes": [(3, 4)], "max_iter": [5], "n_init": [1], "tol": [1.0]}
+    model = DeepTDRegressorCV(grid, cv=2)
     assert_as_predicted(run(model.fit(X, y[:, 0]), X), model, X)
 
 
@@ -316,7 +317,6 @@ def pipeline_and_data(dtype, model):
     [
         DeepTDRegressor((4, 3, 2), n_filters=2, polish=False),
         DeepTDRegressor((4, 3, -1), strides=(2, 1), n_filters=2, polish=False),
-        DeepTDRegressorCV([(4, 6)], cv=2, n_init=1, tol=1e-2),
     ],
 )
 def test_onnx_of_a_pipeline(dtype, model):

@@ -14,7 +14,12 @@ from matplotlib.patches import StepPatch
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LinearRegression, Ridge
 
-from skdeeptd import DeepTDRegressor, DeepTDRegressorCV, plotting
+from skdeeptd import (
+    DeepTDRegressor,
+    DeepTDRegressorCV,
+    kernel_size_grid,
+    plotting,
+)
 from skdeeptd._model.fitted import networks_of
 from skdeeptd._model.network import filter_outputs
 from skdeeptd._model.parameters import kernel_stds, n_parameters, pack, unpack
@@ -56,7 +61,12 @@ def fitted(kernel_sizes, n_samples=150, n_outputs=1, **parameters):
 def search():
     """More than thirty shapes, of which some leave in each stage."""
     X, y, _ = make_patch_cnn_regression(150, (6, 12), noise=0.2, random_state=0)
-    return DeepTDRegressorCV(alphas=1e-2, n_init=2, cv=3, random_state=0).fit(X, y)
+    grid = {
+        "kernel_sizes": kernel_size_grid(72, max_layers=3),
+        "alpha": [1e-2],
+        "n_init": [2],
+    }
+    return DeepTDRegressorCV(grid, ensemble_size=1, cv=3, random_state=0).fit(X, y)
 
 
 def steps(ax):
@@ -582,12 +592,17 @@ def test_scores_far_below_the_others_do_not_squeeze_them():
 
 def test_labels_say_what_varies():
     X, y, _ = make_patch_cnn_regression(60, (4, 3), noise=0.2, random_state=0)
-    search = DeepTDRegressorCV(
-        [(4, 3)], n_filters=[1, 2], alphas=[0.5, 2], n_init=1, cv=2, random_state=0
-    ).fit(X, y)
+    grid = {
+        "kernel_sizes": [(4, 3)],
+        "n_filters": [1, 2],
+        "alpha": [0.5, 2],
+        "n_init": [1],
+    }
+    search = DeepTDRegressorCV(grid, cv=2, random_state=0).fit(X, y)
     display = PathDisplay.from_estimator(search)
     assert sorted(display.labels) == [
-        f"(4, 3), n_filters={r}, alpha={alpha}" for r in (1, 2) for alpha in (0.5, 2)
+        *(f"(4, 3), alpha={a}, n_filters={r}" for a in (0.5, 2) for r in (1, 2)),
+        "ridge",
     ]
 
 

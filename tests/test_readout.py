@@ -6,7 +6,8 @@ from skdeeptd._data.rows import RowBlocks
 from skdeeptd._model.layout import make_layout
 from skdeeptd._model.network import blank_network, forward
 from skdeeptd._model.parameters import normalize, pack, unpack
-from skdeeptd._solver.readout import ALPHAS, loo_alpha, readout_features
+from skdeeptd._solver.readout import loo_alpha, readout_features
+from skdeeptd._solver.ridge import ALPHAS
 
 
 def random_problem(n_rows, seed=0, n_filters=2):

@@ -24,7 +24,7 @@ from sklearn.utils.validation import check_is_fitted
 from skdeeptd import DeepTDRegressor, DeepTDRegressorCV
 from skdeeptd._data import rows as row_blocks
 from skdeeptd._model.layout import make_layout
-from skdeeptd._solver.readout import ALPHAS
+from skdeeptd._solver.ridge import ALPHAS
 from skdeeptd.datasets import make_patch_cnn_regression
 from skdeeptd.metrics import kernel_similarity
 
@@ -771,10 +771,11 @@ def test_more_features_than_memory_has_room_for_are_solved_by_the_rows():
 def test_warnings_name_the_line_of_the_caller(noisy):
     X, y = noisy
     short = {"max_iter": 1, "n_init": 1, "random_state": 0}
+    grid = {"kernel_sizes": [(4, 6), (6, 4)], "max_iter": [1], "n_init": [1]}
     for fit in (
         DeepTDRegressor((4, 6), **short).fit,
         DeepTDRegressor((4, 6), **short).partial_fit,
-        DeepTDRegressorCV([(4, 6), (6, 4)], **short).fit,
+        DeepTDRegressorCV(grid, random_state=0).fit,
         make_pipeline(StandardScaler(), DeepTDRegressor((4, 6), **short)).fit,
     ):
         with pytest.warns(ConvergenceWarning) as record:

@@ -32,7 +32,7 @@ from typing import NamedTuple
 import numpy as np
 
 MOST_SHAPES = 20_000  # that a grid may hold: more than a search could try
-FEWEST_DEFAULT, MOST_DEFAULT = 10, 1000  # shapes that a search is given by default
+FEWEST_DEFAULT = 10  # shapes that a search is given by default
 ORDER_BYTES = 2**30  # that the layouts of these take
 LONGEST_AXIS = 10**12  # whose divisors are found in a moment
 
@@ -483,13 +483,13 @@ def kernel_size_grid(
     return [_readable(s) for s in grid] if len(lengths) == 1 else grid
 
 
-def default_grid(lengths, max_layers):
-    """All kernel sizes of at most ``max_layers``, or the most even ones of too many.
+def default_grid(lengths, max_layers, most):
+    """All kernel sizes of at most ``max_layers``, or the most even ``most`` of them.
 
     Of each number of layers as many.
     """
     n_layers, tilings = range(1, max_layers + 1), Tilings(lengths, 2, math.inf)
-    most = min(MOST_DEFAULT, ORDER_BYTES // (8 * math.prod(lengths)))
+    most = min(most, ORDER_BYTES // (8 * math.prod(lengths)))
     most = max(FEWEST_DEFAULT, most)
     if sum(tilings.count(lengths, n) for n in n_layers) <= most:
         return kernel_size_grid(lengths, max_layers=max_layers)

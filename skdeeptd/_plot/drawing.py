@@ -8,6 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skdeeptd._base import BasePatchNetwork
 from skdeeptd._optional import optional
+from skdeeptd._regressor_cv import DeepTDRegressorCV
 
 TALLEST = 1.5  # height over width of the axes of an image in a new figure
 
@@ -30,15 +31,25 @@ def axes_for(ax, shape, figsize):
     return axes.reshape(shape)
 
 
-def check_fitted(estimator, output=0):
-    """Raise where the estimator is no fitted network, or has no such output."""
+def fitted_network(estimator, output=0):
+    """The estimator, or the best one of a DeepTDRegressorCV, if it has such an output.
+
+    Raises
+    ------
+    TypeError
+        Where that is no network.
+    """
+    if isinstance(estimator, DeepTDRegressorCV):
+        check_is_fitted(estimator)
+        estimator = estimator.best_estimator_
     if not isinstance(estimator, BasePatchNetwork):
         raise TypeError(
-            f"the display draws a DeepTDRegressor or DeepTDRegressorCV, "
-            f"got {type(estimator).__name__}"
+            f"the display draws a DeepTDRegressor, or a DeepTDRegressorCV whose "
+            f"best_estimator_ is one, got {type(estimator).__name__}"
         )
     check_is_fitted(estimator)
     check_index("output", output, len(estimator.scales_))
+    return estimator
 
 
 def check_index(name, value, n_values):

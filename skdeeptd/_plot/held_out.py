@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skdeeptd._plot.drawing import axes_for, check_fitted, draw_legend, write_beside
+from skdeeptd._plot.drawing import axes_for, draw_legend, fitted_network, write_beside
 
 FLOOR = -0.2  # the R2 at which a bar ends; what is below is written beside it
 THICKNESS = 0.36  # of a bar, where the outputs are 1 apart
@@ -72,7 +72,7 @@ class HeldOutDisplay:
         ValueError, TypeError
             Where the estimator is of another kind, or ``ax`` does not fit.
         """
-        check_fitted(estimator)
+        estimator = fitted_network(estimator)
         return cls(**estimator.held_out_r2_, verdict=estimator.verdict_).plot(ax)
 
     def plot(self, ax=None):

@@ -6,11 +6,11 @@ from skdeeptd._model.fitted import networks_of
 from skdeeptd._model.parameters import kernel_stds
 from skdeeptd._plot.drawing import (
     axes_for,
-    check_fitted,
     check_index,
     draw_color_bar,
     draw_image,
     draw_steps,
+    fitted_network,
     largest,
     side_by_side,
 )
@@ -100,7 +100,7 @@ class KernelDisplay:
             Where there are no kernels, no such output or filter, or ``ax`` does not
             fit.
         """
-        check_fitted(estimator, output)
+        estimator = fitted_network(estimator, output)
         filters = _check_filters(filters, estimator.scales_.shape[1])
         kernels = [k[output, filters] for k in estimator.kernels_]
         display = cls(

@@ -8,10 +8,10 @@ from skdeeptd._model.fitted import networks_of
 from skdeeptd._model.projection import explained_part
 from skdeeptd._plot.drawing import (
     axes_for,
-    check_fitted,
     draw_color_bar,
     draw_image,
     draw_steps,
+    fitted_network,
     height_of,
     largest,
 )
@@ -87,7 +87,7 @@ class MomentDisplay:
         ValueError, TypeError
             Where there is no moment, no such output, or ``ax`` does not fit.
         """
-        check_fitted(estimator, output)
+        estimator = fitted_network(estimator, output)
         network = networks_of(estimator)[output]
         moment = estimator.moment_[output].astype(float)
         explained = explained_part(network, moment.ravel()).reshape(moment.shape)

@@ -12,6 +12,7 @@ STAGES = {  # of DeepTDRegressorCV: what it means, colour and marker
     3: ("fitted in full", "C0", "o"),
     2: ("left after the short polish", "C1", "s"),
     1: ("left before the polish", "0.5", "D"),
+    0: ("no time for it", "0.5", "x"),
 }
 
 
@@ -32,7 +33,7 @@ class PathDisplay:
     mean, std : array-like of shape (n_candidates,)
         Score on the held-out folds.
     stage : array-like of shape (n_candidates,)
-        The last stage, from 1 to 3, that the candidate reached.
+        The last stage, from 1 to 3, that the candidate reached, or 0.
     n_left_out : int, default=0
         Candidates of a worse rank that are not drawn.
 
@@ -195,16 +196,24 @@ def _results(estimator):
 
 
 def _labels(candidates):
-    """What tells the candidates from each other, at least their kernel sizes."""
-    varied = [
+    """What tells the candidates from each other; of networks at least kernel sizes."""
+    networks = [c for c in candidates if "kernel_sizes" in c]
+    alike = {
         name
-        for name in ("n_filters", "alpha")
-        if len({candidate[name] for candidate in candidates}) > 1
+        for name in set().union(*networks) - {"kernel_sizes"}
+        if len({repr(c.get(name)) for c in networks}) == 1
+    }
+    return [_label(c, alike if "kernel_sizes" in c else ()) for c in candidates]
+
+
+def _label(params, without):
+    first = params.get("kernel_sizes", params.get("model"))
+    others = [
+        f"{name}={value}"
+        for name, value in params.items()
+        if name not in {"kernel_sizes", "model", *without}
     ]
-    return [
-        ", ".join([str(c["kernel_sizes"]), *(f"{name}={c[name]:g}" for name in varied)])
-        for c in candidates
-    ]
+    return ", ".join([str(first), *others])
 
 
 def _fence(mean, std):

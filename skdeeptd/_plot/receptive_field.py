@@ -8,10 +8,10 @@ from skdeeptd._model.fitted import networks_of
 from skdeeptd._model.network import input_gradient
 from skdeeptd._plot.drawing import (
     axes_for,
-    check_fitted,
     draw_color_bar,
     draw_image,
     draw_steps,
+    fitted_network,
     height_of,
     largest,
 )
@@ -82,7 +82,7 @@ class ReceptiveFieldDisplay:
             Where there are no kernels, no such output, X does not fit the estimator
             or holds NaN or inf, or ``ax`` does not fit.
         """
-        check_fitted(estimator, output)
+        estimator = fitted_network(estimator, output)
         X, shape = flatten(X, estimator.input_shape_)
         X = validate_data(estimator, X, dtype=float, reset=False)
         weights = input_gradient(networks_of(estimator)[output], X)

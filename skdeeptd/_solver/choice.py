@@ -1,18 +1,24 @@
-"""Which of several networks predicts best: compared on folds, in stages.
+"""Which of several models predicts best on folds, and the best mean of some of them.
 
 ==========  ==================  ==================================================
 symbol      name                axes
 ==========  ==================  ==================================================
 s_cf        ``test``            (candidates, folds): score on the rows held out
+p_c         ``predicted``       (candidates, rows, outputs), each row by a fit that
+                                has not seen it
+v_c         ``weights``         (candidates, outputs), not negative, of sum one
 ==========  ==================  ==================================================
 
-1. Without the polish: of the shapes with the same filters and alpha the best eighth
-   goes on, and three at least.
-2. With one start and a short polish: who is not clearly behind the best, by two
-   standard errors of the paired difference over the folds, goes on.
-3. Fitted in full. The best mean score wins.
+Models in closed form are fitted once per fold. Networks are compared in stages:
 
-A linear candidate is fitted in full in every stage and always goes on to the second.
+1. Without the polish: of the shapes that share all else the best eighth goes on, but
+   three at least and ten at most.
+2. With few starts and a short polish: who is not clearly behind the best candidate, by
+   two standard errors of the paired difference over the folds, goes on.
+3. Fitted in full.
+
+The weights are those of least squares on the rows held out (Breiman 1996, stacked
+regressions), where that is better than the best candidate by itself.
 """
 
 import math
@@ -21,28 +27,30 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import nnls
 
 from skdeeptd._data.problem import make_problem
 from skdeeptd._data.rows import RowBlocks
-from skdeeptd._data.scratch import reusing
-from skdeeptd._data.threads import single_threaded_blas
-from skdeeptd._solver.deeptd import fit_rows, untold
-from skdeeptd._solver.search import Spec, silent
+from skdeeptd._solver.deeptd import untold
+from skdeeptd._solver.search import EXACT, silent
 
-KEPT, LEAST_KEPT = 1 / 8, 3  # share and number of shapes that survive the first stage
+KEPT, LEAST_KEPT, MOST_KEPT = 1 / 8, 3, 10  # of the shapes, after the first stage
 STANDARD_ERRORS = 2.0  # of a difference over the folds that is a clear one
-STAGES = ({"polish": False}, {"n_init": 1, "max_iter": 10}, {})  # of the spec
+LAST_STAGE = 3
+SUM_OF_WEIGHTS = 1e3  # how much a sum that is not one counts
 
 
 class Candidate(NamedTuple):
-    """``params`` are those that differ between the candidates."""
+    """``run(fold, stage)`` gives the predictions of the rows held out.
+
+    ``kind`` is "linear", "closed" for others that are fitted in closed form, or
+    "network". ``params`` are what it differs by from others; a network's hold its
+    "kernel_sizes".
+    """
 
     params: dict
-    spec: Spec
-
-    @property
-    def is_linear(self):
-        return self.spec.blank.is_linear
+    kind: str
+    run: Callable
 
 
 class Fold(NamedTuple):
@@ -53,87 +61,127 @@ class Fold(NamedTuple):
     test: RowBlocks
 
 
-class Scores(NamedTuple):
-    """Score and seconds of each candidate (rows) on each fold; its last stage."""
+class Result(NamedTuple):
+    """Of a candidate on a fold: NaN, None and an error where it failed."""
 
-    test: np.ndarray
-    fit_time: np.ndarray
-    score_time: np.ndarray
-    stage: np.ndarray
+    score: float = np.nan
+    fit_time: float = np.nan
+    score_time: float = np.nan
+    predicted: np.ndarray | None = None
+    error: str = ""
 
 
-def make_fold(train, test, fit_intercept):
+NOT_RUN = Result()
+
+
+class Table(NamedTuple):
+    """``results[c][f]`` is that of a candidate on a fold, of its last stage.
+
+    ``stages`` holds the last stage of each candidate, 0 where there was no time.
+    """
+
+    results: list
+    stages: np.ndarray
+
+    def column(self, name):
+        """Of all results, (candidates, folds)."""
+        return np.array([[getattr(r, name) for r in row] for row in self.results])
+
+
+def make_fold(train, test, fit_intercept=True):
     problem = make_problem(train, fit_intercept)
     return Fold(train, problem.moment_of_y(problem.moment()), test)
 
 
-def compare(candidates, folds, score, run_all, *, report=silent, stage=untold):
-    """Score the candidates stage by stage on all folds.
+def compare(
+    candidates, folds, score, run_all, *, end=math.inf, report=silent, stage=untold
+):
+    """Fit the candidates on all folds, stage by stage.
 
     Parameters
     ----------
     candidates : list of Candidate
     folds : list of Fold
     score : callable
-        Of the networks of a fit on the ``RowBlocks`` held out.
+        Of predictions and the ``RowBlocks`` held out.
     run_all : callable
         Takes a function and a list of arguments of each call; gives their results.
+    end : float
+        When no more is begun, as ``time.perf_counter`` has it.
     report, stage : callable
         As in ``fit_rows``.
 
     Returns
     -------
-    Scores
+    Table
     """
-    linear = np.array([candidate.is_linear for candidate in candidates])
-    shape = len(candidates), len(folds)
-    scores = Scores(*np.zeros((3, *shape)), np.zeros(len(candidates), dtype=int))
-    alive = np.arange(len(candidates))
-    for number, budget in enumerate(STAGES):
-        scores.stage[alive] = number + 1
-        specs = [
-            candidates[i].spec._replace(**({} if linear[i] else budget)) for i in alive
-        ]
-        with stage(f"stage {number + 1}", len(folds)) as part:
-            for f, fold in enumerate(folds):
-                with part(f"fold {f}"):
-                    calls = [(score, spec, fold) for spec in specs]
-                    columns = zip(*run_all(fit_and_score, calls), strict=True)
-                    for table, column in zip(scores, columns):
-                        table[alive, f] = column
-        report(f"stage {number + 1}: {len(alive)} candidates")
-        remaining = [candidates[i].params for i in alive]
-        alive = alive[_survivors(scores.test[alive], remaining, linear[alive], number)]
-    return scores
+    kinds = np.array([candidate.kind for candidate in candidates])
+    n_candidates = len(candidates)
+    table = Table([[NOT_RUN] * len(folds)] * n_candidates, np.zeros(n_candidates, int))
+    alive = np.flatnonzero(kinds != "network")
+    for number in range(LAST_STAGE + 1):
+        name = f"stage {number}" if number else "closed form"
+        with stage(name, len(alive)) as part:
+            begin, done = time.perf_counter(), []
+            for batch in [alive] if math.isinf(end) else alive[:, np.newaxis]:
+                if table.stages.any() and time.perf_counter() >= end:
+                    break
+                calls = [
+                    (candidates[i], number, f, score) for i in batch for f in folds
+                ]
+                results = iter(run_all(run_and_score, calls))
+                for i in batch:
+                    with part(f"candidate {i}"):
+                        table.results[i] = [next(results) for _ in folds]
+                    table.stages[i] = number or LAST_STAGE
+                    done.append(i)
+        seconds = time.perf_counter() - begin
+        report(f"{name}: {len(done)} of {len(alive)} candidates, {seconds:.1f} s")
+        alive = np.flatnonzero(kinds == "network")
+        if number:
+            alive = _survivors(table, candidates, number)
+    return table
 
 
-def fit_and_score(score: Callable, spec, fold):
-    """Score on held-out rows, and the seconds of the fit and of the score."""
+def run_and_score(candidate, stage, fold, score):
     begin = time.perf_counter()
-    with single_threaded_blas(), reusing():
-        networks = fit_rows(fold.train, spec, moment=fold.moment).networks
+    try:
+        predicted = candidate.run(fold, stage)
+    except Exception as error:  # of any kind, as in a grid search
+        return Result(error=repr(error))
     fitted = time.perf_counter()
-    scored = score(networks, fold.test)
-    return scored, fitted - begin, time.perf_counter() - fitted
+    scored = score(predicted, fold.test)
+    return Result(scored, fitted - begin, time.perf_counter() - fitted, predicted)
 
 
-def _best_shapes(mean, candidates):
-    """The candidates whose shape does best with their own filters and alpha."""
+def _survivors(table, candidates, number):
+    """Which of the networks of a stage go on, as an index."""
+    scores = table.column("score")
+    mean = np.nan_to_num(scores.mean(axis=1), nan=-np.inf)
+    networks = [i for i, c in enumerate(candidates) if c.kind == "network"]
+    reached = np.array(
+        [i for i in networks if table.stages[i] == number and np.isfinite(mean[i])], int
+    )
+    if not len(reached) or number == LAST_STAGE:
+        return reached[:0]
+    if number == 1:
+        return _best_shapes(mean, candidates, reached)
+    behind = _clearly_ahead(scores[np.argmax(mean)], scores[reached])
+    return reached[~behind]
+
+
+def _best_shapes(mean, candidates, reached):
+    """The candidates whose shape does best with all else that they have."""
     groups = {}
-    for i in np.argsort(-mean, kind="stable"):
-        key = candidates[i]["n_filters"], candidates[i]["alpha"]
-        groups.setdefault(key, []).append(i)
+    for i in reached[np.argsort(-mean[reached], kind="stable")]:
+        params = candidates[i].params.items()
+        else_ = tuple(repr(item) for item in params if item[0] != "kernel_sizes")
+        groups.setdefault(else_, []).append(i)
     kept = [
-        group[: max(LEAST_KEPT, math.ceil(KEPT * len(group)))]
+        group[: min(max(LEAST_KEPT, math.ceil(KEPT * len(group))), MOST_KEPT)]
         for group in groups.values()
     ]
     return np.sort(np.concatenate(kept))
-
-
-def _not_behind(mean, scores):
-    """The candidates that are not clearly behind the best one."""
-    behind = _clearly_ahead(scores[np.argmax(mean)], scores)
-    return np.flatnonzero(np.isfinite(mean) & ~behind)
 
 
 def _clearly_ahead(scores, others):
@@ -143,53 +191,65 @@ def _clearly_ahead(scores, others):
     return ahead.mean(axis=-1) > STANDARD_ERRORS * error
 
 
-def _survivors(scores, candidates, linear, stage):
-    """Which of the candidates of a stage go on, as an index."""
-    mean = np.nan_to_num(scores.mean(axis=1), nan=-np.inf)
-    if not np.isfinite(mean.max()):
-        return np.arange(len(mean))
-    if stage == 0:
-        return np.union1d(_best_shapes(mean, candidates), np.flatnonzero(linear))
-    return _not_behind(mean, scores)
+def best_of(mean, scores, linear):
+    """The candidate of the best mean score, or a linear one it is not really ahead of.
 
-
-def best_of(rank, scores, linear):
-    """The candidate that ranks first, or a linear one that it is not really ahead of.
-
-    Only linear candidates that reached the last stage count. To be ahead on every fold
-    is enough: where the linear one fails on some, the standard error says nothing.
+    ``mean`` is -inf for those that are out of the race. To be ahead on every fold is
+    enough: where the linear one fails on some, the standard error says nothing.
     """
-    best = int(np.argmin(rank))
-    candidates = np.flatnonzero(linear & (scores.stage == len(STAGES)))
+    best = int(np.argmax(mean))
+    candidates = np.flatnonzero(linear & np.isfinite(mean))
     if linear[best] or not len(candidates):
         return best
-    best_linear = candidates[np.argmin(rank[candidates])]
-    ahead, behind = scores.test[best], scores.test[best_linear]
+    best_linear = candidates[np.argmax(mean[candidates])]
+    ahead, behind = scores[best], scores[best_linear]
     clear = _clearly_ahead(ahead, behind) or np.all(ahead > behind)
     return best if clear else int(best_linear)
 
 
-def results_of(candidates, scores):
-    """The table of GridSearchCV."""
-    results = {
-        "mean_fit_time": scores.fit_time.mean(axis=1),
-        "std_fit_time": scores.fit_time.std(axis=1),
-        "mean_score_time": scores.score_time.mean(axis=1),
-        "std_score_time": scores.score_time.std(axis=1),
-    }
-    params = [candidate.params for candidate in candidates]
-    for name in params[0]:
-        column = np.ma.masked_all(len(params), dtype=object)
-        for i, of_candidate in enumerate(params):
-            column[i] = of_candidate[name]
-        results[f"param_{name}"] = column
-    results["params"] = params
-    for fold, column in enumerate(scores.test.T):
-        results[f"split{fold}_test_score"] = column
-    mean = scores.test.mean(axis=1)
-    results["mean_test_score"] = mean
-    results["std_test_score"] = scores.test.std(axis=1)
-    order = np.lexsort((-mean, -scores.stage))
-    results["rank_test_score"] = np.argsort(order).astype(np.int32) + 1
-    results["stage"] = scores.stage
-    return results
+def stacked(predicted, y, weight, fold, best, linear, most):
+    """Weights of several models, from predictions of rows that they have not seen.
+
+    Parameters
+    ----------
+    predicted : array of shape (models, rows)
+    y, weight, fold : array of shape (rows,)
+        ``fold`` is the one that held a row out.
+    best, linear : int
+        The model that is taken alone where no mean is better, and the one that is
+        where neither is ahead of it by a standard error over the folds.
+    most : int
+        Models that may have a weight.
+
+    Returns
+    -------
+    array of shape (models,)
+        Not negative, of sum one.
+    """
+    alone = np.eye(len(predicted))
+    heaviest = np.argsort(-_nnls(predicted, y, weight), kind="stable")[:most]
+    weights = np.zeros(len(predicted))
+    weights[heaviest] = _nnls(predicted[heaviest], y, weight)
+    n_rows, n_members = np.count_nonzero(weight), np.count_nonzero(weights)
+    optimism = (n_rows + n_members - 1) / max(n_rows - n_members + 1, 1)
+
+    def errors(weights):
+        squares = weight * (y - weights @ predicted) ** 2
+        return np.bincount(fold, squares) / np.bincount(fold, weight)
+
+    of_mean, of_best = errors(weights) * optimism, errors(alone[best])
+    exact = of_best.mean() <= EXACT * errors(0 * weights).mean()
+    if exact or of_mean.mean() >= of_best.mean():
+        weights, of_mean = alone[best], of_best
+    lead = errors(alone[linear]) - of_mean
+    clear = lead.mean() > lead.std() / np.sqrt(max(1, len(lead) - 1))
+    return weights if clear else alone[linear]
+
+
+def _nnls(predicted, y, weight):
+    root = np.sqrt(weight / np.sum(weight))
+    unit = np.sqrt(np.sum((root * y) ** 2)) or 1.0
+    heavy = SUM_OF_WEIGHTS
+    table = np.vstack([(root * predicted / unit).T, np.full(len(predicted), heavy)])
+    weights, _ = nnls(table, np.append(root * y / unit, heavy))
+    return weights / np.sum(weights)

@@ -6,25 +6,16 @@ symbol      array               axes
 F           ``features``        (rows, entries): what the last layer takes, of all
                                 filters side by side, each over the norms of its
                                 kernels, since these share the penalty
-w           ``weight``          (rows,)
 Z           ``table``           (rows, entries): W^1/2 F, with an intercept centred
-lambda_j    ``values``          eigenvalues of Z'Z, or of ZZ' where that is smaller
-B           ``basis``           (rows, eigenvalues): Z V, V the eigenvectors
-h_i         ``leverage``        w_i / sum w + sum_j B_ij^2 / (lambda_j + alpha)
 ==========  ==================  ==================================================
-
-A ridge regression that has not seen row i misses it by r_i / (1 - h_i), where r_i is
-the residual of the one that has seen all rows (Allen 1974; Golub, Heath and Wahba 1979,
-equation 1.2). So all penalties cost one decomposition and no refit.
 """
 
 import numpy as np
 
 from skdeeptd._model.network import layers_forward, patch_order
+from skdeeptd._solver.ridge import best_alphas, principal
 
-ALPHAS = np.logspace(1, -9, 31)  # that are tried, in units of the largest eigenvalue
 ROUNDING = 1e-13  # share of the largest |F| below which its deviations are none
-NO_WEIGHT = 1e-10  # what is left of a row that the others say nothing of
 
 
 def readout_features(network, X):
@@ -72,25 +63,7 @@ def loo_alpha(network, rows, fit_intercept):
     table = (features - share @ features) / (unit or 1.0) * root
     if np.abs(table).max() <= ROUNDING:
         return 0.0
-    basis, values = _principal(table)
-    target = (y - share @ y) * root[:, 0]
-    along = basis.T @ target
-    errors = []
-    for alpha in ALPHAS * values.max():
-        leverage = share + basis**2 @ (1 / (values + alpha))
-        residual = target - basis @ (along / (values + alpha))
-        errors.append(np.sum((residual / np.maximum(1 - leverage, NO_WEIGHT)) ** 2))
-    return float(ALPHAS[np.argmin(errors)] * values.max() * unit**2)
-
-
-def _principal(table):
-    """B and the eigenvalues that are not zero to rounding."""
-    n_rows, n_entries = table.shape
-    if n_entries <= n_rows:
-        values, vectors = np.linalg.eigh(table.T @ table)
-        basis = table @ vectors
-    else:
-        values, vectors = np.linalg.eigh(table @ table.T)
-        basis = vectors * np.sqrt(np.maximum(values, 0))
-    kept = values > max(table.shape) * np.finfo(float).eps * values[-1]
-    return basis[:, kept], values[kept]
+    basis, values, _ = principal(table)
+    target = (y - share @ y)[:, np.newaxis] * root
+    (alpha,), _, _ = best_alphas(basis, values, target, share)
+    return float(alpha * unit**2)

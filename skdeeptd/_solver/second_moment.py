@@ -56,15 +56,9 @@ def start_of_both_moments(network, rows, rng):
     FloatingPointError
         Where a moment overflows.
     """
-    first, second = map(_of_size_one, patch_moments(network, rows))
     n_filters = len(network.scales)
-    n_second = n_filters // 2
-    kernels = np.concatenate(
-        [
-            _leading(first.T @ first, n_filters - n_second, rng),
-            _leading(np.einsum("pij,pkj->ik", second, second), n_second, rng),
-        ]
-    )
+    first, second = patch_moments(network, rows)
+    kernels = kernels_of(first, second, n_filters, rng)
     kernels *= rng.choice([-1.0, 1.0], size=(n_filters, 1))
     start = network._replace(
         kernels=(kernels, np.zeros_like(network.kernels[1])),
@@ -79,6 +73,18 @@ def start_of_both_moments(network, rows, rng):
     gain = 1 / np.where(size > 0, size, 1.0)
     kernels = kernels * gain[:, np.newaxis], start.kernels[1]
     return start._replace(kernels=kernels, biases=(biases * gain,))
+
+
+def kernels_of(first, second, n_filters, rng):
+    """Half of them leading directions of all S_p, half those of all M_p."""
+    first, second = _of_size_one(first), _of_size_one(second)
+    n_second = n_filters // 2
+    return np.concatenate(
+        [
+            _leading(first.T @ first, n_filters - n_second, rng),
+            _leading(np.tensordot(second, second, [[0, 2], [0, 2]]), n_second, rng),
+        ]
+    )
 
 
 @np.errstate(over="ignore", invalid="ignore")

@@ -1,0 +1,330 @@
+"""DeepTDFeatures: what filters from the moments see, for another estimator."""
+
+from numbers import Integral
+
+import numpy as np
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+
+from skdeeptd._base import (
+    DOCUMENTATION,
+    check_rows,
+    explaining,
+    flatten,
+    forgetting,
+)
+from skdeeptd._compat import Interval, StrOptions, fit_context
+from skdeeptd._data.rows import RowBlocks
+from skdeeptd._data.scratch import reusing
+from skdeeptd._data.threads import single_threaded_blas
+from skdeeptd._model.activations import ACTIVATIONS
+from skdeeptd._model.layout import make_layout
+from skdeeptd._model.patch_sizes import default_patches, default_strides
+from skdeeptd._solver.filters import (
+    RESPONSES,
+    Filters,
+    FilterSpec,
+    empty_bank,
+    learn_filters,
+    responses_of,
+)
+
+
+class DeepTDFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Responses of convolutional filters that the moments of X and y give.
+
+    A supervised transformer, to put before a linear model, a kernel method or trees.
+    Half of the filters are leading directions of the first moment of patches with y,
+    half of the second (Stein's lemma, once and twice), for several sizes of patches
+    side by side. There is no descent and no polish: two passes over the data for each
+    size. With few rows and a ridge regression this is often better than a network whose
+    kernels are fitted further; with a planted network, or with plenty of rows,
+    :class:`DeepTDRegressor` is.
+
+    What comes out is standardised by a spread of at least a tenth of the median one and
+    clipped at five spreads, so that no row to come is far from those of the fit.
+
+    Parameters
+    ----------
+    kernel_sizes : sequence of int or of tuple of int, default=None
+        Sizes of the patches, each for filters of its own; a tuple has an entry per axis
+        of ``input_shape``. None takes three: a sixteenth, an eighth and a quarter of a
+        signal, a sixth, a quarter and a third of each side of an image, but 3, 4 and 5
+        at least, and the whole of an axis that is less than a quarter of another, as
+        that of channels often is.
+    input_shape : sequence of int, default=None
+        Shape of a sample, where X has a flat row for each; None for one axis, or the
+        shape of X itself.
+    strides : int or sequence of int or of tuple of int, default=None
+        From one patch to the next, one for each of the sizes or one for all. None
+        takes a quarter of the patch, or more where patches would be more than 200.
+    n_filters : int, default=16
+        Of each size.
+    activation : str, default="relu"
+        As in :class:`DeepTDRegressor`.
+    responses : {"local", "pooled", "all"}, default="local"
+        "local" gives the response of each filter at each patch. "pooled" gives its
+        mean, its maximum before the activation, and the share of patches where that is
+        positive, over the whole and over four parts: for patterns that may stand
+        anywhere. "all" gives both.
+    standardize : bool, default=True
+        Whether each feature is divided by its own spread, with the floor above, or all
+        by one number, as fits features that have one unit.
+    target_type : {"auto", "continuous", "classes"}, default="auto"
+        "auto" takes y of strings or booleans for classes, and of numbers for numbers.
+    random_state : int, RandomState instance or None, default=None
+        Draws the signs and the biases of the filters.
+    n_jobs : int or None, default=None
+        Threads over blocks of rows; results do not depend on it.
+
+    Attributes
+    ----------
+    kernels_ : list of ndarray of shape (n_filters,) + kernel size
+        One entry per size of patches, for standardised features.
+    biases_ : ndarray of shape (n_sizes, n_filters)
+    kernel_sizes_, strides_ : tuple
+        As used.
+    input_shape_ : tuple of int
+    shift_, scale_ : ndarray of shape (n_features,)
+        What standardises the features.
+    center_, unit_ : ndarray of shape (n_features_out,)
+        What standardises the responses.
+    n_features_in_, feature_names_in_
+        As in scikit-learn.
+
+    References
+    ----------
+    .. [1] S. Oymak, M. Soltanolkotabi. End-to-end learning of a convolutional neural
+       network via deep tensor decomposition. arXiv:1805.06523, 2018.
+    .. [2] M. Janzamin, H. Sedghi, A. Anandkumar. Beating the perils of non-convexity:
+       guaranteed training of neural networks using tensor methods.
+       arXiv:1506.08473, 2015.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import RidgeCV
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skdeeptd import DeepTDFeatures
+    >>> from skdeeptd.datasets import make_patch_cnn_regression
+    >>> X, y, _ = make_patch_cnn_regression(
+    ...     200, (4, 15), strides=1, n_filters=4, random_state=0
+    ... )
+    >>> features = DeepTDFeatures(random_state=0)
+    >>> model = make_pipeline(features, RidgeCV(alphas=[1, 10, 100, 1000]))
+    >>> bool(cross_val_score(model, X, y).mean() > 0.1)
+    True
+    """
+
+    _doc_link_module = "skdeeptd"
+    _doc_link_template = (
+        DOCUMENTATION + "/generated/{estimator_module}.{estimator_name}.html"
+    )
+    _parameter_constraints: dict = {
+        "kernel_sizes": ["array-like", None],
+        "input_shape": ["array-like", None],
+        "strides": [Interval(Integral, 1, None, closed="left"), "array-like", None],
+        "n_filters": [Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "responses": [StrOptions(set(RESPONSES))],
+        "standardize": ["boolean"],
+        "target_type": [StrOptions({"auto", "continuous", "classes"})],
+        "random_state": ["random_state"],
+        "n_jobs": [Integral, None],
+    }
+
+    def __init__(
+        self,
+        kernel_sizes=None,
+        *,
+        input_shape=None,
+        strides=None,
+        n_filters=16,
+        activation="relu",
+        responses="local",
+        standardize=True,
+        target_type="auto",
+        random_state=None,
+        n_jobs=None,
+    ):
+        self.kernel_sizes = kernel_sizes
+        self.input_shape = input_shape
+        self.strides = strides
+        self.n_filters = n_filters
+        self.activation = activation
+        self.responses = responses
+        self.standardize = standardize
+        self.target_type = target_type
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+    @forgetting
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Learn the filters.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        DeepTDFeatures
+            The fitted transformer itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Where the data or a parameter are not as they should be.
+        """
+        X, input_shape = flatten(X, self.input_shape)
+        (X, y, weight), _ = check_rows(self, X, self._targets(y), sample_weight)
+        counts = weight > 0
+        rows = RowBlocks(X[counts], y[counts], weight[counts], self.n_jobs)
+        layouts = self._layouts(rows.n_features, input_shape)
+        spec = FilterSpec(
+            orders=tuple(layout.orders[0] for layout in layouts),
+            sizes=tuple(layout.sizes[0] for layout in layouts),
+            n_filters=self.n_filters,
+            activation=self.activation,
+            responses=self.responses,
+            standardize=self.standardize,
+        )
+        rng = check_random_state(self.random_state)
+        with single_threaded_blas(), reusing(), explaining(self, rows):
+            self._store(learn_filters(rows, spec, rng), layouts)
+        return self
+
+    def _targets(self, y):
+        """One column per class, where y are classes."""
+        if y is None:
+            return None
+        of_labels = np.asarray(y).dtype.kind not in "iufc"
+        is_classes = self.target_type == "classes"
+        if is_classes or (self.target_type == "auto" and of_labels):
+            return LabelBinarizer().fit_transform(column_or_1d(y, warn=True))
+        return y
+
+    def _layouts(self, n_features, input_shape):
+        """A ``Layout`` of two layers per size of patches, of which one is in use."""
+        if input_shape is None:
+            input_shape = (n_features,)
+        input_shape = tuple(input_shape)
+        if self.kernel_sizes is None:
+            patches = default_patches(input_shape)
+        else:
+            patches = [(_on_all_axes(d, input_shape), None) for d in self.kernel_sizes]
+        if len(patches) == 0:
+            raise ValueError("kernel_sizes is empty; give at least one size of patches")
+        strides = self.strides
+        if strides is None or isinstance(strides, Integral):
+            strides = [strides] * len(patches)
+        if len(strides) != len(patches):
+            raise ValueError(
+                f"strides has {len(strides)} entries, but there are {len(patches)} "
+                f"sizes of patches; give one for each, or one number for all"
+            )
+        layouts = []
+        for (shape, default), stride in zip(patches, strides, strict=True):
+            if stride is None:
+                stride = default or default_strides(shape, input_shape)
+            layouts.append(
+                make_layout(n_features, (shape, -1), input_shape, "same", (stride,))
+            )
+        return layouts
+
+    def _store(self, filters, layouts):
+        shapes = [layout.full_shapes[0] for layout in layouts]
+        self.kernels_ = [
+            bank.kernels[0].reshape(-1, *shape)
+            for bank, shape in zip(filters.banks, shapes, strict=True)
+        ]
+        self.biases_ = np.array([bank.biases[0] for bank in filters.banks])
+        self.kernel_sizes_ = tuple(layout.kernel_sizes[0] for layout in layouts)
+        self.strides_ = tuple(layout.strides[0] for layout in layouts)
+        self.input_shape_ = layouts[0].input_shape
+        self.shift_, self.scale_ = filters.shift, filters.scale
+        self.center_, self.unit_ = filters.center, filters.unit
+
+    @property
+    def _n_features_out(self):
+        return len(self.center_)
+
+    def transform(self, X):
+        """Responses of the filters.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features_out)
+            In the dtype of X, float32 or float64, between -5 and 5. Size by size,
+            "local" before "pooled"; of the local ones filter by filter.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+        ValueError
+            Where X has another number of features than in ``fit``, or NaN or inf.
+        """
+        check_is_fitted(self)
+        X, _ = flatten(X, self.input_shape_)
+        X = validate_data(
+            self,
+            X,
+            dtype=[np.float64, np.float32],
+            ensure_all_finite=False,  # the outputs tell, in one pass less
+            reset=False,
+        )
+        outputs = responses_of(self._filters(), X, self.n_jobs)
+        if not np.all(np.isfinite(outputs[:, 0])):
+            check_array(X, input_name="X", estimator=self)
+        return outputs
+
+    def _filters(self):
+        banks = []
+        for i, kernels in enumerate(self.kernels_):
+            layout = make_layout(
+                self.n_features_in_,
+                (self.kernel_sizes_[i], -1),
+                self.input_shape_,
+                "same",
+                (self.strides_[i],),
+            )
+            bank = empty_bank(
+                layout.orders[0], layout.sizes[0], len(kernels), self.activation
+            )
+            flat = kernels.reshape(len(kernels), -1)
+            banks.append(bank._replace(kernels=(flat,), biases=(self.biases_[i],)))
+        return Filters(
+            tuple(banks),
+            self.responses,
+            self.shift_,
+            self.scale_,
+            self.center_,
+            self.unit_,
+        )
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        tags.target_tags.multi_output = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+def _on_all_axes(size, input_shape):
+    """A tuple with an entry per axis, the whole of the axes that it leaves out."""
+    sizes = (size,) if isinstance(size, Integral) else tuple(size)
+    return sizes + input_shape[len(sizes) :]

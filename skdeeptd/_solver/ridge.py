@@ -1,0 +1,148 @@
+"""Ridge regression whose penalty leave-one-out chooses, plain or of a kernel.
+
+==========  ==================  ==================================================
+symbol      array               axes
+==========  ==================  ==================================================
+F           ``features``        (rows, entries)
+K           ``gram``            (rows, rows): F F' or another kernel of the rows
+w           ``weight``          (rows,)
+s           ``share``           (rows,): w over its sum, zeros without an intercept
+Z           ``table``           (rows, entries): W^1/2 (F - 1 s'F)
+lambda_j    ``values``          eigenvalues of Z'Z, or of Z Z' where that is smaller
+B           ``basis``           (rows, eigenvalues): Z V, V the eigenvectors
+h_i         ``leverage``        s_i + sum_j B_ij^2 / (lambda_j + alpha)
+==========  ==================  ==================================================
+
+A ridge regression that has not seen row i misses it by r_i / (1 - h_i), where r_i is
+the residual of the one that has seen all rows (Allen 1974; Golub, Heath and Wahba 1979,
+equation 1.2). So all penalties cost one decomposition and no refit. A row of weight two
+is left out whole.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.linalg import cholesky, solve_triangular
+
+ALPHAS = np.logspace(1, -9, 31)  # that are tried, in units of the largest eigenvalue
+NO_WEIGHT = 1e-10  # what is left of a row that the others say nothing of
+
+
+class Ridge(NamedTuple):
+    """y = intercept + F coef, or intercept + K(., rows) coef.
+
+    ``coef`` is (entries or rows, outputs); ``intercept``, ``alpha`` and
+    ``noise_variance``, of a row of weight one, and ``loo_error``, the sum of squares on
+    rows left out, are (outputs,).
+    """
+
+    coef: np.ndarray
+    intercept: np.ndarray
+    alpha: np.ndarray
+    noise_variance: np.ndarray
+    loo_error: np.ndarray
+
+
+def loo_ridge(features, y, weight):
+    """Ridge regression on some features, with an intercept.
+
+    Parameters
+    ----------
+    features : array of shape (rows, entries)
+    y : array of shape (rows, outputs)
+    weight : array of shape (rows,)
+        Positive.
+
+    Returns
+    -------
+    Ridge
+    """
+    share, root = weight / np.sum(weight), np.sqrt(weight)[:, np.newaxis]
+    center, y_mean = share @ features, share @ y
+    basis, values, vectors = principal((features - center) * root)
+    along, *told = _along(basis, values, (y - y_mean) * root, share)
+    coef = vectors @ along
+    return Ridge(coef, y_mean - center @ coef, *told)
+
+
+def loo_kernel_ridge(gram, y, weight):
+    """The same of a kernel; ``gram`` is K."""
+    share, root = weight / np.sum(weight), np.sqrt(weight)[:, np.newaxis]
+    y_mean = share @ y
+    centered = _centered(gram, gram, share)
+    values, left = _eigen(root * centered * root.T, len(gram))
+    sizes = np.sqrt(values)
+    along, *told = _along(left * sizes, values, (y - y_mean) * root, share)
+    dual = root * (left / sizes @ along)
+    coef = dual - np.outer(share, dual.sum(axis=0))
+    return Ridge(coef, y_mean - share @ gram @ coef, *told)
+
+
+def _centered(cross, gram, share):
+    """Products of other rows with those of the fit, less the mean of these."""
+    mean = share @ gram
+    return cross - mean - (cross @ share)[:, np.newaxis] + mean @ share
+
+
+def _along(basis, values, target, share):
+    """The coefficients of the basis, the penalty, the noise and the error."""
+    alpha, along, error = best_alphas(basis, values, target, share)
+    n_used = 1 + np.sum(values[:, np.newaxis] / (values[:, np.newaxis] + alpha), axis=0)
+    squares = np.sum((target - basis @ along) ** 2, axis=0)
+    return along, alpha, squares / np.maximum(len(target) - n_used, 1), error
+
+
+def ridge_variance(features, new, weight, alpha):
+    """Of the mean of y at new rows, over the noise variance: (rows,)."""
+    center = weight / np.sum(weight) @ features
+    table = (features - center) * np.sqrt(weight)[:, np.newaxis]
+    inner = table.T @ table + alpha * np.eye(table.shape[1])
+    half = solve_triangular(cholesky(inner, lower=True), (new - center).T, lower=True)
+    return 1 / np.sum(weight) + np.sum(half**2, axis=0)
+
+
+def kernel_ridge_variance(gram, cross, own, weight, alpha):
+    """The same of a kernel.
+
+    ``cross`` is (new rows, rows), ``own`` the kernel of each new row with itself.
+    """
+    share, root = weight / np.sum(weight), np.sqrt(weight)[:, np.newaxis]
+    inner = root * _centered(gram, gram, share) * root.T + alpha * np.eye(len(gram))
+    centered = root * _centered(cross, gram, share).T
+    half = solve_triangular(cholesky(inner, lower=True), centered, lower=True)
+    square = own - 2 * cross @ share + share @ gram @ share
+    return 1 / np.sum(weight) + (square - np.sum(half**2, axis=0)) / alpha
+
+
+def principal(table):
+    """B, lambda and V, without what is zero to rounding."""
+    n_rows, n_entries = table.shape
+    longer = max(n_rows, n_entries)
+    if n_entries <= n_rows:
+        values, vectors = _eigen(table.T @ table, longer)
+        return table @ vectors, values, vectors
+    values, left = _eigen(table @ table.T, longer)
+    sizes = np.sqrt(values)
+    return left * sizes, values, table.T @ (left / sizes)
+
+
+def _eigen(gram, size):
+    values, vectors = np.linalg.eigh(gram)
+    kept = values > size * np.finfo(float).eps * max(values[-1], 0)
+    return values[kept], vectors[:, kept]
+
+
+def best_alphas(basis, values, target, share):
+    """Per output the best alpha, the coefficients (values, outputs), and the error.
+
+    ``target`` is W^1/2 (y - 1 s'y), (rows, outputs).
+    """
+    along = (basis.T @ target).T
+    alphas, errors = ALPHAS * values.max(initial=0), []
+    for alpha in alphas:
+        leverage = share + basis**2 @ (1 / (values + alpha))
+        residual = target - basis @ (along / (values + alpha)).T
+        left = np.maximum(1 - leverage, NO_WEIGHT)[:, np.newaxis]
+        errors.append(np.sum((residual / left) ** 2, axis=0))
+    alpha = alphas[np.argmin(errors, axis=0)]
+    return alpha, (along / (values + alpha[:, np.newaxis])).T, np.min(errors, axis=0)

@@ -1,0 +1,227 @@
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.lib.stride_tricks import sliding_window_view
+from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+
+from skdeeptd import DeepTDFeatures
+from skdeeptd._model.patch_sizes import MOST_PATCHES, default_patches
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.standard_normal((60, 20)), RNG.standard_normal((60, 2))
+
+
+def responses_by_hand(features, x):
+    """Of one sample of one axis, local and pooled, before they are standardised."""
+    z = (x - features.shift_) / features.scale_
+    columns = []
+    layers = zip(
+        features.kernels_,
+        features.biases_,
+        features.kernel_sizes_,
+        features.strides_,
+        strict=True,
+    )
+    for kernels, biases, d, s in layers:
+        n_patches = -(-(len(z) - d) // s) + 1
+        padded = np.r_[z, np.zeros((n_patches - 1) * s + d - len(z))]
+        patches = sliding_window_view(padded, d)[::s]
+        pre = np.array([[k @ p for p in patches] for k in kernels])
+        pre += biases[:, np.newaxis]
+        columns.append(np.maximum(pre, 0).ravel())
+        parts = [range(n_patches)]
+        if n_patches >= 8:
+            ends = [i * n_patches // 4 for i in range(5)]
+            parts += [range(a, b) for a, b in itertools.pairwise(ends)]
+        for part in parts:
+            some = pre[:, list(part)]
+            columns += [
+                np.maximum(some, 0).mean(axis=1),
+                (some > 0).mean(axis=1),
+                some.max(axis=1),
+            ]
+    return np.concatenate(columns)
+
+
+def test_responses_are_those_of_explicit_loops():
+    features = DeepTDFeatures(
+        (3, 8), strides=(2, 3), n_filters=4, responses="all", random_state=0
+    ).fit(X, Y)
+    raw = np.array([responses_by_hand(features, x) for x in X])
+    expected = np.clip((raw - features.center_) / features.unit_, -5, 5)
+    np.testing.assert_allclose(features.transform(X), expected, atol=1e-12)
+    assert features.transform(X).shape[1] == len(features.get_feature_names_out())
+
+
+def test_what_comes_out_is_standardised_and_clipped():
+    features = DeepTDFeatures(random_state=0).fit(X, Y)
+    out = features.transform(X)
+    inside = np.abs(out).max(axis=0) < 5
+    np.testing.assert_allclose(out[:, inside].mean(axis=0), 0, atol=1e-12)
+    assert out.std(axis=0).max() < 1 + 1e-12
+    assert np.abs(features.transform(1e6 * X)).max() <= 5
+
+
+def test_filters_of_a_linear_target_are_its_patches():
+    """Half of the filters lie in the span of the kernel, moved along y's line."""
+    rng = np.random.default_rng(1)
+    kernel = rng.standard_normal(5)
+    X = rng.standard_normal((20_000, 20))
+    y = sum(X[:, 5 * i : 5 * i + 5] @ kernel for i in range(4))
+    features = DeepTDFeatures((5,), strides=5, n_filters=2, random_state=0).fit(X, y)
+    first = features.kernels_[0][0]
+    cosine = first @ kernel / np.linalg.norm(first) / np.linalg.norm(kernel)
+    assert abs(cosine) > 0.99
+
+
+def test_filters_of_an_even_target_come_from_the_second_moment():
+    rng = np.random.default_rng(1)
+    kernel = rng.standard_normal(5)
+    X = rng.standard_normal((20_000, 20))
+    y = sum((X[:, 5 * i : 5 * i + 5] @ kernel) ** 2 for i in range(4))
+    features = DeepTDFeatures((5,), strides=5, n_filters=2, random_state=0).fit(X, y)
+    second = features.kernels_[0][1]
+    cosine = second @ kernel / np.linalg.norm(second) / np.linalg.norm(kernel)
+    assert abs(cosine) > 0.98
+
+
+def test_whole_weights_are_repeated_rows():
+    weight = np.random.default_rng(2).integers(0, 4, len(X))
+    common = {"n_filters": 4, "responses": "all", "random_state": 0}
+    weighted = DeepTDFeatures(**common).fit(X, Y, sample_weight=weight)
+    rows = np.repeat(np.arange(len(X)), weight)
+    repeated = DeepTDFeatures(**common).fit(X[rows], Y[rows])
+    np.testing.assert_allclose(weighted.transform(X), repeated.transform(X), atol=1e-8)
+
+
+def test_units_of_features_and_targets_do_not_matter():
+    units = 1e-3 * 2.0 ** RNG.integers(-1, 2, 20)
+    plain = DeepTDFeatures(random_state=0).fit(X, Y)
+    scaled = DeepTDFeatures(random_state=0).fit(X * units + 7, Y * [1e-6, 1e9] - 3)
+    np.testing.assert_allclose(
+        plain.transform(X), scaled.transform(X * units + 7), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (3, 30), (30, 3), (4, 5, 6)])
+def test_inputs_of_several_axes(shape):
+    X = np.random.default_rng(0).standard_normal((40, *shape))
+    y = X.reshape(40, -1)[:, 0]
+    features = DeepTDFeatures(n_filters=4, random_state=0).fit(X, y)
+    flat = DeepTDFeatures(n_filters=4, input_shape=shape, random_state=0)
+    flat.fit(X.reshape(40, -1), y)
+    np.testing.assert_array_equal(
+        features.transform(X), flat.transform(X.reshape(40, -1))
+    )
+    assert features.input_shape_ == shape
+
+
+def test_labels_are_one_target_for_each_class():
+    X, digit = load_digits(return_X_y=True)
+    X, digit = X[:300].reshape(-1, 8, 8), digit[:300]
+    names = np.array([f"n{d}" for d in digit])
+    by_name = DeepTDFeatures(random_state=0).fit(X, names)
+    by_column = DeepTDFeatures(random_state=0).fit(X, np.eye(10)[digit])
+    np.testing.assert_allclose(by_name.transform(X), by_column.transform(X))
+    model = make_pipeline(
+        DeepTDFeatures(random_state=0), LogisticRegression(C=0.01, max_iter=500)
+    )
+    assert cross_val_score(model, X, names, cv=3).mean() > 0.9
+
+
+def test_before_a_ridge_regression_images_gain_much():
+    X, digit = load_digits(return_X_y=True)
+    alphas = np.logspace(-2, 5, 15)
+    gain = []
+    for seed in range(3):
+        rows = np.random.RandomState(seed).permutation(len(X))
+        train, test = rows[:150], rows[150:]
+        y = digit % 2
+        model = make_pipeline(
+            DeepTDFeatures(input_shape=(8, 8), random_state=seed), RidgeCV(alphas)
+        )
+        linear = RidgeCV(alphas).fit(X[train], y[train]).score(X[test], y[test])
+        ours = model.fit(X[train], y[train]).score(X[test], y[test])
+        gain.append(ours - linear)
+    assert np.mean(gain) > 0.1
+
+
+def test_dtypes_jobs_frames_and_grids():
+    one = DeepTDFeatures(random_state=0).fit(X, Y)
+    many = DeepTDFeatures(random_state=0, n_jobs=2).fit(X, Y)
+    np.testing.assert_array_equal(one.transform(X), many.transform(X))
+    single = one.transform(X.astype(np.float32))
+    assert single.dtype == np.float32
+    np.testing.assert_allclose(single, one.transform(X), atol=1e-4)
+    frame = DeepTDFeatures(n_filters=2).set_output(transform="pandas")
+    assert isinstance(frame.fit(X, Y).transform(X), pd.DataFrame)
+    grid = GridSearchCV(
+        make_pipeline(DeepTDFeatures(random_state=0), RidgeCV()),
+        {"deeptdfeatures__kernel_sizes": [(3,), (5, 10)]},
+        cv=2,
+    )
+    grid.fit(X, Y[:, 0])
+
+
+@pytest.mark.parametrize(
+    "shape", [(1,), (2,), (7,), (401,), (28, 28), (2, 24), (224, 224, 3), (1, 50)]
+)
+def test_default_patches_fit_the_input_and_are_not_too_many(shape):
+    found = default_patches(shape)
+    assert 1 <= len(found) <= 3
+    assert len(dict(found)) == len(found)
+    for size, strides in found:
+        n_patches = 1
+        for n, d, s in zip(shape, size, strides, strict=True):
+            assert 1 <= d <= n
+            assert 1 <= s <= d
+            n_patches *= -(-(n - d) // s) + 1
+        assert n_patches <= MOST_PATCHES or strides == size
+
+
+def test_an_axis_of_channels_lies_in_a_patch_whole():
+    assert {size[0] for size, _ in default_patches((3, 64))} == {3}
+    assert {size[2] for size, _ in default_patches((32, 32, 3))} == {3}
+    assert {size[0] for size, _ in default_patches((32, 32))} == {5, 8, 11}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"kernel_sizes": ()}, "kernel_sizes is empty"),
+        ({"kernel_sizes": (21,)}, "21"),
+        ({"kernel_sizes": (0,)}, "0"),
+        ({"kernel_sizes": (3, 4), "strides": (1,)}, "strides has 1 entries"),
+        ({"kernel_sizes": (3,), "strides": 4}, "stride"),
+        ({"responses": "some"}, "responses"),
+        ({"activation": "sine"}, "activation"),
+        ({"n_filters": 0}, "n_filters"),
+        ({"input_shape": (3, 7)}, "21"),
+    ],
+)
+def test_bad_parameters(parameters, message):
+    with pytest.raises(ValueError, match=message):
+        DeepTDFeatures(**parameters).fit(X, Y)
+
+
+def test_bad_data():
+    with pytest.raises(NotFittedError):
+        DeepTDFeatures().transform(X)
+    features = DeepTDFeatures(random_state=0).fit(X, Y)
+    with pytest.raises(ValueError, match="19 features"):
+        features.transform(X[:, :19])
+    for bad in (np.nan, np.inf):
+        with pytest.raises(ValueError, match=r"NaN|infinity"):
+            features.transform(np.where(X > 2, bad, X))
+        with pytest.raises(ValueError, match=r"NaN|infinity"):
+            DeepTDFeatures().fit(np.where(X > 2, bad, X), Y)
+    with pytest.raises(ValueError, match="too large"):
+        DeepTDFeatures().fit(X * 1e200, Y)
+    with pytest.raises(ValueError, match="requires y"):
+        DeepTDFeatures().fit(X, None)

@@ -1,0 +1,147 @@
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.linear_model import Ridge, RidgeCV
+from sklearn.metrics.pairwise import rbf_kernel
+
+from skdeeptd import DeepTDFeatures, DeepTDRidge
+from skdeeptd._solver.ridge import ALPHAS, loo_kernel_ridge, loo_ridge
+
+RNG = np.random.default_rng(0)
+F, Y = RNG.standard_normal((30, 12)), RNG.standard_normal((30, 2))
+WEIGHT = RNG.uniform(0.5, 2, 30)
+KERNELS = pytest.mark.parametrize("kernel", ["linear", "rbf"])
+
+
+@pytest.mark.parametrize("n_rows", [30, 9])
+def test_ridge_is_that_of_scikit_learn_with_the_penalty_of_refits(n_rows):
+    F_, Y_, weight = F[:n_rows], Y[:n_rows], WEIGHT[:n_rows]
+    found = loo_ridge(F_, Y_, weight)
+    center = weight @ F_ / weight.sum()
+    table = (F_ - center) * np.sqrt(weight)[:, np.newaxis]
+    largest = np.linalg.norm(table, 2) ** 2
+    for output in range(2):
+        y, errors = Y_[:, output], []
+        for alpha in ALPHAS * largest:
+            ridge, error = Ridge(alpha, solver="svd"), 0.0
+            for i in range(n_rows):
+                others = np.arange(n_rows) != i
+                ridge.fit(F_[others], y[others], weight[others])
+                error += weight[i] * (y[i] - ridge.predict(F_[[i]])[0]) ** 2
+            errors.append(error)
+        best = np.argmin(errors)
+        np.testing.assert_allclose(found.alpha[output], ALPHAS[best] * largest)
+        np.testing.assert_allclose(found.loo_error[output], errors[best], rtol=1e-6)
+        ridge = Ridge(found.alpha[output], solver="svd").fit(F_, y, weight)
+        np.testing.assert_allclose(found.coef[:, output], ridge.coef_, atol=1e-9)
+        np.testing.assert_allclose(found.intercept[output], ridge.intercept_)
+
+
+def test_a_linear_kernel_is_plain_ridge():
+    plain, of_kernel = loo_ridge(F, Y, WEIGHT), loo_kernel_ridge(F @ F.T, Y, WEIGHT)
+    np.testing.assert_allclose(F.T @ of_kernel.coef, plain.coef, atol=1e-10)
+    for name in ("intercept", "alpha", "noise_variance", "loo_error"):
+        np.testing.assert_allclose(
+            getattr(of_kernel, name), getattr(plain, name), rtol=1e-8
+        )
+
+
+def test_kernel_ridge_is_that_of_scikit_learn_where_the_mean_is_zero():
+    gram = rbf_kernel(F, gamma=0.05)
+    found = loo_kernel_ridge(gram, Y, np.ones(30))
+    mean = gram.mean(axis=0)
+    centered = gram - mean - mean[:, np.newaxis] + mean.mean()
+    for output in range(2):
+        y = Y[:, output] - Y[:, output].mean()
+        model = KernelRidge(alpha=found.alpha[output], kernel="precomputed")
+        expected = model.fit(centered, y).predict(centered) + Y[:, output].mean()
+        ours = gram @ found.coef[:, output] + found.intercept[output]
+        np.testing.assert_allclose(ours, expected, atol=1e-8)
+
+
+def data(n_rows=60):
+    X = np.random.default_rng(1).standard_normal((n_rows, 16))
+    return X, np.sin(X[:, 0]) + X[:, 5] + 0.1 * X[:, 9] ** 2
+
+
+@KERNELS
+def test_deviations_are_those_of_a_gaussian_process(kernel):
+    X, y = data()
+    model = DeepTDRidge(DeepTDFeatures(random_state=0), kernel=kernel).fit(X, y)
+    new = np.random.default_rng(2).standard_normal((20, 16))
+    _, std = model.predict(new, return_std=True)
+    known, table = (model.features_.transform(rows) for rows in (X, new))
+    if kernel == "linear":
+        gram, cross, own = known @ known.T, table @ known.T, np.sum(table**2, axis=1)
+    else:
+        gram, cross = (rbf_kernel(a, known, gamma=model.gamma_) for a in (known, table))
+        own = np.ones(20)
+    mean = gram.mean(axis=0)
+    gram_c = gram - mean - mean[:, np.newaxis] + mean.mean()
+    cross_c = cross - mean - cross.mean(axis=1, keepdims=True) + mean.mean()
+    own_c = own - 2 * cross.mean(axis=1) + mean.mean()
+    alpha = model.alpha_[0]
+    solved = np.linalg.solve(gram_c + alpha * np.eye(60), cross_c.T)
+    variance = (own_c - np.sum(cross_c.T * solved, axis=0)) / alpha + 1 / 60
+    np.testing.assert_allclose(std**2, model.noise_variance_[0] * variance, rtol=1e-5)
+
+
+@KERNELS
+def test_outputs_have_penalties_of_their_own(kernel):
+    X, y = data()
+    Y = np.column_stack([y, RNG.standard_normal(60), 1e6 * y - 5])
+    model = DeepTDRidge(DeepTDFeatures(random_state=0), kernel=kernel).fit(X, Y)
+    assert model.predict(X).shape == (60, 3)
+    np.testing.assert_allclose(
+        model.predict(X)[:, 2], 1e6 * model.predict(X)[:, 0] - 5, rtol=1e-6, atol=1e-3
+    )
+    assert model.alpha_[1] > model.alpha_[0]
+    _, std = model.predict(X, return_std=True)
+    np.testing.assert_allclose(std[:, 2], 1e6 * std[:, 0], rtol=1e-6)
+
+
+@KERNELS
+def test_rows_of_weight_zero_do_not_count(kernel):
+    X, y = data()
+    weight = np.r_[np.ones(40), np.zeros(20)]
+    model = DeepTDRidge(DeepTDFeatures(random_state=0), kernel=kernel)
+    weighted = clone(model).fit(X, np.where(weight > 0, y, 1e3), sample_weight=weight)
+    np.testing.assert_allclose(
+        weighted.predict(X), clone(model).fit(X[:40], y[:40]).predict(X), atol=1e-9
+    )
+
+
+def test_kernel_ridge_on_images():
+    X, digit = load_digits(return_X_y=True)
+    X, y = X.reshape(-1, 8, 8), digit % 2
+    scores = []
+    for seed in range(3):
+        rows = np.random.RandomState(seed).permutation(len(X))
+        train, test = rows[:150], rows[150:]
+        features = DeepTDFeatures(responses="all", standardize=False, random_state=seed)
+        model = DeepTDRidge(features, kernel="rbf").fit(X[train], y[train])
+        scores.append(model.score(X[test], y[test]))
+    assert np.mean(scores) > 0.78
+
+
+def test_a_constant_target_and_a_given_gamma():
+    X, y = data()
+    constant = DeepTDRidge().fit(X, np.full(60, 3.0))
+    np.testing.assert_allclose(constant.predict(X), 3)
+    assert DeepTDRidge(kernel="rbf", gamma=0.01).fit(X, y).gamma_ == 0.01
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"kernel": "cubic"}, "kernel"),
+        ({"gamma": 0}, "gamma"),
+        ({"features": RidgeCV()}, "features"),
+        ({"features": DeepTDFeatures(n_filters=0)}, "n_filters"),
+    ],
+)
+def test_bad_parameters(parameters, message):
+    with pytest.raises(ValueError, match=message):
+        DeepTDRidge(**parameters).fit(*data())
