@@ -27,7 +27,6 @@ from skdeeptd._model.activations import LEAKY_SLOPE
 from skdeeptd._model.fitted import layout_of, networks_of
 from skdeeptd._optional import optional
 from skdeeptd._regressor import DeepTDRegressor
-from skdeeptd._regressor_cv import DeepTDRegressorCV
 
 OPSET, IR_VERSION = 17, 8
 MOST_AXES = 3  # of torch's convolutions
@@ -45,8 +44,8 @@ def to_torch(estimator):
 
     Parameters
     ----------
-    estimator : DeepTDRegressor or DeepTDRegressorCV
-        Fitted.
+    estimator : DeepTDRegressor
+        Fitted. Of a DeepTDRegressorCV take ``best_estimator_``, where it is one.
 
     Returns
     -------
@@ -133,7 +132,7 @@ def to_onnx(estimator):
 
     Parameters
     ----------
-    estimator : DeepTDRegressor or DeepTDRegressorCV
+    estimator : DeepTDRegressor
         Fitted. For a Pipeline see :func:`register_skl2onnx`.
 
     Returns
@@ -236,17 +235,17 @@ def register_skl2onnx():
         model = _onnx_model(estimator, dtype, columns)
         integration.add_onnx_graph(scope, operator, container, model)
 
-    for estimator in (DeepTDRegressor, DeepTDRegressorCV):
-        skl2onnx.update_registered_converter(
-            estimator, f"Skdeeptd{estimator.__name__}", set_output_type, convert
-        )
+    skl2onnx.update_registered_converter(
+        DeepTDRegressor, "SkdeeptdDeepTDRegressor", set_output_type, convert
+    )
 
 
 def _check_is_fitted_network(estimator):
     if not isinstance(estimator, BasePatchNetwork):
         raise TypeError(
-            f"only a DeepTDRegressor or DeepTDRegressorCV can be exported, not a "
-            f"{type(estimator).__name__}; of a Pipeline take the step that is one"
+            f"only a DeepTDRegressor can be exported, not a "
+            f"{type(estimator).__name__}; of a Pipeline take the step that is one, and the best_estimator_ of a "
+            f"DeepTDRegressorCV where that is one"
         )
     check_is_fitted(estimator)
 

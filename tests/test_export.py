@@ -152,12 +152,11 @@ def test_activations_are_exact_far_from_zero(run, dtype, name):
     )
 
 
-@both
-def test_of_a_cross_validated_model(run):
+@pytest.mark.parametrize("export", [to_torch, to_onnx])
+def test_a_mean_of_models_is_refused(export):
     X, y = np.random.default_rng(0).standard_normal((2, 40, 12))
-    grid = {"kernel_sizes": [(3, 4)], "max_iter": [5], "n_init": [1], "tol": [1.0]}
-    model = DeepTDRegressorCV(grid, cv=2)
-    assert_as_predicted(run(model.fit(X, y[:, 0]), X), model, X)
+    with pytest.raises(TypeError, match=r"best_estimator_ of a DeepTDRegressorCV"):
+        export(DeepTDRegressorCV(cv=2).fit(X, y[:, 0]))
 
 
 @both

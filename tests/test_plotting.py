@@ -531,7 +531,8 @@ def test_every_candidate_has_its_score_and_the_look_of_its_stage(search):
     ax = PathDisplay.from_estimator(search).ax_
     drawn = points(ax)
     labels = [label.get_text() for label in ax.get_yticklabels()]
-    by_label = {str(p["kernel_sizes"]): i for i, p in enumerate(results["params"])}
+    params = enumerate(results["params"])
+    by_label = {str(p.get("kernel_sizes", "ridge")): i for i, p in params}
     looks = {}
     for row, label in enumerate(labels):
         i = by_label.pop(label)
@@ -575,7 +576,7 @@ def test_the_candidate_in_use_is_first_even_where_another_ranks_before_it(search
     search.best_index_ = int(np.flatnonzero(ranks == 2)[0])
     display = PathDisplay.from_estimator(search, n_best=2)
     by_rank = np.array(search.cv_results_["params"])[np.argsort(ranks)]
-    second, first = (str(by_rank[i]["kernel_sizes"]) for i in (1, 0))
+    second, first = (str(by_rank[i].get("kernel_sizes", "ridge")) for i in (1, 0))
     assert display.labels == [second, first]
 
 
@@ -680,8 +681,9 @@ def test_outputs_have_the_names_given():
 
 def test_a_search_has_scores_of_its_network(search):
     display = HeldOutDisplay.from_estimator(search)
-    assert display.verdict == search.verdict_
-    np.testing.assert_array_equal(display.network, search.held_out_r2_["network"])
+    network = search.best_estimator_
+    assert display.verdict == network.verdict_
+    np.testing.assert_array_equal(display.network, network.held_out_r2_["network"])
 
 
 # All of them
@@ -790,7 +792,7 @@ def test_bad_estimators(draw):
         with pytest.raises(NotFittedError):
             draw(unfitted)
     ridge = Ridge().fit(np.eye(6), np.ones(6))
-    with pytest.raises(TypeError, match=r"draws a DeepTDRegressor .* got Ridge"):
+    with pytest.raises(TypeError, match=r"draws a DeepTDRegressor, .* got Ridge"):
         draw(ridge)
 
 
