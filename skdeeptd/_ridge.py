@@ -81,7 +81,7 @@ class DeepTDRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
     >>> from skdeeptd import DeepTDFeatures, DeepTDRidge
     >>> from sklearn.datasets import load_digits
     >>> X, y = load_digits(return_X_y=True)
-    >>> X = X.reshape(-1, 8, 8)
+    >>> X, y = X.reshape(-1, 8, 8), y % 2
     >>> features = DeepTDFeatures(responses="all", random_state=0)
     >>> model = DeepTDRidge(features, kernel="rbf").fit(X[:200], y[:200])
     >>> bool(model.score(X[200:], y[200:]) > 0.7)

@@ -244,8 +244,8 @@ def _check_is_fitted_network(estimator):
     if not isinstance(estimator, BasePatchNetwork):
         raise TypeError(
             f"only a DeepTDRegressor can be exported, not a "
-            f"{type(estimator).__name__}; of a Pipeline take the step that is one, and the best_estimator_ of a "
-            f"DeepTDRegressorCV where that is one"
+            f"{type(estimator).__name__}; of a Pipeline take the step that is one, "
+            f"and the best_estimator_ of a DeepTDRegressorCV where that is one"
         )
     check_is_fitted(estimator)
 

@@ -1,23 +1,37 @@
 import numpy as np
+import pytest
 
-from skdeeptd._solver.choice import _clearly_ahead, _survivors
+from skdeeptd._solver.choice import (
+    NOT_RUN,
+    Candidate,
+    Table,
+    _clearly_ahead,
+    _survivors,
+    best_of,
+    stacked,
+)
 
 
-def shapes(n):
-    return [{"kernel_sizes": (i,), "n_filters": 1, "alpha": 0.0} for i in range(n)]
+def networks(n, **params):
+    shapes = [{"kernel_sizes": (i, 2), **params} for i in range(n)]
+    return [Candidate(shape, "network", run=None) for shape in shapes]
 
 
-def test_a_linear_candidate_survives_the_first_stage_whatever_its_score():
+def table(scores, stage):
+    results = [[NOT_RUN._replace(score=s) for s in row] for row in scores]
+    return Table(results, np.full(len(scores), stage))
+
+
+def test_an_eighth_of_the_shapes_survives_the_first_stage():
     scores = np.linspace(0.9, 0.1, 40)[:, np.newaxis] + np.zeros((40, 3))
-    linear = np.arange(40) == 39
-    alive = _survivors(scores, shapes(40), linear, stage=0)
-    assert alive.tolist() == [0, 1, 2, 3, 4, 39]
+    alive = _survivors(table(scores, 1), networks(40), 1)
+    assert alive.tolist() == [0, 1, 2, 3, 4]
 
 
 def test_the_best_shapes_are_those_of_each_number_of_filters():
-    candidates = [{**c, "n_filters": n} for n in (1, 2) for c in shapes(8)]
+    candidates = [*networks(8, n_filters=1), *networks(8, n_filters=2)]
     scores = np.r_[np.linspace(0.5, 0.1, 8), np.linspace(0.9, 0.6, 8)][:, np.newaxis]
-    alive = _survivors(scores, candidates, np.zeros(16, dtype=bool), stage=0)
+    alive = _survivors(table(scores, 1), candidates, 1)
     assert alive.tolist() == [0, 1, 2, 8, 9, 10]
 
 
@@ -32,11 +46,86 @@ def test_ahead_is_two_standard_errors_of_the_paired_difference():
 
 def test_who_is_not_clearly_behind_stays():
     scores = np.array([[0.9, 0.8, 0.85], [0.89, 0.82, 0.84], [0.1, 0.2, 0.1]])
-    alive = _survivors(scores, shapes(3), np.zeros(3, dtype=bool), stage=1)
-    assert alive.tolist() == [0, 1]
+    assert _survivors(table(scores, 2), networks(3), 2).tolist() == [0, 1]
+
+
+def test_who_is_clearly_behind_a_model_in_closed_form_leaves():
+    scores = np.array([[0.9, 0.8, 0.85], [0.5, 0.4, 0.45], [0.4, 0.5, 0.4]])
+    candidates = [Candidate({}, "closed", run=None), *networks(2)]
+    assert not len(_survivors(table(scores, 2), candidates, 2))
 
 
 def test_a_candidate_without_a_score_is_left():
     scores = np.array([[0.9, np.nan], [0.5, 0.6]])
-    alive = _survivors(scores, shapes(2), np.zeros(2, dtype=bool), stage=1)
-    assert alive.tolist() == [1]
+    assert _survivors(table(scores, 2), networks(2), 2).tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("linear", "network", "chosen"),
+    [
+        ([0.45, 0.55, 0.5], [0.5, 0.7, 0.6], 1),
+        ([0.45, 0.55, 0.5], [0.4, 0.8, 0.5], 0),
+        ([0.45, 0.55, 0.5, 0.5], [0.44, 0.95, 0.9, 0.9], 1),
+        ([-9.0, -406.0, 0.5], [0.95, 0.96, 0.9], 1),
+    ],
+)
+def test_a_network_must_be_clearly_ahead_of_the_linear_model(linear, network, chosen):
+    test = np.array([linear, network])
+    assert best_of(test.mean(axis=1), test, np.array([True, False])) == chosen
+
+
+# Weights
+
+
+def of_models(*noise, n_rows=300, seed=0):
+    """Predictions of y with errors of these sizes, and the arguments of ``stacked``."""
+    rng = np.random.default_rng(seed)
+    y = rng.standard_normal(n_rows)
+    predicted = np.stack([y + s * rng.standard_normal(n_rows) for s in noise])
+    return predicted, y, np.ones(n_rows), np.arange(n_rows) % 5
+
+
+def test_independent_errors_are_averaged_by_their_variances():
+    data = of_models(1.0, 0.5, n_rows=20_000)
+    weights = stacked(*data, best=1, linear=0, most=8)
+    np.testing.assert_allclose(weights, [0.2, 0.8], atol=0.02)
+
+
+def test_weights_are_least_squares_under_their_bounds():
+    data = of_models(0.5, 0.6, 0.7, 3.0)
+    predicted, y, *_ = data
+    weights = stacked(*data, best=0, linear=3, most=8)
+    assert weights.min() >= 0
+    np.testing.assert_allclose(weights.sum(), 1)
+    gradient = predicted @ (y - weights @ predicted)
+    free = weights > 1e-9
+    np.testing.assert_allclose(gradient[free], gradient[free][0], rtol=1e-3)
+    assert np.all(gradient[~free] <= gradient[free][0] * (1 + 1e-3) + 1e-6)
+
+
+def test_the_best_model_is_alone_where_no_mean_is_better():
+    predicted, y, *others = of_models(0.5, 0.6)
+    predicted[1] = predicted[0] + np.random.default_rng(1).standard_normal(len(y))
+    weights = stacked(predicted, y, *others, best=0, linear=1, most=8)
+    np.testing.assert_array_equal(weights, [1, 0])
+
+
+def test_an_exact_model_is_alone():
+    data = of_models(0.5, 1e-9, 1e-8)
+    weights = stacked(*data, best=1, linear=0, most=8)
+    np.testing.assert_array_equal(weights, [0, 1, 0])
+
+
+def test_the_linear_model_is_alone_where_nothing_is_ahead_of_it():
+    predicted, y, *others = of_models(0.5, 0.6)
+    predicted[1] = predicted[0]
+    weights = stacked(predicted, y, *others, best=1, linear=0, most=8)
+    np.testing.assert_array_equal(weights, [1, 0])
+
+
+def test_so_many_have_a_weight_at_most():
+    data = of_models(0.5, 0.5, 0.5, 0.5)
+    for most in (1, 2, 3):
+        weights = stacked(*data, best=0, linear=0, most=most)
+        assert np.count_nonzero(weights) <= most
+        np.testing.assert_allclose(weights.sum(), 1)

@@ -246,14 +246,14 @@ def test_three_layers_of_usual_images_can_be_listed(lengths):
 
 @pytest.mark.parametrize("lengths", [(12,), (8, 8), (28, 28), (10**4,)])
 def test_a_default_grid_of_few_shapes_holds_all_of_them(lengths):
-    assert default_grid(lengths, 3) == kernel_size_grid(lengths, max_layers=3)
+    assert default_grid(lengths, 3, 1000) == kernel_size_grid(lengths, max_layers=3)
 
 
 @pytest.mark.parametrize(
     "lengths", [(1080, 1920, 3), (64, 64, 64), (720_720,), (4320, 7680, 3)]
 )
 def test_a_default_grid_of_many_shapes_is_bounded(lengths):
-    grid = default_grid(lengths, 3)
+    grid = default_grid(lengths, 3, 1000)
     assert {len(shapes) for shapes in grid} == {1, 2, 3}
     assert len(set(grid)) == len(grid) <= max(10, 2**27 // math.prod(lengths))
     for shapes in grid:
