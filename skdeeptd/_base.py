@@ -33,7 +33,7 @@ from skdeeptd._solver.deeptd import fit_rows
 from skdeeptd._solver.diagnosis import held_out
 from skdeeptd._solver.normal_equations import Objective
 from skdeeptd._solver.search import Spec, silent
-from skdeeptd._solver.uncertainty import output_std, uncertainty
+from skdeeptd._solver.uncertainty import output_std, uncertainty, uncertainty_together
 
 DOCUMENTATION = "https://skdeeptd.readthedocs.io/en/stable"
 
@@ -94,6 +94,10 @@ def check_range_of_weights(lightest, row, heaviest):
 def check_finite(estimator, largest):
     """Raise scikit-learn's error of an X whose largest absolute value is this."""
     check_array([[largest]], dtype=None, input_name="X", estimator=estimator)
+
+
+def n_outputs_of(rows):
+    return rows.pilot()[1].shape[1]
 
 
 def flatten(X, input_shape):
@@ -182,6 +186,7 @@ class BasePatchNetwork(
         "output_activation": [StrOptions(set(ACTIVATIONS))],
         "fit_intercept": ["boolean"],
         "hidden_bias": ["boolean"],
+        "share_filters": ["boolean"],
         "alpha": [StrOptions({"loo"}), Interval(Real, 0, None, closed="left")],
         "polish": ["boolean"],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -201,7 +206,7 @@ class BasePatchNetwork(
         data, self.y_ndim_ = check_rows(self, X, y, sample_weight)
         return RowBlocks(*data, self.n_jobs), input_shape
 
-    def _design(self, n_features, input_shape, **changed):
+    def _design(self, n_features, n_outputs, input_shape, **changed):
         """The layout and the ``Spec`` of the parameters, or of changed ones."""
         given = {**self.get_params(deep=False), **changed}
         layout = make_layout(
@@ -223,10 +228,13 @@ class BasePatchNetwork(
         blank = blank_network(
             layout, given["n_filters"], activations, given["hidden_bias"]
         )
+        shares = given["share_filters"] and n_outputs > 1 and len(layout.sizes) > 1
+        n_sharing = n_outputs if shares else 0
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         names = ("polish", "max_iter", "tol", "n_init")
         return layout, Spec(
             blank=blank,
+            n_sharing=n_sharing,
             objective=Objective(0.0 if loo else given["alpha"], given["fit_intercept"]),
             leave_one_out=loo,
             seed=seed,
@@ -269,7 +277,10 @@ class BasePatchNetwork(
             vars(self).pop(name, None)
         if fit.specs[0].polish:
             n_outputs = len(fit.solutions)
-            of_outputs = [uncertainty(fit, output) for output in range(n_outputs)]
+            if fit.together is None:
+                of_outputs = [uncertainty(fit, output) for output in range(n_outputs)]
+            else:
+                of_outputs = uncertainty_together(fit)
             covariances, noise_variances = zip(*of_outputs, strict=True)
             if covariances[0] is not None:
                 self.covariance_ = np.array(covariances)
@@ -277,7 +288,8 @@ class BasePatchNetwork(
 
     def _store_verdict(self, fit):
         """Whether a network is what the data call for."""
-        found = held_out(fit.problem, fit.specs, fit.solutions)
+        units = None if fit.together is None else fit.together.units
+        found = held_out(fit.problem, fit.specs, fit.solutions, units)
         self.held_out_r2_ = {"network": found.network, "linear": found.linear}
         self.verdict_ = found.verdict
 

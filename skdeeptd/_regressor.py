@@ -11,6 +11,7 @@ from skdeeptd._base import (
     flatten,
     forget,
     forgetting,
+    n_outputs_of,
 )
 from skdeeptd._compat import fit_context, told
 from skdeeptd._data.rows import RowBlocks
@@ -89,6 +90,14 @@ or sequence of them, default="relu"
     hidden_bias : bool, default=False
         Whether the polish learns a bias for each filter of each hidden layer, added
         before the activation. The moment tells nothing of it.
+    share_filters : bool, default=False
+        Whether all outputs of a y of several columns have the hidden layers in common,
+        each with a last layer of its own. The loss of each output then counts in units
+        of that of its mean, so that the units of y do not matter. With another
+        ``output_activation`` than "identity" the outputs have all kernels in common
+        and differ in scales. So they do where a last layer of size 1 is put on top, as
+        with ``kernel_sizes=(8, 8, 1)`` and ``activation=("relu", "identity")``. With
+        one output, or one layer, there is nothing to share.
     alpha : float or "loo", default=0.0
         Ridge penalty: ``alpha`` times the squared norm of the weights that each
         filter would give the features if all its activations were the identity, added
@@ -272,6 +281,7 @@ or sequence of them, default="relu"
         output_activation="identity",
         fit_intercept=True,
         hidden_bias=False,
+        share_filters=False,
         alpha=0.0,
         polish=True,
         max_iter=500,
@@ -290,6 +300,7 @@ or sequence of them, default="relu"
         self.output_activation = output_activation
         self.fit_intercept = fit_intercept
         self.hidden_bias = hidden_bias
+        self.share_filters = share_filters
         self.alpha = alpha
         self.polish = polish
         self.max_iter = max_iter
@@ -334,7 +345,9 @@ or sequence of them, default="relu"
         metadata = {"sample_weight": sample_weight}
         with told(context, self, X=X, y=y, metadata=metadata):
             rows, input_shape = self._rows(X, y, sample_weight)
-            layout, spec = self._design(self.n_features_in_, input_shape)
+            layout, spec = self._design(
+                self.n_features_in_, n_outputs_of(rows), input_shape
+            )
             self._learn(rows, layout, spec, context)
         return self
 
@@ -405,7 +418,7 @@ or sequence of them, default="relu"
         data, y_ndim = check_rows(self, X, y, sample_weight, reset=not begun)
         self.y_ndim_ = self.y_ndim_ if begun else y_ndim
         X, y, weight = data
-        layout, spec = self._design(X.shape[1], input_shape)
+        layout, spec = self._design(X.shape[1], y.shape[1], input_shape)
         capacity = max(FEWEST_KEPT, KEPT_PER_WEIGHT * n_parameters(spec.blank))
         of_part = explaining(self, RowBlocks(X, y, weight))
         with single_threaded_blas(), reusing(), of_part:

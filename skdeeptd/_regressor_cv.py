@@ -14,7 +14,13 @@ from sklearn.utils.metadata_routing import (
 )
 from sklearn.utils.parallel import Parallel, delayed
 
-from skdeeptd._base import BasePatchNetwork, explaining, forgetting, telling
+from skdeeptd._base import (
+    BasePatchNetwork,
+    explaining,
+    forgetting,
+    n_outputs_of,
+    telling,
+)
 from skdeeptd._compat import Interval, StrOptions, fit_context, told
 from skdeeptd._data.rows import RowBlocks
 from skdeeptd._data.scratch import reusing
@@ -99,7 +105,7 @@ class DeepTDRegressorCV(BasePatchNetwork):
     padding : {"valid", "same"}, default="valid"
     n_filters : int or sequence of int, default=1
         The candidates.
-    activation, output_activation, fit_intercept, hidden_bias
+    activation, output_activation, fit_intercept, hidden_bias, share_filters
         As in DeepTDRegressor. A sequence of activations holds for candidates of as many
         layers only.
     alphas : float, "loo" or sequence of them, default=0.0
@@ -175,6 +181,7 @@ covariance_, noise_variance_, y_ndim_, n_features_in_, feature_names_in_
         output_activation="identity",
         fit_intercept=True,
         hidden_bias=False,
+        share_filters=False,
         alphas=0.0,
         max_iter=500,
         tol=1e-6,
@@ -194,6 +201,7 @@ covariance_, noise_variance_, y_ndim_, n_features_in_, feature_names_in_
         self.output_activation = output_activation
         self.fit_intercept = fit_intercept
         self.hidden_bias = hidden_bias
+        self.share_filters = share_filters
         self.alphas = alphas
         self.max_iter = max_iter
         self.tol = tol
@@ -233,14 +241,17 @@ covariance_, noise_variance_, y_ndim_, n_features_in_, feature_names_in_
         metadata = {"sample_weight": sample_weight}
         with told(context, self, X=X, y=y, metadata=metadata):
             rows, input_shape = self._rows(X, y, sample_weight)
-            candidates = self._candidates(input_shape)
+            candidates = self._candidates(n_outputs_of(rows), input_shape)
             scorer = check_scoring(_Predictor(), scoring=self.scoring)
             score = _Score(scorer, sample_weight is not None, self.y_ndim_ == 1)
             scores = self._compare(candidates, rows, score, split_params, context)
             self._keep(candidates, scores)
             self.scorer_ = scorer
             layout, spec = self._design(
-                self.n_features_in_, input_shape, **self.best_params_
+                self.n_features_in_,
+                n_outputs_of(rows),
+                input_shape,
+                **self.best_params_,
             )
             last = context.subcontext(task_name="fit of all rows", max_subtasks=3)
             with told(last, self):
@@ -269,7 +280,7 @@ covariance_, noise_variance_, y_ndim_, n_features_in_, feature_names_in_
             )
         return {}
 
-    def _candidates(self, input_shape):
+    def _candidates(self, n_outputs, input_shape):
         """All combinations, checked before any work is done.
 
         Of linear ones those with the fewest filters only: the others are the same.
@@ -301,7 +312,7 @@ covariance_, noise_variance_, y_ndim_, n_features_in_, feature_names_in_
         _check_numbers(penalties, "alphas", Real, 0)
         candidates, fewest = [], min(grid["n_filters"])
         for params in ParameterGrid(grid):
-            _, spec = self._design(n_features, input_shape, **params)
+            _, spec = self._design(n_features, n_outputs, input_shape, **params)
             candidate = Candidate(params, spec._replace(report=silent))
             if not candidate.is_linear or params["n_filters"] == fewest:
                 candidates.append(candidate)

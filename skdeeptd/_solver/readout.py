@@ -48,7 +48,7 @@ def loo_alpha(network, rows, fit_intercept):
     network : PatchCNN
         Whose last layer is linear.
     rows : RowBlocks
-        Few enough to hold F of all of them.
+        Few enough to hold F of all of them. Of several outputs the errors are added.
     fit_intercept : bool
 
     Returns
@@ -73,13 +73,16 @@ def loo_alpha(network, rows, fit_intercept):
     if np.abs(table).max() <= ROUNDING:
         return 0.0
     basis, values = _principal(table)
-    target = (y - share @ y) * root[:, 0]
-    along = basis.T @ target
+    targets = [(t - share @ t) * root[:, 0] for t in np.atleast_2d(y.T)]
+    alongs = [basis.T @ target for target in targets]
     errors = []
     for alpha in ALPHAS * values.max():
         leverage = share + basis**2 @ (1 / (values + alpha))
-        residual = target - basis @ (along / (values + alpha))
-        errors.append(np.sum((residual / np.maximum(1 - leverage, NO_WEIGHT)) ** 2))
+        left, error = np.maximum(1 - leverage, NO_WEIGHT), 0.0
+        for target, along in zip(targets, alongs, strict=True):
+            residual = target - basis @ (along / (values + alpha))
+            error += np.sum((residual / left) ** 2)
+        errors.append(error)
     return float(ALPHAS[np.argmin(errors)] * values.max() * unit**2)
 
 
