@@ -17,8 +17,10 @@ one, a linear layer of one weight is put on top, and outputs differ in scales on
 """
 
 import numpy as np
+from scipy import linalg
 
 from skdeeptd._data.scratch import empty
+from skdeeptd._model.activations import ACTIVATIONS
 from skdeeptd._model.network import (
     layers_forward,
     numbers_per_row,
@@ -47,7 +49,7 @@ def networks_of_trunk(trunk, readout, intercepts, like):
     for of_output, intercept in zip(readout, intercepts, strict=True):
         network = trunk._replace(
             kernels=(*trunk.kernels[:-1], of_output),
-            scales=np.ones(len(of_output)),
+            scales=of_output.any(axis=1).astype(float),
             intercept=float(intercept),
         )
         if like.activations[-1] != "identity":
@@ -101,6 +103,20 @@ def trunk_penalty(trunk):
     squares = np.prod([np.sum(k**2, axis=1) for k in trunk.kernels[:-1]], axis=0)
     curvature = found.curvature[:, ours[:, np.newaxis], ours]
     return curvature, found.slope[:, ours], squares
+
+
+def trunk_tangent(trunk):
+    """Projection on the moves of theta that keep the norms which could move forward."""
+    n_filters, width = len(trunk.scales), trunk_weights(trunk)
+    blocks = np.tile(np.eye(width), (n_filters, 1, 1))
+    end = 0
+    for k, name in zip(trunk.kernels[:-1], trunk.activations, strict=False):
+        begin, end = end, end + k.shape[1]
+        if ACTIVATIONS[name].homogeneous:
+            square = np.sum(k**2, axis=1)[:, np.newaxis, np.newaxis]
+            along = k[:, :, np.newaxis] * k[:, np.newaxis, :]
+            blocks[:, begin:end, begin:end] -= along / np.where(square > 0, square, 1)
+    return linalg.block_diag(*blocks)
 
 
 def trunk_forward(trunk, X):

@@ -12,9 +12,9 @@ M_p         ``second``          (patches, d, d): sum_i w_i y_i x_ip x_ip'
 For Gaussian x of unit covariance S_p / sum w is E[y x_p] = sum_r a_rp E[phi'] k_r and
 M_p / sum w is E[y (x_p x_p' - I)] = sum_r a_rp E[phi''] k_r k_r' (Stein's lemma, once
 and twice). So both lie in the span of the kernels: half of these begin as leading
-directions of all S_p, half as those of all M_p. Where outputs share the kernels, S_p and
-M_p of all of them count. Neither tells their signs and biases
-where the kernels are turned within the span, so these are drawn.
+directions of all S_p, half as those of all M_p. Where outputs share the kernels, the
+moments of all of them count. Neither tells their signs and biases where the kernels are
+turned within the span, so these are drawn.
 """
 
 import functools

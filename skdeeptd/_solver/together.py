@@ -47,7 +47,7 @@ def ground_of(spec, rows, n_samples):
 
 
 class SharedGround(Ground):
-    """A ``Solution`` holds a trunk; its equations, where there are any, the readouts."""
+    """A ``Solution`` holds a trunk, its equations the readouts."""
 
     __slots__ = ()
 
@@ -96,7 +96,7 @@ class SharedGround(Ground):
 
 
 def weights_per_output(spec):
-    """How many weights an output has, where it has its part of those that are shared."""
+    """How many weights an output has, with its part of those that are shared."""
     blank, n_filters = spec.blank, len(spec.blank.scales)
     shared = n_filters * trunk_weights(blank)
     if not spec.n_sharing:

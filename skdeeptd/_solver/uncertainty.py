@@ -31,7 +31,7 @@ from skdeeptd._model.parameters import (
     with_free_readout,
     with_unit_kernels,
 )
-from skdeeptd._model.trunk import trunk_penalty
+from skdeeptd._model.trunk import trunk_penalty, trunk_tangent
 from skdeeptd._solver.linalg import diagonal_scale, pseudo_inverse
 from skdeeptd._solver.normal_equations import fits_in_memory, normal_equations
 from skdeeptd._solver.shared import shared_equations
@@ -110,10 +110,11 @@ def _curvature(solution, rows, objective):
 def uncertainty_together(fit):
     """C and sigma^2 of each output of a ``Fit`` whose outputs share hidden layers.
 
-    With sigma_o^2 of each output and H_o its part of the Schur complement H, the weights
-    that are shared have the covariance H^-1 (sum_o sigma_o^2 H_o) H^-1. The readout of
-    an output is G^-1 F'W y_o for the trunk that is true, whose covariance is sigma_o^2
-    G^-1, and moves with the trunk by -G^-1 S_o'.
+    With sigma_o^2 of each output and H_o its part of the Schur complement H, the
+    weights that are shared have the covariance H^-1 (sum_o sigma_o^2 H_o) H^-1. The
+    readout of an output is G^-1 F'W y_o for the true trunk, with the covariance
+    sigma_o^2 G^-1, and moves with the trunk by -G^-1 S_o'. Norms that can move forward
+    stay.
     """
     solutions, problem, together = fit.solutions, fit.problem, fit.together
     objective, equations = fit.specs[0].objective, together.equations
@@ -130,9 +131,12 @@ def uncertainty_together(fit):
     for of_output, S in zip(equations.of_outputs, crossed, strict=True):
         S_solved.append(found.solve(S.T))
         schurs.append(of_output - S @ S_solved[-1])
-    scale = diagonal_scale(equations.hessian)
-    scaled = np.clip(equations.hessian / scale[:, np.newaxis] / scale, -1, 1)
+    tangent = trunk_tangent(found.trunk)
+    hessian = tangent @ equations.hessian @ tangent
+    scale = diagonal_scale(hessian)
+    scaled = np.clip(hessian / scale[:, np.newaxis] / scale, -1, 1)
     inverse = pseudo_inverse(scaled) / scale[:, np.newaxis] / scale
+    inverse = tangent @ inverse @ tangent
     of_readout = found.solve(np.eye(n_entries))
     ridge = objective.alpha * np.repeat(
         trunk_penalty(found.trunk)[2], n_entries // len(found.trunk.scales)
