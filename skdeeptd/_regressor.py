@@ -151,7 +151,8 @@ or sequence of them, default="relu"
     ----------
     kernels_ : list of ndarray of shape (n_outputs, n_filters) + kernel_size
         The kernels of each layer, of unit norm (zero where nothing could be learned),
-        in the dtype of X.
+        in the dtype of X. With ``share_filters`` those of hidden layers repeat over
+        the outputs.
     gains_ : ndarray of shape (n_outputs, n_filters, n_layers)
         Factor of each kernel inside its activation; 1 for relu, leaky_relu and
         identity, whose norm is moved to the next layer.
@@ -164,7 +165,8 @@ or sequence of them, default="relu"
     moment_ : ndarray of shape (n_outputs,) + input_shape
         The centred cross-moment of y and X, weighted by ``sample_weight``.
     alpha_ : ndarray of shape (n_outputs,)
-        What leave-one-out has chosen for each output; only with ``alpha="loo"``.
+        What leave-one-out has chosen for each output, with ``share_filters`` one for
+        all; only with ``alpha="loo"``.
     verdict_ : list of str
         Per output, what rows that were held out say of it: "nothing" (neither a network
         of this shape nor a linear model predicts them clearly better than the mean
@@ -229,10 +231,11 @@ or sequence of them, default="relu"
     where these do not hold 10 rows for each weight, all rows are searched. Memory
     beside X: the samples, and a few blocks of rows. X may be a :class:`numpy.memmap`.
 
-    With several outputs each has a network of its own; they share the pass that takes
-    the moment. Kernels are found up to what the function does not depend on: the order
-    of the filters, and the sign of a kernel whose activation is odd (the last one,
-    with ``output_activation="identity"``) against the sign of the scale.
+    With several outputs each has a network of its own, unless ``share_filters``; they
+    share the pass that takes the moment. Kernels are found up to what the function does
+    not depend on: the order of the filters, and the sign of a kernel whose activation
+    is odd (the last one, with ``output_activation="identity"``) against the sign of the
+    scale.
 
     References
     ----------

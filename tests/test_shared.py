@@ -1,5 +1,7 @@
 """Hidden layers that outputs share: against explicit sums, and planted truths."""
 
+import importlib
+
 import numpy as np
 import pytest
 
@@ -304,3 +306,27 @@ def test_without_a_polish_kernels_are_those_of_the_moment():
     model = model_of("three layers", polish=False).fit(X, y)
     assert kernel_similarity(model.kernels_, kernels).min() > 0.8
     assert not hasattr(model, "covariance_")
+
+
+def test_displays_draw_outputs_that_share():
+    plt = pytest.importorskip("matplotlib.pyplot")
+    plotting = importlib.import_module("skdeeptd.plotting")
+    X, y, _ = planted("last kernels", 1, noise=0.3)
+    model = model_of("last kernels").fit(X, y)
+    for output in (0, 3):
+        drawn = plotting.KernelDisplay.from_estimator(model, output=output)
+        assert len(drawn.kernels) == 2
+        plotting.MomentDisplay.from_estimator(model, output=output)
+        plotting.ReceptiveFieldDisplay.from_estimator(model, X, output=output)
+    plotting.HeldOutDisplay.from_estimator(model)
+    plt.close("all")
+
+
+def test_verdicts_know_what_sharing_finds():
+    """On rows that only all outputs together settle."""
+    X, y, _ = planted("last kernels", 2, 150, 12, noise=0.3)
+    left = []
+    for shares in (True, False):
+        model = model_of("last kernels", share_filters=shares, n_init=2).fit(X, y)
+        left.append(1 - model.held_out_r2_["network"].mean())
+    assert left[0] < 0.8 * left[1]
