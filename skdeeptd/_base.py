@@ -33,7 +33,7 @@ from skdeeptd._solver.deeptd import fit_rows
 from skdeeptd._solver.diagnosis import held_out
 from skdeeptd._solver.normal_equations import Objective
 from skdeeptd._solver.search import Spec, silent
-from skdeeptd._solver.uncertainty import output_std, uncertainty
+from skdeeptd._solver.uncertainty import output_std, uncertainty, uncertainty_together
 
 DOCUMENTATION = "https://skdeeptd.readthedocs.io/en/stable"
 
@@ -94,6 +94,10 @@ def check_range_of_weights(lightest, row, heaviest):
 def check_finite(estimator, largest):
     """Raise scikit-learn's error of an X whose largest absolute value is this."""
     check_array([[largest]], dtype=None, input_name="X", estimator=estimator)
+
+
+def n_outputs_of(rows):
+    return rows.pilot()[1].shape[1]
 
 
 def flatten(X, input_shape):
@@ -170,7 +174,7 @@ def reporter(estimator):
     return silent
 
 
-def design(estimator, n_features, input_shape):
+def design(estimator, n_features, n_outputs, input_shape):
     """The layout and the ``Spec`` of the parameters of a network."""
     layout = make_layout(
         n_features,
@@ -191,9 +195,11 @@ def design(estimator, n_features, input_shape):
     blank = blank_network(
         layout, estimator.n_filters, activations, estimator.hidden_bias
     )
+    shares = estimator.share_filters and n_outputs > 1 and len(layout.sizes) > 1
     alpha = 0.0 if loo else estimator.alpha
     return layout, Spec(
         blank=blank,
+        n_sharing=n_outputs if shares else 0,
         objective=Objective(alpha, estimator.fit_intercept),
         leave_one_out=loo,
         polish=estimator.polish,
@@ -224,6 +230,7 @@ class BasePatchNetwork(
         "output_activation": [StrOptions(set(ACTIVATIONS))],
         "fit_intercept": ["boolean"],
         "hidden_bias": ["boolean"],
+        "share_filters": ["boolean"],
         "alpha": [StrOptions({"loo"}), Interval(Real, 0, None, closed="left")],
         "polish": ["boolean"],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -271,7 +278,10 @@ class BasePatchNetwork(
             vars(self).pop(name, None)
         if fit.specs[0].polish:
             n_outputs = len(fit.solutions)
-            of_outputs = [uncertainty(fit, output) for output in range(n_outputs)]
+            if fit.together is None:
+                of_outputs = [uncertainty(fit, output) for output in range(n_outputs)]
+            else:
+                of_outputs = uncertainty_together(fit)
             covariances, noise_variances = zip(*of_outputs, strict=True)
             if covariances[0] is not None:
                 self.covariance_ = np.array(covariances)
@@ -279,7 +289,8 @@ class BasePatchNetwork(
 
     def _store_verdict(self, fit):
         """Whether a network is what the data call for."""
-        found = held_out(fit.problem, fit.specs, fit.solutions)
+        units = None if fit.together is None else fit.together.units
+        found = held_out(fit.problem, fit.specs, fit.solutions, units)
         self.held_out_r2_ = {"network": found.network, "linear": found.linear}
         self.verdict_ = found.verdict
 

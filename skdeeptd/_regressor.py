@@ -12,6 +12,7 @@ from skdeeptd._base import (
     flatten,
     forget,
     forgetting,
+    n_outputs_of,
 )
 from skdeeptd._compat import fit_context, told
 from skdeeptd._data.rows import RowBlocks
@@ -90,6 +91,14 @@ or sequence of them, default="relu"
     hidden_bias : bool, default=False
         Whether the polish learns a bias for each filter of each hidden layer, added
         before the activation. The moment tells nothing of it.
+    share_filters : bool, default=False
+        Whether all outputs of a y of several columns have the hidden layers in common,
+        each with a last layer of its own. The loss of each output then counts in units
+        of that of its mean, so that the units of y do not matter. With another
+        ``output_activation`` than "identity" the outputs have all kernels in common
+        and differ in scales. So they do where a last layer of size 1 is put on top, as
+        with ``kernel_sizes=(8, 8, 1)`` and ``activation=("relu", "identity")``. With
+        one output, or one layer, there is nothing to share.
     alpha : float or "loo", default=0.0
         Ridge penalty: ``alpha`` times the squared norm of the weights that each
         filter would give the features if all its activations were the identity, added
@@ -143,7 +152,8 @@ or sequence of them, default="relu"
     ----------
     kernels_ : list of ndarray of shape (n_outputs, n_filters) + kernel_size
         The kernels of each layer, of unit norm (zero where nothing could be learned),
-        in the dtype of X.
+        in the dtype of X. With ``share_filters`` those of hidden layers repeat over
+        the outputs.
     gains_ : ndarray of shape (n_outputs, n_filters, n_layers)
         Factor of each kernel inside its activation; 1 for relu, leaky_relu and
         identity, whose norm is moved to the next layer.
@@ -156,7 +166,8 @@ or sequence of them, default="relu"
     moment_ : ndarray of shape (n_outputs,) + input_shape
         The centred cross-moment of y and X, weighted by ``sample_weight``.
     alpha_ : ndarray of shape (n_outputs,)
-        What leave-one-out has chosen for each output; only with ``alpha="loo"``.
+        What leave-one-out has chosen for each output, with ``share_filters`` one for
+        all; only with ``alpha="loo"``.
     verdict_ : list of str
         Per output, what rows that were held out say of it: "nothing" (neither a network
         of this shape nor a linear model predicts them clearly better than the mean
@@ -221,10 +232,11 @@ or sequence of them, default="relu"
     where these do not hold 10 rows for each weight, all rows are searched. Memory
     beside X: the samples, and a few blocks of rows. X may be a :class:`numpy.memmap`.
 
-    With several outputs each has a network of its own; they share the pass that takes
-    the moment. Kernels are found up to what the function does not depend on: the order
-    of the filters, and the sign of a kernel whose activation is odd (the last one,
-    with ``output_activation="identity"``) against the sign of the scale.
+    With several outputs each has a network of its own, unless ``share_filters``; they
+    share the pass that takes the moment. Kernels are found up to what the function does
+    not depend on: the order of the filters, and the sign of a kernel whose activation
+    is odd (the last one, with ``output_activation="identity"``) against the sign of the
+    scale.
 
     References
     ----------
@@ -273,6 +285,7 @@ or sequence of them, default="relu"
         output_activation="identity",
         fit_intercept=True,
         hidden_bias=False,
+        share_filters=False,
         alpha=0.0,
         polish=True,
         max_iter=500,
@@ -291,6 +304,7 @@ or sequence of them, default="relu"
         self.output_activation = output_activation
         self.fit_intercept = fit_intercept
         self.hidden_bias = hidden_bias
+        self.share_filters = share_filters
         self.alpha = alpha
         self.polish = polish
         self.max_iter = max_iter
@@ -335,7 +349,9 @@ or sequence of them, default="relu"
         metadata = {"sample_weight": sample_weight}
         with told(context, self, X=X, y=y, metadata=metadata):
             rows, input_shape = self._rows(X, y, sample_weight)
-            layout, spec = design(self, self.n_features_in_, input_shape)
+            layout, spec = design(
+                self, self.n_features_in_, n_outputs_of(rows), input_shape
+            )
             self._learn(rows, layout, spec, context)
         return self
 
@@ -406,7 +422,7 @@ or sequence of them, default="relu"
         data, y_ndim = check_rows(self, X, y, sample_weight, reset=not begun)
         self.y_ndim_ = self.y_ndim_ if begun else y_ndim
         X, y, weight = data
-        layout, spec = design(self, X.shape[1], input_shape)
+        layout, spec = design(self, X.shape[1], y.shape[1], input_shape)
         capacity = max(FEWEST_KEPT, KEPT_PER_WEIGHT * n_parameters(spec.blank))
         of_part = explaining(self, RowBlocks(X, y, weight))
         with single_threaded_blas(), reusing(), of_part:

@@ -149,7 +149,7 @@ class DeepTDRegressorCV(
         Shape of a sample, where X has a flat row for each; None for one axis, or the
         shape of X itself.
     ensemble_size : int, default=8
-        Candidates that may have a weight; 1 for the best one only.
+        Candidates that may have a weight, for each output; 1 for the best one only.
     max_time : float, default=None
         Seconds after which no more is begun: the best so far is then the model, and a
         warning says what was left out. None for no limit.
@@ -335,7 +335,6 @@ class DeepTDRegressorCV(
         Of linear ones in a grid those with the fewest filters: the others are the same.
         """
         n_rows = max(np.count_nonzero(fold.train.weight) for fold in folds)
-        n_features = folds[0].train.n_features
         seed = self.random_state
         if not isinstance(seed, Integral):
             seed = check_random_state(seed).randint(np.iinfo(np.int32).max)
@@ -353,7 +352,7 @@ class DeepTDRegressorCV(
         else:
             grid = list(ParameterGrid(self.param_grid))
         networks = [
-            _network(DeepTDRegressor(**{**common, **params}), params, n_features)
+            _network(DeepTDRegressor(**{**common, **params}), params, folds[0].train)
             for params in grid
         ]
         fewest = min((e.n_filters for e, _ in networks), default=1)
@@ -385,13 +384,16 @@ class DeepTDRegressorCV(
         mean[(table.stages < LAST_STAGE) | ~np.isfinite(mean)] = -np.inf
         linear = np.array([candidate.kind == "linear" for candidate in candidates])
         self.best_index_ = best_of(mean, scores, linear)
-        in_race = np.flatnonzero(np.isfinite(mean))
         y = np.concatenate([fold.test.y for fold in folds])
+        weights = np.zeros((len(candidates), y.shape[1]))
+        if self.ensemble_size == 1:
+            weights[self.best_index_] = 1
+            return weights
+        in_race = np.flatnonzero(np.isfinite(mean))
         weight = np.concatenate([fold.test.weight for fold in folds])
         predicted = np.stack(
             [np.concatenate([r.predicted for r in table.results[i]]) for i in in_race]
         )
-        weights = np.zeros((len(candidates), y.shape[1]))
         fold = np.repeat(np.arange(len(folds)), [len(fold.test.y) for fold in folds])
         best = int(np.flatnonzero(in_race == self.best_index_)[0])
         linear = (
@@ -508,13 +510,14 @@ def _closed(estimator, params, kind="closed"):
     )
 
 
-def _network(estimator, params, n_features):
+def _network(estimator, params, rows):
     validate_parameter_constraints(
         DeepTDRegressor._parameter_constraints,
         estimator.get_params(deep=False),
         caller_name="DeepTDRegressor",
     )
-    _, spec = design(estimator, n_features, estimator.input_shape)
+    n_outputs = rows.y.shape[1]
+    _, spec = design(estimator, rows.n_features, n_outputs, estimator.input_shape)
     kind = "linear" if spec.blank.is_linear else "network"
     return estimator, Candidate(params, kind, functools.partial(_run_network, spec))
 

@@ -42,8 +42,8 @@ class DaskDeepTDRegressor(DeepTDRegressor):
     Parameters
     ----------
     kernel_sizes, input_shape, strides, padding, n_filters, activation, \
-output_activation, fit_intercept, hidden_bias, alpha, polish, max_iter, tol, \
-n_init, random_state
+output_activation, fit_intercept, hidden_bias, share_filters, alpha, polish, \
+max_iter, tol, n_init, random_state
         As in :class:`~skdeeptd.DeepTDRegressor`.
     n_jobs : int, default=None
         Threads of one task, for chunks of X from 64 MiB on.
@@ -120,6 +120,7 @@ covariance_, noise_variance_, y_ndim_, n_features_in_, feature_names_in_
         output_activation="identity",
         fit_intercept=True,
         hidden_bias=False,
+        share_filters=False,
         alpha=0.0,
         polish=True,
         max_iter=500,
@@ -140,6 +141,7 @@ covariance_, noise_variance_, y_ndim_, n_features_in_, feature_names_in_
             output_activation=output_activation,
             fit_intercept=fit_intercept,
             hidden_bias=hidden_bias,
+            share_filters=share_filters,
             alpha=alpha,
             polish=polish,
             max_iter=max_iter,

@@ -39,6 +39,7 @@ def make_patch_cnn_regression(
     activation="relu",
     output_activation="identity",
     hidden_bias=False,
+    share_filters=False,
     noise=0.0,
     random_state=None,
 ):
@@ -72,6 +73,10 @@ def make_patch_cnn_regression(
     hidden_bias : bool, default=False
         Whether each filter has a bias in each hidden layer: normal, with half the
         standard deviation that its pre-activation has without it.
+    share_filters : bool, default=False
+        Whether the outputs have the hidden layers in common, as in
+        :class:`~skdeeptd.DeepTDRegressor`, or all kernels where ``output_activation``
+        is not "identity". The scales of the filters are then normal, not signs.
     noise : float, default=0.0
         Standard deviation of the Gaussian noise on y.
     random_state : int, RandomState instance or None, default=None
@@ -128,7 +133,12 @@ def make_patch_cnn_regression(
     per_row = max(n_features, numbers_per_row(blank) // n_filters)
     probe_rows = int(np.clip(PROBE_VALUES // per_row, 16, PROBE_ROWS))
     probe = rng.standard_normal((probe_rows, n_features))
-    networks = [_draw_network(probe, blank, rng) for _ in range(n_outputs)]
+    networks = [_draw_network(probe, blank, rng)]
+    for _ in range(n_outputs - 1):
+        shared = networks[0] if share_filters else None
+        networks.append(_draw_network(probe, blank, rng, shared))
+    if share_filters and n_outputs > 1:
+        networks[0] = _draw_network(probe, blank, rng, networks[0])
     y = np.column_stack([forward(network, X) for network in networks])
     y += noise * rng.standard_normal(y.shape)
     kernels = [
@@ -142,16 +152,20 @@ def make_patch_cnn_regression(
     return X, y[:, 0] if n_outputs == 1 else y, kernels
 
 
-def _draw_network(probe, blank, rng):
+def _draw_network(probe, blank, rng, shared=None):
+    """A network, or another readout for the hidden layers of a ``shared`` one."""
     n_filters = len(blank.scales)
     for _ in range(NETWORK_DRAWS):
-        drawn = [_draw_filter(probe, blank, rng) for _ in range(n_filters)]
-        kernels, biases = zip(*drawn, strict=True)
-        network = blank._replace(
-            kernels=tuple(np.stack(k) for k in zip(*kernels, strict=True)),
-            biases=tuple(np.array(b) for b in zip(*biases, strict=True)),
-            scales=rng.choice([-1.0, 1.0], size=n_filters),
-        )
+        if shared is None:
+            drawn = [_draw_filter(probe, blank, rng) for _ in range(n_filters)]
+            kernels, biases = zip(*drawn, strict=True)
+            network = blank._replace(
+                kernels=tuple(np.stack(k) for k in zip(*kernels, strict=True)),
+                biases=tuple(np.array(b) for b in zip(*biases, strict=True)),
+                scales=rng.choice([-1.0, 1.0], size=n_filters),
+            )
+        else:
+            network = _with_own_readout(shared, rng)
         output = forward(network, probe)
         if _is_alive(output):
             return network._replace(scales=network.scales / output.std())
@@ -159,6 +173,16 @@ def _draw_network(probe, blank, rng):
         f"no network of {n_filters} filters with kernels of {blank.sizes} weights "
         f"whose output varies was found; use other activations, or fewer layers"
     )
+
+
+def _with_own_readout(network, rng):
+    """Other last kernels where the last layer is linear, and other scales."""
+    *hidden, last = network.kernels
+    if network.activations[-1] == "identity" and hidden:
+        last = rng.standard_normal(last.shape)
+        last /= np.linalg.norm(last, axis=1, keepdims=True)
+    scales = rng.standard_normal(len(network.scales))
+    return network._replace(kernels=(*hidden, last), scales=scales)
 
 
 def _draw_filter(probe, blank, rng):

@@ -223,6 +223,20 @@ def test_the_number_of_workers_changes_no_bit(data, case, client, client_of_one)
     assert_same_fit(fitted, alone)
 
 
+@pytest.mark.parametrize("n_rows", [900, N_ROWS])
+def test_shared_filters_are_fitted_as_in_memory(data, client, n_rows):
+    X, y = data[0][:n_rows], data[1][:n_rows]
+    y = np.column_stack([y, y - 0.5 * X[:, 0], np.abs(X[:, 1])])
+    parameters = {"share_filters": True, "n_filters": 2, "n_init": 2}
+    local = DeepTDRegressor(SIZES, random_state=0, **parameters).fit(X, y)
+    with client.as_current():
+        fitted = model(**parameters).fit(chunked(X, 300), chunked(y, 300))
+    assert attributes(fitted) == attributes(local)
+    scale = np.abs(local.predict(X)).max()
+    assert np.abs(fitted.predict(X) - local.predict(X)).max() < 1e-4 * scale
+    assert np.array_equal(fitted.kernels_[0][0], fitted.kernels_[0][2])
+
+
 @pytest.mark.usefixtures("many_rows")
 @pytest.mark.parametrize(
     "case",

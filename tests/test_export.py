@@ -435,3 +435,47 @@ def test_skops_saves_and_loads(polish, strides):
     np.testing.assert_array_equal(loaded.predict(X), pipeline.predict(X))
     fitted = {name for name in vars(model) if name.endswith("_")}
     assert fitted == {name for name in vars(loaded[-1]) if name.endswith("_")}
+
+
+def sharing(shape):
+    """A model whose outputs share hidden layers, and rows to look at."""
+    more = {
+        "scales": {"kernel_sizes": (4, 3), "output_activation": "tanh"},
+        "overlap": {"kernel_sizes": (4, -1), "strides": 2, "hidden_bias": True},
+    }[shape]
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((80, 12))
+    y = np.tanh(X @ rng.standard_normal((12, 3)))
+    model = DeepTDRegressor(
+        **more,
+        n_filters=2,
+        activation="softplus",
+        share_filters=True,
+        n_init=1,
+        max_iter=5,
+        tol=0.1,
+        random_state=0,
+    )
+    return model.fit(X, y), X
+
+
+@pytest.mark.parametrize("shape", ["scales", "overlap"])
+def test_shared_filters_are_exported(shape):
+    torch = pytest.importorskip("torch")
+    runtime = pytest.importorskip("onnxruntime")
+    model, X = sharing(shape)
+    expected = model.predict(X)
+    with torch.no_grad():
+        found = to_torch(model)(torch.tensor(X)).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
+    session = runtime.InferenceSession(to_onnx(model).SerializeToString())
+    [found] = session.run(None, {session.get_inputs()[0].name: X})
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_skops_saves_shared_filters():
+    skops = pytest.importorskip("skops.io")
+    model, X = sharing("overlap")
+    trusted = ["skdeeptd._regressor.DeepTDRegressor"]
+    loaded = skops.loads(skops.dumps(model), trusted=trusted)
+    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))

@@ -228,12 +228,12 @@ def input_gradient(network, X):
     layers = layers_forward(network, patch_order(network, X))
     back = network.scales[:, np.newaxis, np.newaxis]
     for number in reversed(range(len(layers))):
-        back = _through_activation(back, layers[number], network.activations[number])
+        back = through_activation(back, layers[number], network.activations[number])
         if number == 0:
             back = back.mean(axis=1, keepdims=True)
-        back = _to_patches(back, network.kernels[number])
+        back = to_patches(back, network.kernels[number])
         if number:
-            back = _to_values(back, network, number)
+            back = to_values(back, network, number)
     return sum_by_feature(network.order(0), back.sum(axis=(0, 1)), X.shape[1])
 
 
@@ -265,25 +265,25 @@ def jacobian(network, X):
     back = network.scales[:, np.newaxis, np.newaxis]
     for number in reversed(range(len(layers))):
         k, layer = network.kernels[number], layers[number]
-        back = _through_activation(back, layer, network.activations[number])
+        back = through_activation(back, layer, network.activations[number])
         by_layer = by_filters[:, :, end - k.shape[1] : end]
-        _sum_over_patches(back, layer.patches, by_layer)
+        sum_over_patches(back, layer.patches, by_layer)
         if number < n_biases:
             by_filters[:, :, n_weights + 1 + number] = back.sum(axis=2).T
         end -= k.shape[1]
         if number:
-            back = _to_values(_to_patches(back, k), network, number)
+            back = to_values(to_patches(back, k), network, number)
     return table
 
 
-def _through_activation(back, layer, name):
+def through_activation(back, layer, name):
     """``back`` times the derivative of the activation, like z."""
     slope = empty("slope", layer.z.shape, layer.z.dtype)
     ACTIVATIONS[name].derivative(layer.z, layer.h, slope)
     return np.multiply(back, slope, out=slope)
 
 
-def _to_patches(back, k):
+def to_patches(back, k):
     """Each of (filters, rows, patches) times the kernel of its filter, side by side."""
     n_filters, n_rows, n_patches = back.shape
     product = empty("back", (*back.shape, k.shape[1]), back.dtype)
@@ -291,7 +291,7 @@ def _to_patches(back, k):
     return product.reshape(n_filters, n_rows, n_patches * k.shape[1])
 
 
-def _to_values(back, network, number):
+def to_values(back, network, number):
     """What the patches of a layer say of the values of the layer below, summed."""
     order, d = network.order(number), network.sizes[number]
     if order is None:
@@ -302,7 +302,7 @@ def _to_values(back, network, number):
     return values
 
 
-def _sum_over_patches(back, patches, out):
+def sum_over_patches(back, patches, out):
     """Write sum_p back[r, i, p] patches[(r,) i, p, :] to (rows, filters, d)."""
     if patches.ndim == 3:
         np.matmul(back.transpose(1, 0, 2), patches, out=out)

@@ -75,7 +75,7 @@ def calibrate(network, rows, objective, n_best=1, gain_passes=20):
     """
     if network.is_homogeneous:
         return _search_signs(network, rows, objective, n_best)
-    network = _unit_gains(network, rows)
+    network = unit_gains(network, rows)
     signed = _search_signs(network, rows, objective, n_best)
     if gain_passes == 0:
         return signed
@@ -93,7 +93,7 @@ def calibrate(network, rows, objective, n_best=1, gain_passes=20):
     return sorted(polished, key=lambda start: start.loss)
 
 
-def _unit_gains(network, rows):
+def unit_gains(network, rows):
     """Pre-activations of mean square 1 where the layer is not homogeneous."""
     for layer, name in enumerate(network.activations):
         if ACTIVATIONS[name].homogeneous:

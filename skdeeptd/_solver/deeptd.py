@@ -22,19 +22,22 @@ from typing import NamedTuple
 import numpy as np
 
 from skdeeptd._data.problem import Problem, make_problem
+from skdeeptd._data.rows import RowBlocks, add
 from skdeeptd._model.network import PatchCNN, filter_outputs, overlapping_patches
 from skdeeptd._model.parameters import as_stored, free_weights, n_parameters
+from skdeeptd._model.trunk import networks_of_trunk, with_linear_end
 from skdeeptd._solver.linear import linear_network
 from skdeeptd._solver.search import (
     AGREEING,
     EXACT,
     automatic_starts,
     constant_network,
-    ground,
     penalty_of_start,
     refine,
     search,
 )
+from skdeeptd._solver.shared import SharedEquations
+from skdeeptd._solver.together import ground_of, weights_per_output
 
 ROWS_PER_WEIGHT, FEWEST_ROWS = 50, 1000  # of the smallest sample
 LEAST_PER_WEIGHT = 10  # where that would take too much memory
@@ -57,16 +60,26 @@ class Known(NamedTuple):
     settled: bool
 
 
+class Together(NamedTuple):
+    """Rows whose targets all have a mean square of one, in ``units`` of the problem."""
+
+    rows: RowBlocks
+    units: np.ndarray
+    equations: SharedEquations | None
+
+
 class Fit(NamedTuple):
     """What was found in some rows: a ``Spec`` and a ``Solution`` per output.
 
     Both are in the problem's units; ``moment`` is (outputs, features), in those of y.
+    ``together`` holds what outputs have in common whose hidden layers are one.
     """
 
     specs: list
     problem: Problem
     moment: np.ndarray
     solutions: list
+    together: Together | None = None
 
     @property
     def alphas(self):
@@ -117,6 +130,11 @@ def fit_rows(rows, spec, *, moment=None, known=None, stage=untold):
         problem.check_weights(dtype)
     spec.report(f"moment: {problem.n_rows} rows of {of_target.shape[1]} features")
     spec = _in_units_of(problem, spec)
+    in_units_of_y = problem.moment_of_y(of_target)
+    if spec.n_sharing:
+        with stage("kernels", 1) as part, part("all outputs"):
+            specs, *found = _learn_together(problem, of_target, spec, known)
+        return Fit(specs, problem, in_units_of_y, *found)
     specs, solutions = [], []
     with stage("kernels", len(of_target)) as part:
         for output, of_output in enumerate(of_target):
@@ -128,7 +146,6 @@ def fit_rows(rows, spec, *, moment=None, known=None, stage=untold):
                 solution = _learn(problem, output, of_output, own, begin, dtype)
                 specs.append(own)
                 solutions.append(solution)
-    in_units_of_y = problem.moment_of_y(of_target)
     return Fit(specs, problem, in_units_of_y, solutions)
 
 
@@ -138,9 +155,13 @@ def _in_units_of(problem, spec):
     n_init = spec.n_init
     if n_init == "auto":
         blank = spec.blank
+        free = free_weights(blank)
+        if spec.n_sharing:
+            own = blank.sizes[-1]
+            free = own + (free - own) / spec.n_sharing
         n_init = automatic_starts(
             problem.n_samples,
-            free_weights(blank),
+            free,
             len(blank.scales),
             bool(overlapping_patches(blank)),
         )
@@ -154,18 +175,91 @@ def _with_loo_alpha(problem, output, moment, spec, known):
     first = None
     if known is not None:
         first = problem.in_units_of_target(known.network, output)
+    rows = problem.of_output(output)
+    alpha = _loo_alpha(problem, rows, moment, spec, first)
+    return spec._replace(objective=spec.objective._replace(alpha=alpha))
+
+
+def _loo_alpha(problem, rows, moment, spec, first):
+    size = problem.total
     most = max(FEWEST_ROWS, LOO_ROWS_PER_WEIGHT * n_parameters(spec.blank))
-    rows, size = problem.of_output(output), problem.total
     if problem.n_rows > most:
         rows, size = rows.sample(most, np.random.RandomState(spec.seed)), most
 
     def choose(rows):
-        on = ground(spec, rows.with_dtype(float), problem.n_samples)
+        on = ground_of(spec, rows.with_dtype(float), problem.n_samples)
         return penalty_of_start(on, moment, first)
 
     alpha = rows.run_together(choose) * problem.total / size
     spec.report(f"alpha {problem.alpha_given(alpha):.3g} by leave-one-out")
-    return spec._replace(objective=spec.objective._replace(alpha=alpha))
+    return alpha
+
+
+def _learn_together(problem, moment, spec, known):
+    """Specs and solutions of all outputs, whose hidden layers are one; ``Together``.
+
+    The loss of each output is divided by that of a constant, so that the units of the
+    outputs do not matter.
+    """
+    n_outputs, given = len(moment), spec
+    spec = spec._replace(blank=with_linear_end(spec.blank))
+    units = _root_mean_squares(problem, spec.objective.fit_intercept)
+    rows = problem.rows.with_targets(lambda y, w: (y / units, w))
+    moment = moment / units[:, np.newaxis]
+    first = None
+    if known is not None and known[0] is not None:
+        first = with_linear_end(known[0].network)
+    if spec.leave_one_out and np.any(moment):
+        alpha = _loo_alpha(problem, rows, moment, spec, first)
+        spec = spec._replace(objective=spec.objective._replace(alpha=alpha))
+    specs = [given._replace(objective=spec.objective)] * n_outputs
+    nothing = [
+        constant_network(problem.of_output(output), given)
+        for output in range(n_outputs)
+    ]
+    constant = constant_network(rows, spec)
+    if not np.any(moment) or constant.loss == 0:
+        return specs, nothing, Together(rows, units, None)
+    step = functools.partial(search, moment=moment, first=first)
+    if first is not None and known[0].settled:
+        step = functools.partial(refine, network=first)
+    sizes = sample_sizes(
+        problem.n_rows, round(weights_per_output(spec)), moment[0].nbytes
+    )
+    if sizes:
+        found = _through_samples(rows, problem, spec, step, moment, sizes)
+    else:
+        found = _on_rows(step, spec, rows.with_dtype(float), problem.n_samples)
+    if not found.share < 1 - ROUNDING:
+        return specs, nothing, Together(rows, units, None)
+    equations = found.equations
+    readout = equations.readout
+    networks = networks_of_trunk(
+        readout.trunk,
+        readout.last_kernels * units[:, np.newaxis, np.newaxis],
+        readout.intercept * units,
+        given.blank,
+    )
+    solutions = [
+        found._replace(
+            network=network,
+            loss=equations.losses[o] * units[o] ** 2,
+            share=equations.losses[o] * units[o] ** 2 / (nothing[o].loss or 1.0),
+            equations=None,
+        )
+        for o, network in enumerate(networks)
+    ]
+    return specs, solutions, Together(rows, units, equations)
+
+
+def _root_mean_squares(problem, fit_intercept):
+    """Of the targets, about their means where there is an intercept; 1 where zero."""
+    weight, total, square = add(
+        problem.rows.targets(lambda y, w: (np.sum(w), w @ y, w @ y**2))
+    )
+    mean = total / weight * fit_intercept
+    root = np.sqrt(np.maximum(square / weight - mean**2, 0.0))
+    return np.where(root > 0, root, 1.0)
 
 
 def _learn(problem, output, moment, spec, known, dtype):
@@ -283,7 +377,7 @@ def _on_rows(step, spec, rows, n_samples):
 
 
 def _step_on(step, spec, n_samples, rows):
-    return step(ground(spec, rows, n_samples))
+    return step(ground_of(spec, rows, n_samples))
 
 
 def sample_sizes(n_rows, n_weights, row_bytes):

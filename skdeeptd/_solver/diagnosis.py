@@ -22,8 +22,10 @@ from skdeeptd._data.moments import cross_moment
 from skdeeptd._data.rows import RowBlocks
 from skdeeptd._model.network import forward
 from skdeeptd._model.parameters import free_weights, n_parameters
+from skdeeptd._model.trunk import networks_of_trunk, with_linear_end
 from skdeeptd._solver.linear import linear_network
-from skdeeptd._solver.search import EXACT, ground, search, silent
+from skdeeptd._solver.search import EXACT, search, silent
+from skdeeptd._solver.together import ground_of
 
 N_FOLDS = 3
 N_STARTS, N_PASSES, TOLERANCE = 2, 12, 1e-2
@@ -44,11 +46,12 @@ class HeldOut(NamedTuple):
     verdict: list
 
 
-def held_out(problem, specs, solutions):
+def held_out(problem, specs, solutions, units=None):
     """Compare network and linear model, per output, on rows that they have not seen.
 
     A network that fits all rows exactly is not fitted again to some of them, where it
-    has at most half as many free weights as there are samples: its R2 is 1.
+    has at most half as many free weights as there are samples: its R2 is 1. Outputs
+    that share hidden layers are fitted together, in their ``units``.
     """
     spec = specs[0]
     n_free = len(spec.blank.scales) * free_weights(spec.blank)
@@ -73,9 +76,12 @@ def held_out(problem, specs, solutions):
         counts = rows.weight > 0
         X = rows.X[counts].astype(float)
         rows = RowBlocks(X, rows.y[counts], rows.weight[counts])
+        together = None
+        if spec.n_sharing and not all(exact):
+            together = _predicted_together(rows, short[0], total, units)
         return [
             _scores(
-                _errors(rows, output, short[output], total, exact[output]),
+                _errors(rows, output, short[output], total, exact[output], together),
                 rows.weight,
             )
             for output in range(rows.y.shape[1])
@@ -86,11 +92,10 @@ def held_out(problem, specs, solutions):
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def _errors(rows, output, spec, total, exact):
+def _errors(rows, output, spec, total, exact, together=None):
     """The rows e_0, e_1 and e_2; NaN where there are too few."""
     X, y, weight = rows.X, rows.y[:, output], rows.weight
-    fold = np.arange(len(y)) % N_FOLDS
-    np.random.RandomState(spec.seed).shuffle(fold)
+    fold = _folds(len(y), spec)
     if len(y) < FEWEST:
         return np.full((3, len(y)), np.nan)
     constant, network = np.zeros((2, len(y)))
@@ -102,12 +107,52 @@ def _errors(rows, output, spec, total, exact):
         constant[test] = y[test] - mean
         linear[:, test] = constant[test] - _linear(part, X[test])
         of_part = spec.with_alpha_times(np.sum(part.weight) / total)
-        if not exact:
+        if not exact and together is not None:
+            network[test] = y[test] - together[test, output]
+        elif not exact:
             back = 0.0 if spec.objective.fit_intercept else mean
             found = _network(part, back, of_part, X[test])
             network[test] = constant[test] + back - found
     best = np.argmin(linear**2 @ weight)
     return np.stack([constant, linear[best], network])
+
+
+def _folds(n_rows, spec):
+    fold = np.arange(n_rows) % N_FOLDS
+    np.random.RandomState(spec.seed).shuffle(fold)
+    return fold
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _predicted_together(rows, spec, total, units):
+    """Each fold from the others, (rows, outputs), by networks that share."""
+    predicted = np.zeros(rows.y.shape)
+    if len(predicted) < FEWEST:
+        return predicted
+    fold = _folds(len(predicted), spec)
+    for held in range(N_FOLDS):
+        train, test = fold != held, fold == held
+        part = RowBlocks(rows.X[train], rows.y[train] / units, rows.weight[train])
+        mean = np.average(part.y, axis=0, weights=part.weight)
+        predicted[test] = mean
+        of_part = spec.with_alpha_times(np.sum(part.weight) / total)
+        of_part = of_part._replace(blank=with_linear_end(spec.blank))
+        try:
+            moment = cross_moment(part.with_targets(lambda y, w, m=mean: (y - m, w)))
+            if not np.any(moment):
+                continue
+            found = search(ground_of(of_part, part, len(part.y)), moment).equations
+        except FloatingPointError:
+            continue
+        if found is None:
+            continue
+        readout = found.readout
+        networks = networks_of_trunk(
+            readout.trunk, readout.last_kernels, readout.intercept, of_part.blank
+        )
+        outputs = np.column_stack([forward(n, rows.X[test]) for n in networks])
+        predicted[test] = np.where(np.isfinite(outputs), outputs, mean)
+    return predicted * units
 
 
 def _network(rows, back, spec, X):
@@ -121,7 +166,7 @@ def _network(rows, back, spec, X):
             n_rows = len(one_output.y)
             found = linear_network(one_output, n_rows, spec.blank, spec.objective)
         else:
-            found = search(ground(spec, one_output, len(one_output.y)), moment)
+            found = search(ground_of(spec, one_output, len(one_output.y)), moment)
     except FloatingPointError:
         return np.zeros(len(X))
     predicted = forward(found.network, X)

@@ -29,7 +29,7 @@ from skdeeptd._model.network import (
     patch_order,
 )
 from skdeeptd._solver.calibration import mean_square
-from skdeeptd._solver.second_moment import BIAS_STD, kernels_of, patch_moments
+from skdeeptd._solver.second_moment import BIAS_STD, all_patch_moments, kernels_of
 
 FLOOR = 0.1  # of the median spread, that every spread has at least
 CLIP = 5.0  # spreads, beyond which an entry stays
@@ -139,12 +139,8 @@ def _bank(rows, order, size, spec, rng):
     """Filters of one size, whose pre-activations have a mean square of one."""
     n_filters = spec.n_filters
     bank = empty_bank(order, size, n_filters, spec.activation)
-    moments = [
-        patch_moments(bank, rows.with_targets(lambda y, w, i=i: (y[:, i], w)))
-        for i in range(rows.y.shape[1])
-    ]
-    first, second = (np.concatenate(parts) for parts in zip(*moments, strict=True))
-    kernels = kernels_of(first, second, n_filters, rng)
+    moments = all_patch_moments(bank, rows)
+    kernels = kernels_of(*moments, n_filters, rng)
     kernels *= rng.choice([-1.0, 1.0], size=(n_filters, 1))
     root = np.sqrt(mean_square(bank._replace(kernels=(kernels,)), rows, layer=0))
     kernels /= np.where(root > 0, root, 1.0)[:, np.newaxis]

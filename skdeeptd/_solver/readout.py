@@ -13,7 +13,7 @@ Z           ``table``           (rows, entries): W^1/2 F, with an intercept cent
 import numpy as np
 
 from skdeeptd._model.network import layers_forward, patch_order
-from skdeeptd._solver.ridge import best_alphas, principal
+from skdeeptd._solver.ridge import loo_errors, principal
 
 ROUNDING = 1e-13  # share of the largest |F| below which its deviations are none
 
@@ -39,7 +39,7 @@ def loo_alpha(network, rows, fit_intercept):
     network : PatchCNN
         Whose last layer is linear.
     rows : RowBlocks
-        Few enough to hold F of all of them.
+        Few enough to hold F of all of them. Of several outputs the errors are added.
     fit_intercept : bool
 
     Returns
@@ -64,6 +64,6 @@ def loo_alpha(network, rows, fit_intercept):
     if np.abs(table).max() <= ROUNDING:
         return 0.0
     basis, values, _ = principal(table)
-    target = (y - share @ y)[:, np.newaxis] * root
-    (alpha,), _, _ = best_alphas(basis, values, target, share)
-    return float(alpha * unit**2)
+    targets = (y - share @ y).reshape(len(y), -1) * root
+    alphas, errors = loo_errors(basis, values, targets, share)
+    return float(alphas[np.argmin(errors.sum(axis=1))] * unit**2)

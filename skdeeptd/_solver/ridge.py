@@ -137,6 +137,14 @@ def best_alphas(basis, values, target, share):
 
     ``target`` is W^1/2 (y - 1 s'y), (rows, outputs).
     """
+    alphas, errors = loo_errors(basis, values, target, share)
+    alpha = alphas[np.argmin(errors, axis=0)]
+    along = basis.T @ target / (values[:, np.newaxis] + alpha)
+    return alpha, along, np.min(errors, axis=0)
+
+
+def loo_errors(basis, values, target, share):
+    """Penalties, and the sums of squares on rows left out, (penalties, outputs)."""
     along = (basis.T @ target).T
     alphas, errors = ALPHAS * values.max(initial=0), []
     for alpha in alphas:
@@ -144,5 +152,4 @@ def best_alphas(basis, values, target, share):
         residual = target - basis @ (along / (values + alpha)).T
         left = np.maximum(1 - leverage, NO_WEIGHT)[:, np.newaxis]
         errors.append(np.sum((residual / left) ** 2, axis=0))
-    alpha = alphas[np.argmin(errors, axis=0)]
-    return alpha, (along / (values + alpha[:, np.newaxis])).T, np.min(errors, axis=0)
+    return alphas, np.array(errors)

@@ -109,6 +109,7 @@ class Spec(NamedTuple):
     n_init: int = FEWEST_STARTS
     seed: int = 0
     report: Callable = silent
+    n_sharing: int = 0  # outputs that share the hidden layers; 0: each has its own
 
     def with_alpha_times(self, factor):
         alpha = self.objective.alpha * factor
@@ -141,6 +142,13 @@ class Ground(NamedTuple):
     @property
     def n_agreeing(self):
         return AGREEING if PLENTY * self.noise > 1 else FEW_AGREEING
+
+    def tensor(self, moment):
+        """The moment as the patches hold it, its largest entry 1."""
+        return _tensor_of(moment, self.spec.blank)
+
+    def whitened(self, moment):
+        return whitened_moment(self.rows, moment, WHITENING_STEPS)
 
     def starts(self, candidates, n_best=SIGNS_PER_CANDIDATE):
         """The best sign patterns of candidates, the smallest loss first."""
@@ -178,6 +186,13 @@ class Ground(NamedTuple):
             n_iter=start.n_iter + polished.n_iter, share=self.share(polished.loss)
         )
 
+    def with_readout(self, start):
+        """``start`` with the readout that is best for it, where alpha was chosen."""
+        if not self.spec.leave_one_out:
+            return start
+        objective, tol = self.spec.objective, self.spec.tol
+        return polish(start.network, self.rows, objective, max_iter=1, tol=tol)
+
     def polish_fully(self, start, **options):
         """Polish until it converges, in the passes that the start has left."""
         spec = self.spec
@@ -197,7 +212,7 @@ def constant_network(rows, spec):
     mean = total / weight if spec.objective.fit_intercept else 0.0
     zeros = np.zeros(len(spec.blank.scales))
     network = spec.blank._replace(scales=zeros, intercept=mean)
-    loss = square - mean * total
+    loss, square = np.sum(square - mean * total), np.sum(square)
     if not np.isfinite(loss):
         raise FloatingPointError("the sum of the squares of y overflows")
     return Solution(network, loss if loss > NO_LOSS * square else 0.0, 1, True)
@@ -209,7 +224,7 @@ def search(on, moment, first=None):
     Parameters
     ----------
     on : Ground
-    moment : array of shape (features,)
+    moment : array of shape (features,), or (outputs, features) where these share
         Not zero.
     first : PatchCNN or None
 
@@ -220,12 +235,10 @@ def search(on, moment, first=None):
     if on.constant.loss == 0:
         return on.constant
     spec, rng = on.spec, np.random.RandomState(on.spec.seed)
-    tensor = _tensor_of(moment, spec.blank)
+    tensor = on.tensor(moment)
     if spec.polish:
         return on.polish_fully(_best_start(on, moment, tensor, first, rng))
-    best = _first_start(on, tensor, rng)
-    if spec.leave_one_out:
-        best = polish(best.network, on.rows, spec.objective, max_iter=1, tol=spec.tol)
+    best = on.with_readout(_first_start(on, tensor, rng))
     return best._replace(n_iter=1, converged=True, share=on.share(best.loss))
 
 
@@ -257,7 +270,7 @@ def penalty_of_start(on, moment, first=None):
     if blank.is_linear:  # all filters are one, and share its penalty
         return len(blank.scales) * loo_alpha(blank, on.rows, fit_intercept)
     if first is None:
-        first = _first_start(on, _tensor_of(moment, blank), rng).network
+        first = _first_start(on, on.tensor(moment), rng).network
     return loo_alpha(first, on.rows, fit_intercept)
 
 
@@ -340,8 +353,7 @@ def _first_starts(on, moment, tensor, first, rng):
     n_filters = len(on.spec.blank.scales)
     of_moment = candidate_batches(tensor, n_filters, rng)
     yield from on.starts(next(of_moment))
-    whitened = whitened_moment(on.rows, moment, WHITENING_STEPS)
-    whitened = _tensor_of(whitened, on.spec.blank)
+    whitened = on.tensor(on.whitened(moment))
     of_whitened = candidate_batches(whitened, n_filters, rng)
     yield from on.starts(next(of_whitened))
     for batch in itertools.chain(of_moment, of_whitened):

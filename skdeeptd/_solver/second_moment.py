@@ -4,7 +4,7 @@
 symbol      array               axes
 ==========  ==================  ==================================================
 x_p         ``patches``         (rows, patches, d): what patch p holds, centred
-y           ``y``               (rows,), centred
+y           ``y``               (rows,), centred; or (rows, outputs)
 S_p         ``first``           (patches, d): sum_i w_i y_i x_ip
 M_p         ``second``          (patches, d, d): sum_i w_i y_i x_ip x_ip'
 ==========  ==================  ==================================================
@@ -12,9 +12,12 @@ M_p         ``second``          (patches, d, d): sum_i w_i y_i x_ip x_ip'
 For Gaussian x of unit covariance S_p / sum w is E[y x_p] = sum_r a_rp E[phi'] k_r and
 M_p / sum w is E[y (x_p x_p' - I)] = sum_r a_rp E[phi''] k_r k_r' (Stein's lemma, once
 and twice). So both lie in the span of the kernels: half of these begin as leading
-directions of all S_p, half as those of all M_p. Neither tells their signs and biases
-where the kernels are turned within the span, so these are drawn.
+directions of all S_p, half as those of all M_p. Where outputs share the kernels, the
+moments of all of them count. Neither tells their signs and biases where the kernels are
+turned within the span, so these are drawn.
 """
+
+import functools
 
 import numpy as np
 
@@ -44,7 +47,7 @@ def start_of_both_moments(network, rows, rng):
     network : PatchCNN
         Its structure, one that this start ``serves``.
     rows : RowBlocks
-        With a target of one output.
+        With a target of one output, or of several that share the hidden layer.
     rng : numpy.random.RandomState
 
     Returns
@@ -57,8 +60,8 @@ def start_of_both_moments(network, rows, rng):
         Where a moment overflows.
     """
     n_filters = len(network.scales)
-    first, second = patch_moments(network, rows)
-    kernels = kernels_of(first, second, n_filters, rng)
+    moments = all_patch_moments(network, rows)
+    kernels = kernels_of(*moments, n_filters, rng)
     kernels *= rng.choice([-1.0, 1.0], size=(n_filters, 1))
     start = network._replace(
         kernels=(kernels, np.zeros_like(network.kernels[1])),
@@ -85,6 +88,21 @@ def kernels_of(first, second, n_filters, rng):
             _leading(np.tensordot(second, second, [[0, 2], [0, 2]]), n_second, rng),
         ]
     )
+
+
+def all_patch_moments(network, rows):
+    """S_p and M_p of all outputs, one output after the other."""
+    if rows.pilot()[1].ndim == 1:
+        return patch_moments(network, rows)
+    moments = [
+        patch_moments(network, rows.with_targets(functools.partial(_of_output, output)))
+        for output in range(rows.pilot()[1].shape[1])
+    ]
+    return [np.concatenate(parts) for parts in zip(*moments, strict=True)]
+
+
+def _of_output(output, y, weight):
+    return y[:, output].copy(), weight
 
 
 @np.errstate(over="ignore", invalid="ignore")
