@@ -2,7 +2,7 @@
 
 This is the fourth protocol, written down before its first run. The sets are in sets.py.
 
-sizes     small: at most 150 training rows, five splits. whole: at most 1500, three
+sizes     small: at most 150 training rows, five splits. whole: at most 1000, three
           splits; sets whose small training part is all there is are not run again.
           At most 1000 rows are tested.
 splits    Rows that stand alone: random, a quarter for the test, the training rows drawn
@@ -10,12 +10,13 @@ splits    Rows that stand alone: random, a quarter for the test, the training ro
           rows just before a block are for training, with a gap that keeps test targets
           out of them.
 scaling   Features and target are standardised on the training part, for all methods.
-          MiniRocket and RDST, which are used on raw series, may choose to take them so.
-choosing  On the training part only, all methods on the same folds: shuffled, in a
-          series blocks, five in small and three in whole. Only ridge regression, alone
-          or behind features, may leave one out for its penalty where rows stand alone. On spectra every method also chooses, by its score on its
-          folds, between them as they are, their first derivative (Savitzky-Golay, 15
-          points), and each with its mean taken off and its spread divided out (SNV).
+          MiniRocket and RDST take spectra unscaled, and elsewhere choose.
+choosing  On the training part only, all methods on the same three folds: shuffled, in
+          a series blocks. Only ridge regression, alone or behind features, may leave
+          one out for its penalty where rows stand alone. On spectra every method also
+          chooses, by its score on the folds, between them as they are, their first
+          derivative (Savitzky-Golay, 15 points), and each with its mean taken off and
+          its spread divided out (SNV).
 ours      DeepTD is DeepTDRegressorCV with no argument but random_state, so it takes its
           own folds. Features is RidgeCV behind DeepTDFeatures as it comes.
 shapes    These two and CP see an image or channels as they are; CP sees one axis
@@ -74,7 +75,8 @@ from tensorly.regression import CPRegressor
 
 import skdeeptd
 
-SIZES = {"small": (150, 5, 5), "whole": (1500, 3, 3)}  # training rows, splits, folds
+SIZES = {"small": (150, 5), "whole": (1000, 3)}  # training rows, splits
+N_FOLDS = 3
 MOST_TESTED = 1000
 PENALTIES = np.logspace(-6, 6, 25)
 
@@ -110,15 +112,17 @@ def shaped(X, shape):
 class Task:
     """What a method may know: the kind and shape of the data, and the folds."""
 
-    def __init__(self, data, n_folds):
+    def __init__(self, data):
         self.shape, self.n_outputs = data.X.shape[1:], data.y[:1].size
         self.n_features = int(np.prod(self.shape))
         self.alone = data.horizon is None
         is_channels = data.kind == "series" and len(self.shape) == 2
         self.series = self.shape if is_channels else (1, self.n_features)
-        self.spectra = SPECTRA if data.kind == "spectra" else SPECTRA[:1]
+        is_spectra = data.kind == "spectra"
+        self.spectra = SPECTRA if is_spectra else SPECTRA[:1]
+        self.series_scales = ["passthrough", StandardScaler()][: 2 - is_spectra]
         seed = 0 if self.alone else None
-        self.folds = KFold(n_folds, shuffle=self.alone, random_state=seed)
+        self.folds = KFold(N_FOLDS, shuffle=self.alone, random_state=seed)
 
     def steps(self, model, shape=None):
         """The spectra's step, the scaling, the shape, the model."""
@@ -213,7 +217,7 @@ class Boosting(HistGradientBoostingRegressor):
     """As it comes, but with leaves that fit into few rows."""
 
     def fit(self, X, y):
-        self.min_samples_leaf = min(20, max(2, len(X) // 20))
+        self.min_samples_leaf = min(20, max(5, len(X) // 10))
         return super().fit(X, y)
 
 
@@ -225,18 +229,18 @@ def mlp(task):
     network = MLPRegressor(
         hidden_layer_sizes=50, solver="lbfgs", max_iter=100, random_state=0
     )
-    return task.search(network, alpha=[0.1, 1, 10, 100])
+    return task.search(network, alpha=[0.3, 3, 30])
 
 
 def minirocket(task):
     model = behind(MiniRocket(random_state=0), task)
-    return task.search(model, task.series, [StandardScaler(), "passthrough"])
+    return task.search(model, task.series, task.series_scales)
 
 
 def rdst(task):
     shapelets = RandomDilatedShapeletTransform(max_shapelets=1000, random_state=0)
     model = behind(shapelets, task)
-    return task.search(model, task.series, [StandardScaler(), "passthrough"])
+    return task.search(model, task.series, task.series_scales)
 
 
 def compile_rockets():
@@ -290,14 +294,14 @@ METHODS = {
 }
 
 
-def measure(method, data, n_folds, train, test):
+def measure(method, data, train, test):
     """Test R2, nan where the fit failed, and seconds of one fit."""
     X = data.X.reshape(len(data.X), -1).astype(float)
     scaler = StandardScaler().fit(data.y[train].reshape(len(train), -1))
     y = scaler.transform(data.y.reshape(len(data.y), -1)).reshape(data.y.shape)
     begin = time.perf_counter()
     try:
-        model = method(Task(data, n_folds)).fit(X[train], y[train])
+        model = method(Task(data)).fit(X[train], y[train])
         seconds = time.perf_counter() - begin
         return r2_score(y[test], model.predict(X[test])), seconds
     except Exception as error:  # a rival that fails must not end the run
@@ -310,13 +314,13 @@ def run(sets, sizes, methods, n_splits, keep):
     for name, loader in sets.items():
         data = loader()
         for size in sizes:
-            n_rows, most_splits, n_folds = SIZES[size]
+            n_rows, most_splits = SIZES[size]
             if size == "whole" and 0.75 * len(data.y) <= SIZES["small"][0]:
                 continue
             splits = splits_of(data, n_rows, min(n_splits, most_splits))
             for split, rows in enumerate(splits):
                 for method in methods:
-                    result = measure(METHODS[method], data, n_folds, *rows)
+                    result = measure(METHODS[method], data, *rows)
                     keep((name, size, split, method), result)
 
 
