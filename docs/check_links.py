@@ -13,11 +13,17 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from skdeeptd import DeepTDRegressor, DeepTDRegressorCV
+from skdeeptd import DeepTDFeatures, DeepTDRegressor, DeepTDRegressorCV, DeepTDRidge
 from skdeeptd._base import DOCUMENTATION
 from skdeeptd.dask import DaskDeepTDRegressor
 
-ESTIMATORS = [DeepTDRegressor(), DeepTDRegressorCV(), DaskDeepTDRegressor()]
+ESTIMATORS = [
+    DeepTDRegressor(),
+    DeepTDRegressorCV(),
+    DeepTDRidge(),
+    DeepTDFeatures(),
+    DaskDeepTDRegressor(),
+]
 
 
 class Page(HTMLParser):
