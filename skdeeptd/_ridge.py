@@ -117,6 +117,7 @@ class DeepTDRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
         X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         sample_weight : array-like of shape (n_samples,), default=None
+            A row of weight two is left out whole, so that it is not quite two rows.
 
         Returns
         -------
