@@ -407,6 +407,8 @@ def print_tables(size, methods, table):
 
 def chosen(text, names, parser):
     """Names out of a list with commas."""
+    if text == "none":
+        return []
     wanted = text.split(",") if text else list(names)
     if unknown := set(wanted) - set(names):
         parser.error(f"{sorted(unknown)} not among {list(names)}")
@@ -417,7 +419,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sets", help="names, commas between them")
     parser.add_argument("--held-back", action="store_true", help="the sets held back")
-    parser.add_argument("--methods", help="names, commas between them")
+    parser.add_argument("--methods", help="names, or none: tables only")
     parser.add_argument("--sizes", help="small, whole or small,whole")
     parser.add_argument("--splits", type=int, default=5, help="at most")
     parser.add_argument("--results", type=Path, help="JSON lines to read and extend")
