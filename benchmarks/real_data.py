@@ -59,7 +59,7 @@ from aeon.transformations.collection.shapelet_based import (
 from scipy.signal import savgol_filter
 from scipy.stats import rankdata, studentized_range
 from sets import DEVELOPMENT, HELD_BACK
-from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.base import BaseEstimator, RegressorMixin, TransformerMixin, clone
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor
 from sklearn.kernel_ridge import KernelRidge
@@ -81,8 +81,9 @@ MOST_TESTED = 1000
 PENALTIES = np.logspace(-6, 6, 25)
 
 
-def splits_of(data, n_rows, n_splits):
+def splits_of(data, n_rows):
     """Rows for training and for the test, of every split."""
+    n_splits = max(splits for _, splits in SIZES.values())
     alone = data.horizon is None
     if alone:
         splitter = ShuffleSplit(n_splits, test_size=0.25, random_state=0)
@@ -232,14 +233,29 @@ def mlp(task):
     return task.search(network, alpha=[0.3, 3, 30])
 
 
+class OneOutput(TransformerMixin, BaseEstimator):
+    """A transformer of aeon, which refuses more outputs than one: then without y."""
+
+    def __init__(self, transformer):
+        self.transformer = transformer
+
+    def fit(self, X, y):
+        y = y if y.ndim == 1 else None
+        self.transformer_ = clone(self.transformer).fit(X, y)
+        return self
+
+    def transform(self, X):
+        return self.transformer_.transform(X)
+
+
 def minirocket(task):
-    model = behind(MiniRocket(random_state=0), task)
+    model = behind(OneOutput(MiniRocket(random_state=0)), task)
     return task.search(model, task.series, task.series_scales)
 
 
 def rdst(task):
     shapelets = RandomDilatedShapeletTransform(max_shapelets=1000, random_state=0)
-    model = behind(shapelets, task)
+    model = behind(OneOutput(shapelets), task)
     return task.search(model, task.series, task.series_scales)
 
 
@@ -317,7 +333,7 @@ def run(sets, sizes, methods, n_splits, keep):
             n_rows, most_splits = SIZES[size]
             if size == "whole" and 0.75 * len(data.y) <= SIZES["small"][0]:
                 continue
-            splits = splits_of(data, n_rows, min(n_splits, most_splits))
+            splits = list(splits_of(data, n_rows))[: min(n_splits, most_splits)]
             for split, rows in enumerate(splits):
                 for method in methods:
                     result = measure(METHODS[method], data, *rows)
