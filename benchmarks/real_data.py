@@ -1,10 +1,10 @@
 """Test R2 of DeepTD and of what else a user would try, on data of Python packages.
 
-This is the fourth protocol. The sets are in sets.py. After a first trial, of one split on
-development sets, the folds went from five to three and the most training rows from 1500 to
-1000, and the penalties of MLP, the leaves of HGB and the scaling of the rockets changed:
-for the sake of time, but with scores in view. Seen of the sets held back were only seconds
-and failures, of five rivals on one split.
+This is the fourth protocol. The sets are in sets.py. After a first trial, of one split
+on development sets, the folds went from five to three and the most training rows from
+1500 to 1000, and the penalties of MLP, the leaves of HGB and the scaling of the rockets
+changed: for the sake of time, but with scores in view. Seen of the sets held back were
+only seconds and failures, of five rivals on one split.
 
 sizes     small: at most 150 training rows, five splits. whole: at most 1000, three
           splits; sets whose small training part is all there is are not run again.
