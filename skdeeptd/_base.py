@@ -96,10 +96,6 @@ def check_finite(estimator, largest):
     check_array([[largest]], dtype=None, input_name="X", estimator=estimator)
 
 
-def n_outputs_of(rows):
-    return rows.pilot()[1].shape[1]
-
-
 def flatten(X, input_shape):
     """X with a row per sample, and the shape of a sample."""
     refuse_dask(X=X)
@@ -174,10 +170,10 @@ def reporter(estimator):
     return silent
 
 
-def design(estimator, n_features, n_outputs, input_shape):
+def design(estimator, rows, input_shape):
     """The layout and the ``Spec`` of the parameters of a network."""
     layout = make_layout(
-        n_features,
+        rows.n_features,
         estimator.kernel_sizes,
         input_shape,
         estimator.padding,
@@ -195,11 +191,13 @@ def design(estimator, n_features, n_outputs, input_shape):
     blank = blank_network(
         layout, estimator.n_filters, activations, estimator.hidden_bias
     )
-    shares = estimator.share_filters and n_outputs > 1 and len(layout.sizes) > 1
+    n_outputs = 1
+    if estimator.share_filters and len(layout.sizes) > 1:
+        n_outputs = rows.pilot()[1].shape[1]
     alpha = 0.0 if loo else estimator.alpha
     return layout, Spec(
         blank=blank,
-        n_sharing=n_outputs if shares else 0,
+        n_sharing=n_outputs if n_outputs > 1 else 0,
         objective=Objective(alpha, estimator.fit_intercept),
         leave_one_out=loo,
         polish=estimator.polish,
@@ -211,15 +209,25 @@ def design(estimator, n_features, n_outputs, input_shape):
     )
 
 
-class BasePatchNetwork(
-    CallbackSupportMixin, MultiOutputMixin, RegressorMixin, BaseEstimator
-):
-    """A regressor whose fitted attributes are those of a patch network per output."""
+def like_y(columns, y_ndim):
+    """(rows, outputs), or (rows,) as y was."""
+    return columns[:, 0] if y_ndim == 1 else columns
+
+
+class Documented:
+    """An estimator whose HTML representation links to its page."""
 
     _doc_link_module = "skdeeptd"
     _doc_link_template = (
         DOCUMENTATION + "/generated/{estimator_module}.{estimator_name}.html"
     )
+
+
+class BasePatchNetwork(
+    Documented, CallbackSupportMixin, MultiOutputMixin, RegressorMixin, BaseEstimator
+):
+    """A regressor whose fitted attributes are those of a patch network per output."""
+
     _parameter_constraints: dict = {
         "kernel_sizes": ["array-like", None],
         "input_shape": ["array-like", None],
@@ -353,7 +361,7 @@ class BasePatchNetwork(
             reset=False,
         )
         networks = networks_of(self)
-        predicted = self._like_y(predictions(networks, X, self.n_jobs))
+        predicted = like_y(predictions(networks, X, self.n_jobs), self.y_ndim_)
         if not np.all(np.isfinite(predicted)):
             with np.errstate(invalid="ignore"):  # the check's own sum may overflow
                 check_array(X, input_name="X", estimator=self)
@@ -368,7 +376,8 @@ class BasePatchNetwork(
             return np.column_stack(of_outputs).astype(X.dtype)
 
         width = n_parameters(networks[0])
-        std = self._like_y(concatenate_blocks(stds, X, self.n_jobs, width))
+        std = concatenate_blocks(stds, X, self.n_jobs, width)
+        std = like_y(std, self.y_ndim_)
         return predicted, np.where(np.isfinite(predicted), std, np.nan)
 
     def _check_has_covariance(self):
@@ -385,6 +394,3 @@ class BasePatchNetwork(
             f"{8 * n_weights**2 / 2**30:.3g} GiB and was not stored; use smaller "
             f"kernels in more layers"
         )
-
-    def _like_y(self, columns):
-        return columns[:, 0] if self.y_ndim_ == 1 else columns

@@ -13,7 +13,7 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from skdeeptd._base import (
-    DOCUMENTATION,
+    Documented,
     check_rows,
     explaining,
     flatten,
@@ -30,13 +30,15 @@ from skdeeptd._solver.filters import (
     RESPONSES,
     Filters,
     FilterSpec,
-    empty_bank,
+    bank_of,
     learn_filters,
     responses_of,
 )
 
 
-class DeepTDFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class DeepTDFeatures(
+    Documented, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
     """Responses of convolutional filters that the moments of X and y give.
 
     A supervised transformer, to put before a linear model, a kernel method or trees.
@@ -122,10 +124,6 @@ class DeepTDFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     True
     """
 
-    _doc_link_module = "skdeeptd"
-    _doc_link_template = (
-        DOCUMENTATION + "/generated/{estimator_module}.{estimator_name}.html"
-    )
     _parameter_constraints: dict = {
         "kernel_sizes": ["array-like", None],
         "input_shape": ["array-like", None],
@@ -187,8 +185,7 @@ class DeepTDFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """
         X, input_shape = flatten(X, self.input_shape)
         (X, y, weight), _ = check_rows(self, X, self._targets(y), sample_weight)
-        counts = weight > 0
-        rows = RowBlocks(X[counts], y[counts], weight[counts], self.n_jobs)
+        rows = RowBlocks(X, y, weight, self.n_jobs).of_weight()
         layouts = self._layouts(rows.n_features, input_shape)
         spec = FilterSpec(
             orders=tuple(layout.orders[0] for layout in layouts),
@@ -219,27 +216,24 @@ class DeepTDFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             input_shape = (n_features,)
         input_shape = tuple(input_shape)
         if self.kernel_sizes is None:
-            patches = default_patches(input_shape)
+            shapes = default_patches(input_shape)
         else:
-            patches = [(_on_all_axes(d, input_shape), None) for d in self.kernel_sizes]
-        if len(patches) == 0:
+            shapes = [_on_all_axes(d, input_shape) for d in self.kernel_sizes]
+        if len(shapes) == 0:
             raise ValueError("kernel_sizes is empty; give at least one size of patches")
         strides = self.strides
         if strides is None or isinstance(strides, Integral):
-            strides = [strides] * len(patches)
-        if len(strides) != len(patches):
+            strides = [strides] * len(shapes)
+        if len(strides) != len(shapes):
             raise ValueError(
-                f"strides has {len(strides)} entries, but there are {len(patches)} "
+                f"strides has {len(strides)} entries, but there are {len(shapes)} "
                 f"sizes of patches; give one for each, or one number for all"
             )
-        layouts = []
-        for (shape, default), stride in zip(patches, strides, strict=True):
-            if stride is None:
-                stride = default or default_strides(shape, input_shape)
-            layouts.append(
-                make_layout(n_features, (shape, -1), input_shape, "same", (stride,))
-            )
-        return layouts
+        strides = [
+            default_strides(shape, input_shape) if stride is None else stride
+            for shape, stride in zip(shapes, strides, strict=True)
+        ]
+        return _layouts_of(n_features, input_shape, shapes, strides)
 
     def _store(self, filters, layouts):
         shapes = [layout.full_shapes[0] for layout in layouts]
@@ -293,22 +287,22 @@ class DeepTDFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return outputs
 
     def _filters(self):
-        banks = []
-        for i, kernels in enumerate(self.kernels_):
-            layout = make_layout(
-                self.n_features_in_,
-                (self.kernel_sizes_[i], -1),
-                self.input_shape_,
-                "same",
-                (self.strides_[i],),
+        layouts = _layouts_of(
+            self.n_features_in_, self.input_shape_, self.kernel_sizes_, self.strides_
+        )
+        banks = tuple(
+            bank_of(
+                layout.orders[0],
+                kernels.reshape(len(kernels), -1),
+                biases,
+                self.activation,
             )
-            bank = empty_bank(
-                layout.orders[0], layout.sizes[0], len(kernels), self.activation
+            for layout, kernels, biases in zip(
+                layouts, self.kernels_, self.biases_, strict=True
             )
-            flat = kernels.reshape(len(kernels), -1)
-            banks.append(bank._replace(kernels=(flat,), biases=(self.biases_[i],)))
+        )
         return Filters(
-            tuple(banks),
+            banks,
             self.responses,
             self.shift_,
             self.scale_,
@@ -322,6 +316,14 @@ class DeepTDFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         tags.target_tags.multi_output = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def _layouts_of(n_features, input_shape, shapes, strides):
+    """Of each size; the second layer takes all that the patches of the first leave."""
+    return [
+        make_layout(n_features, (shape, -1), input_shape, "same", (stride,))
+        for shape, stride in zip(shapes, strides, strict=True)
+    ]
 
 
 def _on_all_axes(size, input_shape):

@@ -12,7 +12,6 @@ from skdeeptd._base import (
     flatten,
     forget,
     forgetting,
-    n_outputs_of,
 )
 from skdeeptd._compat import fit_context, told
 from skdeeptd._data.rows import RowBlocks
@@ -349,9 +348,7 @@ or sequence of them, default="relu"
         metadata = {"sample_weight": sample_weight}
         with told(context, self, X=X, y=y, metadata=metadata):
             rows, input_shape = self._rows(X, y, sample_weight)
-            layout, spec = design(
-                self, self.n_features_in_, n_outputs_of(rows), input_shape
-            )
+            layout, spec = design(self, rows, input_shape)
             self._learn(rows, layout, spec, context)
         return self
 
@@ -422,10 +419,10 @@ or sequence of them, default="relu"
         data, y_ndim = check_rows(self, X, y, sample_weight, reset=not begun)
         self.y_ndim_ = self.y_ndim_ if begun else y_ndim
         X, y, weight = data
-        layout, spec = design(self, X.shape[1], y.shape[1], input_shape)
+        part = RowBlocks(X, y, weight)
+        layout, spec = design(self, part, input_shape)
         capacity = max(FEWEST_KEPT, KEPT_PER_WEIGHT * n_parameters(spec.blank))
-        of_part = explaining(self, RowBlocks(X, y, weight))
-        with single_threaded_blas(), reusing(), of_part:
+        with single_threaded_blas(), reusing(), explaining(self, part):
             stream = stream_of(self.stream_) if begun else empty_stream(X, y, spec.seed)
             stream = stream.extended(X, y, weight, capacity, self.n_jobs)
             grown = len(stream.sample.X) >= 2 * stream.searched

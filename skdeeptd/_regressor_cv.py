@@ -20,12 +20,13 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skdeeptd._base import (
-    DOCUMENTATION,
+    Documented,
     check_rows,
     design,
     explaining,
     flatten,
     forgetting,
+    like_y,
     reporter,
     telling,
     warn,
@@ -92,13 +93,11 @@ class _Known(RegressorMixin, BaseEstimator):
 class _Score:
     """The scorer's score of predictions of rows held out."""
 
-    def __init__(self, scorer, weighted, y_is_1d):
-        self.scorer, self.weighted, self.y_is_1d = scorer, weighted, y_is_1d
+    def __init__(self, scorer, weighted, y_ndim):
+        self.scorer, self.weighted, self.y_ndim = scorer, weighted, y_ndim
 
     def __call__(self, predicted, rows):
-        y = rows.y
-        if self.y_is_1d:
-            y, predicted = y[:, 0], predicted[:, 0]
+        y, predicted = (like_y(a, self.y_ndim) for a in (rows.y, predicted))
         weight = {"sample_weight": rows.weight} if self.weighted else {}
         return self.scorer(_Known(predicted), rows.X, y, **weight)
 
@@ -117,7 +116,7 @@ def _run_estimator(estimator, fold, _):
 
 
 class DeepTDRegressorCV(
-    CallbackSupportMixin, MultiOutputMixin, RegressorMixin, BaseEstimator
+    Documented, CallbackSupportMixin, MultiOutputMixin, RegressorMixin, BaseEstimator
 ):
     """The best of several models of a patch structure, or their best weighted mean.
 
@@ -203,10 +202,6 @@ class DeepTDRegressorCV(
     True
     """
 
-    _doc_link_module = "skdeeptd"
-    _doc_link_template = (
-        DOCUMENTATION + "/generated/{estimator_module}.{estimator_name}.html"
-    )
     _parameter_constraints: dict = {
         "param_grid": [dict, list, tuple, None],
         "input_shape": ["array-like", None],
@@ -282,7 +277,7 @@ class DeepTDRegressorCV(
             table = compare(
                 candidates,
                 folds,
-                _Score(self.scorer_, sample_weight is not None, self.y_ndim_ == 1),
+                _Score(self.scorer_, sample_weight is not None, self.y_ndim_),
                 functools.partial(_run_all, self.n_jobs),
                 end=begin + (self.max_time or np.inf) * OF_CHOICE,
                 report=reporter(self),
@@ -397,9 +392,7 @@ class DeepTDRegressorCV(
         )
         fold = np.repeat(np.arange(len(folds)), [len(fold.test.y) for fold in folds])
         best = int(np.flatnonzero(in_race == self.best_index_)[0])
-        linear = (
-            int(np.flatnonzero(linear[in_race])[0]) if linear[in_race].any() else best
-        )
+        first_linear = next(iter(np.flatnonzero(linear[in_race])), best)
         for output in range(y.shape[1]):
             weights[in_race, output] = stacked(
                 predicted[:, :, output],
@@ -407,7 +400,7 @@ class DeepTDRegressorCV(
                 weight,
                 fold,
                 best,
-                linear,
+                first_linear,
                 self.ensemble_size,
             )
         return weights
@@ -428,7 +421,7 @@ class DeepTDRegressorCV(
         for i in [*members, self.best_index_]:
             if fitted and (i in fitted or time.perf_counter() + seconds[i] > end):
                 continue
-            y = rows.y[:, 0] if self.y_ndim_ == 1 else rows.y
+            y = like_y(rows.y, self.y_ndim_)
             fitted[i] = clone(estimators[i]).fit(rows.X, y, rows.weight)
         kept = [i for i in members if i in fitted] or list(fitted)
         sums = weights[kept].sum(axis=0)
@@ -468,8 +461,7 @@ class DeepTDRegressorCV(
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         told_of = [e.predict(X, return_std=return_std) for e in self.estimators_]
         means = [m[0] if return_std else m for m in told_of]
-        weights = self.weights_ if self.y_ndim_ > 1 else self.weights_[:, 0]
-        weights = weights[:, np.newaxis].astype(X.dtype)
+        weights = like_y(self.weights_, self.y_ndim_)[:, np.newaxis].astype(X.dtype)
         y = np.sum(weights * means, axis=0)
         if not return_std:
             return y
@@ -517,8 +509,7 @@ def _network(estimator, params, rows):
         estimator.get_params(deep=False),
         caller_name="DeepTDRegressor",
     )
-    n_outputs = rows.y.shape[1]
-    _, spec = design(estimator, rows.n_features, n_outputs, estimator.input_shape)
+    _, spec = design(estimator, rows, estimator.input_shape)
     kind = "linear" if spec.blank.is_linear else "network"
     return estimator, Candidate(params, kind, functools.partial(_run_network, spec))
 

@@ -10,11 +10,12 @@ from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skdeeptd._base import (
-    DOCUMENTATION,
+    Documented,
     check_rows,
     explaining,
     flatten,
     forgetting,
+    like_y,
 )
 from skdeeptd._compat import Interval, StrOptions, fit_context
 from skdeeptd._data.problem import make_problem
@@ -32,12 +33,12 @@ FEW_ROWS = 300  # that choose among them
 BATCH = 1000  # rows that are predicted at a time
 
 
-class DeepTDRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
+class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
     """Ridge or kernel ridge regression on :class:`DeepTDFeatures`.
 
     The penalty is chosen by leave-one-out in closed form, for each output its own: from
     31 between 10 and 1e-9 times the largest eigenvalue. There are no other choices, so
-    that a fit takes a tenth of a second for 150 rows.
+    that a fit of a few hundred rows takes a moment.
 
     The filters have seen all rows, those left out too. So the error of leave-one-out is
     too small; what tells how good the model is are folds, or other rows.
@@ -49,7 +50,7 @@ class DeepTDRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
     kernel : {"linear", "rbf"}, default="linear"
         "rbf" is exp(-gamma d^2), with d the distance of what the filters see of two
         samples. It takes the square of the number of samples in memory, and its third
-        power in time: a second for 1500.
+        power in time.
     gamma : float, default=None
         None takes the best, by leave-one-out on 300 of the samples, of 0.1, 0.5 and 2
         over the mean of d^2.
@@ -88,10 +89,6 @@ class DeepTDRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
     True
     """
 
-    _doc_link_module = "skdeeptd"
-    _doc_link_template = (
-        DOCUMENTATION + "/generated/{estimator_module}.{estimator_name}.html"
-    )
     _parameter_constraints: dict = {
         "features": [DeepTDFeatures, None],
         "kernel": [StrOptions({"linear", "rbf"})],
@@ -135,8 +132,7 @@ class DeepTDRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
         features.set_params(input_shape=input_shape, target_type="continuous")
         if features.random_state is None:
             features.set_params(random_state=self.random_state)
-        counts = weight > 0
-        rows = RowBlocks(flat[counts], columns[counts], weight[counts])
+        rows = RowBlocks(flat, columns, weight).of_weight()
         self.features_ = features.fit(rows.X, rows.y, sample_weight=rows.weight)
         table = self.features_.transform(rows.X).astype(float, copy=False)
         with explaining(self, rows):
@@ -183,11 +179,12 @@ class DeepTDRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         table = self.features_.transform(X).astype(float, copy=False)
         parts = [self._output(table[batch]) for batch in gen_batches(len(X), BATCH)]
-        y = self._like_y(np.concatenate(parts).astype(X.dtype, copy=False))
+        y = np.concatenate(parts).astype(X.dtype, copy=False)
+        y = like_y(y, self.y_ndim_)
         if not return_std:
             return y
         std = np.sqrt(self._variance(table)).astype(X.dtype, copy=False)
-        return y, self._like_y(std)
+        return y, like_y(std, self.y_ndim_)
 
     def _output(self, table):
         if self.kernel == "rbf":
@@ -206,9 +203,6 @@ class DeepTDRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
             of_alpha = functools.partial(ridge_variance, known, table, weight)
         variance = np.column_stack([of_alpha(alpha) for alpha in self.alpha_])
         return variance * self.noise_variance_
-
-    def _like_y(self, columns):
-        return columns[:, 0] if self.y_ndim_ == 1 else columns
 
 
 def _best_gamma(table, y, weight):

@@ -11,7 +11,11 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 
 from skdeeptd import DeepTDFeatures
-from skdeeptd._model.patch_sizes import MOST_PATCHES, default_patches
+from skdeeptd._model.patch_sizes import (
+    MOST_PATCHES,
+    default_patches,
+    default_strides,
+)
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.standard_normal((60, 20)), RNG.standard_normal((60, 2))
@@ -175,9 +179,9 @@ def test_dtypes_jobs_frames_and_grids():
 def test_default_patches_fit_the_input_and_are_not_too_many(shape):
     found = default_patches(shape)
     assert 1 <= len(found) <= 3
-    assert len(dict(found)) == len(found)
-    for size, strides in found:
-        n_patches = 1
+    assert len(set(found)) == len(found)
+    for size in found:
+        strides, n_patches = default_strides(size, shape), 1
         for n, d, s in zip(shape, size, strides, strict=True):
             assert 1 <= d <= n
             assert 1 <= s <= d
@@ -186,9 +190,9 @@ def test_default_patches_fit_the_input_and_are_not_too_many(shape):
 
 
 def test_an_axis_of_channels_lies_in_a_patch_whole():
-    assert {size[0] for size, _ in default_patches((3, 64))} == {3}
-    assert {size[2] for size, _ in default_patches((32, 32, 3))} == {3}
-    assert {size[0] for size, _ in default_patches((32, 32))} == {5, 8, 11}
+    assert {size[0] for size in default_patches((3, 64))} == {3}
+    assert {size[2] for size in default_patches((32, 32, 3))} == {3}
+    assert {size[0] for size in default_patches((32, 32))} == {5, 8, 11}
 
 
 @pytest.mark.parametrize(

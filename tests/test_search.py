@@ -20,12 +20,12 @@ from skdeeptd._solver.search import (
     automatic_starts,
     constant_network,
     exchange,
-    ground,
     moves,
     neighbours,
     refine,
     search,
 )
+from skdeeptd._solver.together import ground_of
 from skdeeptd.datasets import make_patch_cnn_regression
 
 SIZES = (4, 3, 3)
@@ -51,7 +51,7 @@ def problem(n_rows=200, noise=0.0, activation="relu", n_filters=1, seed=0, **opt
     moment = cross_moment(RowBlocks(X, y[:, np.newaxis], np.ones(n_rows)))[0]
     lines = []
     spec = Spec(blank, Objective(), report=lines.append, **options)
-    return ground(spec, rows, n_rows), moment, lines
+    return ground_of(spec, rows, n_rows), moment, lines
 
 
 def starts_in(lines):
@@ -150,7 +150,9 @@ def test_the_best_constant_is_the_weighted_mean_or_zero(fit_intercept):
 
 def test_where_y_is_constant_there_is_nothing_to_look_for():
     on, moment, lines = problem()
-    flat = ground(on.spec, RowBlocks(on.rows.X, np.full(200, 0.1), np.ones(200)), 200)
+    flat = ground_of(
+        on.spec, RowBlocks(on.rows.X, np.full(200, 0.1), np.ones(200)), 200
+    )
     assert search(flat, moment) is flat.constant
     assert refine(flat, on.constant.network) is flat.constant
     assert not lines

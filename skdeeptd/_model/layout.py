@@ -215,7 +215,7 @@ def _shapes_and_steps(kernel_sizes, strides, input_shape, padding):
         if layer < n_hidden:
             stride = shape if strides is None else _entry(strides, layer, n_hidden)
             steps.append(_step(stride, layer, shape, left))
-            left = _n_patches(left, shape, steps[-1])
+            left = n_patches(left, shape, steps[-1])
     return tuple(shapes), tuple(steps)
 
 
@@ -283,7 +283,7 @@ def _step(stride, layer, shape, left):
     return step
 
 
-def _n_patches(left, shape, step):
+def n_patches(left, shape, step):
     """On each axis, the last one beyond the end where they do not fit in."""
     shape, step = _on_every_axis(shape, left), _on_every_axis(step, left)
     return tuple(
@@ -317,7 +317,7 @@ def _check_patches(shapes, steps, input_shape, padding):
                     f"{n} values; for example kernel size "
                     f'{" or ".join(map(str, fitting))}, stride 1, or padding="same"'
                 )
-        left = _n_patches(left, shape, step)
+        left = n_patches(left, shape, step)
 
 
 def _on_every_axis(shape, input_shape):

@@ -231,7 +231,7 @@ def input_gradient(network, X):
         back = through_activation(back, layers[number], network.activations[number])
         if number == 0:
             back = back.mean(axis=1, keepdims=True)
-        back = to_patches(back, network.kernels[number])
+        back = _to_patches(back, network.kernels[number])
         if number:
             back = to_values(back, network, number)
     return sum_by_feature(network.order(0), back.sum(axis=(0, 1)), X.shape[1])
@@ -267,12 +267,12 @@ def jacobian(network, X):
         k, layer = network.kernels[number], layers[number]
         back = through_activation(back, layer, network.activations[number])
         by_layer = by_filters[:, :, end - k.shape[1] : end]
-        sum_over_patches(back, layer.patches, by_layer)
+        _sum_over_patches(back, layer.patches, by_layer)
         if number < n_biases:
             by_filters[:, :, n_weights + 1 + number] = back.sum(axis=2).T
         end -= k.shape[1]
         if number:
-            back = to_values(to_patches(back, k), network, number)
+            back = to_values(_to_patches(back, k), network, number)
     return table
 
 
@@ -283,7 +283,7 @@ def through_activation(back, layer, name):
     return np.multiply(back, slope, out=slope)
 
 
-def to_patches(back, k):
+def _to_patches(back, k):
     """Each of (filters, rows, patches) times the kernel of its filter, side by side."""
     n_filters, n_rows, n_patches = back.shape
     product = empty("back", (*back.shape, k.shape[1]), back.dtype)
@@ -302,7 +302,7 @@ def to_values(back, network, number):
     return values
 
 
-def sum_over_patches(back, patches, out):
+def _sum_over_patches(back, patches, out):
     """Write sum_p back[r, i, p] patches[(r,) i, p, :] to (rows, filters, d)."""
     if patches.ndim == 3:
         np.matmul(back.transpose(1, 0, 2), patches, out=out)

@@ -7,16 +7,18 @@ that is short beside the others is one of channels, and lies in a patch whole.
 
 import math
 
-SHARES = {1: (1 / 16, 1 / 8, 1 / 4)}  # of the length, by the number of long axes
-SHARES_OF_IMAGES = (1 / 6, 1 / 4, 1 / 3)
-LEAST = (3, 4, 5)
+from skdeeptd._model.layout import n_patches
+
+SHARES_OF_SIGNALS = 1 / 16, 1 / 8, 1 / 4  # of the length
+SHARES_OF_IMAGES = 1 / 6, 1 / 4, 1 / 3
+LEAST = 3, 4, 5
 SHORT = 4  # an axis is short where another is more than so many times as long
-OVERLAP = 4  # a step is so small a part of a patch
+PARTS = 4, 2, 1  # of a patch, of which a step is one
 MOST_PATCHES = 200  # of one size
 
 
 def default_patches(input_shape):
-    """Kernel shapes and strides, each a tuple with an entry per axis.
+    """Kernel shapes, each a tuple with an entry per axis.
 
     Parameters
     ----------
@@ -24,30 +26,25 @@ def default_patches(input_shape):
 
     Returns
     -------
-    list of (tuple, tuple)
+    list of tuple
     """
     longest = max(input_shape)
     is_long = [n > LEAST[0] and n * SHORT >= longest for n in input_shape]
-    shares = SHARES.get(sum(is_long), SHARES_OF_IMAGES)
-    found = {}
-    for share, least in zip(shares, LEAST, strict=True):
-        shape = tuple(
+    shares = SHARES_OF_SIGNALS if sum(is_long) == 1 else SHARES_OF_IMAGES
+    found = [
+        tuple(
             min(n, max(least, round(share * n))) if long else n
             for n, long in zip(input_shape, is_long, strict=True)
         )
-        found[shape] = default_strides(shape, input_shape)
-    return list(found.items())
+        for share, least in zip(shares, LEAST, strict=True)
+    ]
+    return list(dict.fromkeys(found))
 
 
 def default_strides(shape, input_shape):
     """A quarter of each side of the patch, or more where patches would be many."""
-    overlap = OVERLAP
-    while True:
-        strides = tuple(max(1, int(d / overlap)) for d in shape)
-        patches = [
-            -(-(n - d) // s) + 1
-            for n, d, s in zip(input_shape, shape, strides, strict=True)
-        ]
-        if math.prod(patches) <= MOST_PATCHES or overlap <= 1:
-            return strides
-        overlap /= 2
+    for part in PARTS:
+        strides = tuple(max(1, d // part) for d in shape)
+        if math.prod(n_patches(input_shape, shape, strides)) <= MOST_PATCHES:
+            break
+    return strides

@@ -3,10 +3,10 @@
 ==========  ==================  ==================================================
 symbol      name                axes
 ==========  ==================  ==================================================
-s_cf        ``test``            (candidates, folds): score on the rows held out
-p_c         ``predicted``       (candidates, rows, outputs), each row by a fit that
-                                has not seen it
-v_c         ``weights``         (candidates, outputs), not negative, of sum one
+s_cf        ``scores``          (candidates, folds), on the rows held out
+p_c         ``predicted``       (models, rows) of an output, each row by a fit that has
+                                not seen it
+v_c         ``weights``         (models,) of an output, not negative, of sum one
 ==========  ==================  ==================================================
 
 Models in closed form are fitted once per fold. Networks are compared in stages:
@@ -88,8 +88,8 @@ class Table(NamedTuple):
         return np.array([[getattr(r, name) for r in row] for row in self.results])
 
 
-def make_fold(train, test, fit_intercept=True):
-    problem = make_problem(train, fit_intercept)
+def make_fold(train, test):
+    problem = make_problem(train, fit_intercept=True)
     return Fold(train, problem.moment_of_y(problem.moment()), test)
 
 
@@ -115,10 +115,9 @@ def compare(
     -------
     Table
     """
-    kinds = np.array([candidate.kind for candidate in candidates])
     n_candidates = len(candidates)
     table = Table([[NOT_RUN] * len(folds)] * n_candidates, np.zeros(n_candidates, int))
-    alive = np.flatnonzero(kinds != "network")
+    alive = np.array([i for i, c in enumerate(candidates) if c.kind != "network"])
     for number in range(LAST_STAGE + 1):
         name = f"stage {number}" if number else "closed form"
         with stage(name, len(alive)) as part:
@@ -137,9 +136,7 @@ def compare(
                     done.append(i)
         seconds = time.perf_counter() - begin
         report(f"{name}: {len(done)} of {len(alive)} candidates, {seconds:.1f} s")
-        alive = np.flatnonzero(kinds == "network")
-        if number:
-            alive = _survivors(table, candidates, number)
+        alive = _survivors(table, candidates, number)
     return table
 
 
@@ -155,13 +152,14 @@ def run_and_score(candidate, stage, fold, score):
 
 
 def _survivors(table, candidates, number):
-    """Which of the networks of a stage go on, as an index."""
+    """Which of the networks of a stage go on, as an index; all of them to the first."""
+    is_network = np.array([candidate.kind == "network" for candidate in candidates])
+    if number == 0:
+        return np.flatnonzero(is_network)
     scores = table.column("score")
     mean = np.nan_to_num(scores.mean(axis=1), nan=-np.inf)
-    networks = [i for i, c in enumerate(candidates) if c.kind == "network"]
-    reached = np.array(
-        [i for i in networks if table.stages[i] == number and np.isfinite(mean[i])], int
-    )
+    in_stage = is_network & (table.stages == number)
+    reached = np.flatnonzero(in_stage & np.isfinite(mean))
     if not len(reached) or number == LAST_STAGE:
         return reached[:0]
     if number == 1:

@@ -73,9 +73,8 @@ def held_out(problem, specs, solutions, units=None):
     total = problem.total
 
     def compare(rows):
-        counts = rows.weight > 0
-        X = rows.X[counts].astype(float)
-        rows = RowBlocks(X, rows.y[counts], rows.weight[counts])
+        rows = rows.of_weight()
+        rows = RowBlocks(rows.X.astype(float), rows.y, rows.weight)
         together = None
         if spec.n_sharing and not all(exact):
             together = _predicted_together(rows, short[0], total, units)

@@ -16,6 +16,7 @@ with a floor and clipped, so that whatever the rows to come hold, nothing explod
 directions in which the rows of the fit hardly varied.
 """
 
+import functools
 import itertools
 from typing import NamedTuple
 
@@ -86,7 +87,9 @@ def learn_filters(rows, spec, rng):
     """
     share = rows.weight / np.sum(rows.weight)
     shift, spread = _mean_and_spread(rows.X.astype(float), share)
-    scale = _floored(spread if spec.standardize else np.full_like(spread, _rms(spread)))
+    if not spec.standardize:
+        spread = np.full_like(spread, np.sqrt(np.mean(spread**2)))
+    scale = _floored(spread)
     y_mean, y_spread = _mean_and_spread(rows.y, share)
     y = (rows.y - y_mean) / np.where(y_spread > 0, y_spread, 1.0)
     standard = RowBlocks((rows.X - shift) / scale, y, rows.weight, rows.n_jobs)
@@ -96,7 +99,8 @@ def learn_filters(rows, spec, rng):
         _bank(standard, order, size, spec, rng)
         for order, size in zip(spec.orders, spec.sizes, strict=True)
     )
-    raw = _raw_outputs(banks, spec.responses, standard.X, rows.n_jobs)
+    of_block = functools.partial(_raw_of_block, banks, spec.responses)
+    raw = concatenate_blocks(of_block, standard.X, rows.n_jobs, _width(banks))
     center, spread = _mean_and_spread(raw, share)
     return Filters(banks, spec.responses, shift, scale, center, _floored(spread))
 
@@ -125,10 +129,6 @@ def _mean_and_spread(values, share):
     return mean, np.sqrt(share @ (values - mean) ** 2)
 
 
-def _rms(values):
-    return np.sqrt(np.mean(values**2))
-
-
 def _floored(spread):
     """At least a tenth of the median, and one where nothing varies."""
     floored = np.maximum(spread, FLOOR * np.median(spread))
@@ -138,7 +138,8 @@ def _floored(spread):
 def _bank(rows, order, size, spec, rng):
     """Filters of one size, whose pre-activations have a mean square of one."""
     n_filters = spec.n_filters
-    bank = empty_bank(order, size, n_filters, spec.activation)
+    zeros = np.zeros((n_filters, size)), np.zeros(n_filters)
+    bank = bank_of(order, *zeros, spec.activation)
     moments = all_patch_moments(bank, rows)
     kernels = kernels_of(*moments, n_filters, rng)
     kernels *= rng.choice([-1.0, 1.0], size=(n_filters, 1))
@@ -148,23 +149,16 @@ def _bank(rows, order, size, spec, rng):
     return bank._replace(kernels=(kernels,), biases=(biases,))
 
 
-def empty_bank(order, size, n_filters, activation):
-    """Filters whose weights are zero."""
+def bank_of(order, kernels, biases, activation):
+    """The layer of filters of one size."""
     return PatchCNN(
-        kernels=(np.zeros((n_filters, size)),),
-        scales=np.ones(n_filters),
+        kernels=(kernels,),
+        scales=np.ones(len(kernels)),
         intercept=0.0,
         activations=(activation,),
         orders=(order,),
-        biases=(np.zeros(n_filters),),
+        biases=(biases,),
     )
-
-
-def _raw_outputs(banks, responses, X, n_jobs):
-    def of_block(block):
-        return _raw_of_block(banks, responses, block)
-
-    return concatenate_blocks(of_block, X, n_jobs, _width(banks))
 
 
 def _width(banks):

@@ -46,12 +46,13 @@ def diagonal_scale(gram):
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def damped_step(hessian, gradient, damping):
-    """Solve (A + damping * diag A) step = g; also the decrease that A predicts.
+def damped_step(hessian, gradient, damping, scale=None):
+    """Solve (A + damping * D^2) step = g; also the decrease that A predicts.
 
-    ``damping`` is a number, or one for each parameter.
+    ``damping`` is a number, or one for each parameter, ``scale`` the diagonal of D,
+    None for roots of that of A.
     """
-    scale = diagonal_scale(hessian)
+    scale = diagonal_scale(hessian) if scale is None else scale
     damped, target = _damped(hessian, scale, damping), gradient / scale
     # Symmetric: its transpose is what LAPACK takes without a copy, and overwrites.
     _, step, failed = lapack.dposv(damped.T, target, overwrite_a=True)

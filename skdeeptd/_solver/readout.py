@@ -52,9 +52,9 @@ def loo_alpha(network, rows, fit_intercept):
     FloatingPointError
         Where the squares of F overflow or underflow.
     """
-    counts = rows.weight > 0
-    weight, y = rows.weight[counts], rows.y[counts]
-    features = readout_features(network, rows.X[counts].astype(float))
+    rows = rows.of_weight()
+    weight, y = rows.weight, rows.y
+    features = readout_features(network, rows.X.astype(float))
     unit = np.abs(features).max()
     if not (unit == 0 or 0 < unit**2 < np.inf):
         raise FloatingPointError("squares of what the last layer takes have no range")

@@ -85,11 +85,14 @@ def _centered(cross, gram, share):
 
 
 def _along(basis, values, target, share):
-    """The coefficients of the basis, the penalty, the noise and the error."""
-    alpha, along, error = best_alphas(basis, values, target, share)
+    """Of each output the coefficients of the basis, alpha, the noise and the error."""
+    alphas, errors = loo_errors(basis, values, target, share)
+    alpha = alphas[np.argmin(errors, axis=0)]
+    along = basis.T @ target / (values[:, np.newaxis] + alpha)
     n_used = 1 + np.sum(values[:, np.newaxis] / (values[:, np.newaxis] + alpha), axis=0)
     squares = np.sum((target - basis @ along) ** 2, axis=0)
-    return along, alpha, squares / np.maximum(len(target) - n_used, 1), error
+    noise = squares / np.maximum(len(target) - n_used, 1)
+    return along, alpha, noise, np.min(errors, axis=0)
 
 
 def ridge_variance(features, new, weight, alpha):
@@ -132,19 +135,11 @@ def _eigen(gram, size):
     return values[kept], vectors[:, kept]
 
 
-def best_alphas(basis, values, target, share):
-    """Per output the best alpha, the coefficients (values, outputs), and the error.
+def loo_errors(basis, values, target, share):
+    """Penalties, and the sums of squares on rows left out, (penalties, outputs).
 
     ``target`` is W^1/2 (y - 1 s'y), (rows, outputs).
     """
-    alphas, errors = loo_errors(basis, values, target, share)
-    alpha = alphas[np.argmin(errors, axis=0)]
-    along = basis.T @ target / (values[:, np.newaxis] + alpha)
-    return alpha, along, np.min(errors, axis=0)
-
-
-def loo_errors(basis, values, target, share):
-    """Penalties, and the sums of squares on rows left out, (penalties, outputs)."""
     along = (basis.T @ target).T
     alphas, errors = ALPHAS * values.max(initial=0), []
     for alpha in alphas:

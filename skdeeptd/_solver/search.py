@@ -201,10 +201,6 @@ class Ground(NamedTuple):
         return best
 
 
-def ground(spec, rows, n_samples):
-    return Ground(spec, rows, n_samples, constant_network(rows, spec))
-
-
 @np.errstate(over="ignore", invalid="ignore")
 def constant_network(rows, spec):
     """The best network whose scales are zero."""

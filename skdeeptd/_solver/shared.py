@@ -42,7 +42,7 @@ from skdeeptd._model.trunk import (
     unpack_trunk,
 )
 from skdeeptd._solver.directions import LARGEST_DAMPING, LEAST_SHARE
-from skdeeptd._solver.linalg import diagonal_scale
+from skdeeptd._solver.linalg import damped_step, diagonal_scale
 from skdeeptd._solver.normal_equations import OUTPUT_ROUNDING, check_size
 from skdeeptd._solver.polish import (
     FIRST_DAMPING,
@@ -138,9 +138,7 @@ def best_readout(trunk, rows, objective, values=None, intercept=None):
         gram = gram - total * np.outer(mean, mean)
         with_rest = with_rest - total * np.outer(mean, off)
         squares = np.maximum(squares - total * off**2, 0.0)
-    ridge = objective.alpha * np.repeat(
-        trunk_penalty(trunk)[2], n_entries // len(trunk.scales)
-    )
+    ridge = readout_penalty(trunk, objective)
     gram = gram + np.diag(ridge)
     target = with_rest - ridge[:, np.newaxis] * values.T
     scale, factor = _factor(gram, rows.precision)
@@ -157,6 +155,12 @@ def best_readout(trunk, rows, objective, values=None, intercept=None):
         intercept=(at_mean - moved @ shift) * float(objective.fit_intercept),
         loss=max(np.sum(squares) + np.sum(ridge * values**2) - gain, 0.0),
     )
+
+
+def readout_penalty(trunk, objective):
+    """The diagonal of alpha N, a number for each entry of V."""
+    _, _, squares = trunk_penalty(trunk)
+    return objective.alpha * np.repeat(squares, trunk.sizes[-1])
 
 
 def _factor(gram, precision):
@@ -260,18 +264,16 @@ def _jacobian_sums(found, basis, joint, rows, objective, of_each):
         features *= root[:, np.newaxis]
         residual = residual.astype(X.dtype) * root[:, np.newaxis]
         if joint:
-            grams = flat.T @ flat
-        elif of_each:
-            by_output = table.reshape(len(X), n_basis, -1).transpose(1, 0, 2)
-            grams = by_output.swapaxes(1, 2) @ by_output
+            grams, with_residual = flat.T @ flat, flat.T @ residual
         else:
-            stacked = table.reshape(len(X) * n_basis, -1)
-            grams = stacked.T @ stacked
-        if joint:
-            with_residual = flat.T @ residual
-        else:
-            by_output = table.reshape(len(X), n_basis, -1)
-            with_residual = np.einsum("iqm,iq->qm", by_output, residual)
+            of_outputs = table.reshape(len(X), n_basis, -1)
+            with_residual = np.einsum("iqm,iq->qm", of_outputs, residual)
+            if of_each:
+                by_output = of_outputs.transpose(1, 0, 2)
+                grams = by_output.swapaxes(1, 2) @ by_output
+            else:
+                stacked = table.reshape(len(X) * n_basis, -1)
+                grams = stacked.T @ stacked
         return (
             grams,
             flat.T @ features,
@@ -344,24 +346,12 @@ def _contract_joint(sums, last, n_weights, of_each):
     return A, of_outputs, crossed, gradient, mean, squares, output_square
 
 
-@np.errstate(over="ignore", invalid="ignore")
 def _step(equations, damping):
-    """Solve (H + damping * diag A) step = g; also the decrease that H predicts."""
+    """A step with H, damped by the diagonal of A; also the decrease that H predicts."""
     diagonal = equations.joint.diagonal()
     scale = np.sqrt(np.maximum(diagonal, LEAST_SHARE * diagonal.max()))
     scale = np.where(scale > 0, scale, 1.0)
-    damped = equations.hessian / scale[:, np.newaxis] / scale
-    damped[np.diag_indices_from(damped)] += damping
-    target = equations.gradient / scale
-    if not (np.all(np.isfinite(damped)) and np.all(np.isfinite(target))):
-        return np.zeros_like(target), 0.0
-    try:
-        factor = linalg.cho_factor(damped, lower=True, check_finite=False)
-        step = linalg.cho_solve(factor, target, check_finite=False)
-    except linalg.LinAlgError:
-        step = np.linalg.lstsq(damped, target, rcond=None)[0]
-    step = step / scale
-    predicted = step @ (2 * equations.gradient - equations.hessian @ step)
+    step, predicted = damped_step(equations.hessian, equations.gradient, damping, scale)
     return step, max(predicted, 0.0)
 
 

@@ -31,10 +31,10 @@ from skdeeptd._model.parameters import (
     with_free_readout,
     with_unit_kernels,
 )
-from skdeeptd._model.trunk import trunk_penalty, trunk_tangent
+from skdeeptd._model.trunk import trunk_tangent
 from skdeeptd._solver.linalg import diagonal_scale, pseudo_inverse
 from skdeeptd._solver.normal_equations import fits_in_memory, normal_equations
-from skdeeptd._solver.shared import shared_equations
+from skdeeptd._solver.shared import readout_penalty, shared_equations
 
 LEAST_LEFT = 1e-6  # samples that the weights leave over, but for rounding
 
@@ -138,9 +138,7 @@ def uncertainty_together(fit):
     inverse = pseudo_inverse(scaled) / scale[:, np.newaxis] / scale
     inverse = tangent @ inverse @ tangent
     of_readout = found.solve(np.eye(n_entries))
-    ridge = objective.alpha * np.repeat(
-        trunk_penalty(found.trunk)[2], n_entries // len(found.trunk.scales)
-    )
+    ridge = readout_penalty(found.trunk, objective)
     n_own = n_entries - np.sum(of_readout.diagonal() * ridge)
     n_own += float(objective.fit_intercept)
     noises = []
