@@ -247,8 +247,7 @@ class DeepTDRegressorCV(
         X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         sample_weight : array-like of shape (n_samples,), default=None
-            For the fits and the scores. A row of weight two is not quite two rows, as
-            in DeepTDRidge.
+            For the fits and the scores.
         **params : dict
             Routed to the splitter (``groups``, say), where metadata routing is enabled.
 

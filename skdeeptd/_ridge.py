@@ -67,7 +67,7 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
     gamma_ : float
         Only with kernel="rbf".
     features_of_rows_ : ndarray of shape (n_samples, n_features_out)
-        Of the samples of the fit whose weight is not zero.
+        Of the samples of the fit whose weight is not zero, equal ones once.
     weight_of_rows_ : ndarray of shape (n_samples,)
     n_features_in_, feature_names_in_
         As in scikit-learn.
@@ -114,7 +114,8 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
         X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         sample_weight : array-like of shape (n_samples,), default=None
-            A row of weight two is left out whole, so that it is not quite two rows.
+            A row of weight two is two rows. Rows that are equal, y included, are left
+            out together.
 
         Returns
         -------
@@ -132,7 +133,7 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
         features.set_params(input_shape=input_shape, target_type="continuous")
         if features.random_state is None:
             features.set_params(random_state=self.random_state)
-        rows = RowBlocks(flat, columns, weight).of_weight()
+        rows = _merged(RowBlocks(flat, columns, weight).of_weight())
         self.features_ = features.fit(rows.X, rows.y, sample_weight=rows.weight)
         table = self.features_.transform(rows.X).astype(float, copy=False)
         with explaining(self, rows):
@@ -203,6 +204,17 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
             of_alpha = functools.partial(ridge_variance, known, table, weight)
         variance = np.column_stack([of_alpha(alpha) for alpha in self.alpha_])
         return variance * self.noise_variance_
+
+
+def _merged(rows):
+    """Each of the rows that are equal, y included, once, with the sum of weights."""
+    first, place = {}, np.empty(len(rows.X), dtype=int)
+    for i, (x, y) in enumerate(zip(rows.X, rows.y, strict=True)):
+        place[i] = first.setdefault((x.tobytes(), y.tobytes()), i)
+    if len(first) == len(place):
+        return rows
+    kept, group = np.unique(place, return_inverse=True)
+    return RowBlocks(rows.X[kept], rows.y[kept], np.bincount(group, rows.weight))
 
 
 def _best_gamma(table, y, weight):

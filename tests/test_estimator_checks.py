@@ -36,16 +36,7 @@ pytestmark = [
 ]
 
 
-def expected_failed_checks(estimator):
-    if isinstance(estimator, DeepTDRidge | DeepTDRegressorCV):
-        return {
-            "check_sample_weight_equivalence_on_dense_data": "leave-one-out leaves out "
-            "a row of weight two whole, and one of two rows that are equal"
-        }
-    return {}
-
-
-@parametrize_with_checks(ESTIMATORS, expected_failed_checks=expected_failed_checks)
+@parametrize_with_checks(ESTIMATORS)
 def test_scikit_learn_check(estimator, check):
     check(estimator)
 

@@ -15,8 +15,8 @@ h_i         ``leverage``        s_i + sum_j B_ij^2 / (lambda_j + alpha)
 
 A ridge regression that has not seen row i misses it by r_i / (1 - h_i), where r_i is
 the residual of the one that has seen all rows (Allen 1974; Golub, Heath and Wahba 1979,
-equation 1.2). So all penalties cost one decomposition and no refit. A row of weight two
-is left out whole.
+equation 1.2). So all penalties cost one decomposition and no refit. A row is left out
+with all of its weight.
 """
 
 from typing import NamedTuple
