@@ -1,5 +1,6 @@
 """Convolutional networks learned by DeepTD, from few samples."""
 
+from skdeeptd._classifier import DeepTDClassifier
 from skdeeptd._features import DeepTDFeatures
 from skdeeptd._model.layout import kernel_size_grid
 from skdeeptd._regressor import DeepTDRegressor
@@ -7,6 +8,7 @@ from skdeeptd._regressor_cv import DeepTDRegressorCV
 from skdeeptd._ridge import DeepTDRidge
 
 __all__ = [
+    "DeepTDClassifier",
     "DeepTDFeatures",
     "DeepTDRegressor",
     "DeepTDRegressorCV",

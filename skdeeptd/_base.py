@@ -109,26 +109,31 @@ def flatten(X, input_shape):
     return X.reshape(len(X), math.prod(shape)), shape
 
 
-def check_rows(estimator, X, y, sample_weight, reset=True):
-    """X, y as float64 (n_samples, n_outputs), and the weights; the axes that y had."""
-    refuse_dask(y=y, sample_weight=sample_weight)
-    X, y = validate_data(
-        estimator,
-        X,
-        y,
-        dtype=[np.float64, np.float32],
-        ensure_all_finite=False,  # the moment tells, in one pass less
-        multi_output=True,
-        y_numeric=True,
-        reset=reset,
-    )
-    if issparse(y) or y.dtype.kind not in "biuf":
-        raise TypeError(f"y must be a dense array of numbers, got {y!r}")
+def check_weight(estimator, X, sample_weight):
+    """The weights, (n_samples,); X is finite where they are zero."""
     weight = check_sample_weight(sample_weight, X, dtype=np.float64)
     check_range_of_weights(weight.min(), weight.argmin(), weight.max())
     without = np.flatnonzero(weight == 0)
     if len(without):
         check_array(X[without], dtype=None, input_name="X", estimator=estimator)
+    return weight
+
+
+READ_X = {  # the moment tells of what is not finite, in one pass less
+    "dtype": [np.float64, np.float32],
+    "ensure_all_finite": False,
+}
+
+
+def check_rows(estimator, X, y, sample_weight, reset=True):
+    """X, y as float64 (n_samples, n_outputs), and the weights; the axes that y had."""
+    refuse_dask(y=y, sample_weight=sample_weight)
+    X, y = validate_data(
+        estimator, X, y, **READ_X, multi_output=True, y_numeric=True, reset=reset
+    )
+    if issparse(y) or y.dtype.kind not in "biuf":
+        raise TypeError(f"y must be a dense array of numbers, got {y!r}")
+    weight = check_weight(estimator, X, sample_weight)
     columns = y.astype(np.float64).reshape(len(X), -1)
     if columns.shape[1] == 0:
         raise ValueError(f"y must have at least one output, got shape {y.shape}")
@@ -189,15 +194,12 @@ def design(estimator, rows, input_shape):
             f"output_activation is {activations[-1]!r}; give alpha a number"
         )
     blank = blank_network(
-        layout, estimator.n_filters, activations, estimator.hidden_bias
+        layout, estimator._filters_for(rows), activations, estimator.hidden_bias
     )
-    n_outputs = 1
-    if estimator.share_filters and len(layout.sizes) > 1:
-        n_outputs = rows.pilot()[1].shape[1]
     alpha = 0.0 if loo else estimator.alpha
     return layout, Spec(
         blank=blank,
-        n_sharing=n_outputs if n_outputs > 1 else 0,
+        n_sharing=estimator._outputs_that_share(layout, rows),
         objective=Objective(alpha, estimator.fit_intercept),
         leave_one_out=loo,
         polish=estimator.polish,
@@ -223,10 +225,12 @@ class Documented:
     )
 
 
-class BasePatchNetwork(
-    Documented, CallbackSupportMixin, MultiOutputMixin, RegressorMixin, BaseEstimator
-):
-    """A regressor whose fitted attributes are those of a patch network per output."""
+class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
+    """What holds for any target: fitted attributes are those of a network per output.
+
+    A subclass says in ``_check`` what y is, in ``_fit_rows`` how rows are fitted, and
+    in ``_describe`` what is said of the fit besides.
+    """
 
     _parameter_constraints: dict = {
         "kernel_sizes": ["array-like", None],
@@ -238,8 +242,7 @@ class BasePatchNetwork(
         "output_activation": [StrOptions(set(ACTIVATIONS))],
         "fit_intercept": ["boolean"],
         "hidden_bias": ["boolean"],
-        "share_filters": ["boolean"],
-        "alpha": [StrOptions({"loo"}), Interval(Real, 0, None, closed="left")],
+        "alpha": [Interval(Real, 0, None, closed="left")],
         "polish": ["boolean"],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
@@ -255,18 +258,24 @@ class BasePatchNetwork(
     def _rows(self, X, y, sample_weight):
         """Step 1 of ``fit``: the rows, and the shape of a sample."""
         X, input_shape = flatten(X, self.input_shape)
-        data, self.y_ndim_ = check_rows(self, X, y, sample_weight)
-        return RowBlocks(*data, self.n_jobs), input_shape
+        return RowBlocks(*self._check(X, y, sample_weight), self.n_jobs), input_shape
 
     def _learn(self, rows, layout, spec, context):
         """Steps 2 to 6 of ``fit``."""
         with single_threaded_blas(), reusing(), explaining(self, rows):
-            fit = fit_rows(rows, spec, stage=telling(self, context))
-            with told(context.subcontext(task_name="uncertainty"), self):
-                self._store(fit, layout, rows.precision)
-                self._store_uncertainty(fit)
-                self._store_verdict(fit)
+            fit = self._fit_rows(rows, spec, stage=telling(self, context))
+            self._store(fit, layout, rows.precision)
+            self._describe(fit, context)
         self._warn(fit)
+
+    def _filters_for(self, rows):
+        return self.n_filters
+
+    def _outputs_that_share(self, layout, rows):
+        return 0
+
+    def _describe(self, fit, context):
+        pass
 
     def _store(self, fit, layout, dtype):
         """Step 6 of ``fit``."""
@@ -276,9 +285,64 @@ class BasePatchNetwork(
         if not np.all(np.isfinite(moment)):
             raise FloatingPointError(f"the moment overflows {np.dtype(dtype).name}")
         self.moment_ = moment.reshape(-1, *layout.input_shape)
+        self.n_iter_ = fit.n_iter
+
+    def _warn(self, fit):
+        if fit.out_of_budget:
+            warn(
+                f"The polish of output {fit.out_of_budget} used up max_iter="
+                f"{self.max_iter} passes; raise max_iter, or tol={self.tol:g}.",
+                ConvergenceWarning,
+            )
+        constant = np.flatnonzero(~self.scales_.any(axis=1)).tolist()
+        if constant:
+            warn(
+                f"Nothing could be learned for output {constant}: its moment with X is "
+                f"zero, or no network with kernel_sizes={self.kernel_sizes_} fits "
+                f"better than a constant, which is what is predicted."
+            )
+
+    def _outputs(self, X):
+        """Of the networks, (rows, outputs); X with a row per sample."""
+        X, _ = flatten(X, self.input_shape_)
+        X = validate_data(self, X, **READ_X, reset=False)
+        outputs = predictions(networks_of(self), X, self.n_jobs)
+        if not np.all(np.isfinite(outputs)):
+            with np.errstate(invalid="ignore"):  # the check's own sum may overflow
+                check_array(X, input_name="X", estimator=self)
+        return X, outputs
+
+
+class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
+    """A regressor whose fitted attributes are those of a patch network per output."""
+
+    _parameter_constraints: dict = {
+        **BasePatchNetwork._parameter_constraints,
+        "share_filters": ["boolean"],
+        "alpha": [StrOptions({"loo"}), Interval(Real, 0, None, closed="left")],
+    }
+    _fit_rows = staticmethod(fit_rows)
+
+    def _check(self, X, y, sample_weight, reset=True):
+        data, y_ndim = check_rows(self, X, y, sample_weight, reset)
+        self.y_ndim_ = y_ndim if reset else self.y_ndim_
+        return data
+
+    def _outputs_that_share(self, layout, rows):
+        if not self.share_filters or len(layout.sizes) == 1:
+            return 0
+        n_outputs = rows.pilot()[1].shape[1]
+        return n_outputs if n_outputs > 1 else 0
+
+    def _describe(self, fit, context):
+        with told(context.subcontext(task_name="uncertainty"), self):
+            self._store_uncertainty(fit)
+            self._store_verdict(fit)
+
+    def _store(self, fit, layout, dtype):
+        super()._store(fit, layout, dtype)
         if fit.specs[0].leave_one_out:
             self.alpha_ = fit.alphas
-        self.n_iter_ = max(solution.n_iter for solution in fit.solutions)
 
     def _store_uncertainty(self, fit):
         """How sure its weights are."""
@@ -301,23 +365,6 @@ class BasePatchNetwork(
         found = held_out(fit.problem, fit.specs, fit.solutions, units)
         self.held_out_r2_ = {"network": found.network, "linear": found.linear}
         self.verdict_ = found.verdict
-
-    def _warn(self, fit):
-        solutions = fit.solutions
-        out_of_budget = [i for i, s in enumerate(solutions) if not s.converged]
-        if out_of_budget:
-            warn(
-                f"The polish of output {out_of_budget} used up max_iter="
-                f"{self.max_iter} passes; raise max_iter, or tol={self.tol:g}.",
-                ConvergenceWarning,
-            )
-        constant = np.flatnonzero(~self.scales_.any(axis=1)).tolist()
-        if constant:
-            warn(
-                f"Nothing could be learned for output {constant}: its moment with X is "
-                f"zero, or no network with kernel_sizes={self.kernel_sizes_} fits "
-                f"better than a constant, which is what is predicted."
-            )
 
     def predict(self, X, return_std=False):
         """Output of the network.
@@ -352,21 +399,11 @@ class BasePatchNetwork(
         check_is_fitted(self)
         if return_std:
             self._check_has_covariance()
-        X, _ = flatten(X, self.input_shape_)
-        X = validate_data(
-            self,
-            X,
-            dtype=[np.float64, np.float32],
-            ensure_all_finite=False,  # the network's output tells, in one pass less
-            reset=False,
-        )
-        networks = networks_of(self)
-        predicted = like_y(predictions(networks, X, self.n_jobs), self.y_ndim_)
-        if not np.all(np.isfinite(predicted)):
-            with np.errstate(invalid="ignore"):  # the check's own sum may overflow
-                check_array(X, input_name="X", estimator=self)
+        X, outputs = self._outputs(X)
+        predicted = like_y(outputs, self.y_ndim_)
         if not return_std:
             return predicted
+        networks = networks_of(self)
 
         def stds(block):
             of_outputs = [

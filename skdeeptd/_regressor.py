@@ -5,7 +5,7 @@ import copy
 import numpy as np
 
 from skdeeptd._base import (
-    BasePatchNetwork,
+    BasePatchRegressor,
     check_rows,
     design,
     explaining,
@@ -26,7 +26,7 @@ from skdeeptd._solver.deeptd import Known, fit_rows
 KEPT_PER_WEIGHT, FEWEST_KEPT = 100, 1000  # rows of a stream
 
 
-class DeepTDRegressor(BasePatchNetwork):
+class DeepTDRegressor(BasePatchRegressor):
     """Convolutional network whose kernels are learned by DeepTD.
 
     Layer l has one kernel of d_l weights per filter, which slides over the output of

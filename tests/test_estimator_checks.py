@@ -7,6 +7,7 @@ from sklearn.utils.estimator_checks import (
 )
 
 from skdeeptd import (
+    DeepTDClassifier,
     DeepTDFeatures,
     DeepTDRegressor,
     DeepTDRegressorCV,
@@ -26,6 +27,11 @@ ESTIMATORS = [
     DeepTDFeatures(activation="tanh", responses="all", standardize=False),
     DeepTDRidge(),
     DeepTDRidge(kernel="rbf"),
+    DeepTDClassifier(),
+    DeepTDClassifier(n_filters=2),
+    DeepTDClassifier(activation="tanh"),
+    DeepTDClassifier(strides=1),
+    DeepTDClassifier(class_weight="balanced", n_jobs=2),
 ]
 
 # Small random data without any structure: that a polish runs out of its budget, or

@@ -100,7 +100,9 @@ def trunk_penalty(trunk):
     n_kernels = sum(trunk.sizes[:-1])
     width = found.slope.shape[1]
     ours = np.r_[0:n_kernels, width - len(trunk.biases) : width]
-    squares = np.prod([np.sum(k**2, axis=1) for k in trunk.kernels[:-1]], axis=0)
+    squares = np.ones(len(trunk.scales))
+    for k in trunk.kernels[:-1]:
+        squares = squares * np.sum(k**2, axis=1)
     curvature = found.curvature[:, ours[:, np.newaxis], ours]
     return curvature, found.slope[:, ours], squares
 
@@ -122,6 +124,8 @@ def trunk_tangent(trunk):
 def trunk_forward(trunk, X):
     """The layers and F."""
     layers = layers_forward(trunk, patch_order(trunk, X))
+    if len(layers) == 1:
+        return layers, np.tile(layers[0].patches[:, 0], (1, len(trunk.scales)))
     patches = layers[-1].patches[:, :, 0]
     return layers, patches.transpose(1, 0, 2).reshape(len(X), -1)
 

@@ -88,6 +88,15 @@ class Fit(NamedTuple):
         return self.problem.alpha_given(np.array(alphas))
 
     @property
+    def n_iter(self):
+        return max(solution.n_iter for solution in self.solutions)
+
+    @property
+    def out_of_budget(self):
+        """Outputs of which ``max_iter`` passes were too few."""
+        return [i for i, s in enumerate(self.solutions) if not s.converged]
+
+    @property
     def networks(self):
         """In the units of y."""
         return [

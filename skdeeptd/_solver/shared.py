@@ -24,6 +24,7 @@ derivatives of each entry holds all that is needed of any number of outputs; els
 of each output is formed.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -41,16 +42,10 @@ from skdeeptd._model.trunk import (
     unit_trunk,
     unpack_trunk,
 )
-from skdeeptd._solver.directions import LARGEST_DAMPING, LEAST_SHARE
-from skdeeptd._solver.linalg import damped_step, diagonal_scale
+from skdeeptd._solver.descent import Engine, descend
+from skdeeptd._solver.linalg import diagonal_scale
 from skdeeptd._solver.normal_equations import OUTPUT_ROUNDING, check_size
-from skdeeptd._solver.polish import (
-    FIRST_DAMPING,
-    SINGULAR_ROUNDING,
-    SMALLEST_DAMPING,
-    Solution,
-    next_damping,
-)
+from skdeeptd._solver.polish import SINGULAR_ROUNDING
 
 READOUT_DAMPING = 1e-9  # relative: less would amplify rounding
 
@@ -202,19 +197,7 @@ def shared_equations(found, rows, objective, of_each=False):
     A, of_outputs, crossed, gradient, mean, squares, output_square = contract(
         sums, last, n_weights, of_each
     )
-    curvature, slope, norms = trunk_penalty(trunk)
-    alpha, size = objective.alpha, np.sum(last**2, axis=(0, 2))
-    if alpha > 0:
-        each = np.arange(n_filters)
-        shape = n_filters, n_weights, n_filters
-        blocks = A.reshape(*shape, n_weights)
-        blocks[each, :, each] += alpha * size[:, np.newaxis, np.newaxis] * curvature
-        blocks = crossed.reshape(n_outputs, *shape, n_entries)
-        for r in range(n_filters):
-            blocks[:, r, :, r] += (
-                alpha * slope[r][:, np.newaxis] * last[:, r][:, np.newaxis]
-            )
-        gradient = gradient - alpha * (size[:, np.newaxis] * slope).ravel()
+    norms = add_trunk_penalty(trunk, last, objective.alpha, A, crossed, gradient)
     by_entry = crossed.transpose(2, 0, 1) / found.scale[:, np.newaxis, np.newaxis]
     whitened = linalg.solve_triangular(
         found.factor,
@@ -222,7 +205,7 @@ def shared_equations(found, rows, objective, of_each=False):
         lower=True,
         check_finite=False,
     ).reshape(-1, A.shape[0])
-    losses = squares + alpha * (last**2).sum(axis=2) @ norms
+    losses = squares + objective.alpha * (last**2).sum(axis=2) @ norms
     rounding = (OUTPUT_ROUNDING * np.finfo(rows.precision).eps) ** 2 * output_square
     return SharedEquations(
         found,
@@ -236,6 +219,25 @@ def shared_equations(found, rows, objective, of_each=False):
         squares,
         rounding,
     )
+
+
+def add_trunk_penalty(trunk, last, alpha, joint, crossed, gradient):
+    """Add to the sums, in place, the part of the penalty; gives |W|^2 without V."""
+    curvature, slope, norms = trunk_penalty(trunk)
+    if alpha > 0:
+        n_outputs, n_filters, n_entries = last.shape
+        size = np.sum(last**2, axis=(0, 2))
+        shape = n_filters, trunk_weights(trunk), n_filters
+        each = np.arange(n_filters)
+        blocks = joint.reshape(*shape, shape[1])
+        blocks[each, :, each] += alpha * size[:, np.newaxis, np.newaxis] * curvature
+        blocks = crossed.reshape(n_outputs, *shape, n_entries)
+        for r in range(n_filters):
+            blocks[:, r, :, r] += (
+                alpha * slope[r][:, np.newaxis] * last[:, r][:, np.newaxis]
+            )
+        gradient -= alpha * (size[:, np.newaxis] * slope).ravel()
+    return norms
 
 
 def _jacobian_sums(found, basis, joint, rows, objective, of_each):
@@ -346,78 +348,29 @@ def _contract_joint(sums, last, n_weights, of_each):
     return A, of_outputs, crossed, gradient, mean, squares, output_square
 
 
-def _step(equations, damping):
-    """A step with H, damped by the diagonal of A; also the decrease that H predicts."""
-    diagonal = equations.joint.diagonal()
-    scale = np.sqrt(np.maximum(diagonal, LEAST_SHARE * diagonal.max()))
-    scale = np.where(scale > 0, scale, 1.0)
-    step, predicted = damped_step(equations.hessian, equations.gradient, damping, scale)
-    return step, max(predicted, 0.0)
-
-
-def polish_together(
-    trunk,
-    rows,
-    objective,
-    *,
-    max_iter,
-    tol,
-    zero_loss=0.0,
-    damping=FIRST_DAMPING,
-):
+def polish_together(trunk, rows, objective, **options):
     """Minimise the objective over the weights of the trunk; V is always the best one.
 
-    As ``polish`` does for one output; each step counts as one pass, though one that is
-    taken looks at the rows twice.
-
-    Returns
-    -------
-    Solution
-        Whose network is the trunk, and whose equations are ``SharedEquations``.
+    As ``descend``, of which the ``options`` are.
 
     Raises
     ------
-    FloatingPointError
-        Where the sums overflow at the start.
     ValueError
-        Where they would not fit in memory.
+        Where the sums would not fit in memory.
     """
     check_shared_size(trunk, rows.pilot()[1].shape[1])
-    smallest = max(SMALLEST_DAMPING, SINGULAR_ROUNDING * np.finfo(rows.precision).eps)
+    engine = Engine(
+        readout=functools.partial(_readout, rows, objective),
+        equations=functools.partial(shared_equations, rows=rows, objective=objective),
+        moved=_moved,
+    )
+    return descend(engine, trunk, rows.precision, **options)
 
-    def equations_at(readout):
-        return shared_equations(readout, rows, objective)
 
-    trunk, _ = unit_trunk(trunk)
-    readout = best_readout(trunk, rows, objective)
-    if not np.isfinite(readout.loss):
-        raise FloatingPointError("the squares of what the last layer takes overflow")
-    current, growth, n_iter, decrease = equations_at(readout), 2.0, 1, np.inf
-    if not (np.isfinite(current.loss) and np.all(np.isfinite(current.gradient))):
-        raise FloatingPointError("the squares of the network's derivatives overflow")
-    while True:
-        step, predicted = _step(current, damping)
-        promised = predicted
-        if predicted <= tol * current.loss and growth == 2.0 and damping > smallest:
-            _, promised = _step(current, smallest)
-        is_exact = current.loss <= max(zero_loss, current.rounding)
-        at_end = min(promised, decrease) <= tol * current.loss
-        converged = is_exact or at_end or damping > LARGEST_DAMPING
-        if converged or n_iter >= max_iter:
-            found = current.readout.trunk
-            return Solution(found, current.loss, n_iter, bool(converged), current)
-        moved, values, intercept = _moved(current, step)
-        if not objective.fit_intercept:
-            intercept = current.readout.intercept
-        trial = best_readout(moved, rows, objective, values, intercept)
-        n_iter += 1
-        if trial.loss < current.loss:
-            decrease = current.loss - trial.loss
-            gain = min(decrease / predicted, 1.0) if predicted > 0 else 1.0
-            damping, growth = max(next_damping(damping, gain), smallest), 2.0
-            current = equations_at(trial)
-        else:
-            damping, growth = damping * growth, growth * 2
+def _readout(rows, objective, trunk, values=None, intercept=None):
+    if values is not None and not objective.fit_intercept:
+        intercept = np.zeros(len(values))
+    return best_readout(trunk, rows, objective, values, intercept)
 
 
 def _moved(equations, step):

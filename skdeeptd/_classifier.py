@@ -1,0 +1,277 @@
+"""DeepTDClassifier: patch networks whose outputs are logits of classes."""
+
+from numbers import Integral
+
+import numpy as np
+from scipy.special import log_softmax
+from sklearn.base import ClassifierMixin
+from sklearn.utils import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+
+from skdeeptd._base import (
+    READ_X,
+    BasePatchNetwork,
+    check_weight,
+    design,
+    forgetting,
+    refuse_dask,
+    warn,
+)
+from skdeeptd._compat import Interval, StrOptions, fit_context, told
+from skdeeptd._solver.classes import fit_classes
+
+
+class DeepTDClassifier(ClassifierMixin, BasePatchNetwork):
+    """Convolutional network of classes, whose kernels are learned by DeepTD.
+
+    The outputs of the network are logits: of two classes one, else one for each, with
+    hidden layers in common and a last layer of its own. The cross-moment of X and the
+    classes gives the hidden kernels, as in :class:`DeepTDRegressor`; the polish then
+    makes the likelihood as large as it gets, with a ridge penalty.
+
+    Parameters
+    ----------
+    kernel_sizes, input_shape, strides, padding
+        As in :class:`DeepTDRegressor`.
+    n_filters : int, default=None
+        Kernels per layer. None takes one less than there are classes.
+    activation, output_activation, fit_intercept, hidden_bias
+        As in :class:`DeepTDRegressor`; ``output_activation`` is that of the last layer,
+        before the filters are added up to a logit.
+    alpha : float, default=1.0
+        Ridge penalty: half of ``alpha`` times the sum over the logits of the squared
+        norm of the weights that each filter would give the features if all its
+        activations were the identity, added to minus the log of the likelihood. For
+        one linear layer it is that of
+        :class:`~sklearn.linear_model.LogisticRegression` with ``C=1/alpha``.
+        With zero the weights have no bound where a network tells all samples apart.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, times ``sample_weight``. "balanced" gives all classes
+        the same sum; the probabilities are then those of such classes.
+    polish, max_iter, tol, n_init, n_jobs, random_state, verbose
+        As in :class:`DeepTDRegressor`. Without the polish the hidden kernels are those
+        of the moment, and the last layer a logistic regression on what it takes.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Those of samples whose weight is not zero.
+    kernels_, gains_, scales_, biases_, intercept_, activations_, kernel_sizes_, \
+strides_, input_shape_, n_iter_
+        As in :class:`DeepTDRegressor`, where an output is a logit: of ``classes_[1]``
+        where there are two classes, else of each.
+    moment_ : ndarray of shape (n_outputs,) + input_shape
+        Cross-moment of X and the ones and zeros of the classes.
+    n_features_in_, feature_names_in_
+        As in scikit-learn.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skdeeptd import DeepTDClassifier
+    >>> X, digit = load_digits(return_X_y=True)
+    >>> X = X.reshape(-1, 8, 8) / 16
+    >>> model = DeepTDClassifier(((3, 3), -1), strides=1, n_filters=8, random_state=0)
+    >>> model.fit(X[:600], digit[:600]).score(X[600:], digit[600:]) > 0.9
+    True
+    >>> model.predict_proba(X[:1]).shape
+    (1, 10)
+    """
+
+    _parameter_constraints: dict = {
+        **BasePatchNetwork._parameter_constraints,
+        "n_filters": [Interval(Integral, 1, None, closed="left"), None],
+        "class_weight": [dict, list, StrOptions({"balanced"}), None],
+    }
+    _fit_rows = staticmethod(fit_classes)
+
+    def __init__(
+        self,
+        kernel_sizes=None,
+        *,
+        input_shape=None,
+        strides=None,
+        padding="valid",
+        n_filters=None,
+        activation="relu",
+        output_activation="identity",
+        fit_intercept=True,
+        hidden_bias=False,
+        alpha=1.0,
+        class_weight=None,
+        polish=True,
+        max_iter=500,
+        tol=1e-6,
+        n_init="auto",
+        n_jobs=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.kernel_sizes = kernel_sizes
+        self.input_shape = input_shape
+        self.strides = strides
+        self.padding = padding
+        self.n_filters = n_filters
+        self.activation = activation
+        self.output_activation = output_activation
+        self.fit_intercept = fit_intercept
+        self.hidden_bias = hidden_bias
+        self.alpha = alpha
+        self.class_weight = class_weight
+        self.polish = polish
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_init = n_init
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @forgetting
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Learn all kernels from the data.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+            float32 stays float32, everything else becomes float64.
+        y : array-like of shape (n_samples,)
+            Labels: numbers or strings.
+        sample_weight : array-like of shape (n_samples,), default=None
+            A row of weight 2 counts as two rows, a row of weight 0 as none.
+
+        Returns
+        -------
+        DeepTDClassifier
+            The fitted estimator itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Where the data or a parameter are not as they should be, or all samples are
+            of one class. The estimator is not fitted then.
+        """
+        context = self._init_callback_context(max_subtasks=3)
+        metadata = {"sample_weight": sample_weight}
+        with told(context, self, X=X, y=y, metadata=metadata):
+            rows, input_shape = self._rows(X, y, sample_weight)
+            layout, spec = design(self, rows, input_shape)
+            self._learn(rows, layout, spec, context)
+        return self
+
+    def _check(self, X, y, sample_weight, reset=True):
+        (X, y, weight), self.classes_ = check_labels(self, X, y, sample_weight, reset)
+        weight = weight * weight_of_classes(self.class_weight, y, weight)
+        return X, one_hot(y, self.classes_), weight
+
+    def _filters_for(self, rows):
+        return self.n_filters or max(1, len(self.classes_) - 1)
+
+    def _warn(self, fit):
+        super()._warn(fit)
+        if fit.separates and self.alpha == 0:
+            warn(
+                "The classes can be told apart without a mistake, and alpha=0 puts no "
+                "bound on the weights: the probabilities say more than the data do. "
+                "Give alpha a number above zero, such as 1."
+            )
+
+    def decision_function(self, X):
+        """Logits of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+            That of ``classes_[1]`` where there are two classes.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+        ValueError
+            Where X has another number of features than in ``fit``, or NaN or inf.
+        """
+        check_is_fitted(self)
+        _, logits = self._outputs(X)
+        return logits[:, 0] if logits.shape[1] == 1 else logits
+
+    def predict(self, X):
+        """The most probable class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        logits = self.decision_function(X)
+        if logits.ndim == 1:
+            return self.classes_[(logits > 0).astype(int)]
+        return self.classes_[logits.argmax(axis=1)]
+
+    def predict_proba(self, X):
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+        """
+        return np.exp(self.predict_log_proba(X))
+
+    def predict_log_proba(self, X):
+        """Logarithms of the probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+        """
+        logits = self.decision_function(X)
+        if logits.ndim == 1:
+            logits = np.column_stack([np.zeros_like(logits), logits])
+        return log_softmax(logits, axis=1)
+
+
+def check_labels(estimator, X, y, sample_weight, reset=True):
+    """X, y (n_samples,) and the weights; the classes of samples that have one."""
+    refuse_dask(y=y, sample_weight=sample_weight)
+    X, y = validate_data(estimator, X, y, **READ_X, reset=reset)
+    y = column_or_1d(y, warn=True)
+    check_classification_targets(y)
+    weight = check_weight(estimator, X, sample_weight)
+    classes = np.unique(y[weight > 0])
+    if len(classes) < 2:
+        raise ValueError(
+            f"y holds one class only, {classes[0]!r}, among the samples whose weight "
+            f"is not zero; at least two are needed"
+        )
+    return (X, y, weight), classes
+
+
+def weight_of_classes(class_weight, y, weight):
+    """(n_samples,). Classes that are balanced have the same sum of weights."""
+    if class_weight != "balanced":
+        return compute_sample_weight(class_weight, y)
+    _, group = np.unique(y, return_inverse=True)
+    sums = np.bincount(group, weight)
+    return np.sum(sums) / np.where(sums > 0, np.sum(sums > 0) * sums, 1)[group]
+
+
+def one_hot(y, classes):
+    """(n_samples, n_classes), or (n_samples, 1) of the second one of two classes."""
+    columns = (y[:, np.newaxis] == classes).astype(float)
+    return columns[:, 1:] if len(classes) == 2 else columns

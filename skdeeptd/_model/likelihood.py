@@ -1,0 +1,55 @@
+"""The likelihood of classes, of which the outputs of a network are the logits.
+
+==========  ==================  ==================================================
+symbol      array               axes
+==========  ==================  ==================================================
+Q           size                outputs: one per class, or one where there are two
+Y           ``y``               (rows, Q): 1 where a row is of the class
+eta         ``logits``          (rows, Q)
+p           ``probability``     (rows, Q): softmax of eta, or the logistic function
+l           ``value``           (rows,): -2 log of the probability of the row's class
+C           never formed        (rows, Q, Q): diag(p) - p p', or p (1 - p)
+L           never formed        (rows, Q, Q): LL' = C
+==========  ==================  ==================================================
+
+As for any loss, the residual Y - p is -l' / 2, and C is l'' / 2. Since p sums to one,
+diag(p)^1/2 - p (p^1/2)' is an L of softmax.
+"""
+
+import numpy as np
+from scipy.special import expit, logsumexp, softmax
+
+from skdeeptd._model.loss import Working
+
+
+def probabilities(logits):
+    """p, of each output."""
+    return expit(logits) if logits.shape[1] == 1 else softmax(logits, axis=1)
+
+
+def log_likelihood(y, logits):
+    """A ``Working`` whose curvature is p, of which ``halves`` makes C."""
+    if logits.shape[1] == 1:
+        of_all = np.logaddexp(0, logits[:, 0])
+    else:
+        of_all = logsumexp(logits, axis=1)
+    probability = probabilities(logits)
+    value = 2 * (of_all - np.sum(y * logits, axis=1))
+    return Working(y - probability, probability, value)
+
+
+def halves(probability, table):
+    """L' times a table of shape (rows, Q, numbers)."""
+    p = probability[:, :, np.newaxis]
+    if p.shape[1] == 1:
+        return np.sqrt(p * (1 - p)) * table
+    mean = p.swapaxes(1, 2) @ table
+    return np.sqrt(p) * (table - mean)
+
+
+def curvature(probability, first, second):
+    """(rows,): the entry of C of two outputs."""
+    p, q = probability[:, first], probability[:, second]
+    if probability.shape[1] == 1:
+        return p * (1 - p)
+    return p * ((first == second) - q)
