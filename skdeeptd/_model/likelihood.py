@@ -39,12 +39,17 @@ def log_likelihood(y, logits):
 
 
 def halves(probability, table):
-    """L' times a table of shape (rows, Q, numbers)."""
+    """L' times a table of shape (rows, Q, numbers); what L multiplies it by, (rows, Q).
+
+    The second factor gives C times the table, where the first has given L' times it.
+    """
     p = probability[:, :, np.newaxis]
     if p.shape[1] == 1:
-        return np.sqrt(p * (1 - p)) * table
+        root = np.sqrt(probability * (1 - probability))
+        return root[:, :, np.newaxis] * table, root
     mean = p.swapaxes(1, 2) @ table
-    return np.sqrt(p) * (table - mean)
+    root = np.sqrt(probability)
+    return root[:, :, np.newaxis] * (table - mean), root
 
 
 def curvature(probability, first, second):
@@ -53,3 +58,11 @@ def curvature(probability, first, second):
     if probability.shape[1] == 1:
         return p * (1 - p)
     return p * ((first == second) - q)
+
+
+def times_curvature(probability, moved):
+    """(rows, Q): C times a change of the logits."""
+    if probability.shape[1] == 1:
+        return probability * (1 - probability) * moved
+    mean = np.sum(probability * moved, axis=1, keepdims=True)
+    return probability * (moved - mean)

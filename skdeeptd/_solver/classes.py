@@ -24,7 +24,7 @@ from skdeeptd._model.likelihood import log_likelihood
 from skdeeptd._model.network import PatchCNN
 from skdeeptd._model.trunk import networks_of_trunk, with_linear_end
 from skdeeptd._solver.deeptd import fit_rows, untold
-from skdeeptd._solver.logistic import fit_trunk
+from skdeeptd._solver.likelihood import fit_trunk
 
 TOL_OF_START = 1e-3  # of the squared error, which is but a start
 
@@ -76,7 +76,7 @@ def fit_classes(rows, spec, *, moment=None, known=None, stage=untold):
         begin.moment,
         begin.n_iter + n_iter,
         [] if converged else list(range(len(networks))),
-        readout.separates,
+        readout.value.separates,
     )
 
 
