@@ -26,7 +26,7 @@ from skdeeptd._data.scratch import reusing
 from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._model.activations import ACTIVATIONS, layer_activations
 from skdeeptd._model.fitted import attributes_of, networks_of, predictions
-from skdeeptd._model.layout import make_layout
+from skdeeptd._model.layout import default_of_two_layers, make_layout
 from skdeeptd._model.network import blank_network
 from skdeeptd._model.parameters import n_parameters
 from skdeeptd._solver.deeptd import fit_rows
@@ -304,6 +304,15 @@ class BasePatchNetwork(
 
     def _warn(self, fit):
         solutions = fit.solutions
+        is_linear = self.activations_ == ("identity",)
+        if self.kernel_sizes is None and is_linear and self.n_features_in_ > 1:
+            parameter, sizes = default_of_two_layers(self.input_shape_)
+            warn(
+                f"This is linear regression: kernel_sizes=None splits an axis into "
+                f"two factors, and input_shape {self.input_shape_} has none. For a "
+                f"network of kernel sizes {sizes} write {parameter}; if linear is what "
+                f"it should be, write kernel_sizes={self.kernel_sizes_}."
+            )
         out_of_budget = [i for i, s in enumerate(solutions) if not s.converged]
         if out_of_budget:
             warn(
