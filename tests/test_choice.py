@@ -91,7 +91,7 @@ class _Clock:
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("end", [0.0, 10.0, 1e3])
 def test_candidates_end_in_time(monkeypatch, seed, end):
-    """But for the trial of one on a quarter of the rows, which take a second at most."""
+    """But for the trial of one on a quarter of its rows, a second at most."""
     clock, rng = _Clock(), np.random.default_rng(seed)
     monkeypatch.setattr(choice, "clock", clock)
 
