@@ -26,7 +26,7 @@ from skdeeptd._data.scratch import reusing
 from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._model.activations import ACTIVATIONS, layer_activations
 from skdeeptd._model.fitted import attributes_of, networks_of, predictions
-from skdeeptd._model.layout import make_layout
+from skdeeptd._model.layout import default_of_two_layers, make_layout
 from skdeeptd._model.network import blank_network
 from skdeeptd._model.parameters import n_parameters
 from skdeeptd._solver.deeptd import fit_rows
@@ -288,6 +288,15 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
         self.n_iter_ = fit.n_iter
 
     def _warn(self, fit):
+        is_linear = self.activations_ == ("identity",)
+        if self.kernel_sizes is None and is_linear and self.n_features_in_ > 1:
+            parameter, sizes = default_of_two_layers(self.input_shape_)
+            warn(
+                f"The network is linear: kernel_sizes=None splits an axis into two "
+                f"factors, and input_shape {self.input_shape_} has none. For kernel "
+                f"sizes {sizes} write {parameter}; if linear is what it should be, "
+                f"write kernel_sizes={self.kernel_sizes_}."
+            )
         if fit.out_of_budget:
             warn(
                 f"The polish of output {fit.out_of_budget} used up max_iter="

@@ -281,34 +281,10 @@ class DeepTDFeatures(
             ensure_all_finite=False,  # the outputs tell, in one pass less
             reset=False,
         )
-        outputs = responses_of(self._filters(), X, self.n_jobs)
+        outputs = responses_of(filters_of(self), X, self.n_jobs)
         if not np.all(np.isfinite(outputs[:, 0])):
             check_array(X, input_name="X", estimator=self)
         return outputs
-
-    def _filters(self):
-        layouts = _layouts_of(
-            self.n_features_in_, self.input_shape_, self.kernel_sizes_, self.strides_
-        )
-        banks = tuple(
-            bank_of(
-                layout.orders[0],
-                kernels.reshape(len(kernels), -1),
-                biases,
-                self.activation,
-            )
-            for layout, kernels, biases in zip(
-                layouts, self.kernels_, self.biases_, strict=True
-            )
-        )
-        return Filters(
-            banks,
-            self.responses,
-            self.shift_,
-            self.scale_,
-            self.center_,
-            self.unit_,
-        )
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -316,6 +292,39 @@ class DeepTDFeatures(
         tags.target_tags.multi_output = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def layouts_of(features):
+    """Of each size of patches of fitted features."""
+    return _layouts_of(
+        features.n_features_in_,
+        features.input_shape_,
+        features.kernel_sizes_,
+        features.strides_,
+    )
+
+
+def filters_of(features):
+    """The ``Filters`` of fitted features."""
+    banks = tuple(
+        bank_of(
+            layout.orders[0],
+            kernels.reshape(len(kernels), -1),
+            biases,
+            features.activation,
+        )
+        for layout, kernels, biases in zip(
+            layouts_of(features), features.kernels_, features.biases_, strict=True
+        )
+    )
+    return Filters(
+        banks,
+        features.responses,
+        features.shift_,
+        features.scale_,
+        features.center_,
+        features.unit_,
+    )
 
 
 def _layouts_of(n_features, input_shape, shapes, strides):

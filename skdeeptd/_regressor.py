@@ -57,7 +57,7 @@ class DeepTDRegressor(BasePatchRegressor):
         layer this one has the fewest weights; more layers can have fewer, but need more
         samples for each. Where an axis is prime, the second layer has size 1 on it;
         where all are, there is one layer, which with ``output_activation="identity"``
-        is linear regression.
+        is linear regression; ``fit`` then warns, and says what to write for a network.
     input_shape : sequence of int, default=None
         The shape of a sample, channels last if there are any; X holds its entries in
         C order. None takes it from an X of more than two axes, and is one axis else.

@@ -1,10 +1,11 @@
 """DeepTDRegressorCV: the best of several models, or their best mean."""
 
 import functools
-import time
 from numbers import Integral, Real
+from time import perf_counter as clock
 
 import numpy as np
+from joblib import effective_n_jobs
 from sklearn import get_config
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, clone
 from sklearn.exceptions import FitFailedWarning
@@ -150,8 +151,11 @@ class DeepTDRegressorCV(
     ensemble_size : int, default=8
         Candidates that may have a weight, for each output; 1 for the best one only.
     max_time : float, default=None
-        Seconds after which no more is begun: the best so far is then the model, and a
-        warning says what was left out. None for no limit.
+        Seconds for the fit, of which six tenths are for the comparison; None for no
+        limit. What is expected to take longer is left out, with a warning, and the best
+        of the rest is the model, which is ridge regression if need be. What a fit takes
+        is judged by its first fold, and that by the stage before or by a quarter of the
+        rows.
     cv : int, cross-validation splitter or iterable, default=None
         As in :class:`~sklearn.model_selection.GridSearchCV`. None for five folds, or
         three where there are more than 500 samples; they are not shuffled.
@@ -261,7 +265,7 @@ class DeepTDRegressorCV(
         ValueError, TypeError
             Where the data or a parameter are not as they should be.
         """
-        begin = time.perf_counter()
+        begin = clock()
         split_params = self._route(params, sample_weight)
         context = self._init_callback_context(max_subtasks=LAST_STAGE + 2)
         metadata = {"sample_weight": sample_weight}
@@ -277,8 +281,9 @@ class DeepTDRegressorCV(
                 candidates,
                 folds,
                 _Score(self.scorer_, sample_weight is not None, self.y_ndim_),
-                functools.partial(_run_all, self.n_jobs),
+                functools.partial(_run_all, self.n_jobs, self.max_time is not None),
                 end=begin + (self.max_time or np.inf) * OF_CHOICE,
+                n_at_a_time=effective_n_jobs(self.n_jobs),
                 report=reporter(self),
                 stage=telling(self, context),
             )
@@ -287,7 +292,8 @@ class DeepTDRegressorCV(
             self._keep(estimators, candidates, table, weights)
             last = context.subcontext(task_name="fit of all rows")
             with told(last, self):
-                self._fit_members(rows, estimators, table, weights, begin)
+                growth = len(rows.X) / min(len(fold.train.X) for fold in folds)
+                self._fit_members(rows, estimators, table, weights, growth, begin)
         return self
 
     def get_metadata_routing(self):
@@ -411,17 +417,32 @@ class DeepTDRegressorCV(
         mean = self.cv_results_["mean_test_score"]
         self.best_score_ = float(mean[self.best_index_])
 
-    def _fit_members(self, rows, estimators, table, weights, begin):
-        """Fit what has a weight, the heaviest first, and the best one."""
+    def _fit_members(self, rows, estimators, table, weights, growth, begin):
+        """Fit what has a weight, the heaviest first, and the best one.
+
+        What would take too long is left out; if all would, ridge regression is fitted.
+        ``growth`` is how many times more rows these are than those of a fold.
+        """
         heavy = weights.mean(axis=1)
         members = [i for i in np.argsort(-heavy, kind="stable") if heavy[i] > 0]
-        seconds = 2 * table.column("fit_time").max(axis=1)
+        seconds = table.column("fit_time").max(axis=1) * growth**2
         fitted, end = {}, begin + (self.max_time or np.inf)
-        for i in [*members, self.best_index_]:
-            if fitted and (i in fitted or time.perf_counter() + seconds[i] > end):
-                continue
+
+        def fit(estimator):
             y = like_y(rows.y, self.y_ndim_)
-            fitted[i] = clone(estimators[i]).fit(rows.X, y, rows.weight)
+            return clone(estimator).fit(rows.X, y, rows.weight)
+
+        for i in dict.fromkeys([*members, self.best_index_]):
+            if clock() + seconds[i] <= end:
+                fitted[i] = fit(estimators[i])
+        if not fitted:
+            fitted[0] = fit(estimators[0])
+        n_left = len(set(members) - set(fitted))
+        if n_left:
+            warn(
+                f"max_time={self.max_time:g} left no time to fit {n_left} of "
+                f"{len(members)} members of the mean to all rows"
+            )
         kept = [i for i in members if i in fitted] or list(fitted)
         sums = weights[kept].sum(axis=0)
         even = np.full((len(kept), weights.shape[1]), 1 / len(kept))
@@ -471,8 +492,11 @@ class DeepTDRegressorCV(
         return hasattr(self, "estimators_")
 
 
-def _run_all(n_jobs, function, calls):
-    return Parallel(n_jobs=n_jobs)(delayed(function)(*call) for call in calls)
+def _run_all(n_jobs, in_haste, function, calls):
+    """In processes, or where it matters that these take long to start, in threads."""
+    prefer = "threads" if in_haste else None
+    parallel = Parallel(n_jobs=n_jobs, prefer=prefer)
+    return parallel(delayed(function)(*call) for call in calls)
 
 
 def _parts(rows, fold, split):

@@ -20,6 +20,7 @@ from skdeeptd._base import (
 from skdeeptd._compat import Interval, StrOptions, fit_context
 from skdeeptd._data.problem import make_problem
 from skdeeptd._data.rows import RowBlocks
+from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._features import DeepTDFeatures
 from skdeeptd._solver.ridge import (
     kernel_ridge_variance,
@@ -138,18 +139,20 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
         table = self.features_.transform(rows.X).astype(float, copy=False)
         with explaining(self, rows):
             problem = make_problem(rows, fit_intercept=True)
-        y, weight = problem.rows.y, rows.weight
-        if self.kernel == "rbf":
-            self.gamma_ = self.gamma or _best_gamma(table, y, weight)
-            ridge = loo_kernel_ridge(rbf_kernel(table, gamma=self.gamma_), y, weight)
-        else:
-            ridge = loo_ridge(table, y, weight)
+        with single_threaded_blas():
+            ridge = self._regression(table, problem.rows.y, rows.weight)
         self.coef_ = ridge.coef * problem.unit
         self.intercept_ = ridge.intercept * problem.unit + problem.shift
         self.alpha_ = ridge.alpha
         self.noise_variance_ = ridge.noise_variance * problem.unit**2
-        self.features_of_rows_, self.weight_of_rows_ = table, weight
+        self.features_of_rows_, self.weight_of_rows_ = table, rows.weight
         return self
+
+    def _regression(self, table, y, weight):
+        if self.kernel == "linear":
+            return loo_ridge(table, y, weight)
+        self.gamma_ = self.gamma or _best_gamma(table, y, weight)
+        return loo_kernel_ridge(rbf_kernel(table, gamma=self.gamma_), y, weight)
 
     def predict(self, X, return_std=False):
         """Output of the regression.
@@ -179,12 +182,13 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
         X, _ = flatten(X, self.features_.input_shape_)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         table = self.features_.transform(X).astype(float, copy=False)
-        parts = [self._output(table[batch]) for batch in gen_batches(len(X), BATCH)]
-        y = np.concatenate(parts).astype(X.dtype, copy=False)
-        y = like_y(y, self.y_ndim_)
-        if not return_std:
-            return y
-        std = np.sqrt(self._variance(table)).astype(X.dtype, copy=False)
+        with single_threaded_blas():
+            parts = [self._output(table[batch]) for batch in gen_batches(len(X), BATCH)]
+            y = np.concatenate(parts).astype(X.dtype, copy=False)
+            y = like_y(y, self.y_ndim_)
+            if not return_std:
+                return y
+            std = np.sqrt(self._variance(table)).astype(X.dtype, copy=False)
         return y, like_y(std, self.y_ndim_)
 
     def _output(self, table):

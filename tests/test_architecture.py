@@ -33,6 +33,7 @@ FLOORS = [
     {"_base"},
     {"_features", "_ridge", "_regressor"},
     {"_regressor_cv"},
+    {"_export", "_export.layers", "_export.torch_modules", "_export.onnx_graph"},
     {"__init__", "dask", "export", "datasets", "metrics"},
     {"_plot", "_plot.drawing", "_plot.kernels", "_plot.moment", "_plot.path"},
     {"_plot.receptive_field", "_plot.held_out"},
@@ -46,6 +47,7 @@ ALSO = {  # what makes threads, and what reaches a cluster
 }
 # What computes nothing of a network by itself.
 SHOWS = {"_optional", "_model", "_base", "_regressor", "_regressor_cv", "_plot"}
+SHOWS |= {"_features", "_ridge", "_export"}
 MOST_LINES, MOST_METHODS = 250, 12  # of a class, besides docstrings
 PUBLIC = [
     *("skdeeptd", "skdeeptd.dask", "skdeeptd.datasets", "skdeeptd.export"),
@@ -107,11 +109,13 @@ def test_the_maths_knows_no_estimators(module):
 
 
 @pytest.mark.parametrize(
-    "module", [m for m in TREES if m in ("plotting", "export") or m.startswith("_plot")]
+    "module",
+    [m for m in TREES if m.split(".")[0] in ("plotting", "export", "_plot", "_export")],
 )
 def test_what_shows_a_network_leaves_its_maths_to_the_model(module):
     for name in imports_within(module):
-        assert name.split(".")[0] in SHOWS, f"{module} imports {name}"
+        is_pooling = module.startswith("_export") and name == "_solver.filters"
+        assert is_pooling or name.split(".")[0] in SHOWS, f"{module} imports {name}"
 
 
 def classes():

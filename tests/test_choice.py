@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 
+from skdeeptd._data.rows import RowBlocks
+from skdeeptd._solver import choice
 from skdeeptd._solver.choice import (
     NOT_RUN,
     Candidate,
@@ -72,6 +74,57 @@ def test_a_candidate_without_a_score_is_left():
 def test_a_network_must_be_clearly_ahead_of_the_linear_model(linear, network, chosen):
     test = np.array([linear, network])
     assert best_of(test.mean(axis=1), test, np.array([True, False])) == chosen
+
+
+# Time
+
+
+class _Clock:
+    """It goes on only where a candidate runs."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("end", [0.0, 10.0, 1e3])
+def test_candidates_end_in_time(monkeypatch, seed, end):
+    """But for the trial of one on a quarter of its rows, a second at most."""
+    clock, rng = _Clock(), np.random.default_rng(seed)
+    monkeypatch.setattr(choice, "clock", clock)
+
+    def of_seconds(kind, *by_stage):
+        def run(fold, stage):
+            clock.now += by_stage[stage] * len(fold.train.X) / 40
+            return np.zeros(10)
+
+        return Candidate({"kernel_sizes": ()}, kind, run)
+
+    seconds = [rng.uniform(0.1, 4, 3) for _ in range(4)]
+    ridge = of_seconds("linear", 0.1)
+    closed = [of_seconds("closed", s) for s in rng.uniform(0.1, 4, 3)]
+    networks = [of_seconds("network", 0, 0.1, s, 3 * s) for s, *_ in seconds]
+    rows = [RowBlocks(np.zeros((n, 2)), np.zeros((n, 1)), np.ones(n)) for n in (40, 10)]
+    folds = [choice.Fold(rows[0], None, rows[1])] * 3
+    table = choice.compare(
+        [ridge, *closed, *networks],
+        folds,
+        lambda predicted, rows: rng.uniform(),
+        lambda function, calls: [function(*call) for call in calls],
+        end=end,
+    )
+    assert clock.now <= end + 1
+    assert table.stages[0] == 3
+    if end == 0:
+        assert not np.any(table.stages[1:])
+    if end == 1e3:
+        assert np.all(table.stages > 0)
+        assert np.any(table.stages[4:] == 3)
+    has_run = np.isfinite(table.column("score"))
+    assert np.array_equal(has_run.all(axis=1), table.stages > 0)
+    assert np.array_equal(has_run.any(axis=1), table.stages > 0)
 
 
 # Weights

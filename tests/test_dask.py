@@ -808,6 +808,7 @@ def test_progress_is_printed_with_the_name_of_the_class(data, capsys):
 
 @pytest.mark.filterwarnings("ignore:The polish of output")
 @pytest.mark.filterwarnings("ignore:Nothing could be learned")
+@pytest.mark.filterwarnings("ignore:This is linear regression")
 @parametrize_with_checks([DaskDeepTDRegressor()])
 def test_scikit_learn_check(estimator, check):
     check(estimator)

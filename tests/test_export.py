@@ -5,15 +5,23 @@ import sys
 
 import numpy as np
 import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_digits
 from sklearn.ensemble import VotingRegressor
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skdeeptd import DeepTDRegressor, DeepTDRegressorCV
+from skdeeptd import (
+    DeepTDFeatures,
+    DeepTDRegressor,
+    DeepTDRegressorCV,
+    DeepTDRidge,
+)
+from skdeeptd._export.torch_modules import MOST_AXES
 from skdeeptd._model.activations import ACTIVATIONS
-from skdeeptd.export import MOST_AXES, register_skl2onnx, to_onnx, to_torch
+from skdeeptd.export import register_skl2onnx, to_onnx, to_torch
 
 # Input shape, kernel sizes, padding, activation of the hidden layers, strides.
 CASES = {
@@ -152,11 +160,195 @@ def test_activations_are_exact_far_from_zero(run, dtype, name):
     )
 
 
-@pytest.mark.parametrize("export", [to_torch, to_onnx])
-def test_a_mean_of_models_is_refused(export):
-    X, y = np.random.default_rng(0).standard_normal((2, 40, 12))
-    with pytest.raises(TypeError, match=r"best_estimator_ of a DeepTDRegressorCV"):
-        export(DeepTDRegressorCV(cv=2).fit(X, y[:, 0]))
+# Filters of the moments, ridge regression on them, and means of models
+
+FEATURES = {
+    "a signal": ((40,), {}),
+    "an image": ((7, 8), {"kernel_sizes": [(3, 3), (4, 2)], "strides": 2}),
+    "channels first": ((3, 30), {}),
+    "channels last": ((6, 7, 2), {"kernel_sizes": [(3, 3)], "strides": 3}),
+    "four axes": ((3, 4, 2, 3), {"kernel_sizes": [(2, 3, 2, 2)], "strides": 2}),
+    "one unit": ((40,), {"standardize": False, "kernel_sizes": [4], "strides": 4}),
+    "whole": ((5,), {"kernel_sizes": [5]}),
+}
+
+
+def rows_of(shape, dtype=np.float64, n_outputs=None):
+    """One feature hardly varies; a second set of rows is far from the first."""
+    rng = np.random.default_rng(0)
+    X = 3 + rng.standard_normal((120, *shape))
+    X.reshape(120, -1)[:, 1] *= 1e-4
+    X[60:] *= 3
+    y = np.maximum(X, 3).reshape(120, -1) @ rng.standard_normal(
+        (X[0].size, n_outputs or 1)
+    )
+    y += rng.standard_normal(y.shape)
+    return X.astype(dtype), y if n_outputs else y[:, 0]
+
+
+def features_on(shape, dtype=np.float64, **parameters):
+    X, y = rows_of(shape, dtype)
+    features = DeepTDFeatures(n_filters=4, random_state=0, **parameters)
+    return features.fit(X[:60], y[:60]), X
+
+
+def ridge_on(shape=(40,), kernel="rbf", dtype=np.float64, n_outputs=None, **parameters):
+    X, y = rows_of(shape, dtype, n_outputs)
+    features = DeepTDFeatures(n_filters=4, random_state=0, **parameters)
+    return DeepTDRidge(features, kernel=kernel).fit(X[:60], y[:60]), X
+
+
+def mean_on(shape=(40,), dtype=np.float64, n_outputs=None):
+    """A model whose members and weights were put in its place."""
+    X, y = rows_of(shape, dtype, n_outputs)
+    rows, targets = X[:60].reshape(60, -1), y[:60]
+    model = DeepTDRegressorCV(max_time=1e-9, cv=2, input_shape=shape)
+    with pytest.warns(UserWarning, match="max_time"):
+        model.fit(rows, targets)
+    features = DeepTDFeatures(responses="all", input_shape=shape, random_state=0)
+    members = [
+        DeepTDRegressor((4, -1), strides=2, padding="same", input_shape=shape),
+        DeepTDRidge(features),
+        DeepTDRidge(features, kernel="rbf"),
+    ]
+    members[0].set_params(polish=False, random_state=0)
+    model.estimators_ = [member.fit(rows, targets) for member in members]
+    drawn = np.random.default_rng(1).uniform(size=(3, n_outputs or 1))
+    model.weights_ = drawn / drawn.sum(axis=0)
+    return model, X
+
+
+def assert_as_computed(output, expected, dtype):
+    """To the rounding of the dtype, which differences of squares raise tenfold."""
+    assert output.shape == expected.shape
+    assert output.dtype == expected.dtype == dtype
+    atol = {np.float64: 1e-12, np.float32: 1e-5}[dtype] * np.abs(expected).max()
+    np.testing.assert_allclose(output, expected, rtol=0, atol=atol)
+
+
+@both
+@pytest.mark.parametrize("responses", ["local", "pooled", "all"])
+@pytest.mark.parametrize("case", FEATURES)
+def test_features_are_those_of_transform(run, responses, case):
+    shape, parameters = FEATURES[case]
+    features, X = features_on(shape, responses=responses, **parameters)
+    table = features.transform(X)
+    assert np.any(np.abs(table) == 5)
+    for n_samples in (1, 120):
+        output = run(features, X[:n_samples])
+        assert_as_computed(output, table[:n_samples], np.float64)
+
+
+@both
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_features_of_any_activation(run, activation):
+    features, X = features_on((40,), responses="all", activation=activation)
+    assert_as_computed(run(features, X), features.transform(X), np.float64)
+
+
+@both
+@pytest.mark.parametrize("n_outputs", [None, 1, 2])
+@pytest.mark.parametrize("kernel", ["linear", "rbf"])
+def test_ridge_on_features_is_that_of_predict(run, kernel, n_outputs):
+    ridge, X = ridge_on(kernel=kernel, n_outputs=n_outputs, responses="all")
+    assert_as_computed(run(ridge, X), ridge.predict(X), np.float64)
+
+
+@both
+@pytest.mark.parametrize("n_outputs", [None, 1, 2])
+@pytest.mark.parametrize("shape", [(40,), (6, 7)])
+def test_a_mean_is_that_of_predict(run, shape, n_outputs):
+    model, X = mean_on(shape, n_outputs=n_outputs)
+    assert_as_computed(run(model, X), model.predict(X), np.float64)
+
+
+@both
+def test_a_mean_as_it_was_fitted(run):
+    X, y = load_digits(return_X_y=True)
+    X, y = X[:100].reshape(-1, 8, 8), y[:100] % 2
+    model = DeepTDRegressorCV(cv=3, random_state=0).fit(X, y)
+    assert len(model.estimators_) > 1
+    assert_as_computed(run(model, X), model.predict(X), np.float64)
+
+
+@pytest.mark.parametrize("make", [mean_on, ridge_on])
+def test_torch_in_float32(make):
+    torch = pytest.importorskip("torch")
+    model, X = make(dtype=np.float32)
+    with torch.no_grad():
+        output = to_torch(model).float()(torch.from_numpy(X)).numpy()
+    assert_as_computed(output, model.predict(X), np.float32)
+
+
+def test_torch_of_a_mean_is_made_of_small_pieces():
+    pytest.importorskip("torch")
+    module = to_torch(mean_on()[0])
+    names = [[name for name, _ in m.named_children()] for m in module.members]
+    assert names[1:] == [
+        ["features", "ridge", "output"],
+        ["features", "kernel", "ridge", "output"],
+    ]
+    assert next(name for name, _ in module.members[0].named_children()) == "input"
+
+
+@pytest.mark.parametrize("make", [mean_on, ridge_on])
+def test_torch_module_of_features_is_trained_copied_and_saved(make):
+    torch = pytest.importorskip("torch")
+    model, X = make()
+    module, X = to_torch(model), torch.from_numpy(X)
+    module(X).square().mean().backward()
+    assert all(torch.any(p.grad != 0) for p in module.parameters())
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += 0.01
+    file = io.BytesIO()
+    torch.save(module, file)
+    file.seek(0)
+    for other in (copy.deepcopy(module), torch.load(file, weights_only=False)):
+        assert torch.equal(other(X), module(X))
+        assert not np.allclose(other(X).detach(), model.predict(X.numpy()))
+
+
+@pytest.mark.parametrize("make", [mean_on, ridge_on, features_on])
+def test_onnx_of_features_is_valid(make):
+    onnx = pytest.importorskip("onnx")
+    graph = to_onnx(make((40,))[0])
+    onnx.checker.check_model(graph, full_check=True)
+    assert (graph.opset_import[0].version, graph.ir_version) == (17, 8)
+
+
+@of_dtypes
+@pytest.mark.parametrize(
+    "steps",
+    [
+        (DeepTDFeatures(random_state=0), Ridge()),
+        (DeepTDRidge(random_state=0),),
+        (DeepTDRidge(kernel="rbf", random_state=0),),
+        (DeepTDRegressorCV(cv=2, random_state=0),),
+    ],
+)
+def test_features_in_a_pipeline_by_skl2onnx(dtype, steps):
+    skl2onnx, onnx = map(pytest.importorskip, ("skl2onnx", "onnx"))
+    register_skl2onnx()
+    X, y = rows_of((30,))
+    pipeline = make_pipeline(StandardScaler(), *map(clone, steps)).fit(X[:60], y[:60])
+    X = X.astype(dtype)
+    graph = skl2onnx.to_onnx(pipeline, X, target_opset=17)
+    onnx.checker.check_model(graph, full_check=True)
+    output = run_graph(graph, X)
+    assert output.shape == (120, 1)
+    assert_as_computed(output[:, 0], pipeline.predict(X).astype(dtype), dtype)
+
+
+@pytest.mark.parametrize("make", [mean_on, ridge_on])
+def test_skops_saves_and_loads_means(make):
+    skops = pytest.importorskip("skops.io")
+    model, X = make()
+    saved = skops.dumps(model)
+    trusted = skops.get_untrusted_types(data=saved)
+    assert {name.split(".")[0] for name in trusted} <= {"skdeeptd", "sklearn"}
+    loaded = skops.loads(saved, trusted=trusted)
+    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
 
 
 @both

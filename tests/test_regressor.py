@@ -1,5 +1,6 @@
 import io
 import pickle
+import re
 import warnings
 from contextlib import redirect_stdout
 
@@ -272,6 +273,46 @@ def test_a_few_filters_beat_ridge_on_images_of_digits(sizes):
     assert cross_val_score(network, X, y, cv=cv).mean() > of_ridge + 0.05
 
 
+# Default kernel sizes
+
+
+def of_shape(shape):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((60, *shape))
+    return X, np.maximum(X.reshape(60, -1)[:, 0], 0) + 0.1 * rng.standard_normal(60)
+
+
+def quick(**parameters):
+    return DeepTDRegressor(n_init=1, alpha="loo", random_state=0, **parameters)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1,), (4,), (30,), (97 * 2,), (8, 8), (28, 28), (3, 100), (5, 6), (1, 9)]
+)
+def test_samples_of_any_shape_fit_without_kernel_sizes(shape):
+    X, y = of_shape(shape)
+    fitted = quick().fit(X, y)
+    assert len(fitted.kernel_sizes_) == (1 if shape == (1,) else 2)
+    flat = quick(input_shape=shape).fit(X.reshape(60, -1), y)
+    np.testing.assert_array_equal(flat.predict(X), fitted.predict(X))
+
+
+@pytest.mark.parametrize("shape", [(2,), (3,), (7,), (31,), (97,), (5, 7), (2, 2)])
+def test_where_no_axis_divides_the_warning_says_what_does(shape):
+    X, y = of_shape(shape)
+    with pytest.warns(UserWarning, match="This is linear regression") as told:
+        linear = quick(input_shape=shape).fit(X.reshape(60, -1), y)
+    assert len(linear.kernel_sizes_) == 1
+    message = str(told[0].message)
+    sizes, written = re.search(r"kernel sizes (.*) write (\w+=\S+);", message).groups()
+    fitted = quick(**eval(f"dict({written})")).fit(X, y)
+    assert fitted.kernel_sizes_ == eval(sizes)
+    assert len(fitted.kernel_sizes_) == 2
+    silent = re.search(r"write kernel_sizes=(.*)\.$", message).group(1)
+    again = quick(kernel_sizes=eval(silent)).fit(X, y)
+    np.testing.assert_array_equal(again.predict(X), linear.predict(X))
+
+
 # Weights
 
 
@@ -421,7 +462,7 @@ def test_fit_intercept_false_leaves_none(noisy):
 def test_one_layer_is_linear_regression(n_features):
     rng = np.random.RandomState(0)
     X, y = rng.randn(50, n_features), rng.randn(50)
-    fitted = DeepTDRegressor(tol=1e-14).fit(X, y)
+    fitted = DeepTDRegressor((n_features,), tol=1e-14).fit(X, y)
     assert fitted.kernel_sizes_ == (n_features,)
     np.testing.assert_allclose(
         fitted.predict(X), LinearRegression().fit(X, y).predict(X), atol=1e-7
@@ -432,7 +473,7 @@ def test_one_layer_is_linear_regression(n_features):
 def test_one_layer_with_alpha_is_ridge(alpha):
     rng = np.random.RandomState(0)
     X, y, weight = rng.randn(20, 31), rng.randn(20), rng.randint(0, 3, 20)
-    fitted = DeepTDRegressor(alpha=alpha, tol=1e-14).fit(X, y, weight)
+    fitted = DeepTDRegressor((31,), alpha=alpha, tol=1e-14).fit(X, y, weight)
     ridge = Ridge(alpha=alpha).fit(X, y, weight)
     np.testing.assert_allclose(fitted.predict(X), ridge.predict(X), atol=1e-6)
 

@@ -1,3 +1,4 @@
+import itertools
 import pickle
 import warnings
 
@@ -24,6 +25,7 @@ from skdeeptd import (
     DeepTDRegressor,
     DeepTDRegressorCV,
     DeepTDRidge,
+    _regressor_cv,
     kernel_size_grid,
 )
 from skdeeptd.datasets import make_patch_cnn_regression
@@ -278,6 +280,42 @@ def test_the_best_so_far_is_taken_where_time_is_short(noisy):
     assert not np.any(stages[1:])
     assert search.best_params_ == {"model": "ridge"}
     assert search.score(*noisy) > 0
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_a_limit_that_is_not_reached_changes_nothing(noisy, n_jobs):
+    X, y = noisy
+    grid = {"kernel_sizes": SHAPES[:4]}
+    free, limited = (
+        DeepTDRegressorCV(grid, max_time=t, n_jobs=n_jobs, random_state=0).fit(X, y)
+        for t in (None, 1e6)
+    )
+    np.testing.assert_array_equal(free.predict(X), limited.predict(X))
+    for name in ("mean_test_score", "stage", "weight"):
+        np.testing.assert_array_equal(free.cv_results_[name], limited.cv_results_[name])
+
+
+@pytest.mark.parametrize(("left", "kept"), [(0.0, 0), (1e6, 1)])
+def test_members_for_which_no_time_is_left_are_named(monkeypatch, left, kept):
+    """The clock stands at this distance from the end, once all are compared."""
+    (X, y), _ = digits(150)
+    moments = itertools.chain([0.0], itertools.repeat(1e9 - left))
+    monkeypatch.setattr(_regressor_cv, "clock", lambda: next(moments))
+    search = DeepTDRegressorCV(cv=3, max_time=1e9, random_state=0)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        search.fit(X, y)
+    n_members = np.count_nonzero(search.cv_results_["weight"])
+    assert n_members > 1
+    if kept:
+        assert not told
+        assert len(search.estimators_) == n_members
+    else:
+        left_out = f"no time to fit {n_members} of {n_members} members"
+        assert left_out in str(told[0].message)
+        ridge = clone(search.cv_results_["estimator"][0]).fit(X.reshape(150, -1), y)
+        np.testing.assert_array_equal(search.predict(X), ridge.predict(X))
+        np.testing.assert_array_equal(search.weights_, [[1]])
 
 
 def test_a_candidate_that_fails_is_named_and_not_chosen(noisy):

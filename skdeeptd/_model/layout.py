@@ -395,6 +395,16 @@ def default_kernel_shapes(input_shape, padding="valid"):
     return (first, second) if math.prod(second) > 1 else (first,)
 
 
+def default_of_two_layers(input_shape):
+    """What to write beside ``kernel_sizes=None`` for two layers, and their sizes."""
+    padded = default_kernel_shapes(input_shape, "same")
+    if len(padded) > 1:
+        return 'padding="same"', _readable(padded)
+    first = _root(input_shape)
+    rest = n_patches(input_shape, first, (1,) * len(first))
+    return "strides=1", _readable((first, rest))
+
+
 def _root(input_shape):
     """A kernel of about the root of each axis."""
     return tuple(math.isqrt(n - 1) + 1 for n in input_shape)

@@ -21,9 +21,11 @@ The weights are those of least squares on the rows held out (Breiman 1996, stack
 regressions), where that is better than the best candidate by itself.
 """
 
+import itertools
 import math
-import time
 from collections.abc import Callable
+from dataclasses import replace
+from time import perf_counter as clock
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +39,8 @@ from skdeeptd._solver.search import EXACT, silent
 KEPT, LEAST_KEPT, MOST_KEPT = 1 / 8, 3, 10  # of the shapes, after the first stage
 STANDARD_ERRORS = 2.0  # of a difference over the folds that is a clear one
 LAST_STAGE = 3
+SLOWER = (1.0, 0.0, 4.0, 4.0)  # than what is known before each stage
+TRIED = 4  # of so many rows one, for the time that a closed form takes
 SUM_OF_WEIGHTS = 1e3  # how much a sum that is not one counts
 
 
@@ -94,7 +98,15 @@ def make_fold(train, test):
 
 
 def compare(
-    candidates, folds, score, run_all, *, end=math.inf, report=silent, stage=untold
+    candidates,
+    folds,
+    score,
+    run_all,
+    *,
+    end=math.inf,
+    n_at_a_time=1,
+    report=silent,
+    stage=untold,
 ):
     """Fit the candidates on all folds, stage by stage.
 
@@ -107,7 +119,11 @@ def compare(
     run_all : callable
         Takes a function and a list of arguments of each call; gives their results.
     end : float
-        When no more is begun, as ``time.perf_counter`` has it.
+        When all is to be done, as ``time.perf_counter`` has it. The first candidate is
+        fitted in any case; of the others none is begun, or goes on to the second fold,
+        that is expected to take longer.
+    n_at_a_time : int
+        Calls that ``run_all`` runs at a time.
     report, stage : callable
         As in ``fit_rows``.
 
@@ -121,34 +137,80 @@ def compare(
     for number in range(LAST_STAGE + 1):
         name = f"stage {number}" if number else "closed form"
         with stage(name, len(alive)) as part:
-            begin, done = time.perf_counter(), []
-            for batch in [alive] if math.isinf(end) else alive[:, np.newaxis]:
-                if table.stages.any() and time.perf_counter() >= end:
-                    break
-                calls = [
-                    (candidates[i], number, f, score) for i in batch for f in folds
-                ]
-                results = iter(run_all(run_and_score, calls))
-                for i in batch:
-                    with part(f"candidate {i}"):
-                        table.results[i] = [next(results) for _ in folds]
-                    table.stages[i] = number or LAST_STAGE
-                    done.append(i)
-        seconds = time.perf_counter() - begin
-        report(f"{name}: {len(done)} of {len(alive)} candidates, {seconds:.1f} s")
+            begin, n_done = clock(), 0
+            calls = {
+                i: [(candidates[i], number, f, score) for f in folds] for i in alive
+            }
+            if math.isinf(end):
+                done = _all_of(calls, run_all)
+            else:
+                known = table.column("fit_time")[:, 0]
+                done = _in_time(calls, run_all, end, number, known, n_at_a_time)
+            for i, results in done:
+                with part(f"candidate {i}"):
+                    table.results[i] = results
+                table.stages[i] = number or LAST_STAGE
+                n_done += 1
+        seconds = clock() - begin
+        report(f"{name}: {n_done} of {len(alive)} candidates, {seconds:.1f} s")
         alive = _survivors(table, candidates, number)
     return table
 
 
+def _all_of(calls, run_all):
+    """Each candidate and its results on all folds."""
+    results = iter(run_all(run_and_score, itertools.chain(*calls.values())))
+    for i, of_candidate in calls.items():
+        yield i, [next(results) for _ in of_candidate]
+
+
+def _in_time(calls, run_all, end, stage, known, n_at_a_time):
+    """The same of those for which there is time.
+
+    ``known`` holds the seconds that a fold took in the stage before. How much slower it
+    is in this one is the most that it was for any candidate. The first one in closed
+    form is fitted in any case.
+    """
+    slower = []
+    for i, (first, *others) in calls.items():
+        is_needed = stage == 0 and i == 0
+        if not is_needed and clock() >= end:
+            return
+        n_rounds = math.ceil(len(others) / n_at_a_time)
+        unit = known[i] if stage > 1 else 1.0
+        if stage == 0 and not is_needed:
+            unit = _seconds_of_all_rows(*first)
+        expected = unit * max(slower, default=SLOWER[stage])
+        if not is_needed and clock() + (1 + n_rounds) * expected > end:
+            continue
+        begin = clock()
+        result = run_and_score(*first)
+        seconds = clock() - begin
+        if is_needed or clock() + n_rounds * seconds <= end:
+            yield i, [result, *run_all(run_and_score, others)]
+        if not is_needed:
+            slower.append(seconds / unit)
+
+
+def _seconds_of_all_rows(candidate, stage, fold, score):
+    """What a fold is expected to take, by a fit to some of its rows."""
+    begin, rows = clock(), fold.train
+    few = replace(
+        rows, X=rows.X[::TRIED], y=rows.y[::TRIED], weight=rows.weight[::TRIED]
+    )
+    run_and_score(candidate, stage, fold._replace(train=few), score)
+    return (clock() - begin) * TRIED**1.5
+
+
 def run_and_score(candidate, stage, fold, score):
-    begin = time.perf_counter()
+    begin = clock()
     try:
         predicted = candidate.run(fold, stage)
     except Exception as error:  # of any kind, as in a grid search
         return Result(error=repr(error))
-    fitted = time.perf_counter()
+    fitted = clock()
     scored = score(predicted, fold.test)
-    return Result(scored, fitted - begin, time.perf_counter() - fitted, predicted)
+    return Result(scored, fitted - begin, clock() - fitted, predicted)
 
 
 def _survivors(table, candidates, number):

@@ -178,17 +178,19 @@ def _raw_of_block(banks, responses, X):
 
 def _pooled(z, h):
     """Mean, share above zero and maximum, of all patches and of parts of them."""
-    n_patches = z.shape[2]
-    parts = [slice(None)]
-    if n_patches >= 2 * SEGMENTS:
-        ends = np.arange(SEGMENTS + 1) * n_patches // SEGMENTS
-        parts += [slice(a, b) for a, b in itertools.pairwise(ends)]
     return [
         statistic.T
-        for part in parts
+        for part in pooled_parts(z.shape[2])
         for statistic in (
             h[:, :, part].mean(axis=2),
             (z[:, :, part] > 0).mean(axis=2).astype(z.dtype),
             z[:, :, part].max(axis=2),
         )
     ]
+
+
+def pooled_parts(n_patches):
+    """All patches, and where they are enough, those of each segment."""
+    ends = [i * n_patches // SEGMENTS for i in range(SEGMENTS + 1)]
+    segments = [slice(a, b) for a, b in itertools.pairwise(ends)]
+    return [slice(0, n_patches), *segments * (n_patches >= 2 * SEGMENTS)]

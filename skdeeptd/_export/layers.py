@@ -1,0 +1,81 @@
+"""What torch and ONNX are told of a network, and who can be exported.
+
+==========  ==============  =======================================================
+symbol      name            meaning
+==========  ==============  =======================================================
+k_l         ``kernels``     (channels, d_l), times their gains; a channel is a
+                            filter of an output, output by output
+b_l         ``biases``      (channels,), or None
+phi_l       ``activation``  its name
+==========  ==============  =======================================================
+
+In both, the channels go through the layers side by side, each with its own kernel, and
+a last linear layer adds scale times channel over the filters of an output, and the
+intercept.
+"""
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from skdeeptd._base import BasePatchNetwork
+from skdeeptd._features import DeepTDFeatures
+from skdeeptd._regressor_cv import DeepTDRegressorCV
+from skdeeptd._ridge import DeepTDRidge
+
+
+class Layer(NamedTuple):
+    kernels: np.ndarray
+    biases: np.ndarray | None
+    activation: str
+
+
+def layers_of(networks):
+    """The layers of all networks, their filters side by side."""
+    kernels, biases = (
+        [np.concatenate(of_layer) for of_layer in zip(*by_network, strict=True)]
+        for by_network in ([n.kernels for n in networks], [n.biases for n in networks])
+    )
+    biases += [None] * (len(kernels) - len(biases))
+    layers = zip(kernels, biases, networks[0].activations, strict=True)
+    return list(itertools.starmap(Layer, layers))
+
+
+def known(name, activations, target):
+    if name not in activations:
+        raise ValueError(
+            f"the activation {name!r} cannot be exported to {target}; "
+            f"known are {', '.join(activations)}"
+        )
+    return activations[name]
+
+
+def check_can_be_exported(estimator):
+    exported = BasePatchNetwork, DeepTDFeatures, DeepTDRidge, DeepTDRegressorCV
+    if not isinstance(estimator, exported):
+        raise TypeError(
+            f"a DeepTDRegressor, DeepTDRidge, DeepTDRegressorCV or DeepTDFeatures can "
+            f"be exported, not a {type(estimator).__name__}; of a Pipeline take the "
+            f"step that is one"
+        )
+    check_is_fitted(estimator)
+
+
+def dtype_of(estimator):
+    """In which the weights are stored."""
+    if isinstance(estimator, DeepTDRegressorCV):
+        return np.result_type(*map(dtype_of, estimator.estimators_))
+    if isinstance(estimator, DeepTDFeatures):
+        return estimator.center_.dtype
+    return estimator.intercept_.dtype
+
+
+def n_columns_of(estimator):
+    """Outputs, or what a transformer gives."""
+    if isinstance(estimator, DeepTDRegressorCV):
+        return estimator.weights_.shape[1]
+    if isinstance(estimator, DeepTDFeatures):
+        return len(estimator.center_)
+    return len(estimator.intercept_)

@@ -1,0 +1,204 @@
+"""Fitted estimators as an ONNX graph; onnx is imported where one is made.
+
+Nodes are added by functions that take the names of their inputs and give that of their
+output, (rows, columns).
+"""
+
+import numpy as np
+
+from skdeeptd._export.layers import known, layers_of, n_columns_of
+from skdeeptd._features import DeepTDFeatures, filters_of
+from skdeeptd._model.activations import LEAKY_SLOPE
+from skdeeptd._model.fitted import networks_of
+from skdeeptd._optional import optional
+from skdeeptd._regressor_cv import DeepTDRegressorCV
+from skdeeptd._ridge import DeepTDRidge
+from skdeeptd._solver.filters import CLIP, pooled_parts
+
+OPSET, IR_VERSION = 17, 8
+
+
+def onnx_model(estimator, dtype, columns):
+    """The estimator in ``dtype``, also where its input has another one.
+
+    ``columns`` is [] for an output of one axis, else [n_outputs].
+    """
+    add = _OnnxNodes(optional("onnx", extra="onnx"), dtype)
+    y = _outputs(add, add("Cast", "X", to=add.elements), estimator)
+    add("Reshape", y, np.array([-1, *columns]), output="y")
+    shapes = {"X": ["n", estimator.n_features_in_], "y": ["n", *columns]}
+    return add.model(type(estimator).__name__, shapes)
+
+
+def _outputs(add, X, estimator):
+    if isinstance(estimator, DeepTDRegressorCV):
+        return _mean(add, X, estimator)
+    if isinstance(estimator, DeepTDRidge):
+        return _ridge(add, X, estimator)
+    if isinstance(estimator, DeepTDFeatures):
+        return _features(add, X, estimator)
+    return _network(add, X, estimator)
+
+
+def _network(add, X, estimator):
+    networks, h, channels = networks_of(estimator), X, 1
+    for number, layer in enumerate(layers_of(networks)):
+        h = _patches(add, h, networks[0].order(number), channels)
+        h = _activation(add, _pre_activation(add, h, layer, channels), layer)
+        channels = len(layer.kernels)
+    scales, intercept = estimator.scales_, estimator.intercept_
+    h = add("Reshape", h, np.array([*scales.shape, -1]))
+    h = add("MatMul", scales[:, np.newaxis, :], h)
+    h = add("Add", h, intercept[:, np.newaxis, np.newaxis])
+    h = add("Transpose", h, perm=[2, 0, 1])
+    return add("Reshape", h, np.array([-1, n_columns_of(estimator)]))
+
+
+def _features(add, X, features):
+    """Standardised, through the filters, and standardised again."""
+    filters = filters_of(features)
+    X = add("Div", add("Sub", X, filters.shift), filters.scale)
+    columns = []
+    for bank in filters.banks:
+        columns += _bank(add, X, bank, filters.responses, len(filters.shift))
+    raw = add("Concat", *columns, axis=1)
+    raw = add("Div", add("Sub", raw, filters.center), filters.unit)
+    return add("Clip", raw, -CLIP, CLIP)
+
+
+def _bank(add, X, bank, responses, n_features):
+    """The responses of the filters of one size of patches."""
+    (layer,), order = layers_of([bank]), bank.orders[0]
+    n_filters, size = layer.kernels.shape
+    n_patches = (n_features if order is None else len(order)) // size
+    z = _pre_activation(add, _patches(add, X, order, 1), layer, 1)
+    z = add("Reshape", z, np.array([n_filters, -1, n_patches]))
+    z = add("Transpose", z, perm=[1, 0, 2])
+    h = _activation(add, z, layer)
+    columns = []
+    if responses != "pooled":
+        columns.append(add("Reshape", h, np.array([-1, n_filters * n_patches])))
+    if responses != "local":
+        above = add("Cast", add("Greater", z, 0.0), to=add.elements)
+        for part in pooled_parts(n_patches):
+            begin, end, _ = part.indices(n_patches)
+            over = [np.array([i]) for i in (begin, end, 2)]
+            for operator, values in (
+                ("ReduceMean", h),
+                ("ReduceMean", above),
+                ("ReduceMax", z),
+            ):
+                values = add("Slice", values, *over)
+                columns.append(add(operator, values, axes=[2], keepdims=0))
+    return columns
+
+
+def _ridge(add, X, ridge):
+    table = _features(add, X, ridge.features_)
+    if ridge.kernel == "rbf":
+        table = _rbf(add, table, ridge.features_of_rows_, ridge.gamma_)
+    return add("Add", add("MatMul", table, ridge.coef_), ridge.intercept_)
+
+
+def _rbf(add, table, rows, gamma):
+    squares = add("ReduceSum", add("Mul", table, table), np.array([1]), keepdims=1)
+    squares = add("Add", squares, np.sum(rows**2, axis=1))
+    distances = add("Sub", squares, add("MatMul", table, 2 * rows.T))
+    return add("Exp", add("Mul", add("Relu", distances), -gamma))
+
+
+def _mean(add, X, estimator):
+    members = [
+        add("Mul", _outputs(add, X, member), weights)
+        for member, weights in zip(
+            estimator.estimators_, estimator.weights_, strict=True
+        )
+    ]
+    return add("Sum", *members)
+
+
+def _patches(add, h, order, channels):
+    """The values of a layer in patch order, in which -1 is the zero put behind them."""
+    if order is None:
+        return h
+    h = add("Reshape", h, np.array([channels, -1, 1 + order.max()]))
+    if order.min() < 0:
+        h = add("Pad", h, np.array([0, 0, 0, 0, 0, 1]))
+    return add("Gather", h, order, axis=2)
+
+
+def _pre_activation(add, h, layer, channels):
+    h = add("Reshape", h, np.array([channels, -1, layer.kernels.shape[1]]))
+    z = add("MatMul", h, layer.kernels[:, :, np.newaxis])
+    if layer.biases is None:
+        return z
+    return add("Add", z, layer.biases[:, np.newaxis, np.newaxis])
+
+
+def _activation(add, z, layer):
+    return known(layer.activation, _ONNX_ACTIVATIONS, "ONNX")(add, z)
+
+
+class _OnnxNodes:
+    """Adds nodes by name of operator; numbers and arrays become constants."""
+
+    def __init__(self, onnx, dtype):
+        self.onnx, self.dtype = onnx, np.dtype(dtype)
+        self.elements = onnx.helper.np_dtype_to_tensor_dtype(self.dtype)
+        self.nodes, self.constants = [], []
+
+    def __call__(self, operator, *inputs, output=None, **attributes):
+        names = [i if isinstance(i, str) else self._constant(i) for i in inputs]
+        output = output or f"{operator}{len(self.nodes)}"
+        node = self.onnx.helper.make_node(
+            operator, names, [output], name=output, **attributes
+        )
+        self.nodes.append(node)
+        return output
+
+    def model(self, name, shapes):
+        """From X to y, which have these shapes."""
+        X, y = (
+            self.onnx.helper.make_tensor_value_info(v, self.elements, shapes[v])
+            for v in ("X", "y")
+        )
+        graph = self.onnx.helper.make_graph(
+            self.nodes, name, [X], [y], initializer=self.constants
+        )
+        return self.onnx.helper.make_model(
+            graph,
+            opset_imports=[self.onnx.helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+            producer_name="skdeeptd",
+        )
+
+    def _constant(self, value):
+        array = np.asarray(value)
+        if array.dtype.kind == "f":
+            array = array.astype(self.dtype)
+        name = f"c{len(self.constants)}"
+        self.constants.append(self.onnx.numpy_helper.from_array(array, name))
+        return name
+
+
+def _onnx_logistic(add, z):
+    return add("Div", 1.0, add("Add", add("Exp", add("Neg", z)), 1.0))
+
+
+def _onnx_softplus(add, z):
+    """max(z, 0) + log(1 + u), u = exp(-|z|), with the rounding of 1 + u put right."""
+    u = add("Exp", add("Neg", add("Abs", z)))
+    one_plus_u = add("Add", u, 1.0)
+    lost = add("Sub", u, add("Sub", one_plus_u, 1.0))
+    log = add("Add", add("Log", one_plus_u), add("Div", lost, one_plus_u))
+    return add("Add", add("Relu", z), log)
+
+
+_ONNX_ACTIVATIONS = {
+    "relu": lambda add, z: add("Relu", z),
+    "leaky_relu": lambda add, z: add("Max", z, add("Mul", z, LEAKY_SLOPE)),
+    "identity": lambda add, z: z,
+    "tanh": lambda add, z: add("Tanh", z),
+    "softplus": _onnx_softplus,
+    "logistic": _onnx_logistic,
+}

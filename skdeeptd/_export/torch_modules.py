@@ -1,0 +1,309 @@
+"""Fitted estimators as torch modules; torch is imported where the first is made."""
+
+import functools
+import math
+from collections import OrderedDict
+from typing import NamedTuple
+
+import numpy as np
+
+from skdeeptd._base import like_y
+from skdeeptd._export.layers import dtype_of, known, layers_of
+from skdeeptd._features import DeepTDFeatures, layouts_of
+from skdeeptd._model.activations import LEAKY_SLOPE
+from skdeeptd._model.fitted import layout_of, networks_of
+from skdeeptd._optional import optional
+from skdeeptd._regressor_cv import DeepTDRegressorCV
+from skdeeptd._ridge import DeepTDRidge
+from skdeeptd._solver.filters import CLIP, pooled_parts
+
+MOST_AXES = 3  # of torch's convolutions
+SOFTPLUS_THRESHOLD = 40.0  # from where log(1 + e^z) is z, in float64 too
+
+
+def module_of(estimator):
+    if isinstance(estimator, DeepTDRegressorCV):
+        return _mean(estimator)
+    if isinstance(estimator, DeepTDRidge):
+        return _ridge(estimator)
+    if isinstance(estimator, DeepTDFeatures):
+        return _features(estimator)
+    return _network(estimator)
+
+
+def _network(estimator):
+    torch = optional("torch", extra="torch")
+    networks, axes, channels = networks_of(estimator), _axes(layout_of(estimator)), 1
+    modules = OrderedDict(input=_input(estimator.input_shape_, axes.shape))
+    if any(axes.zeros):
+        modules["pad"] = _pad(axes)
+    for number, (layer, *where, order) in enumerate(
+        zip(layers_of(networks), axes.kernel_shapes, axes.strides, axes.orders), 1
+    ):
+        if order is not None:
+            modules[f"patches{number}"] = _patches(order)
+        modules[f"conv{number}"] = _conv(channels, layer.kernels, layer.biases, *where)
+        modules[f"activation{number}"] = _activation(layer.activation)
+        channels = len(layer.kernels)
+    ones = (1,) * len(axes.shape)
+    modules["sum"] = _conv(
+        channels, estimator.scales_, estimator.intercept_, ones, ones
+    )
+    modules["output"] = torch.nn.Flatten(0 if estimator.y_ndim_ == 1 else 1)
+    return torch.nn.Sequential(modules)
+
+
+def _features(features):
+    """Standardised, through the filters, and standardised again."""
+    torch = optional("torch", extra="torch")
+    made = _features_class()()
+    made.input = _input(features.input_shape_, (math.prod(features.input_shape_),))
+    made.banks = torch.nn.ModuleList(
+        _bank(features, number, layout)
+        for number, layout in enumerate(layouts_of(features))
+    )
+    for name in ("shift", "scale", "center", "unit"):
+        made.register_buffer(name, torch.tensor(getattr(features, f"{name}_")))
+    return made
+
+
+def _bank(features, number, layout):
+    """The filters of one size of patches."""
+    torch = optional("torch", extra="torch")
+    axes, kernels = _axes(layout), features.kernels_[number]
+    modules = OrderedDict(input=_input(layout.input_shape, axes.shape))
+    if any(axes.zeros):
+        modules["pad"] = _pad(axes)
+    if axes.orders[0] is not None:
+        modules["patches"] = _patches(axes.orders[0])
+    modules["conv"] = _conv(
+        1,
+        kernels.reshape(len(kernels), -1),
+        features.biases_[number],
+        axes.kernel_shapes[0],
+        axes.strides[0],
+    )
+    made = _bank_class()()
+    made.before = torch.nn.Sequential(modules)
+    made.activation = _activation(features.activation)
+    made.responses = features.responses
+    return made
+
+
+def _ridge(estimator):
+    torch = optional("torch", extra="torch")
+    modules = OrderedDict(features=_features(estimator.features_))
+    if estimator.kernel == "rbf":
+        kernel = _rbf_class()()
+        kernel.gamma = float(estimator.gamma_)
+        kernel.register_buffer("rows", torch.tensor(estimator.features_of_rows_))
+        modules["kernel"] = kernel
+    modules["ridge"] = _linear(estimator.coef_.T, estimator.intercept_)
+    modules["output"] = torch.nn.Flatten(0 if estimator.y_ndim_ == 1 else 1)
+    return torch.nn.Sequential(modules)
+
+
+def _mean(estimator):
+    torch = optional("torch", extra="torch")
+    weights = like_y(estimator.weights_, estimator.y_ndim_)[:, np.newaxis]
+    made = _mean_class()()
+    made.register_buffer("weights", torch.tensor(weights.astype(dtype_of(estimator))))
+    members = [module_of(e).to(made.weights.dtype) for e in estimator.estimators_]
+    made.members = torch.nn.ModuleList(members)
+    return made
+
+
+@functools.cache
+def _module_class():
+    """A module that is pickled by the function that makes its class."""
+    torch = optional("torch", extra="torch")
+
+    class Made(torch.nn.Module):
+        def __reduce__(self):
+            return _blank, (type(self).maker,), vars(self)
+
+    return Made
+
+
+def _blank(maker):
+    made = maker()
+    return made.__new__(made)
+
+
+@functools.cache
+def _features_class():
+    torch = optional("torch", extra="torch")
+
+    class Features(_module_class()):
+        maker = _features_class
+
+        def forward(self, X):
+            X = (self.input(X).flatten(1) - self.shift) / self.scale
+            raw = torch.cat([bank(X) for bank in self.banks], dim=1)
+            return torch.clamp((raw - self.center) / self.unit, -CLIP, CLIP)
+
+    return Features
+
+
+@functools.cache
+def _bank_class():
+    torch = optional("torch", extra="torch")
+
+    class Bank(_module_class()):
+        maker = _bank_class
+
+        def forward(self, X):
+            z = self.before(X).flatten(2)
+            h = self.activation(z)
+            columns = [] if self.responses == "pooled" else [h.flatten(1)]
+            parts = [] if self.responses == "local" else pooled_parts(z.shape[2])
+            for part in parts:
+                above = (z[..., part] > 0).to(z.dtype)
+                columns += [h[..., part].mean(2), above.mean(2), z[..., part].amax(2)]
+            return torch.cat(columns, dim=1)
+
+    return Bank
+
+
+@functools.cache
+def _rbf_class():
+    torch = optional("torch", extra="torch")
+
+    class RBF(_module_class()):
+        maker = _rbf_class
+
+        def forward(self, table):
+            squares = (table**2).sum(1, keepdim=True) + (self.rows**2).sum(1)
+            distances = torch.relu(squares - 2 * table @ self.rows.T)
+            return torch.exp(-self.gamma * distances)
+
+    return RBF
+
+
+@functools.cache
+def _mean_class():
+    torch = optional("torch", extra="torch")
+
+    class Mean(_module_class()):
+        maker = _mean_class
+
+        def forward(self, X):
+            outputs = torch.stack([member(X) for member in self.members])
+            return (self.weights * outputs).sum(0)
+
+    return Mean
+
+
+class _Axes(NamedTuple):
+    """Samples and layers as torch's convolutions take them."""
+
+    shape: tuple
+    zeros: tuple
+    kernel_shapes: tuple
+    strides: tuple
+    orders: tuple
+
+
+def _axes(layout):
+    """Those of the input, or one of patches side by side where these are too many."""
+    orders = (None,) * len(layout.sizes)
+    if len(layout.input_shape) <= MOST_AXES:
+        zeros = np.subtract(layout.covered_shape, layout.input_shape).tolist()
+        of_layers = layout.full_shapes, layout.full_steps, orders
+        return _Axes(layout.input_shape, zeros, *of_layers)
+    sizes = tuple((d,) for d in layout.sizes)
+    has_zeros = layout.covered_shape != layout.input_shape
+    shape = (math.prod(layout.input_shape),)
+    return _Axes(shape, (int(has_zeros),), sizes, sizes, layout.orders)
+
+
+def _input(input_shape, shape):
+    """A module that gives samples, as rows or arrays, as one channel of this shape."""
+    torch = optional("torch", extra="torch")
+    shapes = list(dict.fromkeys([(math.prod(input_shape),), tuple(input_shape)]))
+
+    class Input(torch.nn.Module):
+        def forward(self, X):
+            if tuple(X.shape[1:]) not in shapes:
+                of_shape = [f"(n_samples, {', '.join(map(str, s))})" for s in shapes]
+                raise ValueError(
+                    f"X must be of shape {' or '.join(of_shape)}, got {tuple(X.shape)}"
+                )
+            return X.reshape(-1, 1, *shape)
+
+        def __reduce__(self):
+            return _input, (input_shape, shape)
+
+    return Input()
+
+
+def _patches(order):
+    """A module that gives the values of a layer in patch order; -1 is the last one."""
+    torch = optional("torch", extra="torch")
+
+    class Patches(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("order", torch.as_tensor(order), persistent=False)
+
+        def forward(self, h):
+            return h[..., self.order]
+
+        def __reduce__(self):
+            return _patches, (self.order,)
+
+    return Patches()
+
+
+def _pad(axes):
+    torch = optional("torch", extra="torch")
+    at_the_end = [n for zeros in reversed(axes.zeros) for n in (0, zeros)]
+    return getattr(torch.nn, f"ConstantPad{len(axes.shape)}d")(at_the_end, 0.0)
+
+
+def _conv(in_channels, weight, bias, shape, stride):
+    """The weight is (out_channels, in_channels per group times the kernel)."""
+    torch = optional("torch", extra="torch")
+    weight = torch.tensor(weight).reshape(len(weight), -1, *shape)
+    conv = torch.nn.utils.skip_init(
+        getattr(torch.nn, f"Conv{len(shape)}d"),
+        in_channels,
+        len(weight),
+        shape,
+        stride=stride,
+        groups=in_channels // weight.shape[1],
+        bias=bias is not None,
+        dtype=weight.dtype,
+    )
+    return _with_state(conv, weight, bias)
+
+
+def _linear(weight, bias):
+    torch = optional("torch", extra="torch")
+    weight = torch.tensor(weight)
+    linear = torch.nn.utils.skip_init(
+        torch.nn.Linear, *reversed(weight.shape), dtype=weight.dtype
+    )
+    return _with_state(linear, weight, bias)
+
+
+def _with_state(module, weight, bias):
+    torch = optional("torch", extra="torch")
+    state = {"weight": weight}
+    if bias is not None:
+        state["bias"] = torch.tensor(bias)
+    module.load_state_dict(state)
+    return module
+
+
+def _activation(name):
+    torch = optional("torch", extra="torch")
+    modules = {
+        "relu": torch.nn.ReLU,
+        "leaky_relu": lambda: torch.nn.LeakyReLU(LEAKY_SLOPE),
+        "identity": torch.nn.Identity,
+        "tanh": torch.nn.Tanh,
+        "softplus": lambda: torch.nn.Softplus(threshold=SOFTPLUS_THRESHOLD),
+        "logistic": torch.nn.Sigmoid,
+    }
+    return known(name, modules, "torch")()
