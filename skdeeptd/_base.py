@@ -9,7 +9,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, is_regressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -109,9 +109,33 @@ def flatten(X, input_shape):
     return X.reshape(len(X), math.prod(shape)), shape
 
 
+def refuse_strings(estimator, y):
+    """Raise for a y that holds strings, numbers among them, where it is to be fitted.
+
+    Raises
+    ------
+    ValueError
+    """
+    if y is None or not is_regressor(estimator):
+        return
+    try:
+        values = np.asarray(y)
+    except ValueError:  # ragged: scikit-learn says so
+        return
+    if values.dtype.kind not in "OUST":
+        return
+    string = next((v for v in values.flat if isinstance(v, str | bytes)), None)
+    if string is not None:
+        raise ValueError(
+            f"y holds strings, such as {str(string)!r}, but this is a regressor; for "
+            f"classes use DeepTDClassifier, for numbers y.astype(float)"
+        )
+
+
 def check_rows(estimator, X, y, sample_weight, reset=True):
     """X, y as float64 (n_samples, n_outputs), and the weights; the axes that y had."""
     refuse_dask(y=y, sample_weight=sample_weight)
+    refuse_strings(estimator, y)
     X, y = validate_data(
         estimator,
         X,
@@ -194,6 +218,9 @@ def design(estimator, rows, input_shape):
     n_outputs = 1
     if estimator.share_filters and len(layout.sizes) > 1:
         n_outputs = rows.pilot()[1].shape[1]
+    if estimator.loss == "huber" and (loo or n_outputs > 1):
+        other = "alpha='loo'" if loo else "share_filters=True with several outputs"
+        raise ValueError(f"loss='huber' does not go with {other}; change one of them")
     alpha = 0.0 if loo else estimator.alpha
     return layout, Spec(
         blank=blank,
@@ -206,6 +233,7 @@ def design(estimator, rows, input_shape):
         n_init=estimator.n_init,
         seed=check_random_state(estimator.random_state).randint(np.iinfo(np.int32).max),
         report=reporter(estimator),
+        epsilon=estimator.epsilon if estimator.loss == "huber" else None,
     )
 
 
@@ -239,6 +267,8 @@ class BasePatchNetwork(
         "fit_intercept": ["boolean"],
         "hidden_bias": ["boolean"],
         "share_filters": ["boolean"],
+        "loss": [StrOptions({"squared_error", "huber"})],
+        "epsilon": [Interval(Real, 1, None, closed="left")],
         "alpha": [StrOptions({"loo"}), Interval(Real, 0, None, closed="left")],
         "polish": ["boolean"],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -278,6 +308,8 @@ class BasePatchNetwork(
         self.moment_ = moment.reshape(-1, *layout.input_shape)
         if fit.specs[0].leave_one_out:
             self.alpha_ = fit.alphas
+        if fit.scales is not None:
+            self.residual_scale_ = fit.scales
         self.n_iter_ = max(solution.n_iter for solution in fit.solutions)
 
     def _store_uncertainty(self, fit):
@@ -297,6 +329,7 @@ class BasePatchNetwork(
 
     def _store_verdict(self, fit):
         """Whether a network is what the data call for."""
+        fit = fit.judged or fit
         units = None if fit.together is None else fit.together.units
         found = held_out(fit.problem, fit.specs, fit.solutions, units)
         self.held_out_r2_ = {"network": found.network, "linear": found.linear}
@@ -317,6 +350,13 @@ class BasePatchNetwork(
                 f"Nothing could be learned for output {constant}: its moment with X is "
                 f"zero, or no network with kernel_sizes={self.kernel_sizes_} fits "
                 f"better than a constant, which is what is predicted."
+            )
+        ruled = fit.ruled_by_outliers()
+        if ruled:
+            warn(
+                f"Few rows, far from the network, hold most of the sum of squared "
+                f"residuals of output {ruled}: outliers of y rule the fit. "
+                f"loss='huber' lets them count less."
             )
 
     def predict(self, X, return_std=False):

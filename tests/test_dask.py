@@ -675,7 +675,12 @@ BAD = {
     "three axes of y": (X, Y.reshape(-1, 1, 1), None, "dim 3"),
     "complex X": (X + 1j, Y, None, "Complex data not supported"),
     "complex y": (X, Y + 1j, None, "Complex data not supported"),
-    "text y": (X, Y.astype(str), None, "y must be a dense array of numbers"),
+    "text y": (
+        X,
+        Y.astype(str),
+        None,
+        "this is a regressor; for classes use DeepTDClassifier",
+    ),
     "huge X": (1e160 * X, Y, None, r"too small: .*largest \|X\| is .*e\+160"),
 }
 
