@@ -131,7 +131,7 @@ or sequence of them, default="relu"
         it takes.
     max_iter : int, default=500
         Most passes that one start may take over the rows of a stage: over each of the
-        samples of many rows, and over all rows.
+        samples of many rows, over all rows, and over all rows with ``loss="huber"``.
     tol : float, default=1e-6
         The polish ends where a step promises to lower the loss, or has lowered it, by
         less than ``tol`` of itself. On a sample of n of the rows it ends at 0.01 m / n

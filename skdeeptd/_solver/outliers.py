@@ -35,7 +35,6 @@ from skdeeptd._solver.polish import CLOSE_DAMPING, Solution, polish
 MEDIAN = 0.6744897501960817  # of |z| for a normal z
 WINSORISED = 2.0  # scales from the median at which a start sees y cut off
 JUDGED = 3.0  # scales from the network at which rows held out are cut off
-MOST_ROUNDS = 100
 NO_SCALE = 1e-12  # in units of y: residuals of a network that fits exactly
 TIE = 1e-12  # of all weight: rounding that does not move a median
 FAR_OUT, MOST_OUT, RULE = 10.0, 0.2, 0.5  # scales; share of the rows; of the squares
@@ -123,32 +122,33 @@ def huber_fit(start, rows, spec):
     HuberFit
     """
     rows = rows.with_dtype(float)
-    found, n_iter = start, start.n_iter
+    found, n_iter = start, 0
     residual = residuals(start.network, rows)
     scale = spread(residual, rows.weight)
     objective = _objective(spec, scale)
-    for _ in range(MOST_ROUNDS if spec.polish else 0):
-        left = spec.max_iter - n_iter
-        if left <= 0 or scale <= NO_SCALE:
-            break
+    settled = not spec.polish or scale <= NO_SCALE
+    while not settled and n_iter < spec.max_iter:
         objective = _objective(spec, scale)
         found = polish(
             found.network,
             rows,
             objective,
-            max_iter=left,
+            max_iter=spec.max_iter - n_iter,
             tol=spec.tol,
             damping=CLOSE_DAMPING,
         )
         n_iter += found.n_iter
         residual = residuals(found.network, rows)
         before, scale = scale, huber_scale(residual, rows.weight, spec.epsilon)
-        if abs(scale - before) <= math.sqrt(spec.tol) * before:
-            break
-    else:
-        found = found._replace(converged=not spec.polish)
+        change = abs(scale - before)
+        settled = change <= math.sqrt(spec.tol) * before or scale <= NO_SCALE
     squares = _squares(residual, rows.weight, objective.loss.threshold)
-    found = found._replace(n_iter=n_iter, share=start.share, squares=squares)
+    found = found._replace(
+        n_iter=start.n_iter + n_iter,
+        converged=found.converged and settled,
+        share=start.share,
+        squares=squares,
+    )
     far = JUDGED * scale
     judged = rows.y - residual + np.clip(residual, -far, far)
     return HuberFit(found, objective, scale, judged)
