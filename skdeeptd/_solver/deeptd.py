@@ -187,7 +187,10 @@ def _with_huber_loss(begun, rows, spec):
     judged = np.column_stack([of_output.judged for of_output in found])
     rows = problem.rows.with_targets(lambda _, weight: (judged, weight))
     return Fit(
-        [spec._replace(objective=of_output.objective) for of_output in found],
+        [
+            own._replace(objective=of_output.objective)
+            for own, of_output in zip(begun.specs, found, strict=True)
+        ],
         problem,
         begun.moment,
         [of_output.solution for of_output in found],

@@ -100,11 +100,10 @@ def huber_scale(residual, weight, epsilon):
     return math.sqrt(square[last] / (wanted - epsilon**2 * beyond[last]))
 
 
-def residuals(network, rows):
-    outputs = concatenate_blocks(
+def outputs(network, rows):
+    return concatenate_blocks(
         lambda X: forward(network, X.astype(float, copy=False)), rows.X, rows.n_jobs
     )
-    return rows.y - outputs
 
 
 def huber_fit(start, rows, spec):
@@ -123,8 +122,8 @@ def huber_fit(start, rows, spec):
     """
     rows = rows.with_dtype(float)
     found, n_iter = start, 0
-    residual = residuals(start.network, rows)
-    scale = spread(residual, rows.weight)
+    output = outputs(start.network, rows)
+    scale = spread(rows.y - output, rows.weight)
     objective = _objective(spec, scale)
     settled = not spec.polish or scale <= NO_SCALE
     while not settled and n_iter < spec.max_iter:
@@ -138,11 +137,12 @@ def huber_fit(start, rows, spec):
             damping=CLOSE_DAMPING,
         )
         n_iter += found.n_iter
-        residual = residuals(found.network, rows)
-        before, scale = scale, huber_scale(residual, rows.weight, spec.epsilon)
+        output = outputs(found.network, rows)
+        before = scale
+        scale = huber_scale(rows.y - output, rows.weight, spec.epsilon)
         change = abs(scale - before)
         settled = change <= math.sqrt(spec.tol) * before or scale <= NO_SCALE
-    squares = _squares(residual, rows.weight, objective.loss.threshold)
+    squares = _squares(rows.y - output, rows.weight, objective.loss.threshold)
     found = found._replace(
         n_iter=start.n_iter + n_iter,
         converged=found.converged and settled,
@@ -150,7 +150,7 @@ def huber_fit(start, rows, spec):
         squares=squares,
     )
     far = JUDGED * scale
-    judged = rows.y - residual + np.clip(residual, -far, far)
+    judged = np.clip(rows.y, output - far, output + far)
     return HuberFit(found, objective, scale, judged)
 
 
@@ -169,8 +169,7 @@ def which_outliers_rule(networks, rows):
     rows = rows.of_weight()
     rule = []
     for network, y in zip(networks, rows.y.T, strict=True):
-        own = rows.with_targets(lambda _, weight, y=y: (y, weight))
-        rule.append(outliers_rule(y, residuals(network, own), rows.weight))
+        rule.append(outliers_rule(y, y - outputs(network, rows), rows.weight))
     return np.array(rule)
 
 
