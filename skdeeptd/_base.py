@@ -9,7 +9,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, is_regressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -109,6 +109,29 @@ def flatten(X, input_shape):
     return X.reshape(len(X), math.prod(shape)), shape
 
 
+def refuse_strings(estimator, y):
+    """Raise for a y that holds strings, numbers among them, where it is to be fitted.
+
+    Raises
+    ------
+    ValueError
+    """
+    if y is None or not is_regressor(estimator):
+        return
+    try:
+        values = np.asarray(y)
+    except ValueError:  # ragged: scikit-learn says so
+        return
+    if values.dtype.kind not in "OUST":
+        return
+    string = next((v for v in values.flat if isinstance(v, str | bytes)), None)
+    if string is not None:
+        raise ValueError(
+            f"y holds strings, such as {str(string)!r}, but this is a regressor; for "
+            f"classes use DeepTDClassifier, for numbers y.astype(float)"
+        )
+
+
 def check_weight(estimator, X, sample_weight):
     """The weights, (n_samples,); X is finite where they are zero."""
     weight = check_sample_weight(sample_weight, X, dtype=np.float64)
@@ -128,6 +151,7 @@ READ_X = {  # the moment tells of what is not finite, in one pass less
 def check_rows(estimator, X, y, sample_weight, reset=True):
     """X, y as float64 (n_samples, n_outputs), and the weights; the axes that y had."""
     refuse_dask(y=y, sample_weight=sample_weight)
+    refuse_strings(estimator, y)
     X, y = validate_data(
         estimator, X, y, **READ_X, multi_output=True, y_numeric=True, reset=reset
     )
@@ -187,21 +211,12 @@ def design(estimator, rows, input_shape):
     activations = layer_activations(
         estimator.activation, estimator.output_activation, len(layout.sizes)
     )
-    loo = estimator.alpha == "loo"
-    if loo and activations[-1] != "identity":
-        raise ValueError(
-            f"alpha='loo' is for a last layer that is linear, but "
-            f"output_activation is {activations[-1]!r}; give alpha a number"
-        )
     blank = blank_network(
         layout, estimator._filters_for(rows), activations, estimator.hidden_bias
     )
-    alpha = 0.0 if loo else estimator.alpha
-    return layout, Spec(
+    spec = Spec(
         blank=blank,
-        n_sharing=estimator._outputs_that_share(layout, rows),
-        objective=Objective(alpha, estimator.fit_intercept),
-        leave_one_out=loo,
+        objective=Objective(0.0, estimator.fit_intercept),
         polish=estimator.polish,
         max_iter=estimator.max_iter,
         tol=estimator.tol,
@@ -209,6 +224,7 @@ def design(estimator, rows, input_shape):
         seed=check_random_state(estimator.random_state).randint(np.iinfo(np.int32).max),
         report=reporter(estimator),
     )
+    return layout, estimator._with_objective(spec, rows)
 
 
 def like_y(columns, y_ndim):
@@ -228,8 +244,8 @@ class Documented:
 class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
     """What holds for any target: fitted attributes are those of a network per output.
 
-    A subclass says in ``_check`` what y is, in ``_fit_rows`` how rows are fitted, and
-    in ``_describe`` what is said of the fit besides.
+    A subclass says in ``_check`` what y is, in ``_with_objective`` what is minimised, in
+    ``_fit_rows`` how rows are fitted, and in ``_describe`` what is said of it besides.
     """
 
     _parameter_constraints: dict = {
@@ -271,8 +287,8 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
     def _filters_for(self, rows):
         return self.n_filters
 
-    def _outputs_that_share(self, layout, rows):
-        return 0
+    def _with_objective(self, spec, rows):
+        return spec._replace(objective=spec.objective._replace(alpha=self.alpha))
 
     def _describe(self, fit, context):
         pass
@@ -328,6 +344,8 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
     _parameter_constraints: dict = {
         **BasePatchNetwork._parameter_constraints,
         "share_filters": ["boolean"],
+        "loss": [StrOptions({"squared_error", "huber"})],
+        "epsilon": [Interval(Real, 1, None, closed="left")],
         "alpha": [StrOptions({"loo"}), Interval(Real, 0, None, closed="left")],
     }
     _fit_rows = staticmethod(fit_rows)
@@ -337,11 +355,28 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
         self.y_ndim_ = y_ndim if reset else self.y_ndim_
         return data
 
-    def _outputs_that_share(self, layout, rows):
-        if not self.share_filters or len(layout.sizes) == 1:
-            return 0
-        n_outputs = rows.pilot()[1].shape[1]
-        return n_outputs if n_outputs > 1 else 0
+    def _with_objective(self, spec, rows):
+        output_activation, n_sharing = spec.blank.activations[-1], 0
+        if self.share_filters and len(spec.blank.sizes) > 1:
+            n_outputs = rows.pilot()[1].shape[1]
+            n_sharing = n_outputs if n_outputs > 1 else 0
+        loo = self.alpha == "loo"
+        if loo and output_activation != "identity":
+            raise ValueError(
+                f"alpha='loo' is for a last layer that is linear, but "
+                f"output_activation is {output_activation!r}; give alpha a number"
+            )
+        if self.loss == "huber" and (loo or n_sharing):
+            other = "alpha='loo'" if loo else "share_filters=True with several outputs"
+            raise ValueError(
+                f"loss='huber' does not go with {other}; change one of them"
+            )
+        spec = spec._replace(
+            n_sharing=n_sharing,
+            leave_one_out=loo,
+            epsilon=self.epsilon if self.loss == "huber" else None,
+        )
+        return spec if loo else super()._with_objective(spec, rows)
 
     def _describe(self, fit, context):
         with told(context.subcontext(task_name="uncertainty"), self):
@@ -352,6 +387,18 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
         super()._store(fit, layout, dtype)
         if fit.specs[0].leave_one_out:
             self.alpha_ = fit.alphas
+        if fit.scales is not None:
+            self.residual_scale_ = fit.scales
+
+    def _warn(self, fit):
+        super()._warn(fit)
+        ruled = fit.ruled_by_outliers()
+        if ruled:
+            warn(
+                f"Few rows, far from the network, hold most of the sum of squared "
+                f"residuals of output {ruled}: outliers of y rule the fit. "
+                f"loss='huber' lets them count less."
+            )
 
     def _store_uncertainty(self, fit):
         """How sure its weights are."""
@@ -370,6 +417,7 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
 
     def _store_verdict(self, fit):
         """Whether a network is what the data call for."""
+        fit = fit.judged or fit
         units = None if fit.together is None else fit.together.units
         found = held_out(fit.problem, fit.specs, fit.solutions, units)
         self.held_out_r2_ = {"network": found.network, "linear": found.linear}

@@ -98,6 +98,19 @@ or sequence of them, default="relu"
         and differ in scales. So they do where a last layer of size 1 is put on top, as
         with ``kernel_sizes=(8, 8, 1)`` and ``activation=("relu", "identity")``. With
         one output, or one layer, there is nothing to share.
+    loss : {"squared_error", "huber"}, default="squared_error"
+        "huber": residuals beyond ``epsilon`` scales cost linearly, so that outliers
+        of y do not rule the fit. The scale of each output's residuals is estimated
+        along with the network (Huber's proposal 2 [3]_). The start is the fit of
+        least squares to a y that is cut off two scales from its median. It is no help
+        against outliers of X. Not with ``alpha="loo"``, nor with ``share_filters`` and
+        several outputs.
+    epsilon : float, default=1.35
+        From how many scales on a residual costs linearly, 1 or more; only with
+        ``loss="huber"``. The smaller, the less outliers count; at 1.35 the variance of
+        the weights is 1.05 times that of least squares where the noise is normal. A
+        scale is the standard deviation of normal residuals, where that of
+        :class:`~sklearn.linear_model.HuberRegressor` is about 0.69 of it.
     alpha : float or "loo", default=0.0
         Ridge penalty: ``alpha`` times the squared norm of the weights that each
         filter would give the features if all its activations were the identity, added
@@ -118,7 +131,7 @@ or sequence of them, default="relu"
         it takes.
     max_iter : int, default=500
         Most passes that one start may take over the rows of a stage: over each of the
-        samples of many rows, and over all rows.
+        samples of many rows, over all rows, and over all rows with ``loss="huber"``.
     tol : float, default=1e-6
         The polish ends where a step promises to lower the loss, or has lowered it, by
         less than ``tol`` of itself. On a sample of n of the rows it ends at 0.01 m / n
@@ -163,7 +176,12 @@ or sequence of them, default="relu"
         last axis is empty.
     intercept_ : ndarray of shape (n_outputs,)
     moment_ : ndarray of shape (n_outputs,) + input_shape
-        The centred cross-moment of y and X, weighted by ``sample_weight``.
+        The centred cross-moment of y and X, weighted by ``sample_weight``; with
+        ``loss="huber"`` of a y that is cut off two scales from its median.
+    residual_scale_ : ndarray of shape (n_outputs,)
+        The scale of the residuals, in the units of y: their standard deviation where
+        they are normal. It is not larger for the weights that were fitted. Only with
+        ``loss="huber"``.
     alpha_ : ndarray of shape (n_outputs,)
         What leave-one-out has chosen for each output, with ``share_filters`` one for
         all; only with ``alpha="loo"``.
@@ -180,7 +198,8 @@ or sequence of them, default="relu"
         many passes), and by partial least squares. Of many rows it takes a sample, of
         20 for each weight and 600 at least; of fewer than 9 it is NaN. A network that
         fits all rows exactly, of twice as many samples as it has free weights, has an
-        R2 of 1.
+        R2 of 1. With ``loss="huber"`` y is cut off three scales from the network
+        before, and the fits are those of least squares.
     stream_ : dict
         Only after ``partial_fit``, in dictionaries of numbers and arrays. "moment" is
         that of all rows so far, in float64: the sum of their weights ("weight"), the
@@ -200,7 +219,9 @@ or sequence of them, default="relu"
     noise_variance_ : ndarray of shape (n_outputs,)
         Of y around the network: the sum of squared residuals over the number of samples
         (the sum of ``sample_weight``) that the weights leave; NaN where they leave
-        none. Only with ``polish``.
+        none. Only with ``polish``. With ``loss="huber"`` what stands for it in
+        ``covariance_``: the sum of squares of the residuals as the loss cuts them off,
+        over the square of the share that it does not cut off.
     kernel_sizes_ : tuple
         The kernel sizes in use, as in ``kernel_sizes``.
     strides_ : tuple
@@ -244,6 +265,7 @@ or sequence of them, default="relu"
     .. [2] S. Oymak and M. Soltanolkotabi, "Learning a deep convolutional neural
        network via tensor decomposition", Information and Inference 10(3),
        1031-1071, 2021.
+    .. [3] P. J. Huber, "Robust Statistics", Wiley, 1981, chapter 7.
 
     Examples
     --------
@@ -285,6 +307,8 @@ or sequence of them, default="relu"
         fit_intercept=True,
         hidden_bias=False,
         share_filters=False,
+        loss="squared_error",
+        epsilon=1.35,
         alpha=0.0,
         polish=True,
         max_iter=500,
@@ -304,6 +328,8 @@ or sequence of them, default="relu"
         self.fit_intercept = fit_intercept
         self.hidden_bias = hidden_bias
         self.share_filters = share_filters
+        self.loss = loss
+        self.epsilon = epsilon
         self.alpha = alpha
         self.polish = polish
         self.max_iter = max_iter
@@ -322,7 +348,8 @@ or sequence of them, default="relu"
         2. One pass: the centred cross-moment S of y and X.
         3. Per output: decompose S, with an axis per layer, into candidate kernels.
         4. One pass per candidate: their signs, scales and the intercept.
-        5. Polish the best ones by Levenberg-Marquardt.
+        5. Polish the best ones by Levenberg-Marquardt; with ``loss="huber"`` again with
+           this loss, in turn with the scale of the residuals.
         6. Store the network with kernels of unit norm.
 
         Parameters
@@ -362,7 +389,8 @@ or sequence of them, default="relu"
         kernels so far are where the polish begins; whenever the sample has
         doubled, other starts are tried beside them. So a call costs one pass over its
         rows and a few over the sample, and the noise left in the kernels does not fall
-        below that of a fit on the sample.
+        below that of a fit on the sample. With ``loss="huber"`` each call fits the
+        sample anew, its moment too.
 
         Parameters
         ----------

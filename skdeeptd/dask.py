@@ -104,7 +104,11 @@ covariance_, noise_variance_, y_ndim_, n_features_in_, feature_names_in_
     """
 
     _parameter_constraints: dict = {
-        **DeepTDRegressor._parameter_constraints,
+        **{
+            name: constraint
+            for name, constraint in DeepTDRegressor._parameter_constraints.items()
+            if name not in ("loss", "epsilon")
+        },
         "client": [HasMethods(["as_current", "persist"]), None],
     }
 

@@ -27,6 +27,7 @@ FLOORS = [
     {"_solver", "_solver.linalg", "_solver.decomposition", "_solver.normal_equations"},
     {"_solver.directions", "_solver.ridge"},
     {"_solver.polish", "_solver.calibration", "_solver.linear", "_solver.readout"},
+    {"_solver.outliers"},
     {"_solver.second_moment", "_solver.shared", "_solver.filters"},
     {"_solver.search", "_solver.together", "_solver.deeptd", "_solver.uncertainty"},
     {"_solver.diagnosis", "_solver.choice"},

@@ -97,7 +97,12 @@ BAD_DATA = {
     "complex y": (X, Y + 1j, None, "Complex data not supported"),
     "text in X": (with_value(X.astype(object), "abc"), Y, None, "abc"),
     "text in y": (X, with_value(Y.astype(object), "abc"), None, "abc"),
-    "text y": (X, Y.astype(str), None, "y must be a dense array of numbers"),
+    "text y": (
+        X,
+        Y.astype(str),
+        None,
+        "this is a regressor; for classes use DeepTDClassifier",
+    ),
     "sparse X": (csr_array(X), Y, None, "[Ss]parse"),
     "sparse y": (X, csr_array(Y[:, np.newaxis]), None, "dense array"),
     "huge X": (

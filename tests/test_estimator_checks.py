@@ -21,6 +21,7 @@ ESTIMATORS = [
     DeepTDRegressor(activation="tanh", n_init=3),
     DeepTDRegressor(output_activation="relu", n_jobs=2),
     DeepTDRegressor(alpha=1.0),
+    DeepTDRegressor(loss="huber"),
     DeepTDRegressor(padding="same", n_init=3),
     DeepTDRegressorCV(cv=3),
     DeepTDFeatures(),
@@ -29,7 +30,7 @@ ESTIMATORS = [
     DeepTDRidge(kernel="rbf"),
     DeepTDClassifier(),
     DeepTDClassifier(n_filters=2),
-    DeepTDClassifier(activation="tanh"),
+    DeepTDClassifier(activation="tanh", tol=1e-4),
     DeepTDClassifier(strides=1),
     DeepTDClassifier(class_weight="balanced", n_jobs=2),
 ]
@@ -39,7 +40,7 @@ ESTIMATORS = [
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The polish of output"),
     pytest.mark.filterwarnings("ignore:Nothing could be learned"),
-    pytest.mark.filterwarnings("ignore:This is linear regression"),
+    pytest.mark.filterwarnings("ignore:The network is linear"),
 ]
 
 

@@ -300,7 +300,7 @@ def test_samples_of_any_shape_fit_without_kernel_sizes(shape):
 @pytest.mark.parametrize("shape", [(2,), (3,), (7,), (31,), (97,), (5, 7), (2, 2)])
 def test_where_no_axis_divides_the_warning_says_what_does(shape):
     X, y = of_shape(shape)
-    with pytest.warns(UserWarning, match="This is linear regression") as told:
+    with pytest.warns(UserWarning, match="The network is linear") as told:
         linear = quick(input_shape=shape).fit(X.reshape(60, -1), y)
     assert len(linear.kernel_sizes_) == 1
     message = str(told[0].message)

@@ -27,6 +27,7 @@ from skdeeptd._model.network import PatchCNN, filter_outputs, overlapping_patche
 from skdeeptd._model.parameters import as_stored, free_weights, n_parameters
 from skdeeptd._model.trunk import networks_of_trunk, with_linear_end
 from skdeeptd._solver.linear import linear_network
+from skdeeptd._solver.outliers import huber_fit, which_outliers_rule, winsorised
 from skdeeptd._solver.search import (
     AGREEING,
     EXACT,
@@ -72,7 +73,9 @@ class Fit(NamedTuple):
     """What was found in some rows: a ``Spec`` and a ``Solution`` per output.
 
     Both are in the problem's units; ``moment`` is (outputs, features), in those of y.
-    ``together`` holds what outputs have in common whose hidden layers are one.
+    ``together`` holds what outputs have in common whose hidden layers are one;
+    where the loss is Huber's, ``scales`` are those of the residuals, and ``judged`` is
+    the fit with targets that can be compared by their squares.
     """
 
     specs: list
@@ -80,6 +83,8 @@ class Fit(NamedTuple):
     moment: np.ndarray
     solutions: list
     together: Together | None = None
+    scales: np.ndarray | None = None
+    judged: "Fit | None" = None
 
     @property
     def alphas(self):
@@ -104,6 +109,16 @@ class Fit(NamedTuple):
             for output, solution in enumerate(self.solutions)
         ]
 
+    def ruled_by_outliers(self):
+        """The outputs of which they rule the fit, on some of the rows."""
+        if self.scales is not None:
+            return []
+        networks = [solution.network for solution in self.solutions]
+        look = functools.partial(which_outliers_rule, networks)
+        rule = self.problem.few_rows().run_together(look)
+        shares = np.array([solution.share for solution in self.solutions])
+        return np.flatnonzero(rule & (shares > EXACT)).tolist()
+
 
 @contextmanager
 def untold(name, n_parts=None):
@@ -120,9 +135,9 @@ def fit_rows(rows, spec, *, moment=None, known=None, stage=untold):
     spec : Spec
         With alpha in the units of the rows given; ``n_init`` may be "auto".
     moment : array of shape (outputs, features) or None
-        In the units of y; None takes it from the rows.
+        In the units of y; None takes it from the rows, as a fit with Huber's loss does.
     known : sequence of Known or None
-        One per output.
+        One per output. A fit with Huber's loss does not look at it.
     stage : callable
         Gives a context for each stage of the work, and takes its name.
 
@@ -130,6 +145,10 @@ def fit_rows(rows, spec, *, moment=None, known=None, stage=untold):
     -------
     Fit
     """
+    if spec.epsilon is not None:
+        plain = spec._replace(epsilon=None)
+        begun = fit_rows(winsorised(rows), plain, stage=stage)
+        return _with_huber_loss(begun, rows, spec)
     dtype = rows.precision
     with stage("moment"):
         problem = make_problem(rows, spec.objective.fit_intercept)
@@ -156,6 +175,37 @@ def fit_rows(rows, spec, *, moment=None, known=None, stage=untold):
                 specs.append(own)
                 solutions.append(solution)
     return Fit(specs, problem, in_units_of_y, solutions)
+
+
+def _with_huber_loss(begun, rows, spec):
+    """The ``Fit`` of the targets as they are, from that of winsorised ones on."""
+    problem, y = begun.problem, rows.y
+    with np.errstate(over="ignore"):
+        targets = (y - problem.shift) / problem.unit
+    if not np.all(np.isfinite(targets)):
+        raise FloatingPointError("y overflows in units of its spread")
+    problem = problem._replace(
+        rows=problem.rows.with_targets(lambda _, weight: (targets, weight))
+    )
+    found = [
+        huber_fit(start, problem.of_output(o), own._replace(epsilon=spec.epsilon))
+        for o, (start, own) in enumerate(zip(begun.solutions, begun.specs, strict=True))
+    ]
+    scales = problem.unit * [of_output.scale for of_output in found]
+    spec.report(f"scales of the residuals: {scales}")
+    judged = np.column_stack([of_output.judged for of_output in found])
+    rows = problem.rows.with_targets(lambda _, weight: (judged, weight))
+    return Fit(
+        [
+            own._replace(objective=of_output.objective)
+            for own, of_output in zip(begun.specs, found, strict=True)
+        ],
+        problem,
+        begun.moment,
+        [of_output.solution for of_output in found],
+        scales=scales,
+        judged=begun._replace(problem=problem._replace(rows=rows)),
+    )
 
 
 def _in_units_of(problem, spec):

@@ -14,7 +14,8 @@ g = J'Wr    ``gradient``            (parameters - 1,), minus the penalty's part
 The objective is sum_i w_i l(y_i, eta_i) + alpha * sum_filters |W|_F^2, where the tensor
 W = scale * k_D o ... o k_1 holds the weights that the filter would give the features
 if every activation were the identity. For one layer it is scikit-learn's Ridge. The
-intercept is always the best one for the other parameters (variable projection).
+intercept is always the best one for the other parameters (variable projection), as far
+as the parabolas of curvature c tell.
 """
 
 from collections.abc import Callable
@@ -100,7 +101,9 @@ def normal_equations(theta, like, rows, objective, centre=None):
     if not objective.fit_intercept:
         centre = np.zeros(len(theta) - 1)
     elif centre is None:
-        network, centre = _at_first_row(network, rows)
+        moved, centre = _at_first_row(network, rows)
+        if objective.loss is squared_error:  # of which one step finds the intercept
+            network = moved
     in_dtype = network.astype(rows.precision)
     shift = np.append(centre, [0, 0]).astype(rows.precision)
 

@@ -40,7 +40,8 @@ class Solution(NamedTuple):
     """``n_iter`` counts passes over the rows; ``converged``: they were enough.
 
     ``equations`` are those at the network, None where nothing was polished; ``share``
-    is the loss over that of the best constant on the same rows.
+    is the loss over that of the best constant on the same rows; ``squares`` stands for
+    the sum of squared residuals where the loss is none.
     """
 
     network: PatchCNN
@@ -49,6 +50,7 @@ class Solution(NamedTuple):
     converged: bool
     equations: NormalEquations | None = None
     share: float = 1.0
+    squares: float | None = None
 
 
 def next_damping(damping, gain):

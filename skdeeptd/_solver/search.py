@@ -110,6 +110,7 @@ class Spec(NamedTuple):
     seed: int = 0
     report: Callable = silent
     n_sharing: int = 0  # outputs that share the hidden layers; 0: each has its own
+    epsilon: float | None = None  # of Huber's loss, in scales; None: least squares
 
     def with_alpha_times(self, factor):
         alpha = self.objective.alpha * factor

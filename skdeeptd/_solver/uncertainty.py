@@ -11,8 +11,10 @@ j(x)        a row of J          (parameters,): derivative of the output at x
 ==========  ==================  ==================================================
 
 As in nonlinear least squares, C = sigma^2 A^-1, and the output at x has variance
-j(x)' C j(x). A is singular, since the norm of a homogeneous layer's kernel can move to
-the next layer: C is that of the weights with these norms held at 1.
+j(x)' C j(x). With Huber's loss E[psi^2] / E[psi']^2 of the residuals, psi being the
+clipped one, stands for sigma^2 (Huber 1981, section 7.6). A is singular, since the norm
+of a homogeneous layer's kernel can move to the next layer: C is that of the weights
+with these norms held at 1.
 """
 
 from typing import NamedTuple
@@ -69,7 +71,8 @@ def uncertainty(fit, output):
     n_weights = curvature.n_weights + objective.fit_intercept
     left = n_samples - n_weights
     enough = min(left, problem.n_rows - n_weights) > LEAST_LEFT
-    noise = curvature.rss / left if enough else np.nan  # per unit of heaviest weight
+    squares = curvature.rss if solution.squares is None else solution.squares
+    noise = squares / left if enough else np.nan  # per unit of heaviest weight
     covariance = np.zeros((n_parameters(solution.network),) * 2)
     covariance[:-1, :-1] = noise * curvature.inverse
     if objective.fit_intercept:
