@@ -199,10 +199,10 @@ def reporter(estimator):
     return silent
 
 
-def design(estimator, rows, input_shape):
-    """The layout and the ``Spec`` of the parameters of a network."""
+def design(estimator, n_features, input_shape, n_filters, alpha):
+    """The layout and the ``Spec`` of a network, of what parameters all have."""
     layout = make_layout(
-        rows.n_features,
+        n_features,
         estimator.kernel_sizes,
         input_shape,
         estimator.padding,
@@ -211,12 +211,9 @@ def design(estimator, rows, input_shape):
     activations = layer_activations(
         estimator.activation, estimator.output_activation, len(layout.sizes)
     )
-    blank = blank_network(
-        layout, estimator._filters_for(rows), activations, estimator.hidden_bias
-    )
-    spec = Spec(
-        blank=blank,
-        objective=Objective(0.0, estimator.fit_intercept),
+    return layout, Spec(
+        blank=blank_network(layout, n_filters, activations, estimator.hidden_bias),
+        objective=Objective(alpha, estimator.fit_intercept),
         polish=estimator.polish,
         max_iter=estimator.max_iter,
         tol=estimator.tol,
@@ -224,7 +221,35 @@ def design(estimator, rows, input_shape):
         seed=check_random_state(estimator.random_state).randint(np.iinfo(np.int32).max),
         report=reporter(estimator),
     )
-    return layout, estimator._with_objective(spec, rows)
+
+
+def design_regression(estimator, rows, input_shape):
+    """The layout and the ``Spec`` of the parameters of DeepTDRegressor."""
+    loo, n_sharing = estimator.alpha == "loo", 0
+    layout, spec = design(
+        estimator,
+        rows.n_features,
+        input_shape,
+        estimator.n_filters,
+        alpha=0.0 if loo else estimator.alpha,
+    )
+    if estimator.share_filters and len(layout.sizes) > 1:
+        n_outputs = rows.pilot()[1].shape[1]
+        n_sharing = n_outputs if n_outputs > 1 else 0
+    if loo and estimator.output_activation != "identity":
+        raise ValueError(
+            f"alpha='loo' is for a last layer that is linear, but "
+            f"output_activation is {estimator.output_activation!r}; give alpha a number"
+        )
+    huber = estimator.loss == "huber"
+    if huber and (loo or n_sharing):
+        other = "alpha='loo'" if loo else "share_filters=True with several outputs"
+        raise ValueError(f"loss='huber' does not go with {other}; change one of them")
+    return layout, spec._replace(
+        n_sharing=n_sharing,
+        leave_one_out=loo,
+        epsilon=estimator.epsilon if huber else None,
+    )
 
 
 def like_y(columns, y_ndim):
@@ -244,8 +269,8 @@ class Documented:
 class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
     """What holds for any target: fitted attributes are those of a network per output.
 
-    A subclass says in ``_check`` what y is, in ``_with_objective`` what is minimised, in
-    ``_fit_rows`` how rows are fitted, and in ``_describe`` what is said of it besides.
+    A subclass says in ``_check`` what y is, in ``_design`` what network is looked for,
+    in ``_fit_rows`` how rows are fitted, in ``_describe`` what is said of it besides.
     """
 
     _parameter_constraints: dict = {
@@ -283,12 +308,6 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
             self._store(fit, layout, rows.precision)
             self._describe(fit, context)
         self._warn(fit)
-
-    def _filters_for(self, rows):
-        return self.n_filters
-
-    def _with_objective(self, spec, rows):
-        return spec._replace(objective=spec.objective._replace(alpha=self.alpha))
 
     def _describe(self, fit, context):
         pass
@@ -348,35 +367,13 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
         "epsilon": [Interval(Real, 1, None, closed="left")],
         "alpha": [StrOptions({"loo"}), Interval(Real, 0, None, closed="left")],
     }
+    _design = design_regression
     _fit_rows = staticmethod(fit_rows)
 
     def _check(self, X, y, sample_weight, reset=True):
         data, y_ndim = check_rows(self, X, y, sample_weight, reset)
         self.y_ndim_ = y_ndim if reset else self.y_ndim_
         return data
-
-    def _with_objective(self, spec, rows):
-        output_activation, n_sharing = spec.blank.activations[-1], 0
-        if self.share_filters and len(spec.blank.sizes) > 1:
-            n_outputs = rows.pilot()[1].shape[1]
-            n_sharing = n_outputs if n_outputs > 1 else 0
-        loo = self.alpha == "loo"
-        if loo and output_activation != "identity":
-            raise ValueError(
-                f"alpha='loo' is for a last layer that is linear, but "
-                f"output_activation is {output_activation!r}; give alpha a number"
-            )
-        if self.loss == "huber" and (loo or n_sharing):
-            other = "alpha='loo'" if loo else "share_filters=True with several outputs"
-            raise ValueError(
-                f"loss='huber' does not go with {other}; change one of them"
-            )
-        spec = spec._replace(
-            n_sharing=n_sharing,
-            leave_one_out=loo,
-            epsilon=self.epsilon if self.loss == "huber" else None,
-        )
-        return spec if loo else super()._with_objective(spec, rows)
 
     def _describe(self, fit, context):
         with told(context.subcontext(task_name="uncertainty"), self):

@@ -156,7 +156,7 @@ strides_, input_shape_, n_iter_
         metadata = {"sample_weight": sample_weight}
         with told(context, self, X=X, y=y, metadata=metadata):
             rows, input_shape = self._rows(X, y, sample_weight)
-            layout, spec = design(self, rows, input_shape)
+            layout, spec = self._design(rows, input_shape)
             self._learn(rows, layout, spec, context)
         return self
 
@@ -165,8 +165,9 @@ strides_, input_shape_, n_iter_
         weight = weight * weight_of_classes(self.class_weight, y, weight)
         return X, one_hot(y, self.classes_), weight
 
-    def _filters_for(self, rows):
-        return self.n_filters or max(1, len(self.classes_) - 1)
+    def _design(self, rows, input_shape):
+        n_filters = self.n_filters or len(self.classes_) - 1
+        return design(self, rows.n_features, input_shape, n_filters, self.alpha)
 
     def _warn(self, fit):
         super()._warn(fit)

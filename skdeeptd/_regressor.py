@@ -7,7 +7,6 @@ import numpy as np
 from skdeeptd._base import (
     BasePatchRegressor,
     check_rows,
-    design,
     explaining,
     flatten,
     forget,
@@ -375,7 +374,7 @@ or sequence of them, default="relu"
         metadata = {"sample_weight": sample_weight}
         with told(context, self, X=X, y=y, metadata=metadata):
             rows, input_shape = self._rows(X, y, sample_weight)
-            layout, spec = design(self, rows, input_shape)
+            layout, spec = self._design(rows, input_shape)
             self._learn(rows, layout, spec, context)
         return self
 
@@ -448,7 +447,7 @@ or sequence of them, default="relu"
         self.y_ndim_ = self.y_ndim_ if begun else y_ndim
         X, y, weight = data
         part = RowBlocks(X, y, weight)
-        layout, spec = design(self, part, input_shape)
+        layout, spec = self._design(part, input_shape)
         capacity = max(FEWEST_KEPT, KEPT_PER_WEIGHT * n_parameters(spec.blank))
         with single_threaded_blas(), reusing(), explaining(self, part):
             stream = stream_of(self.stream_) if begun else empty_stream(X, y, spec.seed)

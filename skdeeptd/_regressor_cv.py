@@ -23,7 +23,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skdeeptd._base import (
     Documented,
     check_rows,
-    design,
+    design_regression,
     explaining,
     flatten,
     forgetting,
@@ -532,7 +532,7 @@ def _network(estimator, params, rows):
         estimator.get_params(deep=False),
         caller_name="DeepTDRegressor",
     )
-    _, spec = design(estimator, rows, estimator.input_shape)
+    _, spec = design_regression(estimator, rows, estimator.input_shape)
     kind = "linear" if spec.blank.is_linear else "network"
     return estimator, Candidate(params, kind, functools.partial(_run_network, spec))
 

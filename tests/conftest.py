@@ -9,6 +9,6 @@ os.environ.setdefault("SCIPY_ARRAY_API", "1")
 @pytest.fixture
 def without_verdict(monkeypatch):
     """Fits without the networks of rows held out, where many are repeated."""
-    from skdeeptd._base import BasePatchNetwork
+    from skdeeptd._base import BasePatchRegressor
 
-    monkeypatch.setattr(BasePatchNetwork, "_store_verdict", lambda *_: None)
+    monkeypatch.setattr(BasePatchRegressor, "_store_verdict", lambda *_: None)

@@ -41,7 +41,7 @@ BAD = {  # makes bad data of good ones, and what the error says
     "NaN in X": (lambda X, y, w: (with_value(X, np.nan), y, w), "X contains NaN"),
     "inf in X": (lambda X, y, w: (with_value(X, np.inf), y, w), "X contains infinity"),
     "NaN in y": (lambda X, y, w: (X, with_value(y, np.nan), w), "y contains NaN"),
-    "text in y": (lambda X, y, w: (X, y.astype(str), w), "y must be .* numbers"),
+    "text in y": (lambda X, y, w: (X, y.astype(str), w), "y holds strings"),
     "a short y": (lambda X, y, w: (X, y[1:], w), "inconsistent numbers|minimum of 1"),
     "one axis": (lambda X, y, w: (X[0], y, w), "Expected 2D array"),
     "no features": (lambda X, y, w: (X[:, :0], y, w), "0 feature"),
