@@ -1,6 +1,7 @@
 """Convolutional networks learned by DeepTD, from few samples."""
 
 from skdeeptd._classifier import DeepTDClassifier
+from skdeeptd._classifier_cv import DeepTDClassifierCV
 from skdeeptd._features import DeepTDFeatures
 from skdeeptd._model.layout import kernel_size_grid
 from skdeeptd._regressor import DeepTDRegressor
@@ -9,6 +10,7 @@ from skdeeptd._ridge import DeepTDRidge
 
 __all__ = [
     "DeepTDClassifier",
+    "DeepTDClassifierCV",
     "DeepTDFeatures",
     "DeepTDRegressor",
     "DeepTDRegressorCV",

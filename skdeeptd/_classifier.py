@@ -22,6 +22,13 @@ from skdeeptd._compat import Interval, StrOptions, fit_context, told
 from skdeeptd._solver.classes import fit_classes
 
 
+def design_classes(estimator, rows, input_shape):
+    """The layout and the ``Spec`` of the parameters of DeepTDClassifier."""
+    n_classes = max(2, rows.pilot()[1].shape[1])
+    n_filters = estimator.n_filters or n_classes - 1
+    return design(estimator, rows.n_features, input_shape, n_filters, estimator.alpha)
+
+
 class DeepTDClassifier(ClassifierMixin, BasePatchNetwork):
     """Convolutional network of classes, whose kernels are learned by DeepTD.
 
@@ -84,6 +91,7 @@ strides_, input_shape_, n_iter_
         "n_filters": [Interval(Integral, 1, None, closed="left"), None],
         "class_weight": [dict, list, StrOptions({"balanced"}), None],
     }
+    _design = design_classes
     _fit_rows = staticmethod(fit_classes)
 
     def __init__(
@@ -164,10 +172,6 @@ strides_, input_shape_, n_iter_
         (X, y, weight), self.classes_ = check_labels(self, X, y, sample_weight, reset)
         weight = weight * weight_of_classes(self.class_weight, y, weight)
         return X, one_hot(y, self.classes_), weight
-
-    def _design(self, rows, input_shape):
-        n_filters = self.n_filters or len(self.classes_) - 1
-        return design(self, rows.n_features, input_shape, n_filters, self.alpha)
 
     def _warn(self, fit):
         super()._warn(fit)

@@ -35,7 +35,8 @@ FLOORS = [
     {"_solver.diagnosis", "_solver.choice", "_solver.classes"},
     {"_base"},
     {"_features", "_ridge", "_regressor", "_classifier"},
-    {"_regressor_cv"},
+    {"_base_cv"},
+    {"_regressor_cv", "_classifier_cv"},
     {"_export", "_export.layers", "_export.torch_modules", "_export.onnx_graph"},
     {"__init__", "dask", "export", "datasets", "metrics"},
     {"_plot", "_plot.drawing", "_plot.kernels", "_plot.moment", "_plot.path"},
@@ -170,6 +171,7 @@ OWN_COPIES = {
     "unchanged._tasks",
     "BasePatchNetwork._parameter_constraints",
     "DeepTDRegressor._parameter_constraints",
+    "DeepTDClassifier._parameter_constraints",
     "sys._getframe",
 }
 
@@ -190,6 +192,7 @@ def test_no_import_inside_a_function():
 def test_all_names_are_there_and_documented():
     assert skdeeptd.__all__ == [
         "DeepTDClassifier",
+        "DeepTDClassifierCV",
         "DeepTDFeatures",
         "DeepTDRegressor",
         "DeepTDRegressorCV",

@@ -6,6 +6,7 @@ from skdeeptd._solver import choice
 from skdeeptd._solver.choice import (
     NOT_RUN,
     Candidate,
+    SquaredErrors,
     Table,
     _clearly_ahead,
     _survivors,
@@ -107,7 +108,7 @@ def test_candidates_end_in_time(monkeypatch, seed, end):
     closed = [of_seconds("closed", s) for s in rng.uniform(0.1, 4, 3)]
     networks = [of_seconds("network", 0, 0.1, s, 3 * s) for s, *_ in seconds]
     rows = [RowBlocks(np.zeros((n, 2)), np.zeros((n, 1)), np.ones(n)) for n in (40, 10)]
-    folds = [choice.Fold(rows[0], None, rows[1])] * 3
+    folds = [choice.Fold(rows[0], None, rows[1], {})] * 3
     table = choice.compare(
         [ridge, *closed, *networks],
         folds,
@@ -135,7 +136,7 @@ def of_models(*noise, n_rows=300, seed=0):
     rng = np.random.default_rng(seed)
     y = rng.standard_normal(n_rows)
     predicted = np.stack([y + s * rng.standard_normal(n_rows) for s in noise])
-    return predicted, y, np.ones(n_rows), np.arange(n_rows) % 5
+    return SquaredErrors(predicted, y, np.ones(n_rows)), np.arange(n_rows) % 5
 
 
 def test_independent_errors_are_averaged_by_their_variances():
@@ -146,7 +147,7 @@ def test_independent_errors_are_averaged_by_their_variances():
 
 def test_weights_are_least_squares_under_their_bounds():
     data = of_models(0.5, 0.6, 0.7, 3.0)
-    predicted, y, *_ = data
+    predicted, y, _ = data[0]
     weights = stacked(*data, best=0, linear=3, most=8)
     assert weights.min() >= 0
     np.testing.assert_allclose(weights.sum(), 1)
@@ -157,9 +158,10 @@ def test_weights_are_least_squares_under_their_bounds():
 
 
 def test_the_best_model_is_alone_where_no_mean_is_better():
-    predicted, y, *others = of_models(0.5, 0.6)
+    mixture, fold = of_models(0.5, 0.6)
+    predicted, y, _ = mixture
     predicted[1] = predicted[0] + np.random.default_rng(1).standard_normal(len(y))
-    weights = stacked(predicted, y, *others, best=0, linear=1, most=8)
+    weights = stacked(mixture, fold, best=0, linear=1, most=8)
     np.testing.assert_array_equal(weights, [1, 0])
 
 
@@ -170,9 +172,9 @@ def test_an_exact_model_is_alone():
 
 
 def test_the_linear_model_is_alone_where_nothing_is_ahead_of_it():
-    predicted, y, *others = of_models(0.5, 0.6)
-    predicted[1] = predicted[0]
-    weights = stacked(predicted, y, *others, best=1, linear=0, most=8)
+    mixture, fold = of_models(0.5, 0.6)
+    mixture.predicted[1] = mixture.predicted[0]
+    weights = stacked(mixture, fold, best=1, linear=0, most=8)
     np.testing.assert_array_equal(weights, [1, 0])
 
 

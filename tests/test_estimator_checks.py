@@ -8,6 +8,7 @@ from sklearn.utils.estimator_checks import (
 
 from skdeeptd import (
     DeepTDClassifier,
+    DeepTDClassifierCV,
     DeepTDFeatures,
     DeepTDRegressor,
     DeepTDRegressorCV,
@@ -33,6 +34,7 @@ ESTIMATORS = [
     DeepTDClassifier(activation="tanh", tol=1e-4),
     DeepTDClassifier(strides=1),
     DeepTDClassifier(class_weight="balanced", n_jobs=2),
+    DeepTDClassifierCV(cv=3),
 ]
 
 # Small random data without any structure: that a polish runs out of its budget, or

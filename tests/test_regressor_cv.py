@@ -25,7 +25,7 @@ from skdeeptd import (
     DeepTDRegressor,
     DeepTDRegressorCV,
     DeepTDRidge,
-    _regressor_cv,
+    _base_cv,
     kernel_size_grid,
 )
 from skdeeptd.datasets import make_patch_cnn_regression
@@ -300,7 +300,7 @@ def test_members_for_which_no_time_is_left_are_named(monkeypatch, left, kept):
     """The clock stands at this distance from the end, once all are compared."""
     (X, y), _ = digits(150)
     moments = itertools.chain([0.0], itertools.repeat(1e9 - left))
-    monkeypatch.setattr(_regressor_cv, "clock", lambda: next(moments))
+    monkeypatch.setattr(_base_cv, "clock", lambda: next(moments))
     search = DeepTDRegressorCV(cv=3, max_time=1e9, random_state=0)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")

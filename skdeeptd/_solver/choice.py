@@ -18,7 +18,8 @@ Models in closed form are fitted once per fold. Networks are compared in stages:
 3. Fitted in full.
 
 The weights are those of least squares on the rows held out (Breiman 1996, stacked
-regressions), where that is better than the best candidate by itself.
+regressions), or of the largest likelihood, where that is better than the best candidate
+by itself.
 """
 
 import itertools
@@ -42,6 +43,9 @@ LAST_STAGE = 3
 SLOWER = (1.0, 0.0, 4.0, 4.0)  # than what is known before each stage
 TRIED = 4  # of so many rows one, for the time that a closed form takes
 SUM_OF_WEIGHTS = 1e3  # how much a sum that is not one counts
+LEAST_WEIGHT = 1e-3  # of a member of a mean
+LEAST_PROBABILITY = 1e-15
+MOST_ROUNDS = 300  # of expectation maximisation
 
 
 class Candidate(NamedTuple):
@@ -58,11 +62,15 @@ class Candidate(NamedTuple):
 
 
 class Fold(NamedTuple):
-    """The training rows with their moment, in units of y, and the rows held out."""
+    """The training rows with their moment, in units of y, and the rows held out.
+
+    ``kept`` is for what several candidates share.
+    """
 
     train: RowBlocks
     moment: np.ndarray
     test: RowBlocks
+    kept: dict
 
 
 class Result(NamedTuple):
@@ -94,7 +102,7 @@ class Table(NamedTuple):
 
 def make_fold(train, test):
     problem = make_problem(train, fit_intercept=True)
-    return Fold(train, problem.moment_of_y(problem.moment()), test)
+    return Fold(train, problem.moment_of_y(problem.moment()), test, kept={})
 
 
 def compare(
@@ -267,14 +275,70 @@ def best_of(mean, scores, linear):
     return best if clear else int(best_linear)
 
 
-def stacked(predicted, y, weight, fold, best, linear, most):
+class SquaredErrors(NamedTuple):
+    """What a mean of models is judged by: ``predicted`` (models, rows), y, weight."""
+
+    predicted: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray
+
+    def best_weights(self, models):
+        predicted, weight = self.predicted[models], self.weight
+        root = np.sqrt(weight / np.sum(weight))
+        unit = np.sqrt(np.sum((root * self.y) ** 2)) or 1.0
+        table = np.vstack(
+            [(root * predicted / unit).T, np.full(len(predicted), SUM_OF_WEIGHTS)]
+        )
+        weights, _ = nnls(table, np.append(root * self.y / unit, SUM_OF_WEIGHTS))
+        return weights / np.sum(weights)
+
+    def errors(self, weights):
+        return (self.y - weights @ self.predicted) ** 2
+
+    def of_other_rows(self, errors, n_members):
+        """What errors of the rows that the weights were fitted to say of others."""
+        n_rows = np.count_nonzero(self.weight)
+        return errors * (n_rows + n_members - 1) / max(n_rows - n_members + 1, 1)
+
+    def no_error(self):
+        return EXACT * np.average(self.y**2, weights=self.weight)
+
+
+class LogLoss(NamedTuple):
+    """The same by ``likelihood`` (models, rows): the probability of the row's class."""
+
+    likelihood: np.ndarray
+    weight: np.ndarray
+
+    def best_weights(self, models):
+        """Expectation maximisation: each round raises the likelihood of the mean."""
+        likelihood = np.maximum(self.likelihood[models], LEAST_PROBABILITY)
+        share = self.weight / np.sum(self.weight)
+        weights = np.full(len(models), 1 / len(models))
+        for _ in range(MOST_ROUNDS):
+            weights = weights * (likelihood @ (share / (weights @ likelihood)))
+        weights[weights < LEAST_WEIGHT] = 0
+        return weights / np.sum(weights)
+
+    def errors(self, weights):
+        return -np.log(np.maximum(weights @ self.likelihood, LEAST_PROBABILITY))
+
+    def of_other_rows(self, errors, n_members):
+        """As Akaike has it."""
+        return errors + (n_members - 1) / np.count_nonzero(self.weight)
+
+    def no_error(self):
+        return EXACT
+
+
+def stacked(mixture, fold, best, linear, most):
     """Weights of several models, from predictions of rows that they have not seen.
 
     Parameters
     ----------
-    predicted : array of shape (models, rows)
-    y, weight, fold : array of shape (rows,)
-        ``fold`` is the one that held a row out.
+    mixture : SquaredErrors or LogLoss
+    fold : array of shape (rows,)
+        The one that held a row out.
     best, linear : int
         The model that is taken alone where no mean is better, and the one that is
         where neither is ahead of it by a standard error over the folds.
@@ -286,30 +350,20 @@ def stacked(predicted, y, weight, fold, best, linear, most):
     array of shape (models,)
         Not negative, of sum one.
     """
-    alone = np.eye(len(predicted))
-    heaviest = np.argsort(-_nnls(predicted, y, weight), kind="stable")[:most]
-    weights = np.zeros(len(predicted))
-    weights[heaviest] = _nnls(predicted[heaviest], y, weight)
-    n_rows, n_members = np.count_nonzero(weight), np.count_nonzero(weights)
-    optimism = (n_rows + n_members - 1) / max(n_rows - n_members + 1, 1)
+    n_models = len(mixture[0])
+    alone, weights = np.eye(n_models), np.zeros(n_models)
+    of_all = mixture.best_weights(np.arange(n_models))
+    heaviest = np.argsort(-of_all, kind="stable")[:most]
+    weights[heaviest] = mixture.best_weights(heaviest)
 
     def errors(weights):
-        squares = weight * (y - weights @ predicted) ** 2
-        return np.bincount(fold, squares) / np.bincount(fold, weight)
+        of_rows = mixture.weight * mixture.errors(weights)
+        return np.bincount(fold, of_rows) / np.bincount(fold, mixture.weight)
 
-    of_mean, of_best = errors(weights) * optimism, errors(alone[best])
-    exact = of_best.mean() <= EXACT * errors(0 * weights).mean()
-    if exact or of_mean.mean() >= of_best.mean():
+    of_best = errors(alone[best])
+    of_mean = mixture.of_other_rows(errors(weights), np.count_nonzero(weights))
+    if of_best.mean() <= mixture.no_error() or of_mean.mean() >= of_best.mean():
         weights, of_mean = alone[best], of_best
     lead = errors(alone[linear]) - of_mean
     clear = lead.mean() > lead.std() / np.sqrt(max(1, len(lead) - 1))
     return weights if clear else alone[linear]
-
-
-def _nnls(predicted, y, weight):
-    root = np.sqrt(weight / np.sum(weight))
-    unit = np.sqrt(np.sum((root * y) ** 2)) or 1.0
-    heavy = SUM_OF_WEIGHTS
-    table = np.vstack([(root * predicted / unit).T, np.full(len(predicted), heavy)])
-    weights, _ = nnls(table, np.append(root * y / unit, heavy))
-    return weights / np.sum(weights)

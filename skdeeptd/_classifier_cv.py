@@ -1,0 +1,385 @@
+"""DeepTDClassifierCV: the best of several models of classes, or their best mean."""
+
+import functools
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.decomposition import KernelPCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import ParameterGrid, check_cv
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skdeeptd._base import flatten
+from skdeeptd._base_cv import (
+    FEW_ROWS,
+    MOST_ROWS_OF_KERNEL,
+    SHORT,
+    BasePatchCV,
+    few_weight_shapes,
+    plain_features,
+)
+from skdeeptd._classifier import DeepTDClassifier, check_labels, design_classes, one_hot
+from skdeeptd._compat import validate_parameter_constraints
+from skdeeptd._data.scratch import reusing
+from skdeeptd._data.threads import single_threaded_blas
+from skdeeptd._features import DeepTDFeatures
+from skdeeptd._model.fitted import predictions
+from skdeeptd._model.likelihood import probabilities
+from skdeeptd._solver.choice import LAST_STAGE, LEAST_PROBABILITY, Candidate, LogLoss
+from skdeeptd._solver.classes import fit_classes
+
+CS = np.logspace(-4, 2, 7)  # of LogisticRegression, in the order of warm starts
+MAX_ITER, TOL_OF_PATH = 1000, 1e-3
+MODELS = {
+    False: "logistic regression on filters",
+    True: "kernel logistic regression on filters",
+}
+CLOSED = [  # features, whether a kernel
+    ({}, False),
+    ({"responses": "pooled"}, False),
+    ({"responses": "all"}, False),
+    ({"responses": "all"}, True),
+]
+
+
+class DeepTDClassifierCV(ClassifierMixin, BasePatchCV):
+    """The best of several models of classes, or their best weighted mean.
+
+    Without arguments it compares, on folds:
+
+    - logistic regression;
+    - logistic regression on :class:`DeepTDFeatures` of three kinds (local, pooled,
+      both), and that of a radial basis kernel of both;
+    - networks of :class:`DeepTDClassifier` of all shapes of at most three layers that
+      tile the input and have no more than a weight for eight samples.
+
+    The first two come with seven values of C each, and are what serves with few
+    samples. Networks go through the stages of :class:`DeepTDRegressorCV`.
+
+    The predictions of the rows held out then give the weights of a mean of the
+    probabilities of several candidates, the largest likelihood of all means. It is the
+    model, where it is better on these rows than the best candidate by itself, which
+    otherwise is. Logistic regression is the model where nothing is clearly ahead of it.
+
+    Parameters
+    ----------
+    param_grid : dict of lists, or list of them, default=None
+        Values of parameters of :class:`DeepTDClassifier`, as in
+        :class:`~sklearn.model_selection.ParameterGrid`: the networks to compare, in
+        place of all of the above but logistic regression.
+    input_shape : sequence of int, default=None
+        Shape of a sample, where X has a flat row for each; None for one axis, or the
+        shape of X itself.
+    ensemble_size : int, default=8
+        Candidates that may have a weight; 1 for the best one only.
+    max_time : float, default=None
+        Seconds after which no more is begun: the best so far is then the model, and a
+        warning says what was left out. None for no limit.
+    cv : int, cross-validation splitter or iterable, default=None
+        As in :class:`~sklearn.model_selection.GridSearchCV`: an int, or None, for folds
+        with as many of each class. None for five of them, or three where there are more
+        than 500 samples; they are not shuffled.
+    scoring : str or callable, default=None
+        What ranks the candidates; None for the mean log of the probability of the
+        class. The weights are those of the largest likelihood.
+    n_jobs : int, default=None
+        Threads that fit candidates.
+    random_state : int, RandomState instance or None, default=None
+    verbose : int, default=0
+        Whether to print a line for each stage.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Those of samples whose weight is not zero.
+    estimators_ : list
+        The candidates that have a weight, fitted to all samples: each a
+        :class:`DeepTDClassifier` or a Pipeline of :class:`DeepTDFeatures` and
+        :class:`~sklearn.linear_model.LogisticRegression`, between which there may be a
+        :class:`~sklearn.decomposition.KernelPCA`.
+    weights_ : ndarray of shape (n_estimators,)
+        Not negative, of sum one.
+    best_estimator_ : DeepTDClassifier or Pipeline
+        The best candidate by itself, fitted to all samples.
+    best_params_ : dict
+    best_index_ : int
+        Of the best candidate in ``cv_results_``.
+    best_score_ : float
+        Its mean score on the rows held out.
+    cv_results_ : dict of arrays
+        As in DeepTDRegressorCV.
+    scorer_ : callable
+    n_splits_ : int
+    input_shape_ : tuple of int
+    n_features_in_, feature_names_in_
+        As in DeepTDClassifier.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skdeeptd import DeepTDClassifierCV
+    >>> X, digit = load_digits(return_X_y=True)
+    >>> X = X.reshape(-1, 8, 8)
+    >>> model = DeepTDClassifierCV(random_state=0).fit(X[:150], digit[:150])
+    >>> bool(model.score(X[150:], digit[150:]) > 0.85)
+    True
+    """
+
+    def _check(self, X, y, sample_weight):
+        (X, y, weight), self.classes_ = check_labels(self, X, y, sample_weight)
+        return X, one_hot(y, self.classes_), weight
+
+    def _splitter(self, rows):
+        default = 5 if len(rows.X) <= FEW_ROWS else 3
+        labels = codes_of(rows.y)
+        cv = default if self.cv is None else self.cv
+        return check_cv(cv, labels, classifier=True), labels
+
+    def _candidates(self, folds):
+        """Unfitted estimators, and what is compared of each."""
+        n_rows = max(np.count_nonzero(fold.train.weight) for fold in folds)
+        common, n_classes = self._common(), len(self.classes_)
+        plain = [("features", plain_features(common))]
+        found = _path(plain, {"model": "logistic regression"}, n_classes, "linear")
+        if self.param_grid is None:
+            shapes = few_weight_shapes(
+                self.input_shape_,
+                n_rows,
+                functools.partial(_weights_of_network, n_classes - 1),
+            )
+            grid = [{"kernel_sizes": of_network} for of_network in shapes]
+            for params, is_kernel in CLOSED:
+                steps = [("features", DeepTDFeatures(**params, **common))]
+                if is_kernel:
+                    steps.append(("kernel", KernelPCA(kernel="rbf")))
+                if not is_kernel or n_rows <= MOST_ROWS_OF_KERNEL:
+                    named = {"model": MODELS[is_kernel], **params}
+                    found += _path(steps, named, n_classes)
+        else:
+            grid = list(ParameterGrid(self.param_grid))
+        for params in grid:
+            estimator = DeepTDClassifier(**{**common, **params})
+            found.append(_network(estimator, params, folds[0].train))
+        return zip(*found, strict=True)
+
+    def _run_all(self, in_haste, function, calls):
+        """In threads, since candidates of other C than one share its features."""
+        return super()._run_all(True, function, calls)
+
+    def _scorer(self, weighted):
+        known = _Known(self.classes_)
+        scoring = mean_log_likelihood if self.scoring is None else self.scoring
+        self.scorer_ = check_scoring(known, scoring=scoring)
+        return _Score(self.scorer_, weighted, self.classes_)
+
+    def _in_race(self, candidates, mean):
+        """Of those that differ in C only the best."""
+        best = {}
+        for i in np.flatnonzero(np.isfinite(mean)):
+            others = [(k, v) for k, v in candidates[i].params.items() if k != "C"]
+            key = i if candidates[i].kind == "network" else repr(others)
+            if key not in best or mean[i] > mean[best[key]]:
+                best[key] = i
+        return np.array(sorted(best.values()))
+
+    def _mixtures(self, predicted, folds):
+        codes = np.concatenate([codes_of(fold.test.y) for fold in folds])
+        weight = np.concatenate([fold.test.weight for fold in folds])
+        return [LogLoss(predicted[:, np.arange(len(codes)), codes], weight)]
+
+    def _fitted(self, estimator, rows):
+        return _fit(estimator, rows.X, self.classes_[codes_of(rows.y)], rows.weight)
+
+    def _fit_members(self, *args):
+        super()._fit_members(*args)
+        self.weights_ = self.weights_[:, 0]
+
+    def predict_proba(self, X):
+        """Weighted mean of the probabilities of the members.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+        ValueError
+            Where X has another number of features than in ``fit``, or NaN or inf.
+        """
+        check_is_fitted(self)
+        X, _ = flatten(X, self.input_shape_)
+        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        parts = [estimator.predict_proba(X) for estimator in self.estimators_]
+        return np.tensordot(self.weights_, parts, axes=1)
+
+    def predict_log_proba(self, X):
+        """Logarithms of the probabilities, of 1e-15 at least.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+        """
+        return np.log(np.maximum(self.predict_proba(X), LEAST_PROBABILITY))
+
+    def predict(self, X):
+        """The most probable class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        most_probable = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[most_probable]
+
+
+def mean_log_likelihood(estimator, X, y, sample_weight=None):
+    """Mean log of the probability of the class; not all classes need be in y."""
+    of_class = np.searchsorted(estimator.classes_, y)
+    found = estimator.predict_log_proba(X)[np.arange(len(of_class)), of_class]
+    return np.average(found, weights=sample_weight)
+
+
+class _Known(ClassifierMixin, BaseEstimator):
+    """What a scorer needs of an estimator: probabilities."""
+
+    def __init__(self, classes=None, predicted=None):
+        self.classes = classes
+        self.predicted = predicted
+
+    @property
+    def classes_(self):
+        return self.classes
+
+    def fit(self, X, y):
+        """Nothing is left to fit."""
+        return self
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+    def predict_proba(self, X):
+        return self.predicted
+
+    def predict_log_proba(self, X):
+        return np.log(np.maximum(self.predicted, LEAST_PROBABILITY))
+
+    def predict(self, X):
+        return self.classes[self.predicted.argmax(axis=1)]
+
+
+class _Score:
+    """The scorer's score of probabilities of rows held out."""
+
+    def __init__(self, scorer, weighted, classes):
+        self.scorer, self.weighted, self.classes = scorer, weighted, classes
+
+    def __call__(self, predicted, rows):
+        y = self.classes[codes_of(rows.y)]
+        weight = {"sample_weight": rows.weight} if self.weighted else {}
+        return self.scorer(_Known(self.classes, predicted), rows.X, y, **weight)
+
+
+def codes_of(columns):
+    """Classes as numbers from 0 on, from their ``one_hot``."""
+    if columns.shape[1] == 1:
+        return columns[:, 0].astype(int)
+    return columns.argmax(axis=1)
+
+
+def _path(steps, params, n_classes, kind="closed"):
+    """Candidates that differ in C only, and are fitted together."""
+    pipelines = [
+        Pipeline([*steps, ("logistic", LogisticRegression(C=C, max_iter=MAX_ITER))])
+        for C in CS
+    ]
+    return [
+        (
+            pipeline,
+            Candidate(
+                {**params, "C": pipeline[-1].C},
+                kind,
+                functools.partial(_run_path, pipelines, i, n_classes),
+            ),
+        )
+        for i, pipeline in enumerate(pipelines)
+    ]
+
+
+def _run_path(pipelines, index, n_classes, fold, _):
+    """Probabilities, (rows, classes); those of all C are kept with the fold."""
+    key = id(pipelines)
+    if key not in fold.kept:
+        with single_threaded_blas():
+            fold.kept[key] = _probabilities_of_path(pipelines, n_classes, fold)
+    return fold.kept[key][index]
+
+
+def _probabilities_of_path(pipelines, n_classes, fold):
+    train, y = fold.train, codes_of(fold.train.y)
+    regression = clone(pipelines[0][-1]).set_params(warm_start=True, tol=TOL_OF_PATH)
+    first = Pipeline([*pipelines[0].steps[:-1], ("logistic", regression)])
+    first = _fit(first, train.X, y, train.weight)
+    tables = [first[:-1].transform(rows.X) for rows in (train, fold.test)]
+    found = []
+    for pipeline in pipelines:
+        regression = first[-1].set_params(C=pipeline[-1].C)
+        regression.fit(tables[0], y, train.weight)
+        of_all = np.zeros((len(tables[1]), n_classes))
+        of_all[:, regression.classes_] = regression.predict_proba(tables[1])
+        found.append(of_all)
+    return found
+
+
+def _fit(estimator, X, y, weight):
+    """A Pipeline whose steps take the weights where they can, or a network."""
+    fitted = clone(estimator)
+    if not isinstance(fitted, Pipeline):
+        return fitted.fit(X, y, weight)
+    X, y, weight = (a[weight > 0] for a in (X, y, weight))
+    with single_threaded_blas():
+        for step in fitted[:-1]:
+            more = (weight,) if isinstance(step, DeepTDFeatures) else ()
+            X = step.fit(X, y, *more).transform(X)
+        fitted[-1].fit(X, y, weight)
+    return fitted
+
+
+def _weights_of_network(n_logits, sizes):
+    """Free ones, with a filter for each of the logits that are."""
+    *hidden, last = sizes
+    return n_logits * (sum(hidden) - len(hidden) + n_logits * last)
+
+
+def _network(estimator, params, rows):
+    validate_parameter_constraints(
+        DeepTDClassifier._parameter_constraints,
+        estimator.get_params(deep=False),
+        caller_name="DeepTDClassifier",
+    )
+    _, spec = design_classes(estimator, rows, estimator.input_shape)
+    kind = "linear" if spec.blank.is_linear else "network"
+    return estimator, Candidate(params, kind, functools.partial(_run_network, spec))
+
+
+def _run_network(spec, fold, stage):
+    with single_threaded_blas(), reusing():
+        spec = spec._replace(**SHORT[stage or LAST_STAGE])
+        networks = fit_classes(fold.train, spec, moment=fold.moment).networks
+        found = probabilities(predictions(networks, fold.test.X))
+    return np.column_stack([1 - found, found]) if found.shape[1] == 1 else found
