@@ -31,7 +31,7 @@ from skdeeptd._solver.choice import LAST_STAGE, LEAST_PROBABILITY, Candidate, Lo
 from skdeeptd._solver.classes import fit_classes
 
 CS = np.logspace(-4, 2, 7)  # of LogisticRegression, in the order of warm starts
-MAX_ITER, TOL_OF_PATH = 1000, 1e-3
+MAX_ITER = 1000
 MODELS = {
     False: "logistic regression on filters",
     True: "kernel logistic regression on filters",
@@ -151,7 +151,8 @@ class DeepTDClassifierCV(ClassifierMixin, BasePatchCV):
             )
             grid = [{"kernel_sizes": of_network} for of_network in shapes]
             for params, is_kernel in CLOSED:
-                steps = [("features", DeepTDFeatures(**params, **common))]
+                features = DeepTDFeatures(target_type="classes", **params, **common)
+                steps = [("features", features)]
                 if is_kernel:
                     steps.append(("kernel", KernelPCA(kernel="rbf")))
                 if not is_kernel or n_rows <= MOST_ROWS_OF_KERNEL:
@@ -332,7 +333,7 @@ def _run_path(pipelines, index, n_classes, fold, _):
 
 def _probabilities_of_path(pipelines, n_classes, fold):
     train, y = fold.train, codes_of(fold.train.y)
-    regression = clone(pipelines[0][-1]).set_params(warm_start=True, tol=TOL_OF_PATH)
+    regression = clone(pipelines[0][-1]).set_params(warm_start=True)
     first = Pipeline([*pipelines[0].steps[:-1], ("logistic", regression)])
     first = _fit(first, train.X, y, train.weight)
     tables = [first[:-1].transform(rows.X) for rows in (train, fold.test)]
