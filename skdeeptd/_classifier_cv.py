@@ -30,8 +30,9 @@ from skdeeptd._model.likelihood import probabilities
 from skdeeptd._solver.choice import LAST_STAGE, LEAST_PROBABILITY, Candidate, LogLoss
 from skdeeptd._solver.classes import fit_classes
 
-CS = np.logspace(-4, 2, 7)  # of LogisticRegression, in the order of warm starts
-MAX_ITER = 1000
+CS = np.logspace(-4, 1, 6)  # of LogisticRegression, in the order of warm starts
+CS_OF_KERNEL = np.logspace(0, 4, 5)  # whose components are as much smaller
+MAX_ITER, TOL = 1000, 1e-3  # of each, from the one before on
 MODELS = {
     False: "logistic regression on filters",
     True: "kernel logistic regression on filters",
@@ -55,7 +56,7 @@ class DeepTDClassifierCV(ClassifierMixin, BasePatchCV):
     - networks of :class:`DeepTDClassifier` of all shapes of at most three layers that
       tile the input and have no more than a weight for eight samples.
 
-    The first two come with seven values of C each, and are what serves with few
+    The first two come with five or six values of C each, and are what serves with few
     samples. Networks go through the stages of :class:`DeepTDRegressorCV`.
 
     The predictions of the rows held out then give the weights of a mean of the
@@ -122,8 +123,8 @@ class DeepTDClassifierCV(ClassifierMixin, BasePatchCV):
     >>> from skdeeptd import DeepTDClassifierCV
     >>> X, digit = load_digits(return_X_y=True)
     >>> X = X.reshape(-1, 8, 8)
-    >>> model = DeepTDClassifierCV(random_state=0).fit(X[:150], digit[:150])
-    >>> bool(model.score(X[150:], digit[150:]) > 0.85)
+    >>> model = DeepTDClassifierCV(random_state=0).fit(X[::9], digit[::9])
+    >>> bool(model.score(X[1::9], digit[1::9]) > 0.9)
     True
     """
 
@@ -306,8 +307,10 @@ def codes_of(columns):
 def _path(steps, params, n_classes, kind="closed"):
     """Candidates that differ in C only, and are fitted together."""
     pipelines = [
-        Pipeline([*steps, ("logistic", LogisticRegression(C=C, max_iter=MAX_ITER))])
-        for C in CS
+        Pipeline(
+            [*steps, ("logistic", LogisticRegression(C=C, tol=TOL, max_iter=MAX_ITER))]
+        )
+        for C in _strengths(steps)
     ]
     return [
         (
@@ -331,34 +334,49 @@ def _run_path(pipelines, index, n_classes, fold, _):
     return fold.kept[key][index]
 
 
+def _strengths(steps):
+    of_kernel = any(isinstance(step, KernelPCA) for _, step in steps)
+    return CS_OF_KERNEL if of_kernel else CS
+
+
 def _probabilities_of_path(pipelines, n_classes, fold):
-    train, y = fold.train, codes_of(fold.train.y)
-    regression = clone(pipelines[0][-1]).set_params(warm_start=True)
-    first = Pipeline([*pipelines[0].steps[:-1], ("logistic", regression)])
-    first = _fit(first, train.X, y, train.weight)
-    tables = [first[:-1].transform(rows.X) for rows in (train, fold.test)]
-    found = []
-    for pipeline in pipelines:
-        regression = first[-1].set_params(C=pipeline[-1].C)
-        regression.fit(tables[0], y, train.weight)
-        of_all = np.zeros((len(tables[1]), n_classes))
-        of_all[:, regression.classes_] = regression.predict_proba(tables[1])
+    strongest, train, codes = pipelines[-1], fold.train, codes_of(fold.train.y)
+    transformers, *data = _transformed(strongest, train.X, codes, train.weight)
+    held_out, found = transformers.transform(fold.test.X), []
+    for regression in _along_path(strongest, *data):
+        of_all = np.zeros((len(held_out), n_classes))
+        of_all[:, regression.classes_] = regression.predict_proba(held_out)
         found.append(of_all)
     return found
 
 
-def _fit(estimator, X, y, weight):
-    """A Pipeline whose steps take the weights where they can, or a network."""
-    fitted = clone(estimator)
-    if not isinstance(fitted, Pipeline):
-        return fitted.fit(X, y, weight)
+def _transformed(pipeline, X, y, weight):
+    """All fitted steps but the last one, and what that takes."""
     X, y, weight = (a[weight > 0] for a in (X, y, weight))
+    transformers = clone(pipeline[:-1])
+    for step in transformers:
+        more = (weight,) if isinstance(step, DeepTDFeatures) else ()
+        X = step.fit(X, y, *more).transform(X)
+    return transformers, X, y, weight
+
+
+def _along_path(pipeline, X, y, weight):
+    """The regression of each C up to that of the pipeline, from the one before on."""
+    regression = clone(pipeline[-1]).set_params(warm_start=True)
+    for C in _strengths(pipeline.steps):
+        if C <= pipeline[-1].C:
+            yield regression.set_params(C=C).fit(X, y, weight)
+
+
+def _fit(estimator, X, y, weight):
+    """A network, or a pipeline as those of the folds."""
+    if not isinstance(estimator, Pipeline):
+        return clone(estimator).fit(X, y, weight)
     with single_threaded_blas():
-        for step in fitted[:-1]:
-            more = (weight,) if isinstance(step, DeepTDFeatures) else ()
-            X = step.fit(X, y, *more).transform(X)
-        fitted[-1].fit(X, y, weight)
-    return fitted
+        transformers, *data = _transformed(estimator, X, y, weight)
+        *_, regression = _along_path(estimator, *data)
+    regression.set_params(warm_start=False)
+    return Pipeline([*transformers.steps, ("logistic", regression)])
 
 
 def _weights_of_network(n_logits, sizes):

@@ -19,7 +19,7 @@ Models in closed form are fitted once per fold. Networks are compared in stages:
 
 The weights are those of least squares on the rows held out (Breiman 1996, stacked
 regressions), or of the largest likelihood, where that is better than the best candidate
-by itself.
+by itself. As far as it is not clearly ahead of the linear model, it is shrunk to that.
 """
 
 import itertools
@@ -340,10 +340,11 @@ def stacked(mixture, fold, best, linear, most):
     fold : array of shape (rows,)
         The one that held a row out.
     best, linear : int
-        The model that is taken alone where no mean is better, and the one that is
-        where neither is ahead of it by a standard error over the folds.
+        The model that is taken alone where no mean is better, and the one that keeps a
+        part of the weight where neither is ahead of it by two standard errors over the
+        folds: the more, the smaller the lead.
     most : int
-        Models that may have a weight.
+        Models that may have a weight, two at least: the linear one is among them.
 
     Returns
     -------
@@ -353,7 +354,8 @@ def stacked(mixture, fold, best, linear, most):
     n_models = len(mixture[0])
     alone, weights = np.eye(n_models), np.zeros(n_models)
     of_all = mixture.best_weights(np.arange(n_models))
-    heaviest = np.argsort(-of_all, kind="stable")[:most]
+    heaviest = np.argsort(-of_all, kind="stable")[: most - 1]
+    heaviest = np.union1d(heaviest, linear)
     weights[heaviest] = mixture.best_weights(heaviest)
 
     def errors(weights):
@@ -361,9 +363,16 @@ def stacked(mixture, fold, best, linear, most):
         return np.bincount(fold, of_rows) / np.bincount(fold, mixture.weight)
 
     of_best = errors(alone[best])
+    if of_best.mean() <= mixture.no_error():
+        return alone[best]
     of_mean = mixture.of_other_rows(errors(weights), np.count_nonzero(weights))
-    if of_best.mean() <= mixture.no_error() or of_mean.mean() >= of_best.mean():
+    if of_mean.mean() >= of_best.mean():
         weights, of_mean = alone[best], of_best
-    lead = errors(alone[linear]) - of_mean
-    clear = lead.mean() > lead.std() / np.sqrt(max(1, len(lead) - 1))
-    return weights if clear else alone[linear]
+    trust = _trust(errors(alone[linear]) - of_mean)
+    return trust * weights + (1 - trust) * alone[linear]
+
+
+def _trust(lead):
+    """Zero where a lead on the folds is none, one where it is a clear one."""
+    error = STANDARD_ERRORS * lead.std() / np.sqrt(max(1, len(lead) - 1))
+    return np.clip(lead.mean() / error, 0, 1) if error > 0 else float(lead.mean() > 0)
