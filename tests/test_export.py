@@ -89,14 +89,14 @@ def random_model(
         random_state=0,
         **parameters,
     ).fit(X, y)
-    draw_anew(model, rng)
+    draw_anew(model, rng, dtype)
     return model, X
 
 
-def draw_anew(model, rng):
+def draw_anew(model, rng, dtype):
     for name in ("gains_", "biases_", "scales_", "intercept_"):
-        fitted = getattr(model, name)
-        setattr(model, name, rng.standard_normal(fitted.shape).astype(fitted.dtype))
+        drawn = rng.standard_normal(getattr(model, name).shape).astype(dtype)
+        setattr(model, name, drawn)
 
 
 def assert_as_predicted(output, model, X):
@@ -578,7 +578,9 @@ def random_classifier(
 ):
     """A fitted classifier of three filters whose numbers were drawn anew."""
     rng = np.random.default_rng(0)
-    X = rng.standard_normal((60, *input_shape)).astype(dtype)
+    X = rng.standard_normal((60, *input_shape))
+    features = X.reshape(60, -1)
+    scores = features @ rng.standard_normal((features.shape[1], len(classes)))
     model = DeepTDClassifier(
         kernel_sizes,
         padding=padding,
@@ -589,9 +591,10 @@ def random_classifier(
         n_init=1,
         random_state=0,
         **parameters,
-    ).fit(X, rng.permutation(np.resize(classes, 60)))
-    draw_anew(model, rng)
-    return model, X
+    ).fit(X, np.array(classes)[scores.argmax(axis=1)])
+    draw_anew(model, rng, dtype)
+    model.kernels_ = [k.astype(dtype) for k in model.kernels_]
+    return model, X.astype(dtype)
 
 
 def tolerance_of_logits(model, X):
