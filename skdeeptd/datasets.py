@@ -8,9 +8,12 @@ k_l         ``kernels[l]``      (n_outputs, n_filters) + kernel_size, unit norm
 b_l         ``bias``            a number, of a hidden layer of one filter
 z_l         ``z``               (rows, patches): its pre-activation on probe rows
 h_l         ``h``               (rows, patches): its output on probe rows
+eta         ``logits``          (n_samples, n_classes), or (n_samples,) of the second
+                                of two classes
 ==========  ==================  ================================================
 """
 
+import math
 from numbers import Integral, Real
 
 import numpy as np
@@ -112,25 +115,152 @@ def make_patch_cnn_regression(
     >>> X.shape, [k.shape for k in kernels]
     ((50, 64), [(1, 1, 3, 3), (1, 1, 6, 6)])
     """
-    for name, value in {
-        "n_samples": n_samples,
-        "n_filters": n_filters,
-        "n_outputs": n_outputs,
-    }.items():
+    _check_counts(n_samples=n_samples, n_filters=n_filters, n_outputs=n_outputs)
+    _check_size("noise", noise)
+    rng = check_random_state(random_state)
+    layout, blank = _design(
+        kernel_sizes,
+        input_shape,
+        strides,
+        padding,
+        n_filters,
+        activation,
+        output_activation,
+        hidden_bias,
+    )
+    X, _, networks = _plant(n_samples, n_outputs, layout, blank, share_filters, rng)
+    y = _outputs(networks, X)
+    y += noise * rng.standard_normal(y.shape)
+    return X, y[:, 0] if n_outputs == 1 else y, _kernels_of(networks, layout)
+
+
+def make_patch_cnn_classification(
+    n_samples=200,
+    kernel_sizes=(4, 4, 4),
+    *,
+    n_classes=2,
+    logit_std=3.0,
+    input_shape=None,
+    strides=None,
+    padding="valid",
+    n_filters=1,
+    activation="relu",
+    output_activation="identity",
+    hidden_bias=False,
+    random_state=None,
+):
+    """Labels drawn from the probabilities of a random patch network.
+
+    X is standard normal. The outputs of the network are logits: of two classes one,
+    else one for each, with the hidden layers in common and a last layer of its own, as
+    in :func:`make_patch_cnn_regression` with ``share_filters=True``. Each is shifted to
+    a mean of about 0 and scaled to a standard deviation of about ``logit_std``. The
+    label of a sample is drawn from the probabilities that these logits give.
+
+    Parameters
+    ----------
+    n_samples : int, default=200
+    kernel_sizes : sequence of int or of tuple of int, default=(4, 4, 4)
+        As in :func:`make_patch_cnn_regression`.
+    n_classes : int, default=2
+    logit_std : float, default=3.0
+        Standard deviation of each logit, about. With zero the labels do not depend on
+        X; the larger it is, the fewer labels are a surprise.
+    input_shape, strides, padding, n_filters, activation, output_activation, \
+hidden_bias, random_state
+        As in :func:`make_patch_cnn_regression`.
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, n_features)
+    y : ndarray of shape (n_samples,)
+        Labels, integers from 0 to ``n_classes - 1``. Of few samples a class may have
+        none.
+    kernels : list of ndarray of shape (n_outputs, n_filters) + kernel_size
+        The planted truth, laid out as ``DeepTDClassifier.kernels_``: ``n_outputs`` is 1
+        for two classes, else ``n_classes``. Of several classes a number added to all
+        logits of a sample changes nothing, so the last kernels of the classes are known
+        up to one that they share.
+    logits : ndarray of shape (n_samples,) or (n_samples, n_classes)
+        Those that the labels were drawn from, as
+        :meth:`~skdeeptd.DeepTDClassifier.decision_function` gives them. The
+        probabilities are their ``scipy.special.softmax`` along axis 1, or, of class 1
+        where there are two, their ``scipy.special.expit``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where a parameter is out of range, the sizes do not fit each other, or no
+        network whose output varies is found.
+
+    Examples
+    --------
+    >>> from skdeeptd.datasets import make_patch_cnn_classification
+    >>> X, y, kernels, logits = make_patch_cnn_classification(
+    ...     n_samples=50, kernel_sizes=(5, 3), n_classes=3, random_state=0
+    ... )
+    >>> X.shape, y.shape, [k.shape for k in kernels], logits.shape
+    ((50, 15), (50,), [(3, 1, 5), (3, 1, 3)], (50, 3))
+    """
+    _check_counts(n_samples=n_samples, n_filters=n_filters)
+    check_scalar(n_classes, "n_classes", Integral, min_val=2)
+    _check_size("logit_std", logit_std)
+    rng = check_random_state(random_state)
+    layout, blank = _design(
+        kernel_sizes,
+        input_shape,
+        strides,
+        padding,
+        n_filters,
+        activation,
+        output_activation,
+        hidden_bias,
+    )
+    n_outputs = 1 if n_classes == 2 else n_classes
+    X, probe, networks = _plant(n_samples, n_outputs, layout, blank, True, rng)
+    center = np.mean(_outputs(networks, probe), axis=0)
+    logits = logit_std * (_outputs(networks, X) - center)
+    of_classes = np.pad(logits, [(0, 0), (1, 0)]) if n_classes == 2 else logits
+    y = np.argmax(of_classes + rng.gumbel(size=of_classes.shape), axis=1)
+    logits = logits[:, 0] if n_classes == 2 else logits
+    return X, y, _kernels_of(networks, layout), logits
+
+
+def _check_counts(**counts):
+    for name, value in counts.items():
         check_scalar(value, name, Integral, min_val=1)
-    check_scalar(noise, "noise", Real, min_val=0)
-    if not np.isfinite(noise):
-        raise ValueError(f"noise must be finite, got {noise}")
+
+
+def _check_size(name, value):
+    check_scalar(value, name, Real, min_val=0)
+    if not np.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value}")
+
+
+def _design(
+    kernel_sizes,
+    input_shape,
+    strides,
+    padding,
+    n_filters,
+    activation,
+    output_activation,
+    hidden_bias,
+):
+    """The layout, and a network without weights."""
     if padding not in ("valid", "same"):
         raise ValueError(f'padding must be "valid" or "same", got {padding!r}')
-    rng = check_random_state(random_state)
     n_features = n_features_of(kernel_sizes, input_shape, strides)
     layout = make_layout(n_features, kernel_sizes, input_shape, padding, strides)
     activations = layer_activations(activation, output_activation, len(layout.sizes))
-    blank = blank_network(layout, n_filters, activations, hidden_bias)
+    return layout, blank_network(layout, n_filters, activations, hidden_bias)
 
+
+def _plant(n_samples, n_outputs, layout, blank, share_filters, rng):
+    """X, other rows to look at networks on, and a network for each output."""
+    n_features = math.prod(layout.input_shape)
     X = rng.standard_normal((n_samples, n_features))
-    per_row = max(n_features, numbers_per_row(blank) // n_filters)
+    per_row = max(n_features, numbers_per_row(blank) // len(blank.scales))
     probe_rows = int(np.clip(PROBE_VALUES // per_row, 16, PROBE_ROWS))
     probe = rng.standard_normal((probe_rows, n_features))
     networks = [_draw_network(probe, blank, rng)]
@@ -139,17 +269,23 @@ def make_patch_cnn_regression(
         networks.append(_draw_network(probe, blank, rng, shared))
     if share_filters and n_outputs > 1:
         networks[0] = _draw_network(probe, blank, rng, networks[0])
-    y = np.column_stack([forward(network, X) for network in networks])
-    y += noise * rng.standard_normal(y.shape)
-    kernels = [
-        np.stack(of_layer).reshape(n_outputs, n_filters, *shape)
+    return X, probe, networks
+
+
+def _outputs(networks, X):
+    return np.column_stack([forward(network, X) for network in networks])
+
+
+def _kernels_of(networks, layout):
+    """As the estimators store them, (n_outputs, n_filters) + kernel_size."""
+    return [
+        np.stack(of_layer).reshape(*np.shape(of_layer)[:2], *shape)
         for of_layer, shape in zip(
             zip(*(network.kernels for network in networks), strict=True),
             layout.kernel_shapes,
             strict=True,
         )
     ]
-    return X, y[:, 0] if n_outputs == 1 else y, kernels
 
 
 def _draw_network(probe, blank, rng, shared=None):
@@ -178,7 +314,7 @@ def _draw_network(probe, blank, rng, shared=None):
 def _with_own_readout(network, rng):
     """Other last kernels where the last layer is linear, and other scales."""
     *hidden, last = network.kernels
-    if network.activations[-1] == "identity" and hidden:
+    if network.activations[-1] == "identity":
         last = rng.standard_normal(last.shape)
         last /= np.linalg.norm(last, axis=1, keepdims=True)
     scales = rng.standard_normal(len(network.scales))

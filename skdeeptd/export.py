@@ -3,8 +3,14 @@
 torch, onnx and skl2onnx are imported only by the function that needs them.
 """
 
-from skdeeptd._export.layers import check_can_be_exported, dtype_of, n_columns_of
-from skdeeptd._export.onnx_graph import onnx_model
+from skdeeptd._classifier import DeepTDClassifier
+from skdeeptd._export.layers import (
+    check_can_be_exported,
+    dtype_of,
+    has_one_axis,
+    n_columns_of,
+)
+from skdeeptd._export.onnx_graph import onnx_classifier, onnx_model
 from skdeeptd._export.torch_modules import module_of
 from skdeeptd._features import DeepTDFeatures
 from skdeeptd._optional import optional
@@ -18,17 +24,19 @@ def to_torch(estimator):
 
     Parameters
     ----------
-    estimator : DeepTDRegressor, DeepTDRidge, DeepTDRegressorCV or DeepTDFeatures
+    estimator : DeepTDRegressor, DeepTDClassifier, DeepTDRidge, DeepTDRegressorCV or \
+DeepTDFeatures
         Fitted.
 
     Returns
     -------
     torch.nn.Module
-        Its output is that of ``predict``, or ``transform``, of the same shape. It takes
-        a tensor of shape (n_samples, n_features) or (n_samples,) + input_shape, in the
-        dtype of all its weights, which is that of ``kernels_``.
+        Its output is that of ``predict``, or ``transform``, of the same shape; of a
+        DeepTDClassifier the logits of ``decision_function``. It takes a tensor of shape
+        (n_samples, n_features) or (n_samples,) + input_shape, in the dtype of all its
+        weights, which is that of ``kernels_``.
 
-        Of a DeepTDRegressor it is a Sequential:
+        Of a DeepTDRegressor or DeepTDClassifier it is a Sequential:
 
         - ``input``: samples as one channel of shape ``input_shape``.
         - ``pad``: zeros at the end of the axes, where patches reach beyond it.
@@ -40,7 +48,10 @@ def to_torch(estimator):
         - ``sum``: a convolution of kernel size 1 that adds the filters of an output;
           its weights are the scales, its bias is the intercept, also where that is
           zero.
-        - ``output``: a Flatten, to the shape of y.
+        - ``output``: a Flatten, to the shape of y, or of the logits: (n_samples,) for
+          two classes, as ``torch.nn.BCEWithLogitsLoss`` takes them with targets of 0.0
+          and 1.0, else (n_samples, n_classes), as ``torch.nn.CrossEntropyLoss`` does
+          with the numbers of the classes in ``classes_``.
 
         Of DeepTDFeatures it standardises the rows, takes them through ``banks``, one
         for each size of patches, and standardises and clips what comes out. Trained are
@@ -98,7 +109,8 @@ def to_onnx(estimator):
 
     Parameters
     ----------
-    estimator : DeepTDRegressor, DeepTDRidge, DeepTDRegressorCV or DeepTDFeatures
+    estimator : DeepTDRegressor, DeepTDClassifier, DeepTDRidge, DeepTDRegressorCV or \
+DeepTDFeatures
         Fitted. For a Pipeline see :func:`register_skl2onnx`.
 
     Returns
@@ -110,6 +122,10 @@ def to_onnx(estimator):
         ``transform``, of the same shape. Samples of several axes are passed as
         ``X.reshape(len(X), -1)``.
 
+        Of a DeepTDClassifier the outputs are ``label``, of shape (n_samples,), int64 or
+        strings, and ``probabilities``, of shape (n_samples, n_classes), also of two
+        classes: what ``predict`` and ``predict_proba`` give.
+
     Raises
     ------
     ImportError
@@ -119,7 +135,8 @@ def to_onnx(estimator):
     sklearn.exceptions.NotFittedError
         Before ``fit``.
     ValueError
-        Where its attributes do not fit each other, or an activation is unknown.
+        Where its attributes do not fit each other, an activation is unknown, or a
+        class is a number that int64 does not hold.
 
     See Also
     --------
@@ -146,8 +163,9 @@ def to_onnx(estimator):
     True
     """
     check_can_be_exported(estimator)
-    is_column = getattr(estimator, "y_ndim_", 2) == 1
-    columns = [] if is_column else [n_columns_of(estimator)]
+    if isinstance(estimator, DeepTDClassifier):
+        return onnx_classifier(estimator, dtype_of(estimator))
+    columns = [] if has_one_axis(estimator) else [n_columns_of(estimator)]
     return onnx_model(estimator, dtype_of(estimator), columns)
 
 
@@ -156,7 +174,9 @@ def register_skl2onnx():
 
     Call it once, before ``skl2onnx.to_onnx``. As for all regressors there, the output
     has two axes, of shape (n_samples, n_outputs), also where y had one; it is computed
-    in float64 if the input is, else in float32.
+    in float64 if the input is, else in float32. As for all classifiers there, the
+    outputs are the label and a sequence of mappings, or with the option
+    ``zipmap=False`` ``label`` and ``probabilities`` as :func:`to_onnx` gives them.
 
     Raises
     ------
@@ -187,6 +207,7 @@ def register_skl2onnx():
     """
     skl2onnx = optional("skl2onnx", extra="onnx")
     types = optional("skl2onnx.common.data_types", extra="onnx")
+    shapes = optional("skl2onnx.common.shape_calculator", extra="onnx")
     integration = optional("skl2onnx.helpers.integration", extra="onnx")
 
     def set_output_type(operator):
@@ -203,7 +224,20 @@ def register_skl2onnx():
         model = onnx_model(estimator, dtype, columns)
         integration.add_onnx_graph(scope, operator, container, model)
 
+    def convert_classifier(scope, operator, container):
+        _, probabilities = operator.outputs
+        dtype = types.guess_numpy_type(probabilities.type)
+        model = onnx_classifier(operator.raw_operator, dtype)
+        integration.add_onnx_graph(scope, operator, container, model)
+
     for known in (DeepTDRegressor, DeepTDRegressorCV, DeepTDRidge, DeepTDFeatures):
         skl2onnx.update_registered_converter(
             known, f"Skdeeptd{known.__name__}", set_output_type, convert
         )
+    skl2onnx.update_registered_converter(
+        DeepTDClassifier,
+        "SkdeeptdDeepTDClassifier",
+        shapes.calculate_linear_classifier_output_shapes,
+        convert_classifier,
+        options={"zipmap": [True, False, "columns"], "nocl": [False]},
+    )

@@ -1,11 +1,17 @@
 import numpy as np
 import pytest
+from scipy.special import expit, softmax
+from scipy.stats import chi2
 
-from skdeeptd import DeepTDRegressor, datasets
+from skdeeptd import DeepTDClassifier, DeepTDRegressor, datasets
 from skdeeptd._model.activations import ACTIVATIONS
 from skdeeptd._model.layout import make_layout
 from skdeeptd._model.network import PatchCNN, forward
-from skdeeptd.datasets import make_patch_cnn_regression
+from skdeeptd.datasets import (
+    make_patch_cnn_classification,
+    make_patch_cnn_regression,
+)
+from skdeeptd.metrics import kernel_similarity
 
 
 def test_shapes_and_norms():
@@ -257,3 +263,148 @@ def test_no_network_of_overlapping_patches_is_dead(
 def test_bad_parameters_are_named(parameters, message):
     with pytest.raises((ValueError, TypeError), match=message):
         make_patch_cnn_regression(**parameters)
+
+
+@pytest.mark.parametrize(("sizes", "shared"), [((4, 3), 1), ((12,), 0)])
+def test_outputs_that_share_filters_have_last_kernels_of_their_own(sizes, shared):
+    *_, kernels = make_patch_cnn_regression(
+        10, sizes, n_filters=2, n_outputs=3, share_filters=True, random_state=0
+    )
+    same = [bool(np.all(k == k[0])) for k in kernels]
+    assert same == [True] * shared + [False]
+
+
+# Labels
+
+
+@pytest.mark.parametrize(("n_classes", "n_outputs"), [(2, 1), (3, 3), (5, 5)])
+def test_shapes_of_classes(n_classes, n_outputs):
+    X, y, kernels, logits = make_patch_cnn_classification(
+        300,
+        ((3, 2, 3), (1, 2), -1),
+        n_classes=n_classes,
+        input_shape=(6, 8, 3),
+        n_filters=2,
+        random_state=0,
+    )
+    assert X.shape == (300, 144)
+    assert y.dtype.kind == "i"
+    np.testing.assert_array_equal(np.unique(y), range(n_classes))
+    assert logits.shape == ((300,) if n_classes == 2 else (300, n_classes))
+    shapes = [k.shape for k in kernels]
+    assert shapes == [(n_outputs, 2, *s) for s in [(3, 2, 3), (1, 2), (2, 2, 1)]]
+    model = DeepTDClassifier(
+        ((3, 2, 3), (1, 2), -1), input_shape=(6, 8, 3), n_filters=2, polish=False
+    ).fit(X, y)
+    assert [k.shape for k in model.kernels_] == shapes
+    assert model.decision_function(X).shape == logits.shape
+
+
+def test_one_sample_has_a_label():
+    X, y, _, logits = make_patch_cnn_classification(1, (3, 2), random_state=0)
+    assert X.shape == (1, 6)
+    assert y.shape == logits.shape == (1,)
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_logits_are_the_outputs_of_a_regression_shifted_and_scaled(n_classes):
+    parameters = {"n_filters": 2, "activation": "tanh", "hidden_bias": True}
+    X, _, kernels, logits = make_patch_cnn_classification(
+        40, (4, 3), n_classes=n_classes, logit_std=2.5, **parameters, random_state=3
+    )
+    n_outputs = 1 if n_classes == 2 else n_classes
+    same_X, outputs, same_kernels = make_patch_cnn_regression(
+        40,
+        (4, 3),
+        n_outputs=n_outputs,
+        share_filters=True,
+        **parameters,
+        random_state=3,
+    )
+    np.testing.assert_array_equal(X, same_X)
+    for k, same in zip(kernels, same_kernels, strict=True):
+        np.testing.assert_array_equal(k, same)
+    shift = logits - 2.5 * outputs
+    np.testing.assert_allclose(shift - shift[0], 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_classes", [2, 5])
+@pytest.mark.parametrize("logit_std", [0.5, 3.0])
+@pytest.mark.parametrize("activation", ["relu", "softplus"])
+def test_logits_have_mean_zero_and_the_given_spread(n_classes, logit_std, activation):
+    *_, logits = make_patch_cnn_classification(
+        20000,
+        (4, 3),
+        n_classes=n_classes,
+        logit_std=logit_std,
+        activation=activation,
+        random_state=0,
+    )
+    np.testing.assert_allclose(np.std(logits, axis=0), logit_std, rtol=0.2)
+    np.testing.assert_allclose(np.mean(logits, axis=0), 0, atol=0.2 * logit_std)
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+@pytest.mark.parametrize("seed", range(3))
+def test_labels_follow_the_probabilities(n_classes, seed):
+    """Counts of each class among rows of like probability, by chi-square."""
+    *_, y, _, logits = make_patch_cnn_classification(
+        20000, (4, 3), n_classes=n_classes, random_state=seed
+    )
+    if n_classes == 2:
+        probabilities = np.column_stack([1 - expit(logits), expit(logits)])
+    else:
+        probabilities = softmax(logits, axis=1)
+    for label, p in enumerate(probabilities.T):
+        groups = np.array_split(np.argsort(p), 20)
+        z = [
+            np.sum((y[rows] == label) - p[rows])
+            / np.sqrt(np.sum(p[rows] * (1 - p[rows])))
+            for rows in groups
+            if np.sum(p[rows] * (1 - p[rows])) > 5
+        ]
+        assert len(z) > 10
+        assert chi2.sf(np.sum(np.square(z)), len(z)) > 1e-4
+
+
+def test_the_same_seed_gives_the_same_labels_and_another_one_others():
+    first, second, other = (
+        make_patch_cnn_classification(n_classes=3, random_state=s) for s in (5, 5, 6)
+    )
+    for i in (0, 1, 3):
+        np.testing.assert_array_equal(first[i], second[i])
+        assert np.any(first[i] != other[i])
+
+
+@pytest.mark.parametrize(("n_classes", "n_known"), [(2, 2), (3, 1)])
+def test_a_classifier_finds_the_planted_kernels(n_classes, n_known):
+    """From 30 rows for each degree of freedom, by the median of seeds.
+
+    Of several classes the last kernels are known up to one that they share.
+    """
+    n_free, found = 8 + 8 * (n_classes - 1) - 1, []
+    for seed in range(5):
+        X, y, kernels, _ = make_patch_cnn_classification(
+            30 * n_free, (8, 8), n_classes=n_classes, random_state=seed
+        )
+        model = DeepTDClassifier((8, 8), n_filters=1, random_state=seed).fit(X, y)
+        found.append(kernel_similarity(model.kernels_, kernels)[:n_known].min())
+    assert np.median(found) >= 0.95
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"n_samples": 0}, "n_samples == 0"),
+        ({"n_filters": 0}, "n_filters == 0"),
+        ({"n_classes": 1}, "n_classes == 1"),
+        ({"n_classes": 2.0}, "n_classes"),
+        ({"logit_std": -1}, "logit_std == -1"),
+        ({"logit_std": np.inf}, "logit_std must be finite, got inf"),
+        ({"padding": "full"}, 'padding must be "valid" or "same", got \'full\''),
+        ({"kernel_sizes": (4, 0)}, "at least 1, got 0"),
+    ],
+)
+def test_bad_parameters_of_classes_are_named(parameters, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        make_patch_cnn_classification(**parameters)

@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skdeeptd import (
+    DeepTDClassifier,
     DeepTDFeatures,
     DeepTDRegressor,
     DeepTDRegressorCV,
@@ -21,6 +22,7 @@ from skdeeptd import (
 )
 from skdeeptd._export.torch_modules import MOST_AXES
 from skdeeptd._model.activations import ACTIVATIONS
+from skdeeptd.datasets import make_patch_cnn_classification
 from skdeeptd.export import register_skl2onnx, to_onnx, to_torch
 
 # Input shape, kernel sizes, padding, activation of the hidden layers, strides.
@@ -87,10 +89,14 @@ def random_model(
         random_state=0,
         **parameters,
     ).fit(X, y)
+    draw_anew(model, rng, dtype)
+    return model, X
+
+
+def draw_anew(model, rng, dtype):
     for name in ("gains_", "biases_", "scales_", "intercept_"):
         drawn = rng.standard_normal(getattr(model, name).shape).astype(dtype)
         setattr(model, name, drawn)
-    return model, X
 
 
 def assert_as_predicted(output, model, X):
@@ -112,12 +118,18 @@ def run_onnx(model, X):
 
 
 def run_graph(graph, X):
+    (output,) = outputs_of_graph(graph, X).values()
+    return output
+
+
+def outputs_of_graph(graph, X):
+    """By name."""
     onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(
         graph.SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    (output,) = session.run(None, {"X": X})
-    return output
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(None, {"X": X}), strict=True))
 
 
 both = pytest.mark.parametrize("run", [run_torch, run_onnx])
@@ -548,6 +560,198 @@ def test_onnx_of_several_outputs_axes_and_integers_by_skl2onnx():
     assert output.dtype == np.float32  # as of all regressors there
     expected = model.predict(X)
     np.testing.assert_allclose(output, expected, atol=1e-6 * np.abs(expected).max())
+
+
+# Classes
+
+
+def random_classifier(
+    input_shape=(24,),
+    kernel_sizes=(4, 3, 2),
+    padding="valid",
+    activation="tanh",
+    strides=None,
+    *,
+    dtype=np.float64,
+    classes=("no", "perhaps", "yes"),
+    **parameters,
+):
+    """A fitted classifier of three filters whose numbers were drawn anew."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((60, *input_shape))
+    features = X.reshape(60, -1)
+    scores = features @ rng.standard_normal((features.shape[1], len(classes)))
+    model = DeepTDClassifier(
+        kernel_sizes,
+        padding=padding,
+        activation=activation,
+        strides=strides,
+        n_filters=3,
+        polish=False,
+        n_init=1,
+        random_state=0,
+        **parameters,
+    ).fit(X, np.array(classes)[scores.argmax(axis=1)])
+    draw_anew(model, rng, dtype)
+    model.kernels_ = [k.astype(dtype) for k in model.kernels_]
+    return model, X.astype(dtype)
+
+
+def tolerance_of_logits(model, X):
+    return RTOL[X.dtype.type] * max(1, np.abs(model.decision_function(X)).max())
+
+
+def assert_logits(output, model, X):
+    expected = model.decision_function(X)
+    assert output.shape == expected.shape
+    assert output.dtype == expected.dtype == X.dtype
+    np.testing.assert_allclose(
+        output, expected, rtol=0, atol=tolerance_of_logits(model, X)
+    )
+
+
+def assert_labels_and_probabilities(outputs, model, X):
+    """Labels where rounding does not choose the most probable class."""
+    assert list(outputs) == ["label", "probabilities"]
+    label, found = outputs.values()
+    expected, atol = model.predict_proba(X), tolerance_of_logits(model, X)
+    assert found.shape == expected.shape
+    assert found.dtype == X.dtype
+    np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
+    second, first = np.sort(expected, axis=1)[:, -2:].T
+    sure = first - second > 2 * atol
+    assert np.mean(sure) > 0.9 or len(X) == 1
+    assert label.shape == (len(X),)
+    np.testing.assert_array_equal(label[sure], model.predict(X)[sure])
+
+
+of_classes = pytest.mark.parametrize("classes", [("no", "yes"), (7, -2, 4)])
+
+
+@of_dtypes
+@of_classes
+@pytest.mark.parametrize("case", CASES)
+def test_torch_of_a_classifier_gives_logits(dtype, classes, case):
+    model, X = random_classifier(
+        *CASES[case], dtype=dtype, classes=classes, hidden_bias=True
+    )
+    for n_samples in (1, 2, 60):
+        assert_logits(run_torch(model, X[:n_samples]), model, X[:n_samples])
+
+
+@of_dtypes
+@of_classes
+@pytest.mark.parametrize("case", CASES)
+def test_onnx_of_a_classifier_gives_labels_and_probabilities(dtype, classes, case):
+    onnx = pytest.importorskip("onnx")
+    model, X = random_classifier(
+        *CASES[case], dtype=dtype, classes=classes, hidden_bias=True
+    )
+    graph = to_onnx(model)
+    onnx.checker.check_model(graph, full_check=True)
+    for n_samples in (1, 2, 60):
+        rows = X[:n_samples].reshape(n_samples, -1)
+        outputs = outputs_of_graph(graph, rows)
+        assert outputs["label"].dtype == (object if "no" in classes else np.int64)
+        assert_labels_and_probabilities(outputs, model, rows)
+
+
+@pytest.mark.parametrize("classes", [(False, True), (0.0, 3.0, 1.0, 2.0)])
+def test_onnx_has_integers_for_booleans_and_for_floats(classes):
+    pytest.importorskip("onnx")
+    model, X = random_classifier(classes=classes)
+    outputs = outputs_of_graph(to_onnx(model), X)
+    assert outputs["label"].dtype == np.int64
+    assert_labels_and_probabilities(outputs, model, X)
+
+
+def test_onnx_refuses_a_class_that_int64_does_not_hold():
+    pytest.importorskip("onnx")
+    model, _ = random_classifier(classes=np.array([0, 2**64 - 1], np.uint64))
+    with pytest.raises(ValueError, match=f"int64 or strings, but .*{2**64 - 1}"):
+        to_onnx(model)
+
+
+def test_onnx_probabilities_of_logits_far_from_zero():
+    """Whose exponentials overflow, as do those of the other class."""
+    pytest.importorskip("onnx")
+    for classes in ((0, 1), (0, 1, 2)):
+        model, X = random_classifier(classes=classes)
+        model.scales_ *= 1e4
+        assert np.abs(model.decision_function(X)).max() > 1e3
+        outputs = outputs_of_graph(to_onnx(model), X)
+        assert_labels_and_probabilities(outputs, model, X)
+
+
+def planted_classes(n_classes):
+    """A classifier as it was fitted, and rows that it has not seen."""
+    X, y, _, _ = make_patch_cnn_classification(
+        400, (4, 3), n_classes=n_classes, random_state=0
+    )
+    model = DeepTDClassifier((4, 3), n_init=1, tol=1e-3, random_state=0)
+    return make_pipeline(StandardScaler(), model).fit(X[:300], y[:300]), X[300:]
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_torch_loss_of_the_logits_is_that_of_the_probabilities(n_classes):
+    torch = pytest.importorskip("torch")
+    (_, model), X = planted_classes(n_classes)
+    labels = np.random.default_rng(0).integers(0, n_classes, len(X))
+    logits = to_torch(model)(torch.from_numpy(X))
+    if n_classes == 2:
+        targets = torch.from_numpy(labels.astype(float))
+        loss = torch.nn.BCEWithLogitsLoss()(logits, targets)
+    else:
+        loss = torch.nn.CrossEntropyLoss()(logits, torch.from_numpy(labels))
+    log_p = model.predict_log_proba(X)[np.arange(len(X)), labels]
+    assert loss.item() == pytest.approx(-np.mean(log_p), rel=1e-12)
+    loss.backward()
+
+
+@of_dtypes
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_onnx_of_a_pipeline_of_classes(dtype, n_classes):
+    skl2onnx, onnx = map(pytest.importorskip, ("skl2onnx", "onnx"))
+    register_skl2onnx()
+    pipeline, X = planted_classes(n_classes)
+    X = X.astype(dtype)
+    options = {id(pipeline[-1]): {"zipmap": False}}
+    graph = skl2onnx.to_onnx(pipeline, X, options=options, target_opset=17)
+    onnx.checker.check_model(graph, full_check=True)
+    assert_labels_and_probabilities(outputs_of_graph(graph, X), pipeline, X)
+
+
+def test_onnx_of_a_pipeline_maps_classes_to_probabilities():
+    """The default of skl2onnx, for which onnxruntime has float32 only."""
+    skl2onnx = pytest.importorskip("skl2onnx")
+    register_skl2onnx()
+    model, X = random_classifier(dtype=np.float32)
+    outputs = outputs_of_graph(skl2onnx.to_onnx(model, X, target_opset=17), X)
+    label, maps = outputs["output_label"], outputs["output_probability"]
+    found = {
+        "label": label,
+        "probabilities": np.array(
+            [[of_row[c] for c in model.classes_] for of_row in maps], np.float32
+        ),
+    }
+    assert_labels_and_probabilities(found, model, X)
+
+
+@pytest.mark.parametrize("labels", [[1, 0], ["no", "yes"], ["a", "c", "b"]])
+def test_skops_saves_and_loads_a_classifier(labels):
+    skops = pytest.importorskip("skops.io")
+    X = np.random.default_rng(0).standard_normal((60, 12))
+    model = DeepTDClassifier((3, -1), strides=1, n_init=1, tol=0.1, random_state=0)
+    pipeline = make_pipeline(StandardScaler(), model).fit(X, np.resize(labels, 60))
+    saved = skops.dumps(pipeline)
+    trusted = ["skdeeptd._classifier.DeepTDClassifier"]
+    assert skops.get_untrusted_types(data=saved) == trusted
+    loaded = skops.loads(saved, trusted=trusted)
+    for method in ("predict", "predict_proba"):
+        found, expected = (getattr(m, method)(X) for m in (loaded, pipeline))
+        np.testing.assert_array_equal(found, expected)
+    fitted = {name for name in vars(model) if name.endswith("_")}
+    assert fitted == {name for name in vars(loaded[-1]) if name.endswith("_")}
 
 
 exports = pytest.mark.parametrize(

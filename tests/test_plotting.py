@@ -15,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LinearRegression, Ridge
 
 from skdeeptd import (
+    DeepTDClassifier,
     DeepTDRegressor,
     DeepTDRegressorCV,
     kernel_size_grid,
@@ -87,7 +88,7 @@ def image_of(ax):
 def assert_nothing_overlaps_or_is_cut_off(figure):
     figure.canvas.draw()
     inside = figure.bbox.padded(1)
-    boxes = []
+    boxes = [text.get_window_extent() for text in figure.texts]
     for ax in figure.axes:
         ticks = [
             label
@@ -686,6 +687,101 @@ def test_a_search_has_scores_of_its_network(search):
     np.testing.assert_array_equal(display.network, network.held_out_r2_["network"])
 
 
+# Classes
+
+
+def fitted_classes(labels, kernel_sizes=(4, 3, 2), n_samples=150, **parameters):
+    """Of labels that follow linear scores; its X and y."""
+    rng = np.random.default_rng(0)
+    shape = parameters.get("input_shape") or (np.prod(kernel_sizes),)
+    X = rng.standard_normal((n_samples, np.prod(shape)))
+    scores = X @ rng.standard_normal((X.shape[1], len(labels)))
+    model = DeepTDClassifier(
+        kernel_sizes, polish=False, n_init=1, random_state=0, **parameters
+    )
+    y = np.array(labels)[scores.argmax(axis=1)]
+    return model.fit(X, y), X, y
+
+
+NAMES = {  # labels, and the classes whose logits the outputs are
+    "two": (["no", "yes"], ["yes"]),
+    "several": ([7, 0, 3], [0, 3, 7]),
+}
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_displays_of_a_classifier_name_the_class_of_a_logit(case):
+    labels, classes = NAMES[case]
+    model, X, _ = fitted_classes(labels, n_filters=2)
+    assert len(model.scales_) == len(classes)
+    for output, label in enumerate(classes):
+        kernels = KernelDisplay.from_estimator(model, output=output)
+        assert kernels.figure_.get_suptitle() == f"class {label}"
+        for layer, r in np.ndindex(3, 2):
+            expected = model.kernels_[layer][output, r]
+            drawn = drawn_steps(kernels.axes_[layer, r])
+            np.testing.assert_array_equal(drawn, expected)
+        moment = MomentDisplay.from_estimator(model, output=output)
+        assert [ax.get_title() for ax in moment.axes_] == [
+            f"moment of class {label}",
+            "explained by the kernels",
+        ]
+        drawn = image_of(moment.axes_[0])
+        np.testing.assert_array_equal(drawn.ravel(), model.moment_[output])
+        field = ReceptiveFieldDisplay.from_estimator(model, X, output=output)
+        assert field.ax_.get_title() == f"class {label}"
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_moment_of_a_class_is_the_way_from_the_others_to_it(case):
+    """The cross-moment of X and its ones and zeros, up to a factor above zero."""
+    labels, classes = NAMES[case]
+    model, X, y = fitted_classes(labels)
+    for output, label in enumerate(classes):
+        way = X[y == label].mean(axis=0) - X[y != label].mean(axis=0)
+        drawn = MomentDisplay.from_estimator(model, output=output).moment
+        unit, expected = (v / np.linalg.norm(v) for v in (drawn, way))
+        np.testing.assert_allclose(unit, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_field_of_a_logit_is_the_limit_of_differences(case):
+    labels, classes = NAMES[case]
+    model, X, _ = fitted_classes(labels, activation="tanh")
+    shifts = STEP * np.eye(X.shape[1])
+    for output in range(len(classes)):
+        above, below = (
+            model.decision_function(X[0] + s).reshape(len(s), -1)[:, output]
+            for s in (shifts, -shifts)
+        )
+        expected = (above - below) / (2 * STEP)
+        field = ReceptiveFieldDisplay.from_estimator(model, X[:1], output=output)
+        atol = 1e-6 * np.abs(expected).max()
+        np.testing.assert_allclose(field.weights, expected, atol=atol)
+
+
+def test_a_figure_of_the_caller_keeps_its_title():
+    model, _, _ = fitted_classes(["no", "yes"])
+    figure, axes = plt.subplots(3, 1)
+    figure.suptitle("mine")
+    KernelDisplay.from_estimator(model, ax=axes)
+    assert figure.get_suptitle() == "mine"
+
+
+def test_a_regressor_has_no_names():
+    model, X = fitted((4, 3))
+    assert KernelDisplay.from_estimator(model).figure_.get_suptitle() == ""
+    assert ReceptiveFieldDisplay.from_estimator(model, X).ax_.get_title() == ""
+
+
+def test_displays_of_what_a_classifier_does_not_have_say_so():
+    model, _, _ = fitted_classes(["no", "yes"])
+    with pytest.raises(TypeError, match="held_out_r2_, which a DeepTDClassifier does"):
+        HeldOutDisplay.from_estimator(model)
+    with pytest.raises(TypeError, match="DeepTDRegressorCV, got DeepTDClassifier"):
+        PathDisplay.from_estimator(model)
+
+
 # All of them
 
 
@@ -715,6 +811,11 @@ def displays_of(search):
     yield KernelDisplay.from_estimator(linear)
     yield MomentDisplay.from_estimator(linear)
     yield HeldOutDisplay.from_estimator(linear)
+    for shape in [{}, {"kernel_sizes": ((2, 2, 3), -1), "input_shape": (8, 4, 3)}]:
+        classes, X, _ = fitted_classes(["virginica", "versicolor", "setosa"], **shape)
+        yield KernelDisplay.from_estimator(classes)
+        yield MomentDisplay.from_estimator(classes, output=1)
+        yield ReceptiveFieldDisplay.from_estimator(classes, X, output=2)
     several, _ = fitted((4, 3), n_outputs=5)
     yield HeldOutDisplay.from_estimator(several)
     r2 = np.array([-3e4, np.nan, -0.15, 0.99])
@@ -788,11 +889,11 @@ FROM_ESTIMATOR = [
 
 @pytest.mark.parametrize("draw", [*FROM_ESTIMATOR, HeldOutDisplay.from_estimator])
 def test_bad_estimators(draw):
-    for unfitted in (DeepTDRegressor(), DeepTDRegressorCV()):
+    for unfitted in (DeepTDRegressor(), DeepTDRegressorCV(), DeepTDClassifier()):
         with pytest.raises(NotFittedError):
             draw(unfitted)
     ridge = Ridge().fit(np.eye(6), np.ones(6))
-    with pytest.raises(TypeError, match=r"draws a DeepTDRegressor, .* got Ridge"):
+    with pytest.raises(TypeError, match=r"draws a DeepTDRegressor or .* got Ridge"):
         draw(ridge)
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from skdeeptd._base import BasePatchNetwork
+from skdeeptd._classifier import DeepTDClassifier
 from skdeeptd._features import DeepTDFeatures
 from skdeeptd._regressor_cv import DeepTDRegressorCV
 from skdeeptd._ridge import DeepTDRidge
@@ -56,9 +57,9 @@ def check_can_be_exported(estimator):
     exported = BasePatchNetwork, DeepTDFeatures, DeepTDRidge, DeepTDRegressorCV
     if not isinstance(estimator, exported):
         raise TypeError(
-            f"a DeepTDRegressor, DeepTDRidge, DeepTDRegressorCV or DeepTDFeatures can "
-            f"be exported, not a {type(estimator).__name__}; of a Pipeline take the "
-            f"step that is one"
+            f"a DeepTDRegressor, DeepTDClassifier, DeepTDRidge, DeepTDRegressorCV or "
+            f"DeepTDFeatures can be exported, not a {type(estimator).__name__}; of a "
+            f"Pipeline take the step that is one"
         )
     check_is_fitted(estimator)
 
@@ -70,6 +71,13 @@ def dtype_of(estimator):
     if isinstance(estimator, DeepTDFeatures):
         return estimator.center_.dtype
     return estimator.intercept_.dtype
+
+
+def has_one_axis(estimator):
+    """Whether its output has, as y had, or as the logit of two classes."""
+    if isinstance(estimator, DeepTDClassifier):
+        return n_columns_of(estimator) == 1
+    return getattr(estimator, "y_ndim_", 2) == 1
 
 
 def n_columns_of(estimator):

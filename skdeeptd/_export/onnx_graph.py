@@ -4,6 +4,8 @@ Nodes are added by functions that take the names of their inputs and give that o
 output, (rows, columns).
 """
 
+import itertools
+
 import numpy as np
 
 from skdeeptd._export.layers import known, layers_of, n_columns_of
@@ -26,8 +28,39 @@ def onnx_model(estimator, dtype, columns):
     add = _OnnxNodes(optional("onnx", extra="onnx"), dtype)
     y = _outputs(add, add("Cast", "X", to=add.elements), estimator)
     add("Reshape", y, np.array([-1, *columns]), output="y")
-    shapes = {"X": ["n", estimator.n_features_in_], "y": ["n", *columns]}
-    return add.model(type(estimator).__name__, shapes)
+    return add.model(estimator, {"y": (add.elements, ["n", *columns])})
+
+
+def onnx_classifier(estimator, dtype):
+    """The classifier in ``dtype``, with labels and probabilities."""
+    onnx, labels = optional("onnx", extra="onnx"), _labels_of(estimator)
+    add = _OnnxNodes(onnx, dtype)
+    logits = _network(add, add("Cast", "X", to=add.elements), estimator)
+    if n_columns_of(estimator) == 1:  # that of the first class is zero
+        logits = add("Pad", logits, np.array([0, 1, 0, 0]))
+    most_probable = add("ArgMax", logits, axis=1, keepdims=0)
+    add("Gather", labels, most_probable, output="label")
+    add("Softmax", logits, axis=1, output="probabilities")
+    of_labels = onnx.helper.np_dtype_to_tensor_dtype(labels.dtype)
+    outputs = {
+        "label": (of_labels, ["n"]),
+        "probabilities": (add.elements, ["n", len(labels)]),
+    }
+    return add.model(estimator, outputs)
+
+
+def _labels_of(estimator):
+    """The classes as ONNX knows them: int64, or strings as objects."""
+    classes = estimator.classes_
+    if isinstance(classes[0], str):
+        return classes.astype(object)
+    labels = classes.astype(np.int64)
+    if np.any(labels != classes):
+        raise ValueError(
+            f"labels in ONNX are int64 or strings, but classes_ are "
+            f"{classes.tolist()}; fit y as such integers, or as strings"
+        )
+    return labels
 
 
 def _outputs(add, X, estimator):
@@ -156,14 +189,16 @@ class _OnnxNodes:
         self.nodes.append(node)
         return output
 
-    def model(self, name, shapes):
-        """From X to y, which have these shapes."""
-        X, y = (
-            self.onnx.helper.make_tensor_value_info(v, self.elements, shapes[v])
-            for v in ("X", "y")
+    def model(self, estimator, outputs):
+        """From X to the outputs, by name their elements and their shape."""
+        of_X = self.elements, ["n", estimator.n_features_in_]
+        X, *outputs = itertools.starmap(
+            self.onnx.helper.make_tensor_value_info,
+            ((name, *of_tensor) for name, of_tensor in {"X": of_X, **outputs}.items()),
         )
+        name = type(estimator).__name__
         graph = self.onnx.helper.make_graph(
-            self.nodes, name, [X], [y], initializer=self.constants
+            self.nodes, name, [X], outputs, initializer=self.constants
         )
         return self.onnx.helper.make_model(
             graph,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skdeeptd._base import like_y
-from skdeeptd._export.layers import dtype_of, known, layers_of
+from skdeeptd._export.layers import dtype_of, has_one_axis, known, layers_of
 from skdeeptd._features import DeepTDFeatures, layouts_of
 from skdeeptd._model.activations import LEAKY_SLOPE
 from skdeeptd._model.fitted import layout_of, networks_of
@@ -49,7 +49,7 @@ def _network(estimator):
     modules["sum"] = _conv(
         channels, estimator.scales_, estimator.intercept_, ones, ones
     )
-    modules["output"] = torch.nn.Flatten(0 if estimator.y_ndim_ == 1 else 1)
+    modules["output"] = torch.nn.Flatten(0 if has_one_axis(estimator) else 1)
     return torch.nn.Sequential(modules)
 
 
@@ -99,7 +99,7 @@ def _ridge(estimator):
         kernel.register_buffer("rows", torch.tensor(estimator.features_of_rows_))
         modules["kernel"] = kernel
     modules["ridge"] = _linear(estimator.coef_.T, estimator.intercept_)
-    modules["output"] = torch.nn.Flatten(0 if estimator.y_ndim_ == 1 else 1)
+    modules["output"] = torch.nn.Flatten(0 if has_one_axis(estimator) else 1)
     return torch.nn.Sequential(modules)
 
 

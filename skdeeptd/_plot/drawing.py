@@ -4,6 +4,7 @@ import math
 from numbers import Integral
 
 import numpy as np
+from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 from skdeeptd._base import BasePatchNetwork
@@ -44,12 +45,21 @@ def fitted_network(estimator, output=0):
         estimator = estimator.best_estimator_
     if not isinstance(estimator, BasePatchNetwork):
         raise TypeError(
-            f"the display draws a DeepTDRegressor, or a DeepTDRegressorCV whose "
-            f"best_estimator_ is one, got {type(estimator).__name__}"
+            f"the display draws a DeepTDRegressor or DeepTDClassifier, or a "
+            f"DeepTDRegressorCV whose best_estimator_ is one, "
+            f"got {type(estimator).__name__}"
         )
     check_is_fitted(estimator)
     check_index("output", output, len(estimator.scales_))
     return estimator
+
+
+def name_of_output(estimator, output):
+    """The class whose logit it is; None of a regressor."""
+    if not is_classifier(estimator):
+        return None
+    classes = estimator.classes_[-len(estimator.scales_) :]
+    return f"class {classes[output]}"
 
 
 def check_index(name, value, n_values):

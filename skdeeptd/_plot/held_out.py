@@ -70,9 +70,16 @@ class HeldOutDisplay:
         ImportError
             Where matplotlib is not installed.
         ValueError, TypeError
-            Where the estimator is of another kind, or ``ax`` does not fit.
+            Where the estimator is of another kind, such as a classifier, or ``ax`` does
+            not fit.
         """
         estimator = fitted_network(estimator)
+        if not hasattr(estimator, "held_out_r2_"):
+            raise TypeError(
+                f"HeldOutDisplay draws held_out_r2_, which a "
+                f"{type(estimator).__name__} does not have; for classes compare its "
+                f"score on rows held out with that of LogisticRegression"
+            )
         return cls(**estimator.held_out_r2_, verdict=estimator.verdict_).plot(ax)
 
     def plot(self, ax=None):

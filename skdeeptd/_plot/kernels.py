@@ -12,6 +12,7 @@ from skdeeptd._plot.drawing import (
     draw_steps,
     fitted_network,
     largest,
+    name_of_output,
     side_by_side,
 )
 
@@ -40,6 +41,8 @@ class KernelDisplay:
         For the titles.
     filters : array-like of shape (n_filters,), default=None
         The numbers of the filters, for the titles. None for 0, 1, ...
+    name : str, default=None
+        What the output is, for the title of a new figure, such as "class 3".
 
     Attributes
     ----------
@@ -67,11 +70,14 @@ class KernelDisplay:
     >>> display = KernelDisplay([k[0] for k in kernels]).plot()
     """
 
-    def __init__(self, kernels, *, kernel_stds=None, scales=None, filters=None):
+    def __init__(
+        self, kernels, *, kernel_stds=None, scales=None, filters=None, name=None
+    ):
         self.kernels = kernels
         self.kernel_stds = kernel_stds
         self.scales = scales
         self.filters = filters
+        self.name = name
 
     @classmethod
     def from_estimator(cls, estimator, *, output=0, filters=None, ax=None):
@@ -79,8 +85,10 @@ class KernelDisplay:
 
         Parameters
         ----------
-        estimator : DeepTDRegressor or DeepTDRegressorCV
+        estimator : DeepTDRegressor, DeepTDClassifier or DeepTDRegressorCV
         output : int, default=0
+            Of a classifier the logit: one where there are two classes, else one for
+            each of ``classes_``.
         filters : int or sequence of int, default=None
             Which filters to draw, in this order; None for all.
         ax : matplotlib Axes or array of them, default=None
@@ -108,6 +116,7 @@ class KernelDisplay:
             kernel_stds=_stds(estimator, output, filters, kernels),
             scales=estimator.scales_[output, filters],
             filters=filters,
+            name=name_of_output(estimator, output),
         )
         return display.plot(ax)
 
@@ -141,6 +150,8 @@ class KernelDisplay:
         self.figure_ = self.axes_[0, 0].figure
         if ax is None and any(k.ndim > 2 for k in kernels):
             _leave_room_left(self.figure_)
+        if ax is None and self.name is not None:
+            self.figure_.suptitle(self.name)
         layers = zip(self.axes_, kernels, stds, strict=True)
         for layer, (axes, k, std) in enumerate(layers, 1):
             draw = self._draw_steps if k.ndim == 2 else self._draw_images

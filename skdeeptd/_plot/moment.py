@@ -14,9 +14,8 @@ from skdeeptd._plot.drawing import (
     fitted_network,
     height_of,
     largest,
+    name_of_output,
 )
-
-TITLES = "moment", "explained by the kernels"
 
 
 class MomentDisplay:
@@ -38,6 +37,8 @@ class MomentDisplay:
     patch_size : int, default=None
         Where to cut an input of one axis: the weights of the first kernel. None does
         not cut it.
+    name : str, default=None
+        What the output is, for the title, such as "class 3".
 
     Attributes
     ----------
@@ -58,10 +59,11 @@ class MomentDisplay:
     0.90
     """
 
-    def __init__(self, moment, explained, *, patch_size=None):
+    def __init__(self, moment, explained, *, patch_size=None, name=None):
         self.moment = moment
         self.explained = explained
         self.patch_size = patch_size
+        self.name = name
 
     @classmethod
     def from_estimator(cls, estimator, *, output=0, ax=None):
@@ -69,8 +71,10 @@ class MomentDisplay:
 
         Parameters
         ----------
-        estimator : DeepTDRegressor or DeepTDRegressorCV
+        estimator : DeepTDRegressor, DeepTDClassifier or DeepTDRegressorCV
         output : int, default=0
+            Of a classifier the logit: one where there are two classes, else one for
+            each of ``classes_``.
         ax : array of two matplotlib Axes, default=None
             As in ``plot``.
 
@@ -93,7 +97,8 @@ class MomentDisplay:
         explained = explained_part(network, moment.ravel()).reshape(moment.shape)
         overlap = estimator.strides_[:1] not in ((), estimator.kernel_sizes_[:1])
         patch_size = None if overlap else network.sizes[0]
-        return cls(moment, explained, patch_size=patch_size).plot(ax)
+        name = name_of_output(estimator, output)
+        return cls(moment, explained, patch_size=patch_size, name=name).plot(ax)
 
     def plot(self, ax=None):
         """Draw the moment and its explained part.
@@ -124,7 +129,9 @@ class MomentDisplay:
             self._draw_steps(arrays)
         else:
             self._draw_images(arrays, one_axis)
-        for ax, title in zip(self.axes_, TITLES, strict=True):
+        moment = "moment" if self.name is None else f"moment of {self.name}"
+        titles = moment, "explained by the kernels"
+        for ax, title in zip(self.axes_, titles, strict=True):
             ax.set_title(title, fontsize="medium")
         return self
 

@@ -14,6 +14,7 @@ from skdeeptd._plot.drawing import (
     fitted_network,
     height_of,
     largest,
+    name_of_output,
 )
 
 
@@ -33,6 +34,8 @@ class ReceptiveFieldDisplay:
     ----------
     weights : array-like of shape input_shape
         The derivatives.
+    name : str, default=None
+        What the output is, for the title, such as "class 3".
 
     Attributes
     ----------
@@ -52,8 +55,9 @@ class ReceptiveFieldDisplay:
     (24,)
     """
 
-    def __init__(self, weights):
+    def __init__(self, weights, *, name=None):
         self.weights = weights
+        self.name = name
 
     @classmethod
     def from_estimator(cls, estimator, X, *, output=0, ax=None):
@@ -61,10 +65,12 @@ class ReceptiveFieldDisplay:
 
         Parameters
         ----------
-        estimator : DeepTDRegressor or DeepTDRegressorCV
+        estimator : DeepTDRegressor, DeepTDClassifier or DeepTDRegressorCV
         X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
             The samples; ``X[:1]`` for the first one alone.
         output : int, default=0
+            Of a classifier the logit: one where there are two classes, else one for
+            each of ``classes_``.
         ax : matplotlib Axes, default=None
             As in ``plot``.
 
@@ -86,7 +92,8 @@ class ReceptiveFieldDisplay:
         X, shape = flatten(X, estimator.input_shape_)
         X = validate_data(estimator, X, dtype=float, reset=False)
         weights = input_gradient(networks_of(estimator)[output], X)
-        return cls(weights.reshape(shape)).plot(ax)
+        name = name_of_output(estimator, output)
+        return cls(weights.reshape(shape), name=name).plot(ax)
 
     def plot(self, ax=None):
         """Draw the weights.
@@ -118,4 +125,6 @@ class ReceptiveFieldDisplay:
         else:
             image = draw_image(self.ax_, weights, largest(weights))
             draw_color_bar(image, [self.ax_], label)
+        if self.name is not None:
+            self.ax_.set_title(self.name, fontsize="medium")
         return self
