@@ -33,16 +33,16 @@ from scipy import linalg
 from scipy.sparse.linalg import LinearOperator, cg
 
 from skdeeptd._data.rows import RowBlocks
-from skdeeptd._model.likelihood import curvature, times_curvature
+from skdeeptd._model.likelihood import curvature, probabilities, times_curvature
 from skdeeptd._model.network import PatchCNN
 from skdeeptd._model.trunk import trunk_forward, trunk_width
 from skdeeptd._solver.linalg import diagonal_scale
 from skdeeptd._solver.normal_equations import Objective
 from skdeeptd._solver.shared import READOUT_DAMPING, readout_penalty
 
-FIRST_STEPS, STEPS = 30, 3  # of Newton, of a new readout and of one that is near
+FIRST_STEPS, STEPS = 30, 1  # of Newton, of a new readout and of one that is near
 HALVINGS = 10  # of a step that does not lower the objective
-MOST_OF_CG, TOL_OF_CG = 50, 1e-6
+MOST_OF_CG, TOL_OF_CG = 50, 1e-2
 SETTLED = 1e-12  # relative: a step of Newton that promises less is the last one
 SEPARATED = 1e-6  # mean of -log p: no class is mistaken, and V may grow for ever
 WHOLE = 1000  # entries of V, up to which M is G
@@ -130,7 +130,7 @@ class Regression(NamedTuple):
         """G at V, times a direction."""
 
         def statistic(features, y, weight):
-            _, p, _ = self.objective.loss(y, features @ table.T)
+            p = probabilities(features @ table.T)
             moved = times_curvature(p, features @ direction.T)
             return ((weight[:, np.newaxis] * moved).T @ features,)
 
@@ -144,7 +144,7 @@ class Regression(NamedTuple):
             pairs = [(o, p) for o in range(n_outputs) for p in range(o + 1)]
 
         def statistic(features, y, weight):
-            _, p, _ = self.objective.loss(y, features @ table.T)
+            p = probabilities(features @ table.T)
             grams = [
                 (features * (weight * curvature(p, *pair))[:, np.newaxis]).T @ features
                 for pair in pairs
