@@ -86,7 +86,6 @@ class Readout(NamedTuple):
     table: np.ndarray
     shift: np.ndarray
     value: Value
-    metric: Metric
 
     @property
     def loss(self):
@@ -203,10 +202,15 @@ def regression_on(rows, objective, trunk):
 
     with np.errstate(over="ignore", invalid="ignore"):
         sums, total = rows.reduce(statistic, trunk_width(trunk, 0))
+    shift = sums / total if objective.fit_intercept else np.zeros_like(sums)
+    return regression_from(rows, objective, trunk, shift)
+
+
+def regression_from(rows, objective, trunk, shift):
     ridge = readout_penalty(trunk, objective)
     if objective.fit_intercept:
-        return Regression(rows, objective, trunk, sums / total, np.append(ridge, 0.0))
-    return Regression(rows, objective, trunk, np.zeros_like(sums), ridge)
+        ridge = np.append(ridge, 0.0)
+    return Regression(rows, objective, trunk, shift, ridge)
 
 
 def with_ones(features, shift, n_ones):
@@ -214,8 +218,11 @@ def with_ones(features, shift, n_ones):
     return np.concatenate([features - shift, ones], axis=1)
 
 
-def best_readout(rows, objective, trunk, values=None, intercept=None):
-    """The ``Readout`` of a trunk, from one close to it on or from none: Newton."""
+def best_readout(rows, objective, trunk, values=None, intercept=None, metric=None):
+    """The ``Readout`` of a trunk, from one close to it on or from none: Newton.
+
+    The metric of what is close is a guide that costs no pass.
+    """
     on, n_steps = regression_on(rows, objective, trunk), STEPS
     table = np.zeros((rows.pilot()[1].shape[1], len(on.ridge)))
     if values is None:
@@ -224,11 +231,11 @@ def best_readout(rows, objective, trunk, values=None, intercept=None):
         table[:, : len(on.shift)] = values
         table[:, len(on.shift) :] = (intercept + values @ on.shift)[:, np.newaxis]
     table = _centred(table)
-    found, metric = on.value(table), None
+    found = on.value(table)
     for _ in range(n_steps):
         if found.separates or not np.isfinite(found.loss):
             break
-        if metric is None or values is None:  # far from the end it changes
+        if values is None:  # far from the end it changes
             metric = on.metric(table)
         step = on.newton_step(table, found.slope, metric)
         settled = np.sum(step * found.slope) <= SETTLED * found.loss
@@ -242,7 +249,7 @@ def best_readout(rows, objective, trunk, values=None, intercept=None):
         table, found = moved, trial
         if settled:
             break
-    return Readout(trunk, table, on.shift, found, on.metric(table))
+    return Readout(trunk, table, on.shift, found)
 
 
 def _centred(table):
