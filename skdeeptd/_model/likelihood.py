@@ -17,23 +17,31 @@ diag(p)^1/2 - p (p^1/2)' is an L of softmax.
 """
 
 import numpy as np
-from scipy.special import expit, logsumexp, softmax
+from scipy.special import expit
 
 from skdeeptd._model.loss import Working
 
 
 def probabilities(logits):
     """p, of each output."""
-    return expit(logits) if logits.shape[1] == 1 else softmax(logits, axis=1)
+    return expit(logits) if logits.shape[1] == 1 else _softmax(logits)[0]
+
+
+def _softmax(logits):
+    """p, and the logarithm of the sum of the exponentials, (rows,)."""
+    most = logits.max(axis=1, keepdims=True)
+    probability = np.exp(logits - most)
+    total = probability.sum(axis=1, keepdims=True)
+    probability /= total
+    return probability, (most + np.log(total))[:, 0]
 
 
 def log_likelihood(y, logits):
     """A ``Working`` whose curvature is p, of which ``halves`` makes C."""
     if logits.shape[1] == 1:
-        of_all = np.logaddexp(0, logits[:, 0])
+        probability, of_all = expit(logits), np.logaddexp(0, logits[:, 0])
     else:
-        of_all = logsumexp(logits, axis=1)
-    probability = probabilities(logits)
+        probability, of_all = _softmax(logits)
     value = 2 * (of_all - np.sum(y * logits, axis=1))
     return Working(y - probability, probability, value)
 

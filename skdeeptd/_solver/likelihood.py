@@ -34,13 +34,20 @@ from skdeeptd._model.trunk import (
     unpack_trunk,
 )
 from skdeeptd._solver.descent import Engine, descend
-from skdeeptd._solver.logistic import Readout, best_readout, with_ones
+from skdeeptd._solver.logistic import (
+    Metric,
+    Readout,
+    best_readout,
+    regression_from,
+    with_ones,
+)
 from skdeeptd._solver.normal_equations import check_size
 from skdeeptd._solver.shared import add_trunk_penalty
 
 
 class Equations(NamedTuple):
     readout: Readout
+    metric: Metric
     joint: np.ndarray
     crossed: np.ndarray
     hessian: np.ndarray
@@ -92,7 +99,7 @@ def fit_trunk(trunk, rows, objective, max_iter, tol):
 
 @np.errstate(over="ignore", invalid="ignore")
 def equations_at(rows, objective, found):
-    """The ``Equations`` at a ``Readout``: one pass."""
+    """The ``Equations`` at a ``Readout``: two passes."""
     trunk, last, table, shift = (
         found.trunk,
         found.last_kernels,
@@ -123,9 +130,10 @@ def equations_at(rows, objective, found):
     add_trunk_penalty(trunk, last, objective.alpha, joint, of_values, gradient)
     crossed[:, : len(shift)] = of_values.swapaxes(1, 2)
     crossed = crossed.reshape(table.size, n_weights)
-    half = found.metric.half(crossed)
-    gradient = gradient - crossed.T @ found.metric.solve(found.value.slope)
-    return Equations(found, joint, crossed, joint - half.T @ half, gradient)
+    metric = regression_from(rows, objective, trunk, shift).metric(table)
+    half = metric.half(crossed)
+    gradient = gradient - crossed.T @ metric.solve(found.value.slope)
+    return Equations(found, metric, joint, crossed, joint - half.T @ half, gradient)
 
 
 def _moved(equations, step):
@@ -134,7 +142,8 @@ def _moved(equations, step):
     theta = pack_trunk(found.trunk)
     trunk = unpack_trunk(theta + step.reshape(theta.shape), found.trunk)
     trunk, factor = unit_trunk(trunk)
-    change = found.metric.solve(found.value.slope.ravel() - equations.crossed @ step)
+    metric = equations.metric
+    change = metric.solve(found.value.slope.ravel() - equations.crossed @ step)
     moved = found._replace(table=found.table + change.reshape(found.table.shape))
     values = moved.last_kernels * factor[:, np.newaxis]
-    return trunk, values.reshape(len(values), -1), moved.intercept
+    return trunk, values.reshape(len(values), -1), moved.intercept, metric

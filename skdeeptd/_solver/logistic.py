@@ -33,16 +33,16 @@ from scipy import linalg
 from scipy.sparse.linalg import LinearOperator, cg
 
 from skdeeptd._data.rows import RowBlocks
-from skdeeptd._model.likelihood import curvature, times_curvature
+from skdeeptd._model.likelihood import curvature, probabilities, times_curvature
 from skdeeptd._model.network import PatchCNN
 from skdeeptd._model.trunk import trunk_forward, trunk_width
 from skdeeptd._solver.linalg import diagonal_scale
 from skdeeptd._solver.normal_equations import Objective
 from skdeeptd._solver.shared import READOUT_DAMPING, readout_penalty
 
-FIRST_STEPS, STEPS = 30, 3  # of Newton, of a new readout and of one that is near
+FIRST_STEPS, STEPS = 30, 1  # of Newton, of a new readout and of one that is near
 HALVINGS = 10  # of a step that does not lower the objective
-MOST_OF_CG, TOL_OF_CG = 50, 1e-6
+MOST_OF_CG, TOL_OF_CG = 50, 1e-2
 SETTLED = 1e-12  # relative: a step of Newton that promises less is the last one
 SEPARATED = 1e-6  # mean of -log p: no class is mistaken, and V may grow for ever
 WHOLE = 1000  # entries of V, up to which M is G
@@ -86,7 +86,6 @@ class Readout(NamedTuple):
     table: np.ndarray
     shift: np.ndarray
     value: Value
-    metric: Metric
 
     @property
     def loss(self):
@@ -130,7 +129,7 @@ class Regression(NamedTuple):
         """G at V, times a direction."""
 
         def statistic(features, y, weight):
-            _, p, _ = self.objective.loss(y, features @ table.T)
+            p = probabilities(features @ table.T)
             moved = times_curvature(p, features @ direction.T)
             return ((weight[:, np.newaxis] * moved).T @ features,)
 
@@ -144,7 +143,7 @@ class Regression(NamedTuple):
             pairs = [(o, p) for o in range(n_outputs) for p in range(o + 1)]
 
         def statistic(features, y, weight):
-            _, p, _ = self.objective.loss(y, features @ table.T)
+            p = probabilities(features @ table.T)
             grams = [
                 (features * (weight * curvature(p, *pair))[:, np.newaxis]).T @ features
                 for pair in pairs
@@ -203,10 +202,15 @@ def regression_on(rows, objective, trunk):
 
     with np.errstate(over="ignore", invalid="ignore"):
         sums, total = rows.reduce(statistic, trunk_width(trunk, 0))
+    shift = sums / total if objective.fit_intercept else np.zeros_like(sums)
+    return regression_from(rows, objective, trunk, shift)
+
+
+def regression_from(rows, objective, trunk, shift):
     ridge = readout_penalty(trunk, objective)
     if objective.fit_intercept:
-        return Regression(rows, objective, trunk, sums / total, np.append(ridge, 0.0))
-    return Regression(rows, objective, trunk, np.zeros_like(sums), ridge)
+        ridge = np.append(ridge, 0.0)
+    return Regression(rows, objective, trunk, shift, ridge)
 
 
 def with_ones(features, shift, n_ones):
@@ -214,8 +218,11 @@ def with_ones(features, shift, n_ones):
     return np.concatenate([features - shift, ones], axis=1)
 
 
-def best_readout(rows, objective, trunk, values=None, intercept=None):
-    """The ``Readout`` of a trunk, from one close to it on or from none: Newton."""
+def best_readout(rows, objective, trunk, values=None, intercept=None, metric=None):
+    """The ``Readout`` of a trunk, from one close to it on or from none: Newton.
+
+    The metric of what is close is a guide that costs no pass.
+    """
     on, n_steps = regression_on(rows, objective, trunk), STEPS
     table = np.zeros((rows.pilot()[1].shape[1], len(on.ridge)))
     if values is None:
@@ -224,11 +231,11 @@ def best_readout(rows, objective, trunk, values=None, intercept=None):
         table[:, : len(on.shift)] = values
         table[:, len(on.shift) :] = (intercept + values @ on.shift)[:, np.newaxis]
     table = _centred(table)
-    found, metric = on.value(table), None
+    found = on.value(table)
     for _ in range(n_steps):
         if found.separates or not np.isfinite(found.loss):
             break
-        if metric is None or values is None:  # far from the end it changes
+        if values is None:  # far from the end it changes
             metric = on.metric(table)
         step = on.newton_step(table, found.slope, metric)
         settled = np.sum(step * found.slope) <= SETTLED * found.loss
@@ -242,7 +249,7 @@ def best_readout(rows, objective, trunk, values=None, intercept=None):
         table, found = moved, trial
         if settled:
             break
-    return Readout(trunk, table, on.shift, found, on.metric(table))
+    return Readout(trunk, table, on.shift, found)
 
 
 def _centred(table):
