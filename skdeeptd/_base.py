@@ -1,5 +1,6 @@
 """What all estimators of patch networks share: validation, storing, predicting."""
 
+import copy
 import functools
 import math
 import sys
@@ -23,18 +24,20 @@ from skdeeptd._compat import (
 )
 from skdeeptd._data.rows import RowBlocks, concatenate_blocks
 from skdeeptd._data.scratch import reusing
+from skdeeptd._data.stream import empty_stream, stream_of
 from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._model.activations import ACTIVATIONS, layer_activations
 from skdeeptd._model.fitted import attributes_of, networks_of, predictions
 from skdeeptd._model.layout import default_of_two_layers, make_layout
-from skdeeptd._model.network import blank_network
+from skdeeptd._model.network import alike, blank_network
 from skdeeptd._model.parameters import n_parameters
-from skdeeptd._solver.deeptd import fit_rows
+from skdeeptd._solver.deeptd import Known, fit_rows
 from skdeeptd._solver.diagnosis import held_out
 from skdeeptd._solver.normal_equations import Objective
 from skdeeptd._solver.search import Spec, silent
 from skdeeptd._solver.uncertainty import output_std, uncertainty, uncertainty_together
 
+KEPT_PER_WEIGHT, FEWEST_KEPT = 100, 1000  # rows of a stream
 DOCUMENTATION = "https://skdeeptd.readthedocs.io/en/stable"
 
 
@@ -270,7 +273,8 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
     """What holds for any target: fitted attributes are those of a network per output.
 
     A subclass says in ``_check`` what y is, in ``_design`` what network is looked for,
-    in ``_fit_rows`` how rows are fitted, in ``_describe`` what is said of it besides.
+    in ``_fit_rows`` how rows are fitted, in ``_describe`` what is said of it besides, and
+    in ``_describe_stream`` what of a stream.
     """
 
     _parameter_constraints: dict = {
@@ -311,6 +315,56 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
 
     def _describe(self, fit, context):
         pass
+
+    def _extend(self, X, y, sample_weight, **given):
+        """``partial_fit``, with fitted attributes that are given."""
+        self._validate_params()  # which scikit-learn does before the first part only
+        draft = copy.copy(self)  # what fails half-way leaves the estimator as it was
+        if not hasattr(self, "stream_"):
+            forget(draft)
+        vars(draft).update(given)
+        fit = draft._take_in(X, y, sample_weight)
+        vars(self).clear()
+        vars(self).update(vars(draft))
+        self._warn(fit)
+        return self
+
+    def _take_in(self, X, y, sample_weight):
+        """Steps 1 to 6 of ``fit`` on the stream so far."""
+        begun = hasattr(self, "stream_")
+        X, input_shape = flatten(X, self.input_shape_ if begun else self.input_shape)
+        X, y, weight = self._check(X, y, sample_weight, reset=not begun)
+        part = RowBlocks(X, y, weight)
+        layout, spec = self._design(part, input_shape)
+        capacity = max(FEWEST_KEPT, KEPT_PER_WEIGHT * n_parameters(spec.blank))
+        with single_threaded_blas(), reusing(), explaining(self, part):
+            stream = stream_of(self.stream_) if begun else empty_stream(X, y, spec.seed)
+            stream = stream.extended(X, y, weight, capacity, self.n_jobs)
+            grown = len(stream.sample.X) >= 2 * stream.searched
+            known = self._known(spec.blank, settled=not grown) if begun else None
+            fit = self._fit_rows(
+                stream.rows(self.n_jobs),
+                spec.with_alpha_times(stream.share_kept),
+                moment=stream.moment.covariance(),
+                known=known,
+            )
+            self._store(fit, layout, stream.sample.X.dtype)
+            self._describe_stream(fit, grown, stream.share_kept)
+        self.stream_ = stream.searched_if(grown).as_dict()
+        return fit
+
+    def _describe_stream(self, fit, grown, share_kept):
+        pass
+
+    def _known(self, blank, settled):
+        """What each output begins with: its network so far, where there is one."""
+        intercept = {} if self.fit_intercept else {"intercept": 0.0}
+        return [
+            Known(network._replace(**intercept), settled)
+            if self.polish and alike(network, blank) and np.any(network.scales)
+            else None
+            for network in networks_of(self)
+        ]
 
     def _store(self, fit, layout, dtype):
         """Step 6 of ``fit``."""
@@ -378,6 +432,13 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
     def _describe(self, fit, context):
         with told(context.subcontext(task_name="uncertainty"), self):
             self._store_uncertainty(fit)
+            self._store_verdict(fit)
+
+    def _describe_stream(self, fit, grown, share_kept):
+        if fit.specs[0].leave_one_out:
+            self.alpha_ /= share_kept
+        self._store_uncertainty(fit)
+        if grown or np.isnan(self.held_out_r2_["network"]).any():
             self._store_verdict(fit)
 
     def _store(self, fit, layout, dtype):

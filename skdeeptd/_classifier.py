@@ -168,10 +168,67 @@ strides_, input_shape_, n_iter_
             self._learn(rows, layout, spec, context)
         return self
 
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        """Learn from one more part of a stream of data.
+
+        As :meth:`DeepTDRegressor.partial_fit`: the moment is that of all rows so far,
+        the likelihood that of a sample of them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+        y : array-like of shape (n_samples,)
+        classes : array-like of shape (n_classes,), default=None
+            All labels of the stream; None for those of the first part, which holds two
+            at least. Later parts have the same.
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        DeepTDClassifier
+            The fitted estimator itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Where the data or a parameter are not as they should be, or a label is none
+            of the classes. The estimator is then as it was.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from skdeeptd import DeepTDClassifier
+        >>> X, digit = load_digits(return_X_y=True)
+        >>> X, y = X.reshape(-1, 8, 8) / 16, digit % 2
+        >>> model = DeepTDClassifier(n_filters=4, random_state=0)
+        >>> for part in (slice(0, 400), slice(400, 800)):
+        ...     _ = model.partial_fit(X[part], y[part], classes=[0, 1])
+        >>> model.score(X[800:], y[800:]) > 0.8
+        True
+        """
+        if self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight='balanced' needs the shares of all classes, which a "
+                "stream does not show at once; give a dict of weights, or sample_weight"
+            )
+        if classes is None:
+            return self._extend(X, y, sample_weight)
+        classes = np.unique(classes)
+        if hasattr(self, "stream_") and not np.array_equal(classes, self.classes_):
+            raise ValueError(
+                f"classes are {classes}, but those of the stream are {self.classes_}"
+            )
+        return self._extend(X, y, sample_weight, classes_=classes)
+
     def _check(self, X, y, sample_weight, reset=True):
-        (X, y, weight), self.classes_ = check_labels(self, X, y, sample_weight, reset)
+        X, y, weight = check_labels(self, X, y, sample_weight, reset)
+        found = classes_of(y, weight, several=reset)
+        known = self.classes_ = getattr(self, "classes_", found)
+        if not np.isin(found, known).all():
+            others = np.setdiff1d(found, known)
+            raise ValueError(f"y holds {others}, but the classes are {known}")
         weight = weight * weight_of_classes(self.class_weight, y, weight)
-        return X, one_hot(y, self.classes_), weight
+        return X, one_hot(y, known), weight
 
     def _warn(self, fit):
         super()._warn(fit)
@@ -252,19 +309,23 @@ strides_, input_shape_, n_iter_
 
 
 def check_labels(estimator, X, y, sample_weight, reset=True):
-    """X, y (n_samples,) and the weights; the classes of samples that have one."""
+    """X, y (n_samples,) and the weights."""
     refuse_dask(y=y, sample_weight=sample_weight)
     X, y = validate_data(estimator, X, y, **READ_X, reset=reset)
     y = column_or_1d(y, warn=True)
     check_classification_targets(y)
-    weight = check_weight(estimator, X, sample_weight)
+    return X, y, check_weight(estimator, X, sample_weight)
+
+
+def classes_of(y, weight, several=True):
+    """The classes of samples whose weight is not zero; ``several``: two at least."""
     classes = np.unique(y[weight > 0])
-    if len(classes) < 2:
+    if several and len(classes) < 2:
         raise ValueError(
             f"y holds one class only, {classes[0]!r}, among the samples whose weight "
             f"is not zero; at least two are needed"
         )
-    return (X, y, weight), classes
+    return classes
 
 
 def weight_of_classes(class_weight, y, weight):

@@ -20,7 +20,13 @@ from skdeeptd._base_cv import (
     few_weight_shapes,
     plain_features,
 )
-from skdeeptd._classifier import DeepTDClassifier, check_labels, design_classes, one_hot
+from skdeeptd._classifier import (
+    DeepTDClassifier,
+    check_labels,
+    classes_of,
+    design_classes,
+    one_hot,
+)
 from skdeeptd._compat import validate_parameter_constraints
 from skdeeptd._data.scratch import reusing
 from skdeeptd._data.threads import single_threaded_blas
@@ -129,7 +135,8 @@ class DeepTDClassifierCV(ClassifierMixin, BasePatchCV):
     """
 
     def _check(self, X, y, sample_weight):
-        (X, y, weight), self.classes_ = check_labels(self, X, y, sample_weight)
+        X, y, weight = check_labels(self, X, y, sample_weight)
+        self.classes_ = classes_of(y, weight)
         return X, one_hot(y, self.classes_), weight
 
     def _splitter(self, rows):

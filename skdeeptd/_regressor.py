@@ -1,28 +1,7 @@
 """DeepTDRegressor: the network of the paper, and its fits."""
 
-import copy
-
-import numpy as np
-
-from skdeeptd._base import (
-    BasePatchRegressor,
-    check_rows,
-    explaining,
-    flatten,
-    forget,
-    forgetting,
-)
+from skdeeptd._base import BasePatchRegressor, forgetting
 from skdeeptd._compat import fit_context, told
-from skdeeptd._data.rows import RowBlocks
-from skdeeptd._data.scratch import reusing
-from skdeeptd._data.stream import empty_stream, stream_of
-from skdeeptd._data.threads import single_threaded_blas
-from skdeeptd._model.fitted import networks_of
-from skdeeptd._model.network import alike
-from skdeeptd._model.parameters import n_parameters
-from skdeeptd._solver.deeptd import Known, fit_rows
-
-KEPT_PER_WEIGHT, FEWEST_KEPT = 100, 1000  # rows of a stream
 
 
 class DeepTDRegressor(BasePatchRegressor):
@@ -429,52 +408,4 @@ or sequence of them, default="relu"
         >>> model.score(X[800:], y[800:]) > 1 - 1e-6
         True
         """
-        self._validate_params()  # which scikit-learn does before the first part only
-        draft = copy.copy(self)  # what fails half-way leaves the estimator as it was
-        if not hasattr(self, "stream_"):
-            forget(draft)
-        fit = draft._take_in(X, y, sample_weight)
-        vars(self).clear()
-        vars(self).update(vars(draft))
-        self._warn(fit)
-        return self
-
-    def _take_in(self, X, y, sample_weight):
-        """Steps 1 to 6 of ``fit`` on the stream so far."""
-        begun = hasattr(self, "stream_")
-        X, input_shape = flatten(X, self.input_shape_ if begun else self.input_shape)
-        data, y_ndim = check_rows(self, X, y, sample_weight, reset=not begun)
-        self.y_ndim_ = self.y_ndim_ if begun else y_ndim
-        X, y, weight = data
-        part = RowBlocks(X, y, weight)
-        layout, spec = self._design(part, input_shape)
-        capacity = max(FEWEST_KEPT, KEPT_PER_WEIGHT * n_parameters(spec.blank))
-        with single_threaded_blas(), reusing(), explaining(self, part):
-            stream = stream_of(self.stream_) if begun else empty_stream(X, y, spec.seed)
-            stream = stream.extended(X, y, weight, capacity, self.n_jobs)
-            grown = len(stream.sample.X) >= 2 * stream.searched
-            known = self._known(spec.blank, settled=not grown) if begun else None
-            fit = fit_rows(
-                stream.rows(self.n_jobs),
-                spec.with_alpha_times(stream.share_kept),
-                moment=stream.moment.covariance(),
-                known=known,
-            )
-            self._store(fit, layout, stream.sample.X.dtype)
-            if spec.leave_one_out:
-                self.alpha_ /= stream.share_kept
-            self._store_uncertainty(fit)
-            if grown or np.isnan(self.held_out_r2_["network"]).any():
-                self._store_verdict(fit)
-        self.stream_ = stream.searched_if(grown).as_dict()
-        return fit
-
-    def _known(self, blank, settled):
-        """What each output begins with: its network so far, where there is one."""
-        intercept = {} if self.fit_intercept else {"intercept": 0.0}
-        return [
-            Known(network._replace(**intercept), settled)
-            if self.polish and alike(network, blank) and np.any(network.scales)
-            else None
-            for network in networks_of(self)
-        ]
+        return self._extend(X, y, sample_weight)
