@@ -273,8 +273,8 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
     """What holds for any target: fitted attributes are those of a network per output.
 
     A subclass says in ``_check`` what y is, in ``_design`` what network is looked for,
-    in ``_fit_rows`` how rows are fitted, in ``_describe`` what is said of it besides, and
-    in ``_describe_stream`` what of a stream.
+    in ``_fit_rows`` how rows are fitted, in ``_describe`` what is said of it besides,
+    and in ``_describe_stream`` what of a stream.
     """
 
     _parameter_constraints: dict = {

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.special import log_softmax
 from sklearn.base import ClassifierMixin
 from sklearn.utils import compute_sample_weight
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
@@ -27,6 +28,15 @@ def design_classes(estimator, rows, input_shape):
     n_classes = max(2, rows.pilot()[1].shape[1])
     n_filters = estimator.n_filters or n_classes - 1
     return design(estimator, rows.n_features, input_shape, n_filters, estimator.alpha)
+
+
+def _has_known_weights(estimator):
+    if estimator.class_weight == "balanced":
+        raise AttributeError(
+            "class_weight='balanced' needs the shares of all classes, which a stream "
+            "does not show at once; give a dict of weights, or sample_weight"
+        )
+    return True
 
 
 class DeepTDClassifier(ClassifierMixin, BasePatchNetwork):
@@ -64,6 +74,8 @@ class DeepTDClassifier(ClassifierMixin, BasePatchNetwork):
     ----------
     classes_ : ndarray of shape (n_classes,)
         Those of samples whose weight is not zero.
+    stream_ : dict
+        Only after ``partial_fit``, as in :class:`DeepTDRegressor`.
     kernels_, gains_, scales_, biases_, intercept_, activations_, kernel_sizes_, \
 strides_, input_shape_, n_iter_
         As in :class:`DeepTDRegressor`, where an output is a logit: of ``classes_[1]``
@@ -168,6 +180,7 @@ strides_, input_shape_, n_iter_
             self._learn(rows, layout, spec, context)
         return self
 
+    @available_if(_has_known_weights)
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Learn from one more part of a stream of data.
 
@@ -206,11 +219,6 @@ strides_, input_shape_, n_iter_
         >>> model.score(X[800:], y[800:]) > 0.8
         True
         """
-        if self.class_weight == "balanced":
-            raise ValueError(
-                "class_weight='balanced' needs the shares of all classes, which a "
-                "stream does not show at once; give a dict of weights, or sample_weight"
-            )
         if classes is None:
             return self._extend(X, y, sample_weight)
         classes = np.unique(classes)

@@ -26,6 +26,7 @@ from skdeeptd._model.trunk import networks_of_trunk, with_linear_end
 from skdeeptd._solver.deeptd import fit_rows, untold
 from skdeeptd._solver.likelihood import fit_trunk
 
+DEAD = 1e-30  # of the largest weight of a last kernel
 TOL_OF_START = 1e-3  # of the squared error, which is but a start
 
 
@@ -69,7 +70,7 @@ def fit_classes(rows, spec, *, moment=None, known=None, stage=untold):
     with stage("likelihood"):
         readout, n_iter, converged = scaled.run_together(fit)
     spec.report(f"likelihood: {n_iter} passes, loss {readout.loss:.3g}")
-    last = readout.last_kernels
+    last = _without_dead_filters(readout.last_kernels)
     networks = networks_of_trunk(readout.trunk, last, readout.intercept, spec.blank)
     return ClassFit(
         networks,
@@ -78,6 +79,12 @@ def fit_classes(rows, spec, *, moment=None, known=None, stage=untold):
         [] if converged else list(range(len(networks))),
         readout.value.separates,
     )
+
+
+def _without_dead_filters(last):
+    """Zeros for weights so small that a stored dtype may not hold them."""
+    size = np.abs(last)
+    return np.where(size > DEAD * size.max(), last, 0.0)
 
 
 def _squared_fit(rows, spec, moment, known, stage):
