@@ -1,5 +1,6 @@
 """DeepTDClassifier: patch networks whose outputs are logits of classes."""
 
+import functools
 from numbers import Integral
 
 import numpy as np
@@ -25,9 +26,12 @@ from skdeeptd._solver.classes import fit_classes
 
 def design_classes(estimator, rows, input_shape):
     """The layout and the ``Spec`` of the parameters of DeepTDClassifier."""
+    of_one = functools.partial(design, estimator, rows.n_features, input_shape)
+    layout, spec = of_one(estimator.n_filters or 1, estimator.alpha)
+    if estimator.n_filters or spec.blank.is_linear:
+        return layout, spec
     n_classes = max(2, rows.pilot()[1].shape[1])
-    n_filters = estimator.n_filters or n_classes - 1
-    return design(estimator, rows.n_features, input_shape, n_filters, estimator.alpha)
+    return of_one(n_classes - 1, estimator.alpha)
 
 
 def _has_known_weights(estimator):
@@ -52,7 +56,8 @@ class DeepTDClassifier(ClassifierMixin, BasePatchNetwork):
     kernel_sizes, input_shape, strides, padding
         As in :class:`DeepTDRegressor`.
     n_filters : int, default=None
-        Kernels per layer. None takes one less than there are classes.
+        Kernels per layer. None takes one less than there are classes; of one linear
+        layer, where all are the same, one.
     activation, output_activation, fit_intercept, hidden_bias
         As in :class:`DeepTDRegressor`; ``output_activation`` is that of the last layer,
         before the filters are added up to a logit.

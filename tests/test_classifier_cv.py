@@ -166,6 +166,15 @@ def test_little_time_leaves_logistic_regression():
     assert model.best_params_["model"] == "logistic regression"
 
 
+def test_the_candidates_can_be_drawn(fitted):
+    pytest.importorskip("matplotlib")
+    from skdeeptd.plotting import PathDisplay
+
+    model, _ = fitted
+    display = PathDisplay.from_estimator(model, n_best=5)
+    assert display.labels[0].startswith(model.best_params_["model"])
+
+
 # The mean
 
 

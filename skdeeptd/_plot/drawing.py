@@ -8,8 +8,8 @@ from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 from skdeeptd._base import BasePatchNetwork
+from skdeeptd._base_cv import BasePatchCV
 from skdeeptd._optional import optional
-from skdeeptd._regressor_cv import DeepTDRegressorCV
 
 TALLEST = 1.5  # height over width of the axes of an image in a new figure
 
@@ -33,20 +33,20 @@ def axes_for(ax, shape, figsize):
 
 
 def fitted_network(estimator, output=0):
-    """The estimator, or the best one of a DeepTDRegressorCV, if it has such an output.
+    """The estimator, or the best one of a choice, if it has such an output.
 
     Raises
     ------
     TypeError
         Where that is no network.
     """
-    if isinstance(estimator, DeepTDRegressorCV):
+    if isinstance(estimator, BasePatchCV):
         check_is_fitted(estimator)
         estimator = estimator.best_estimator_
     if not isinstance(estimator, BasePatchNetwork):
         raise TypeError(
             f"the display draws a DeepTDRegressor or DeepTDClassifier, or a "
-            f"DeepTDRegressorCV whose best_estimator_ is one, "
+            f"DeepTDRegressorCV or DeepTDClassifierCV whose best_estimator_ is one, "
             f"got {type(estimator).__name__}"
         )
     check_is_fitted(estimator)

@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 from skdeeptd._plot.drawing import axes_for, draw_legend, write_beside
 
 FENCE = 3  # spreads below the lower quartile where outliers begin
-STAGES = {  # of DeepTDRegressorCV: what it means, colour and marker
+STAGES = {  # of a choice: what it means, colour and marker
     3: ("fitted in full", "C0", "o"),
     2: ("left after the short polish", "C1", "s"),
     1: ("left before the polish", "0.5", "D"),
@@ -17,7 +17,7 @@ STAGES = {  # of DeepTDRegressorCV: what it means, colour and marker
 
 
 class PathDisplay:
-    """Scores of the candidates of a DeepTDRegressorCV, the one in use first.
+    """Scores of the candidates of a choice, the one in use first.
 
     A line shows the mean and the standard deviation over the folds. Colour and marker
     tell the last stage that a candidate reached, since the scores of a stage are of its
@@ -69,7 +69,7 @@ class PathDisplay:
 
         Parameters
         ----------
-        estimator : DeepTDRegressorCV
+        estimator : DeepTDRegressorCV or DeepTDClassifierCV
         n_best : int, default=50
             Most candidates to draw; the others rank behind them.
         ax : matplotlib Axes, default=None
@@ -86,7 +86,7 @@ class PathDisplay:
         ImportError
             Where matplotlib is not installed.
         ValueError, TypeError
-            Where the estimator is not a DeepTDRegressorCV, ``n_best`` is not a positive
+            Where the estimator is none of these, ``n_best`` is not a positive
             integer, or ``ax`` does not fit.
         """
         results = _results(estimator)
@@ -189,8 +189,8 @@ def _results(estimator):
     results = getattr(estimator, "cv_results_", {})
     if "stage" not in results:
         raise TypeError(
-            f"PathDisplay draws the candidates of a DeepTDRegressorCV, "
-            f"got {type(estimator).__name__}"
+            f"PathDisplay draws the candidates of a DeepTDRegressorCV or "
+            f"DeepTDClassifierCV, got {type(estimator).__name__}"
         )
     return results
 
