@@ -315,7 +315,13 @@ def _path(steps, params, n_classes, kind="closed"):
     """Candidates that differ in C only, and are fitted together."""
     pipelines = [
         Pipeline(
-            [*steps, ("logistic", LogisticRegression(C=float(C), tol=TOL, max_iter=MAX_ITER))]
+            [
+                *steps,
+                (
+                    "logistic",
+                    LogisticRegression(C=float(C), tol=TOL, max_iter=MAX_ITER),
+                ),
+            ]
         )
         for C in _strengths(steps)
     ]

@@ -778,7 +778,7 @@ def test_displays_of_what_a_classifier_does_not_have_say_so():
     model, _, _ = fitted_classes(["no", "yes"])
     with pytest.raises(TypeError, match="held_out_r2_, which a DeepTDClassifier does"):
         HeldOutDisplay.from_estimator(model)
-    with pytest.raises(TypeError, match="DeepTDRegressorCV, got DeepTDClassifier"):
+    with pytest.raises(TypeError, match="DeepTDClassifierCV, got DeepTDClassifier"):
         PathDisplay.from_estimator(model)
 
 
@@ -941,7 +941,9 @@ def test_bad_searches(search):
     with pytest.raises(NotFittedError):
         PathDisplay.from_estimator(DeepTDRegressorCV())
     model, _ = fitted((3, 2))
-    message = "candidates of a DeepTDRegressorCV, got DeepTDRegressor"
+    message = (
+        "candidates of a DeepTDRegressorCV or DeepTDClassifierCV, got DeepTDRegressor"
+    )
     with pytest.raises(TypeError, match=message):
         PathDisplay.from_estimator(model)
     for bad in (0, -3, 2.5, None):
