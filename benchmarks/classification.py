@@ -271,7 +271,9 @@ def deeptd(data):
 
 def features(data):
     model = make_pipeline(
-        DeepTDFeatures(responses="all", random_state=0), StandardScaler(), logistic()
+        DeepTDFeatures(responses="all", target_type="classes", random_state=0),
+        StandardScaler(),
+        logistic(),
     )
     return scaled(model, data.X.shape[1:])
 
