@@ -368,11 +368,18 @@ def stacked(mixture, fold, best, linear, most):
     of_mean = mixture.of_other_rows(errors(weights), np.count_nonzero(weights))
     if of_mean.mean() >= of_best.mean():
         weights, of_mean = alone[best], of_best
-    trust = _trust(errors(alone[linear]) - of_mean)
+    trust = _trust(_log(errors(alone[linear])) - _log(of_mean))
     return trust * weights + (1 - trust) * alone[linear]
 
 
+def _log(errors):
+    return np.log(np.maximum(errors, np.finfo(float).tiny))
+
+
 def _trust(lead):
-    """Zero where a lead on the folds is none, one where it is a clear one."""
+    """Zero where a lead on the folds is none, one where it is a clear one.
+
+    That of logarithms of errors: folds differ in how hard they are.
+    """
     error = STANDARD_ERRORS * lead.std() / np.sqrt(max(1, len(lead) - 1))
     return np.clip(lead.mean() / error, 0, 1) if error > 0 else float(lead.mean() > 0)
