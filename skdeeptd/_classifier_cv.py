@@ -68,7 +68,8 @@ class DeepTDClassifierCV(ClassifierMixin, BasePatchCV):
     The predictions of the rows held out then give the weights of a mean of the
     probabilities of several candidates, the largest likelihood of all means. It is the
     model, where it is better on these rows than the best candidate by itself, which
-    otherwise is. Logistic regression is the model where nothing is clearly ahead of it.
+    otherwise is. Logistic regression keeps a part of the weight where the lead over it
+    is smaller than two standard errors over the folds, and all where there is none.
 
     Parameters
     ----------

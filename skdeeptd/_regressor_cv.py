@@ -98,8 +98,9 @@ class DeepTDRegressorCV(MultiOutputMixin, RegressorMixin, BasePatchCV):
 
     The predictions of the rows held out then give the weights of a mean of several
     candidates. It is the model, where it is better on these rows than the best
-    candidate by itself, which otherwise is. Ridge regression is the model where nothing
-    is clearly ahead of it.
+    candidate by itself, which otherwise is. Ridge regression keeps a part of the weight
+    where the lead over it is smaller than two standard errors over the folds, and all
+    where there is none.
 
     Parameters
     ----------
