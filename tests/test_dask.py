@@ -843,7 +843,7 @@ def test_few_labels_are_fitted_as_in_memory(case):
 @pytest.mark.parametrize("case", ["two", "text", "balanced"])
 @pytest.mark.usefixtures("many_rows")
 def test_the_number_of_workers_changes_no_bit_of_classes(case, client, client_of_one):
-    few_passes = {**CLASSES[case], "n_init": 2, "max_iter": 30}
+    few_passes = {**CLASSES[case], "n_init": 2, "tol": 1e-2}
     fitted, local, lazy = fit_labels(few_passes, client=client)
     check_classes(fitted, local, lazy[0])
     alone = clone(fitted).set_params(client=client_of_one).fit(*lazy)
