@@ -38,6 +38,7 @@ FLOORS = [
     {"_base_cv"},
     {"_regressor_cv", "_classifier_cv"},
     {"_export", "_export.layers", "_export.torch_modules", "_export.onnx_graph"},
+    {"_dask"},
     {"__init__", "dask", "export", "datasets", "metrics"},
     {"_plot", "_plot.drawing", "_plot.kernels", "_plot.moment", "_plot.path"},
     {"_plot.receptive_field", "_plot.held_out"},

@@ -148,7 +148,9 @@ class Chunk(NamedTuple):
 class ChunkedRows:
     """Rows as in ``RowBlocks``, in chunks of which each has a weight above zero.
 
-    ``first`` is the task that gives X, y and the weight of the first row of them.
+    ``first`` is the task that gives X, y and the weight of the first row of them. Where
+    a function holds rows, they travel without their chunks: on a worker it is given
+    the rows of a chunk.
     """
 
     chunks: list
@@ -169,6 +171,9 @@ class ChunkedRows:
         unchanged = replace(self, reader=replace(self.reader, changes=()))
         [first] = self.scheduler.persist(unchanged._tasks(first_row, [0]))
         return replace(self, first=first)
+
+    def __reduce__(self):
+        return ChunkedRows, ([], self.reader, Scheduler())
 
     def pilot(self):
         return self._pilot
