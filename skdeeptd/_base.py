@@ -78,9 +78,9 @@ def refuse_dask(**data):
     for name, value in data.items():
         if hasattr(value, "__dask_graph__"):
             raise TypeError(
-                f"{name} is a dask collection. Use fit, predict and score of "
-                f"skdeeptd.dask.DaskDeepTDRegressor, with X as one too, or load all of "
-                f"it with {name}.compute()"
+                f"{name} is a dask collection. Use fit, predict and score of an "
+                f"estimator of skdeeptd.dask, such as DaskDeepTDRegressor, with X as "
+                f"one too, or load all of it with {name}.compute()"
             )
 
 

@@ -252,11 +252,8 @@ strides_, input_shape_, activations_, n_iter_, n_features_in_, feature_names_in_
     Notes
     -----
     What :class:`DaskDeepTDRegressor` says of X, the weights, their chunks and the
-    cluster holds here. y holds labels: whole numbers or strings.
-
-    The moment and the squared error, with which a fit begins, are sums over the chunks.
-    The likelihood, with which it ends, is that of all rows on one worker, in whose
-    memory X must fit.
+    cluster holds here. y holds labels: whole numbers or strings. The likelihood takes
+    tens to hundreds of passes over X, so let the workers hold it: ``X.persist()``.
 
     Examples
     --------

@@ -850,6 +850,16 @@ def test_the_number_of_workers_changes_no_bit_of_classes(case, client, client_of
     assert_same_fit(fitted, alone)
 
 
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.usefixtures("in_one_thread", "many_rows")
+def test_many_labels_are_never_brought_together(n_classes, monkeypatch):
+    def refuse(self, function):
+        raise AssertionError(function)
+
+    monkeypatch.setattr(ChunkedRows, "run_together", refuse)
+    classifier(n_init=2, tol=1e-2).fit(*in_label_chunks(*labelled(n_classes)))
+
+
 @pytest.mark.usefixtures("in_one_thread")
 def test_a_label_of_weight_two_is_two_labels():
     X, y = (part[:200] for part in labelled())

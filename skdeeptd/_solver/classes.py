@@ -68,7 +68,7 @@ def fit_classes(rows, spec, *, moment=None, known=None, stage=untold):
         fit_trunk, trunk, objective=objective, max_iter=max_iter, tol=spec.tol
     )
     with stage("likelihood"):
-        readout, n_iter, converged = scaled.run_together(fit)
+        readout, n_iter, converged = scaled.run(fit)
     spec.report(f"likelihood: {n_iter} passes, loss {readout.loss:.3g}")
     last = _without_dead_filters(readout.last_kernels)
     networks = networks_of_trunk(readout.trunk, last, readout.intercept, spec.blank)
