@@ -13,16 +13,26 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from skdeeptd import DeepTDFeatures, DeepTDRegressor, DeepTDRegressorCV, DeepTDRidge
+from skdeeptd import (
+    DeepTDClassifier,
+    DeepTDClassifierCV,
+    DeepTDFeatures,
+    DeepTDRegressor,
+    DeepTDRegressorCV,
+    DeepTDRidge,
+)
 from skdeeptd._base import DOCUMENTATION
-from skdeeptd.dask import DaskDeepTDRegressor
+from skdeeptd.dask import DaskDeepTDClassifier, DaskDeepTDRegressor
 
 ESTIMATORS = [
     DeepTDRegressor(),
     DeepTDRegressorCV(),
     DeepTDRidge(),
     DeepTDFeatures(),
+    DeepTDClassifier(),
+    DeepTDClassifierCV(),
     DaskDeepTDRegressor(),
+    DaskDeepTDClassifier(),
 ]
 
 

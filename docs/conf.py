@@ -74,6 +74,7 @@ OBJECTS = {
 LABELS = {
     "metadata_routing": f"{SKLEARN}/metadata_routing.html",
     "meta-estimator": f"{SKLEARN}/glossary.html#term-meta-estimator",
+    "accuracy_score": f"{SKLEARN}/modules/model_evaluation.html#accuracy-score",
     "r2_score": f"{SKLEARN}/modules/model_evaluation.html#r2-score",
 }
 

@@ -189,8 +189,8 @@ strides_, input_shape_, n_iter_
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Learn from one more part of a stream of data.
 
-        As :meth:`DeepTDRegressor.partial_fit`: the moment is that of all rows so far,
-        the likelihood that of a sample of them.
+        As :meth:`skdeeptd.DeepTDRegressor.partial_fit`: the moment is that of all rows
+        so far, the likelihood that of a sample of them.
 
         Parameters
         ----------
