@@ -30,7 +30,7 @@ from time import perf_counter as clock
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import nnls
+from scipy.optimize import lsq_linear
 
 from skdeeptd._data.problem import make_problem
 from skdeeptd._data.rows import RowBlocks
@@ -43,7 +43,8 @@ LAST_STAGE = 3
 SLOWER = (1.0, 0.0, 4.0, 4.0)  # than what is known before each stage
 TRIED = 4  # of so many rows one, for the time that a closed form takes
 SUM_OF_WEIGHTS = 1e3  # how much a sum that is not one counts
-LEAST_WEIGHT = 1e-3  # of a member of a mean
+NO_WEIGHT = 1e-9  # of a bound that is met to rounding
+LEAST_WEIGHT = 1e-3  # of a member of a mean of probabilities
 LEAST_PROBABILITY = 1e-15
 MOST_ROUNDS = 300  # of expectation maximisation
 
@@ -289,7 +290,9 @@ class SquaredErrors(NamedTuple):
         table = np.vstack(
             [(root * predicted / unit).T, np.full(len(predicted), SUM_OF_WEIGHTS)]
         )
-        weights, _ = nnls(table, np.append(root * self.y / unit, SUM_OF_WEIGHTS))
+        target = np.append(root * self.y / unit, SUM_OF_WEIGHTS)
+        found = lsq_linear(table, target, (0, np.inf), method="bvls").x
+        weights = np.where(found > NO_WEIGHT, found, 0.0)
         return weights / np.sum(weights)
 
     def errors(self, weights):
