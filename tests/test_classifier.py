@@ -379,3 +379,50 @@ def test_pickles_and_clones():
     copy = clone(model)
     assert copy.get_params() == model.get_params()
     assert not hasattr(copy, "classes_")
+
+
+# Streams
+
+
+def of_three_classes(n_rows):
+    rng = np.random.RandomState(0)
+    X = rng.randn(n_rows, 12)
+    logits = np.maximum(X.reshape(-1, 3, 4) @ rng.randn(4, 3), 0).sum(axis=1)
+    labels = (4 * logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
+    return X, np.array(["a", "b", "c"])[labels]
+
+
+def test_a_stream_is_the_fit_of_all_its_rows():
+    X, y = of_three_classes(900)
+    stream = DeepTDClassifier((4, 3), random_state=0)
+    for part in (slice(0, 300), slice(300, 600), slice(600, 900)):
+        stream.partial_fit(X[part], y[part], classes=["c", "b", "a"])
+    whole = DeepTDClassifier((4, 3), random_state=0).fit(X, y)
+    np.testing.assert_array_equal(stream.classes_, ["a", "b", "c"])
+    np.testing.assert_allclose(stream.moment_, whole.moment_, rtol=1e-9, atol=1e-12)
+    gap = np.abs(stream.predict_proba(X) - whole.predict_proba(X)).mean()
+    assert gap < 0.01
+
+
+def test_a_part_that_does_not_fit_the_stream_changes_nothing():
+    X, y = of_three_classes(300)
+    model = DeepTDClassifier((4, 3), random_state=0)
+    with pytest.raises(ValueError, match="one class only"):
+        model.partial_fit(X[y == "a"], y[y == "a"], classes=["a", "b", "c"])
+    assert not hasattr(model, "stream_")
+    known = y != "c"
+    model.partial_fit(X[known], y[known])
+    before = pickle.dumps(model)
+    with pytest.raises(ValueError, match=r"y holds \['c'\], but the classes are"):
+        model.partial_fit(X, y)
+    with pytest.raises(ValueError, match="those of the stream"):
+        model.partial_fit(X[known], y[known], classes=["a", "b", "c"])
+    assert pickle.dumps(model) == before
+    one = y == "a"
+    model.partial_fit(X[one], y[one])
+    np.testing.assert_array_equal(model.classes_, ["a", "b"])
+
+
+def test_balanced_classes_have_no_stream():
+    model = DeepTDClassifier(class_weight="balanced")
+    assert not hasattr(model, "partial_fit")
