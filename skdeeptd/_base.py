@@ -300,6 +300,15 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
     def __sklearn_is_fitted__(self):
         return hasattr(self, "kernels_")
 
+    def _fit(self, X, y, sample_weight):
+        context = self._init_callback_context(max_subtasks=3)
+        metadata = {"sample_weight": sample_weight}
+        with told(context, self, X=X, y=y, metadata=metadata):
+            rows, input_shape = self._rows(X, y, sample_weight)
+            layout, spec = self._design(rows, input_shape)
+            self._learn(rows, layout, spec, context)
+        return self
+
     def _rows(self, X, y, sample_weight):
         """Step 1 of ``fit``: the rows, and the shape of a sample."""
         X, input_shape = flatten(X, self.input_shape)

@@ -6,7 +6,7 @@ from numbers import Integral, Real
 import numpy as np
 from joblib import effective_n_jobs
 from sklearn import get_config
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, is_classifier
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import check_cv
 from sklearn.utils import check_random_state
@@ -52,7 +52,7 @@ OF_CHOICE = 0.6  # of max_time, beside the fits of all rows
 class BasePatchCV(Documented, CallbackSupportMixin, BaseEstimator):
     """Compares candidates on folds, and fits those that have a weight to all samples.
 
-    A subclass says in ``_check`` what y is, in ``_splitter`` how it is split, in
+    A subclass says in ``_check`` what y is, in ``_strata`` what is split, in
     ``_candidates`` what is compared, in ``_scorer`` by what, in ``_mixtures`` what the
     means of several are judged by, and in ``_fitted`` how one is fitted.
     """
@@ -169,8 +169,10 @@ class BasePatchCV(Documented, CallbackSupportMixin, BaseEstimator):
         return {}
 
     def _folds(self, rows, split_params):
-        cv, strata = self._splitter(rows)
-        splits = list(cv.split(rows.X, strata, **split_params))
+        default = 5 if len(rows.X) <= FEW_ROWS else 3
+        cv, strata = default if self.cv is None else self.cv, self._strata(rows)
+        splitter = check_cv(cv, strata, classifier=is_classifier(self))
+        splits = list(splitter.split(rows.X, strata, **split_params))
         self.n_splits_ = len(splits)
         with single_threaded_blas(), reusing(), explaining(self, rows):
             return [
@@ -250,7 +252,6 @@ class BasePatchCV(Documented, CallbackSupportMixin, BaseEstimator):
         members = [i for i in np.argsort(-heavy, kind="stable") if heavy[i] > 0]
         seconds = table.column("fit_time").max(axis=1) * growth**2
         fitted, end = {}, begin + (self.max_time or np.inf)
-
         for i in dict.fromkeys([*members, self.best_index_]):
             if clock() + seconds[i] <= end:
                 fitted[i] = self._fitted(estimators[i], rows)
@@ -273,6 +274,17 @@ class BasePatchCV(Documented, CallbackSupportMixin, BaseEstimator):
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "estimators_")
+
+
+class Predicted(BaseEstimator):
+    """What a scorer takes for an estimator; a subclass gives what was predicted."""
+
+    def fit(self, X, y):
+        """Nothing is left to fit."""
+        return self
+
+    def __sklearn_is_fitted__(self):
+        return True
 
 
 def _parts(rows, fold, split):

@@ -20,7 +20,7 @@ from skdeeptd._base import (
     refuse_dask,
     warn,
 )
-from skdeeptd._compat import Interval, StrOptions, fit_context, told
+from skdeeptd._compat import Interval, StrOptions, fit_context
 from skdeeptd._solver.classes import fit_classes
 
 
@@ -177,13 +177,7 @@ strides_, input_shape_, n_iter_
             Where the data or a parameter are not as they should be, or all samples are
             of one class. The estimator is not fitted then.
         """
-        context = self._init_callback_context(max_subtasks=3)
-        metadata = {"sample_weight": sample_weight}
-        with told(context, self, X=X, y=y, metadata=metadata):
-            rows, input_shape = self._rows(X, y, sample_weight)
-            layout, spec = self._design(rows, input_shape)
-            self._learn(rows, layout, spec, context)
-        return self
+        return self._fit(X, y, sample_weight)
 
     @available_if(_has_known_weights)
     def partial_fit(self, X, y, classes=None, sample_weight=None):

@@ -3,20 +3,20 @@
 import functools
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import ClassifierMixin, clone
 from sklearn.decomposition import KernelPCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import check_scoring
-from sklearn.model_selection import ParameterGrid, check_cv
+from sklearn.model_selection import ParameterGrid
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skdeeptd._base import flatten
 from skdeeptd._base_cv import (
-    FEW_ROWS,
     MOST_ROWS_OF_KERNEL,
     SHORT,
     BasePatchCV,
+    Predicted,
     few_weight_shapes,
     plain_features,
 )
@@ -38,7 +38,7 @@ from skdeeptd._solver.classes import fit_classes
 
 CS = np.logspace(-4, 1, 6)  # of LogisticRegression, in the order of warm starts
 CS_OF_KERNEL = np.logspace(0, 4, 5)  # whose components are as much smaller
-MAX_ITER, TOL = 1000, 1e-3  # of each, from the one before on
+SOLVER = {"max_iter": 1000, "tol": 1e-3}  # of each, from the one before on
 MODELS = {
     False: "logistic regression on filters",
     True: "kernel logistic regression on filters",
@@ -140,11 +140,8 @@ class DeepTDClassifierCV(ClassifierMixin, BasePatchCV):
         self.classes_ = classes_of(y, weight)
         return X, one_hot(y, self.classes_), weight
 
-    def _splitter(self, rows):
-        default = 5 if len(rows.X) <= FEW_ROWS else 3
-        labels = codes_of(rows.y)
-        cv = default if self.cv is None else self.cv
-        return check_cv(cv, labels, classifier=True), labels
+    def _strata(self, rows):
+        return codes_of(rows.y)
 
     def _candidates(self, folds):
         """Unfitted estimators, and what is compared of each."""
@@ -265,7 +262,7 @@ def mean_log_likelihood(estimator, X, y, sample_weight=None):
     return np.average(found, weights=sample_weight)
 
 
-class _Known(ClassifierMixin, BaseEstimator):
+class _Known(ClassifierMixin, Predicted):
     """What a scorer needs of an estimator: probabilities."""
 
     def __init__(self, classes=None, predicted=None):
@@ -275,13 +272,6 @@ class _Known(ClassifierMixin, BaseEstimator):
     @property
     def classes_(self):
         return self.classes
-
-    def fit(self, X, y):
-        """Nothing is left to fit."""
-        return self
-
-    def __sklearn_is_fitted__(self):
-        return True
 
     def predict_proba(self, X):
         return self.predicted
@@ -315,15 +305,7 @@ def codes_of(columns):
 def _path(steps, params, n_classes, kind="closed"):
     """Candidates that differ in C only, and are fitted together."""
     pipelines = [
-        Pipeline(
-            [
-                *steps,
-                (
-                    "logistic",
-                    LogisticRegression(C=float(C), tol=TOL, max_iter=MAX_ITER),
-                ),
-            ]
-        )
+        Pipeline([*steps, ("logistic", LogisticRegression(**SOLVER, C=float(C)))])
         for C in _strengths(steps)
     ]
     return [

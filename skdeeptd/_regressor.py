@@ -1,7 +1,7 @@
 """DeepTDRegressor: the network of the paper, and its fits."""
 
 from skdeeptd._base import BasePatchRegressor, forgetting
-from skdeeptd._compat import fit_context, told
+from skdeeptd._compat import fit_context
 
 
 class DeepTDRegressor(BasePatchRegressor):
@@ -349,13 +349,7 @@ or sequence of them, default="relu"
             Where the data or a parameter are not as they should be. The estimator is
             not fitted then.
         """
-        context = self._init_callback_context(max_subtasks=3)
-        metadata = {"sample_weight": sample_weight}
-        with told(context, self, X=X, y=y, metadata=metadata):
-            rows, input_shape = self._rows(X, y, sample_weight)
-            layout, spec = self._design(rows, input_shape)
-            self._learn(rows, layout, spec, context)
-        return self
+        return self._fit(X, y, sample_weight)
 
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, sample_weight=None):

@@ -3,17 +3,17 @@
 import functools
 
 import numpy as np
-from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, clone
+from sklearn.base import MultiOutputMixin, RegressorMixin, clone
 from sklearn.metrics import check_scoring
-from sklearn.model_selection import ParameterGrid, check_cv
+from sklearn.model_selection import ParameterGrid
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skdeeptd._base import check_rows, design_regression, flatten, like_y
 from skdeeptd._base_cv import (
-    FEW_ROWS,
     MOST_ROWS_OF_KERNEL,
     SHORT,
     BasePatchCV,
+    Predicted,
     few_weight_shapes,
     plain_features,
 )
@@ -38,18 +38,11 @@ CLOSED = [  # features, kernel
 ]
 
 
-class _Known(RegressorMixin, BaseEstimator):
+class _Known(RegressorMixin, Predicted):
     """What a scorer needs of an estimator: predictions."""
 
     def __init__(self, predicted=None):
         self.predicted = predicted
-
-    def fit(self, X, y):
-        """Nothing is left to fit."""
-        return self
-
-    def __sklearn_is_fitted__(self):
-        return True
 
     def predict(self, X):
         return self.predicted
@@ -173,9 +166,8 @@ class DeepTDRegressorCV(MultiOutputMixin, RegressorMixin, BasePatchCV):
         data, self.y_ndim_ = check_rows(self, X, y, sample_weight)
         return data
 
-    def _splitter(self, rows):
-        default = 5 if len(rows.X) <= FEW_ROWS else 3
-        return check_cv(default if self.cv is None else self.cv), rows.y
+    def _strata(self, rows):
+        return rows.y
 
     def _candidates(self, folds):
         """Unfitted estimators, and what is compared of each.

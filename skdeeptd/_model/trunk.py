@@ -94,6 +94,12 @@ def unit_trunk(trunk):
     return _with_last(moved, trunk.kernels[-1]), moved.scales
 
 
+def stepped(trunk, step):
+    """``unit_trunk`` of the trunk whose theta has moved by a step."""
+    theta = pack_trunk(trunk)
+    return unit_trunk(unpack_trunk(theta + step.reshape(theta.shape), trunk))
+
+
 def trunk_penalty(trunk):
     """The ``Penalty`` of W without its last factor, by theta, and |W|^2 per filter."""
     found = penalty(_with_last(trunk, np.ones((len(trunk.scales), 1))))

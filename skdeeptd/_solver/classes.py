@@ -5,7 +5,7 @@ symbol      name                meaning
 ==========  ==================  ==================================================
 Q           ``n_outputs``       logits: one per class, or one where there are two
 Y           ``rows.y``          (rows, Q): 1 where a row is of the class
-v           ``variance``        mean over Q of that of a column of Y
+v           in ``alpha``        mean over Q of the variance of a column of Y
 ==========  ==================  ==================================================
 
 By Stein's identity the cross-moment of X and Y is that of X and the logits up to a

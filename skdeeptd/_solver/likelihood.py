@@ -25,13 +25,11 @@ import numpy as np
 
 from skdeeptd._model.likelihood import halves
 from skdeeptd._model.trunk import (
-    pack_trunk,
+    stepped,
     trunk_forward,
     trunk_jacobian,
     trunk_weights,
     trunk_width,
-    unit_trunk,
-    unpack_trunk,
 )
 from skdeeptd._solver.descent import Engine, descend
 from skdeeptd._solver.logistic import (
@@ -100,13 +98,8 @@ def fit_trunk(trunk, rows, objective, max_iter, tol):
 @np.errstate(over="ignore", invalid="ignore")
 def equations_at(rows, objective, found):
     """The ``Equations`` at a ``Readout``: two passes."""
-    trunk, last, table, shift = (
-        found.trunk,
-        found.last_kernels,
-        found.table,
-        found.shift,
-    )
-    n_outputs, n_features = table.shape
+    trunk, table, shift, _ = found
+    last, (n_outputs, n_features) = found.last_kernels, table.shape
     n_weights = len(trunk.scales) * trunk_weights(trunk)
     in_dtype = trunk.astype(rows.precision)
 
@@ -139,9 +132,7 @@ def equations_at(rows, objective, found):
 def _moved(equations, step):
     """The trunk after a step, of unit norms, and the readout that goes with it."""
     found = equations.readout
-    theta = pack_trunk(found.trunk)
-    trunk = unpack_trunk(theta + step.reshape(theta.shape), found.trunk)
-    trunk, factor = unit_trunk(trunk)
+    trunk, factor = stepped(found.trunk, step)
     metric = equations.metric
     change = metric.solve(found.value.slope.ravel() - equations.crossed @ step)
     moved = found._replace(table=found.table + change.reshape(found.table.shape))

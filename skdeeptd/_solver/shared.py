@@ -33,14 +33,12 @@ from scipy import linalg
 from skdeeptd._data.scratch import empty
 from skdeeptd._model.network import PatchCNN
 from skdeeptd._model.trunk import (
-    pack_trunk,
+    stepped,
     trunk_forward,
     trunk_jacobian,
     trunk_penalty,
     trunk_weights,
     trunk_width,
-    unit_trunk,
-    unpack_trunk,
 )
 from skdeeptd._solver.descent import Engine, descend
 from skdeeptd._solver.linalg import diagonal_scale
@@ -376,9 +374,7 @@ def _readout(rows, objective, trunk, values=None, intercept=None):
 def _moved(equations, step):
     """The trunk after a step, of unit norms, and the readout that goes with it."""
     found = equations.readout
-    theta = pack_trunk(found.trunk)
-    trunk = unpack_trunk(theta + step.reshape(theta.shape), found.trunk)
-    trunk, factor = unit_trunk(trunk)
+    trunk, factor = stepped(found.trunk, step)
     change = found.solve((step @ equations.crossed).T).T
     values = found.values - change
     mean = equations.mean_jacobian @ step
