@@ -6,6 +6,9 @@ from skdeeptd._data.rows import RowBlocks
 from skdeeptd._model.layout import make_layout
 from skdeeptd._model.network import blank_network, forward
 from skdeeptd._solver.second_moment import (
+    MOST_OUTPUTS,
+    all_patch_moments,
+    kernels_of,
     patch_moments,
     serves,
     start_of_both_moments,
@@ -58,6 +61,22 @@ def test_kernels_begin_in_the_span_of_planted_ones_without_overlap(activation):
     z = X[:1000, :8] @ start.kernels[0].T
     if activation == "tanh":
         np.testing.assert_allclose(np.mean(z**2, axis=0), 1, rtol=0.2)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_mixtures_of_many_outputs_show_the_kernels_that_these_share(seed):
+    rng = np.random.default_rng(seed)
+    network = blank(make_layout(32, (8, -1)))
+    kernels = rng.standard_normal((2, 8))
+    X = rng.standard_normal((30_000, 32))
+    h = np.maximum(X.reshape(-1, 4, 8) @ kernels.T + 0.5, 0).reshape(len(X), -1)
+    y = h @ rng.standard_normal((h.shape[1], 40))
+    rows = RowBlocks(X, y - y.mean(axis=0), np.ones(len(X)))
+    first, second = all_patch_moments(network, rows, np.random.RandomState(seed))
+    assert len(first) == len(second) == 4 * MOST_OUTPUTS
+    found = kernels_of(first, second, 4, np.random.RandomState(seed))
+    for pair in (found[:2], found[2:]):
+        assert np.rad2deg(subspace_angles(pair.T, kernels.T)).max() < 12
 
 
 def test_more_filters_than_directions_are_drawn():

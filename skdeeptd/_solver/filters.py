@@ -140,7 +140,7 @@ def _bank(rows, order, size, spec, rng):
     n_filters = spec.n_filters
     zeros = np.zeros((n_filters, size)), np.zeros(n_filters)
     bank = bank_of(order, *zeros, spec.activation)
-    moments = all_patch_moments(bank, rows)
+    moments = all_patch_moments(bank, rows, rng)
     kernels = kernels_of(*moments, n_filters, rng)
     kernels *= rng.choice([-1.0, 1.0], size=(n_filters, 1))
     root = np.sqrt(mean_square(bank._replace(kernels=(kernels,)), rows, layer=0))

@@ -26,6 +26,7 @@ from skdeeptd._model.network import patch_order
 from skdeeptd._solver.calibration import mean_square
 
 BIAS_STD = 0.5  # of the pre-activation's deviation
+MOST_OUTPUTS = 10  # whose moments are taken; of more as many random mixtures
 
 
 def serves(network):
@@ -60,7 +61,7 @@ def start_of_both_moments(network, rows, rng):
         Where a moment overflows.
     """
     n_filters = len(network.scales)
-    moments = all_patch_moments(network, rows)
+    moments = all_patch_moments(network, rows, rng)
     kernels = kernels_of(*moments, n_filters, rng)
     kernels *= rng.choice([-1.0, 1.0], size=(n_filters, 1))
     start = network._replace(
@@ -81,28 +82,37 @@ def start_of_both_moments(network, rows, rng):
 def kernels_of(first, second, n_filters, rng):
     """Half of them leading directions of all S_p, half those of all M_p."""
     first, second = _of_size_one(first), _of_size_one(second)
+    second = second.reshape(-1, second.shape[2])  # M_p is symmetric
     n_second = n_filters // 2
     return np.concatenate(
         [
             _leading(first.T @ first, n_filters - n_second, rng),
-            _leading(np.tensordot(second, second, [[0, 2], [0, 2]]), n_second, rng),
+            _leading(second.T @ second, n_second, rng),
         ]
     )
 
 
-def all_patch_moments(network, rows):
-    """S_p and M_p of all outputs, one output after the other."""
+def all_patch_moments(network, rows, rng):
+    """S_p and M_p of all outputs, one output after the other.
+
+    Of many outputs those of Gaussian mixtures: the sums over outputs of S'S and of M'M,
+    all that ``kernels_of`` takes, are then the same in expectation but for a factor.
+    """
     if rows.pilot()[1].ndim == 1:
         return patch_moments(network, rows)
+    n_outputs = rows.pilot()[1].shape[1]
+    mixtures = np.eye(n_outputs)
+    if n_outputs > MOST_OUTPUTS:
+        mixtures = rng.standard_normal((MOST_OUTPUTS, n_outputs))
     moments = [
-        patch_moments(network, rows.with_targets(functools.partial(_of_output, output)))
-        for output in range(rows.pilot()[1].shape[1])
+        patch_moments(network, rows.with_targets(functools.partial(_mixed, mixture)))
+        for mixture in mixtures
     ]
     return [np.concatenate(parts) for parts in zip(*moments, strict=True)]
 
 
-def _of_output(output, y, weight):
-    return y[:, output].copy(), weight
+def _mixed(mixture, y, weight):
+    return y @ mixture, weight
 
 
 @np.errstate(over="ignore", invalid="ignore")
