@@ -29,7 +29,8 @@ scaling   Features are standardised on the training part, for all methods but Mi
           and DTW, which take the series as they are.
 choosing  On the training part only. All methods but DTW and the forest choose by three
           stratified folds: LogisticRegressionCV its C, SVC C and gamma with Platt's
-          probabilities, MLP its alpha, all by log-loss; DeepTDClassifierCV comes with
+          probabilities (of two folds where a class has less than nine rows, after three
+          had failed there), MLP its alpha, all by log-loss; DeepTDClassifierCV comes with
           no argument but random_state. Features is LogisticRegressionCV behind all
           responses of DeepTDFeatures; MiniRocket has RidgeClassifierCV behind it, which
           gives no probabilities, nor does DTW, which is one nearest neighbour: both
@@ -124,9 +125,9 @@ def logistic():
     )
 
 
-def svc(n_features):
+def svc(n_features, calibration=FOLDS):
     """With Platt's probabilities, of predictions of rows held out."""
-    model = CalibratedClassifierCV(SVC(), cv=FOLDS, ensemble=False)
+    model = CalibratedClassifierCV(SVC(), cv=calibration, ensemble=False)
     gammas = np.array([0.1, 1.0, 10.0]) / n_features
     return searched(model, estimator__C=[1, 10, 100], estimator__gamma=gammas)
 
@@ -289,11 +290,17 @@ def dtw(data):
     return make_pipeline(in_shape(series_shape(data)), neighbour)
 
 
+def calibration_folds(y):
+    """Two where the third fold within a fold would miss a class."""
+    rarest = np.unique(y, return_counts=True)[1].min()
+    return FOLDS if rarest >= 9 else StratifiedKFold(2, shuffle=True, random_state=0)
+
+
 METHODS = {
     "DeepTDClassifierCV": deeptd,
     "Features": features,
     "LogisticRegressionCV": lambda data: scaled(logistic()),
-    "SVC": lambda data: scaled(svc(data.X[0].size)),
+    "SVC": lambda data: scaled(svc(data.X[0].size, calibration_folds(data.y))),
     "Forest": lambda data: scaled(RandomForestClassifier(300, random_state=0)),
     "MLP": lambda data: scaled(mlp()),
     "MiniRocket": minirocket,

@@ -72,7 +72,7 @@ def test_mixtures_of_many_outputs_have_the_products_of_all_outputs_in_the_mean()
     mixtures = np.random.RandomState(0)
     drawn = [
         all_patch_moments(network, RowBlocks(X, y, weight), mixtures)
-        for _ in range(400)
+        for _ in range(200)
     ]
     assert len(drawn[0][0]) == 2 * MOST_OUTPUTS
     for all_drawn, moment in zip(zip(*drawn, strict=True), exact, strict=True):
