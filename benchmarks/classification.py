@@ -29,9 +29,9 @@ scaling   Features are standardised on the training part, for all methods but Mi
           and DTW, which take the series as they are.
 choosing  On the training part only. All methods but DTW and the forest choose by three
           stratified folds: LogisticRegressionCV its C, SVC C and gamma with Platt's
-          probabilities (of two folds where a class has less than nine rows, after three
-          had failed there), MLP its alpha, all by log-loss; DeepTDClassifierCV comes with
-          no argument but random_state. Features is LogisticRegressionCV behind all
+          probabilities (of two folds where a class has less than nine rows: three
+          failed), MLP its alpha, all by log-loss; DeepTDClassifierCV comes with no
+          argument but random_state. Features is LogisticRegressionCV behind all
           responses of DeepTDFeatures; MiniRocket has RidgeClassifierCV behind it, which
           gives no probabilities, nor does DTW, which is one nearest neighbour: both
           have no log-loss.
