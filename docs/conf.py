@@ -15,6 +15,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "numpydoc",
     "myst_parser",
+    "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "matplotlib.sphinxext.plot_directive",
     "matplotlib.sphinxext.figmpl_directive",
@@ -45,6 +46,7 @@ plot_srcset = ["2x"]
 plot_html_show_formats = False
 plot_html_show_source_link = False
 plot_pre_code = "import matplotlib.pyplot as plt"
+plot_basedir = "."
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
