@@ -36,6 +36,7 @@ html_copy_source = False
 html_math_renderer = "mathml"
 
 toc_object_entries_show_parents = "hide"
+autodoc_typehints = "none"  # the docstrings say more
 numpydoc_show_class_members = False  # the template lists them
 numpydoc_xref_param_type = False
 

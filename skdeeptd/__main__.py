@@ -2,52 +2,49 @@
 
 import argparse
 import platform
+import re
 import time
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 
 import numpy as np
 from sklearn.linear_model import RidgeCV
 
 from skdeeptd import DeepTDRegressor, __version__
+from skdeeptd._optional import EXTRAS, installation
 from skdeeptd.datasets import make_patch_cnn_regression
 from skdeeptd.metrics import kernel_similarity
 from skdeeptd.plotting import KernelDisplay
 
 NEEDED = ["scikit-learn", "numpy", "scipy", "joblib"]
-OPTIONAL = {
-    "plot": ["matplotlib"],
-    "dask": ["dask", "distributed"],
-    "torch": ["torch"],
-    "onnx": ["onnx", "onnxruntime", "skl2onnx"],
-    "skops": ["skops"],
-}
+PICTURE = "skdeeptd_kernels.png"
 SIZES, N_TRAIN, N_TEST, NOISE = (10, 10, 10), 200, 1000, 0.1
 
 
-def version(package):
+def version(package: str) -> str | None:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
 
 
-def installed():
+def installed() -> Iterator[str]:
     """Lines on the versions of the package, of what it needs, and of its extras."""
     needed = ", ".join(f"{package} {version(package)}" for package in NEEDED)
     yield f"skdeeptd {__version__}, Python {platform.python_version()}, {needed}"
     yield "optional parts:"
-    for extra, packages in OPTIONAL.items():
+    for extra, requirements in EXTRAS.items():
+        packages = [re.split(r"[^\w-]", r, maxsplit=1)[0] for r in requirements]
         versions = {package: version(package) for package in packages}
         missing = [package for package, found in versions.items() if found is None]
         if missing:
-            advice = f'python -m pip install "skdeeptd[{extra}]"'
-            yield f"  {extra:6} {', '.join(missing)} missing: {advice}"
+            yield f"  {extra:6} {', '.join(missing)} missing: {installation(extra)}"
         else:
             found = ", ".join(f"{name} {value}" for name, value in versions.items())
             yield f"  {extra:6} {found}"
 
 
-def demonstrate():
+def demonstrate() -> tuple[list[str], DeepTDRegressor]:
     """Lines on a planted network that is learned again, and the fitted model."""
     X, y, kernels = make_patch_cnn_regression(
         N_TRAIN + N_TEST, SIZES, noise=NOISE, random_state=0
@@ -78,10 +75,16 @@ def demonstrate():
     return lines, model
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print what is installed, and the demonstration; draw it where that is asked."""
     parser = argparse.ArgumentParser(prog="python -m skdeeptd", description=__doc__)
-    parser.add_argument("--plot", metavar="FILE", help="draw the learned kernels")
+    parser.add_argument(
+        "--plot",
+        metavar="FILE",
+        nargs="?",
+        const=PICTURE,
+        help=f"draw the learned kernels, to {PICTURE} where no file is named",
+    )
     options = parser.parse_args(arguments)
     lines, model = demonstrate()
     print("\n".join([*installed(), "", *lines]))

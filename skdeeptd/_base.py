@@ -1,5 +1,7 @@
 """What all estimators of patch networks share: validation, storing, predicting."""
 
+from __future__ import annotations
+
 import copy
 import functools
 import math
@@ -7,8 +9,10 @@ import sys
 import warnings
 from contextlib import contextmanager
 from numbers import Integral, Real
+from typing import Literal, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, is_regressor
 from sklearn.exceptions import ConvergenceWarning
@@ -36,6 +40,7 @@ from skdeeptd._solver.diagnosis import held_out
 from skdeeptd._solver.normal_equations import Objective
 from skdeeptd._solver.search import Spec, silent
 from skdeeptd._solver.uncertainty import output_std, uncertainty, uncertainty_together
+from skdeeptd._typing import Method
 
 KEPT_PER_WEIGHT, FEWEST_KEPT = 100, 1000  # rows of a stream
 DOCUMENTATION = "https://skdeeptd.readthedocs.io/en/stable"
@@ -47,7 +52,7 @@ def forget(estimator):
         delattr(estimator, name)
 
 
-def forgetting(fit):
+def forgetting(fit: Method) -> Method:
     """Forget an earlier model, and what a fit that fails has stored."""
 
     @functools.wraps(fit)
@@ -59,7 +64,7 @@ def forgetting(fit):
             forget(self)
             raise
 
-    return forget_and_fit
+    return forget_and_fit  # type: ignore[return-value]
 
 
 def warn(message, category=UserWarning):
@@ -490,7 +495,19 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
         self.held_out_r2_ = {"network": found.network, "linear": found.linear}
         self.verdict_ = found.verdict
 
-    def predict(self, X, return_std=False):
+    @overload
+    def predict(
+        self, X: ArrayLike, return_std: Literal[False] = False
+    ) -> np.ndarray: ...
+
+    @overload
+    def predict(
+        self, X: ArrayLike, return_std: Literal[True]
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+
+    def predict(
+        self, X: ArrayLike, return_std: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Output of the network.
 
         Parameters

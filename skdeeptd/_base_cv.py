@@ -1,10 +1,15 @@
 """What a choice among models of a patch structure has in common for any target."""
 
+from __future__ import annotations
+
 import functools
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
+from typing import Any, Self
 
 import numpy as np
 from joblib import effective_n_jobs
+from numpy.typing import ArrayLike
 from sklearn import get_config
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.exceptions import FitFailedWarning
@@ -40,6 +45,7 @@ from skdeeptd._solver.choice import (
     make_fold,
     stacked,
 )
+from skdeeptd._typing import RandomState
 
 MOST_LAYERS, MOST_SHAPES = 3, 60  # of the default grid
 ROWS_PER_WEIGHT = 8  # that a network of the default grid has at least
@@ -71,17 +77,19 @@ class BasePatchCV(Documented, CallbackSupportMixin, BaseEstimator):
 
     def __init__(
         self,
-        param_grid=None,
+        param_grid: Mapping[str, Sequence]
+        | Sequence[Mapping[str, Sequence]]
+        | None = None,
         *,
-        input_shape=None,
-        ensemble_size=8,
-        max_time=None,
-        cv=None,
-        scoring=None,
-        n_jobs=None,
-        random_state=None,
-        verbose=0,
-    ):
+        input_shape: Sequence[int] | None = None,
+        ensemble_size: int = 8,
+        max_time: float | None = None,
+        cv: Any = None,
+        scoring: str | Callable | None = None,
+        n_jobs: int | None = None,
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
         self.param_grid = param_grid
         self.input_shape = input_shape
         self.ensemble_size = ensemble_size
@@ -94,7 +102,13 @@ class BasePatchCV(Documented, CallbackSupportMixin, BaseEstimator):
 
     @forgetting
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None, **params):
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        **params: Any,
+    ) -> Self:
         """Compare the candidates, and fit those that have a weight to all samples.
 
         Parameters
@@ -146,7 +160,7 @@ class BasePatchCV(Documented, CallbackSupportMixin, BaseEstimator):
                 self._fit_members(rows, estimators, table, weights, growth, begin)
         return self
 
-    def get_metadata_routing(self):
+    def get_metadata_routing(self) -> MetadataRouter:
         """Route ``sample_weight`` to ``fit`` and everything else to the splitter.
 
         Returns

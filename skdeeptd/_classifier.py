@@ -1,9 +1,14 @@
 """DeepTDClassifier: patch networks whose outputs are logits of classes."""
 
+from __future__ import annotations
+
 import functools
+from collections.abc import Sequence
 from numbers import Integral
+from typing import Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import log_softmax
 from sklearn.base import ClassifierMixin
 from sklearn.utils import compute_sample_weight
@@ -22,6 +27,7 @@ from skdeeptd._base import (
 )
 from skdeeptd._compat import Interval, StrOptions, fit_context
 from skdeeptd._solver.classes import fit_classes
+from skdeeptd._typing import KernelSizes, RandomState, Strides
 
 
 def design_classes(estimator, rows, input_shape):
@@ -113,26 +119,26 @@ strides_, input_shape_, n_iter_
 
     def __init__(
         self,
-        kernel_sizes=None,
+        kernel_sizes: KernelSizes | None = None,
         *,
-        input_shape=None,
-        strides=None,
-        padding="valid",
-        n_filters=None,
-        activation="relu",
-        output_activation="identity",
-        fit_intercept=True,
-        hidden_bias=False,
-        alpha=1.0,
-        class_weight=None,
-        polish=True,
-        max_iter=500,
-        tol=1e-6,
-        n_init="auto",
-        n_jobs=None,
-        random_state=None,
-        verbose=0,
-    ):
+        input_shape: Sequence[int] | None = None,
+        strides: Strides | None = None,
+        padding: str = "valid",
+        n_filters: int | None = None,
+        activation: str | Sequence[str] = "relu",
+        output_activation: str = "identity",
+        fit_intercept: bool = True,
+        hidden_bias: bool = False,
+        alpha: float = 1.0,
+        class_weight: dict | str | None = None,
+        polish: bool = True,
+        max_iter: int = 500,
+        tol: float = 1e-6,
+        n_init: int | str = "auto",
+        n_jobs: int | None = None,
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
         self.kernel_sizes = kernel_sizes
         self.input_shape = input_shape
         self.strides = strides
@@ -154,7 +160,9 @@ strides_, input_shape_, n_iter_
 
     @forgetting
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Learn all kernels from the data.
 
         Parameters
@@ -180,7 +188,13 @@ strides_, input_shape_, n_iter_
         return self._fit(X, y, sample_weight)
 
     @available_if(_has_known_weights)
-    def partial_fit(self, X, y, classes=None, sample_weight=None):
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """Learn from one more part of a stream of data.
 
         As :meth:`skdeeptd.DeepTDRegressor.partial_fit`: the moment is that of all rows
@@ -246,7 +260,7 @@ strides_, input_shape_, n_iter_
                 "Give alpha a number above zero, such as 1."
             )
 
-    def decision_function(self, X):
+    def decision_function(self, X: ArrayLike) -> np.ndarray:
         """Logits of the classes.
 
         Parameters
@@ -269,7 +283,7 @@ strides_, input_shape_, n_iter_
         _, logits = self._outputs(X)
         return logits[:, 0] if logits.shape[1] == 1 else logits
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """The most probable class.
 
         Parameters
@@ -285,7 +299,7 @@ strides_, input_shape_, n_iter_
             return self.classes_[(logits > 0).astype(int)]
         return self.classes_[logits.argmax(axis=1)]
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Probabilities of the classes.
 
         Parameters
@@ -298,7 +312,7 @@ strides_, input_shape_, n_iter_
         """
         return np.exp(self.predict_log_proba(X))
 
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
         """Logarithms of the probabilities of the classes.
 
         Parameters

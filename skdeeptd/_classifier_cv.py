@@ -1,8 +1,11 @@
 """DeepTDClassifierCV: the best of several models of classes, or their best mean."""
 
+from __future__ import annotations
+
 import functools
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin, clone
 from sklearn.decomposition import KernelPCA
 from sklearn.linear_model import LogisticRegression
@@ -203,7 +206,7 @@ class DeepTDClassifierCV(ClassifierMixin, BasePatchCV):
         super()._fit_members(*args)
         self.weights_ = self.weights_[:, 0]
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Weighted mean of the probabilities of the members.
 
         Parameters
@@ -227,7 +230,7 @@ class DeepTDClassifierCV(ClassifierMixin, BasePatchCV):
         parts = [estimator.predict_proba(X) for estimator in self.estimators_]
         return np.tensordot(self.weights_, parts, axes=1)
 
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
         """Logarithms of the probabilities, of 1e-15 at least.
 
         Parameters
@@ -240,7 +243,7 @@ class DeepTDClassifierCV(ClassifierMixin, BasePatchCV):
         """
         return np.log(np.maximum(self.predict_proba(X), LEAST_PROBABILITY))
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """The most probable class.
 
         Parameters

@@ -4,9 +4,10 @@ The private names have had the same form from scikit-learn 1.6 to 1.9. Callbacks
 with 1.9; before, a fit tells its progress to nobody.
 """
 
+from collections.abc import Callable
 from contextlib import contextmanager
 
-from sklearn.base import _fit_context as fit_context
+from sklearn.base import _fit_context
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
@@ -15,11 +16,13 @@ from sklearn.utils._param_validation import (
 )
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 
+from skdeeptd._typing import Method
+
 try:
     from sklearn.callback import CallbackSupportMixin
 except ImportError:
 
-    class CallbackSupportMixin:
+    class CallbackSupportMixin:  # type: ignore[no-redef]
         """Without callbacks."""
 
         def _init_callback_context(self, **_):
@@ -35,6 +38,11 @@ class _UnseenTask:
 
     def call_on_fit_task_end(self, **_):
         pass
+
+
+def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[Method], Method]:
+    """The decorator of scikit-learn, under which a method keeps its type."""
+    return _fit_context(prefer_skip_nested_validation=prefer_skip_nested_validation)
 
 
 @contextmanager

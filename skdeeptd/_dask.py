@@ -1,16 +1,24 @@
 """What the estimators for data in dask collections share."""
 
+from __future__ import annotations
+
 import copy
 import functools
 import math
 from itertools import compress
 from numbers import Number
+from typing import Any
 
 import numpy as np
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
-from skdeeptd._base import check_finite, check_range_of_weights, flatten
+from skdeeptd._base import (
+    BasePatchNetwork,
+    check_finite,
+    check_range_of_weights,
+    flatten,
+)
 from skdeeptd._data.chunks import (
     FEW_BYTES,
     Chunk,
@@ -33,7 +41,9 @@ class DaskMixin:
     and in ``_read_y``, on a worker, what a chunk of y is.
     """
 
-    def to_local(self):
+    _plain: type[BasePatchNetwork]
+
+    def to_local(self) -> BasePatchNetwork:
         """The same model without dask.
 
         Returns
@@ -41,7 +51,7 @@ class DaskMixin:
         DeepTDRegressor or DeepTDClassifier
             With the same parameters and, after ``fit``, the same attributes.
         """
-        local = self._plain()
+        local: Any = self._plain()
         vars(local).update(vars(self))
         del local.client
         return local

@@ -1,8 +1,13 @@
 """DeepTDFeatures: what filters from the moments see, for another estimator."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from numbers import Integral
+from typing import Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -34,6 +39,7 @@ from skdeeptd._solver.filters import (
     learn_filters,
     responses_of,
 )
+from skdeeptd._typing import KernelSizes, RandomState, Strides
 
 
 class DeepTDFeatures(
@@ -139,18 +145,18 @@ class DeepTDFeatures(
 
     def __init__(
         self,
-        kernel_sizes=None,
+        kernel_sizes: KernelSizes | None = None,
         *,
-        input_shape=None,
-        strides=None,
-        n_filters=16,
-        activation="relu",
-        responses="local",
-        standardize=True,
-        target_type="auto",
-        random_state=None,
-        n_jobs=None,
-    ):
+        input_shape: Sequence[int] | None = None,
+        strides: Strides | None = None,
+        n_filters: int = 16,
+        activation: str = "relu",
+        responses: str = "local",
+        standardize: bool = True,
+        target_type: str = "auto",
+        random_state: RandomState = None,
+        n_jobs: int | None = None,
+    ) -> None:
         self.kernel_sizes = kernel_sizes
         self.input_shape = input_shape
         self.strides = strides
@@ -164,7 +170,9 @@ class DeepTDFeatures(
 
     @forgetting
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Learn the filters.
 
         Parameters
@@ -252,7 +260,7 @@ class DeepTDFeatures(
     def _n_features_out(self):
         return len(self.center_)
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> np.ndarray:
         """Responses of the filters.
 
         Parameters

@@ -1,7 +1,15 @@
 """DeepTDRegressor: the network of the paper, and its fits."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+from numpy.typing import ArrayLike
+
 from skdeeptd._base import BasePatchRegressor, forgetting
 from skdeeptd._compat import fit_context
+from skdeeptd._typing import KernelSizes, RandomState, Strides
 
 
 class DeepTDRegressor(BasePatchRegressor):
@@ -274,28 +282,28 @@ or sequence of them, default="relu"
 
     def __init__(
         self,
-        kernel_sizes=None,
+        kernel_sizes: KernelSizes | None = None,
         *,
-        input_shape=None,
-        strides=None,
-        padding="valid",
-        n_filters=1,
-        activation="relu",
-        output_activation="identity",
-        fit_intercept=True,
-        hidden_bias=False,
-        share_filters=False,
-        loss="squared_error",
-        epsilon=1.35,
-        alpha=0.0,
-        polish=True,
-        max_iter=500,
-        tol=1e-6,
-        n_init="auto",
-        n_jobs=None,
-        random_state=None,
-        verbose=0,
-    ):
+        input_shape: Sequence[int] | None = None,
+        strides: Strides | None = None,
+        padding: str = "valid",
+        n_filters: int = 1,
+        activation: str | Sequence[str] = "relu",
+        output_activation: str = "identity",
+        fit_intercept: bool = True,
+        hidden_bias: bool = False,
+        share_filters: bool = False,
+        loss: str = "squared_error",
+        epsilon: float = 1.35,
+        alpha: float | str = 0.0,
+        polish: bool = True,
+        max_iter: int = 500,
+        tol: float = 1e-6,
+        n_init: int | str = "auto",
+        n_jobs: int | None = None,
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
         self.kernel_sizes = kernel_sizes
         self.input_shape = input_shape
         self.strides = strides
@@ -319,7 +327,9 @@ or sequence of them, default="relu"
 
     @forgetting
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Learn all kernels from the data.
 
         1. Validate the data, and lay the patches out.
@@ -352,7 +362,9 @@ or sequence of them, default="relu"
         return self._fit(X, y, sample_weight)
 
     @fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, sample_weight=None):
+    def partial_fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Learn from one more part of a stream of data.
 
         The moment is that of all rows so far, to rounding. Signs, scales and the polish

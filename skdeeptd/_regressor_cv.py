@@ -1,8 +1,12 @@
 """DeepTDRegressorCV: the best of several models, or their best mean."""
 
+from __future__ import annotations
+
 import functools
+from typing import Literal, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import MultiOutputMixin, RegressorMixin, clone
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import ParameterGrid
@@ -221,7 +225,19 @@ class DeepTDRegressorCV(MultiOutputMixin, RegressorMixin, BasePatchCV):
         y = like_y(rows.y, self.y_ndim_)
         return clone(estimator).fit(rows.X, y, rows.weight)
 
-    def predict(self, X, return_std=False):
+    @overload
+    def predict(
+        self, X: ArrayLike, return_std: Literal[False] = False
+    ) -> np.ndarray: ...
+
+    @overload
+    def predict(
+        self, X: ArrayLike, return_std: Literal[True]
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+
+    def predict(
+        self, X: ArrayLike, return_std: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Weighted mean of the predictions of the members.
 
         Parameters

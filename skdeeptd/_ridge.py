@@ -1,9 +1,13 @@
 """DeepTDRidge: ridge regression on what filters from the moments see."""
 
+from __future__ import annotations
+
 import functools
 from numbers import Real
+from typing import Literal, Self, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, clone
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.utils import gen_batches
@@ -28,6 +32,7 @@ from skdeeptd._solver.ridge import (
     loo_ridge,
     ridge_variance,
 )
+from skdeeptd._typing import RandomState
 
 GAMMAS = (0.1, 0.5, 2.0)  # over the mean squared distance of two rows
 FEW_ROWS = 300  # that choose among them
@@ -98,8 +103,13 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
     }
 
     def __init__(
-        self, features=None, *, kernel="linear", gamma=None, random_state=None
-    ):
+        self,
+        features: DeepTDFeatures | None = None,
+        *,
+        kernel: str = "linear",
+        gamma: float | None = None,
+        random_state: RandomState = None,
+    ) -> None:
         self.features = features
         self.kernel = kernel
         self.gamma = gamma
@@ -107,7 +117,9 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     @forgetting
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y, sample_weight=None):
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Learn the filters, and the regression on what they see.
 
         Parameters
@@ -154,7 +166,19 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.gamma_ = self.gamma or _best_gamma(table, y, weight)
         return loo_kernel_ridge(rbf_kernel(table, gamma=self.gamma_), y, weight)
 
-    def predict(self, X, return_std=False):
+    @overload
+    def predict(
+        self, X: ArrayLike, return_std: Literal[False] = False
+    ) -> np.ndarray: ...
+
+    @overload
+    def predict(
+        self, X: ArrayLike, return_std: Literal[True]
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+
+    def predict(
+        self, X: ArrayLike, return_std: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Output of the regression.
 
         Parameters

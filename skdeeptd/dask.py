@@ -1,9 +1,14 @@
 """The estimators for data in dask collections."""
 
+from __future__ import annotations
+
 import functools
 import math
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils.multiclass import unique_labels
 
 from skdeeptd._classifier import (
@@ -17,6 +22,7 @@ from skdeeptd._compat import HasMethods
 from skdeeptd._dask import DaskMixin, in_rows, is_dask_collection, labels, numbers
 from skdeeptd._data.rows import add
 from skdeeptd._regressor import DeepTDRegressor
+from skdeeptd._typing import KernelSizes, RandomState, Strides
 
 OF_CLIENT = {"client": [HasMethods(["as_current", "persist"]), None]}
 
@@ -110,27 +116,27 @@ covariance_, noise_variance_, y_ndim_, n_features_in_, feature_names_in_
 
     def __init__(
         self,
-        kernel_sizes=None,
+        kernel_sizes: KernelSizes | None = None,
         *,
-        input_shape=None,
-        strides=None,
-        padding="valid",
-        n_filters=1,
-        activation="relu",
-        output_activation="identity",
-        fit_intercept=True,
-        hidden_bias=False,
-        share_filters=False,
-        alpha=0.0,
-        polish=True,
-        max_iter=500,
-        tol=1e-6,
-        n_init="auto",
-        n_jobs=None,
-        random_state=None,
-        verbose=0,
-        client=None,
-    ):
+        input_shape: Sequence[int] | None = None,
+        strides: Strides | None = None,
+        padding: str = "valid",
+        n_filters: int = 1,
+        activation: str | Sequence[str] = "relu",
+        output_activation: str = "identity",
+        fit_intercept: bool = True,
+        hidden_bias: bool = False,
+        share_filters: bool = False,
+        alpha: float | str = 0.0,
+        polish: bool = True,
+        max_iter: int = 500,
+        tol: float = 1e-6,
+        n_init: int | str = "auto",
+        n_jobs: int | None = None,
+        random_state: RandomState = None,
+        verbose: int = 0,
+        client: Any = None,
+    ) -> None:
         super().__init__(
             kernel_sizes,
             input_shape=input_shape,
@@ -153,7 +159,7 @@ covariance_, noise_variance_, y_ndim_, n_features_in_, feature_names_in_
         )
         self.client = client
 
-    def predict(self, X, return_std=False):
+    def predict(self, X: ArrayLike, return_std: bool = False) -> Any:
         """Output of the network, lazily for a dask collection.
 
         Parameters
@@ -179,11 +185,13 @@ covariance_, noise_variance_, y_ndim_, n_features_in_, feature_names_in_
             As in DeepTDRegressor; for NaN or inf when the result is computed.
         """
         if not is_dask_collection(X):
-            return super().predict(X, return_std)
+            return super().predict(X, return_std)  # type: ignore[call-overload]
         predicted = self._of_rows(DeepTDRegressor.predict, X)
         return (predicted, self._of_rows(_std, X)) if return_std else predicted
 
-    def score(self, X, y, sample_weight=None):
+    def score(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> float:
         """Coefficient of determination, the mean over the outputs.
 
         Parameters
@@ -219,7 +227,7 @@ covariance_, noise_variance_, y_ndim_, n_features_in_, feature_names_in_
         scores = 1 - error / np.where(constant, 1, spread)
         return float(np.mean(np.where(constant, error == 0, scores)))
 
-    def _check_row(self, X, y):
+    def _check_row(self, X: np.ndarray, y: np.ndarray | None) -> np.ndarray:
         return self._check(X, y, None)[0]
 
 
@@ -282,27 +290,27 @@ strides_, input_shape_, activations_, n_iter_, n_features_in_, feature_names_in_
 
     def __init__(
         self,
-        kernel_sizes=None,
+        kernel_sizes: KernelSizes | None = None,
         *,
-        input_shape=None,
-        strides=None,
-        padding="valid",
-        n_filters=None,
-        activation="relu",
-        output_activation="identity",
-        fit_intercept=True,
-        hidden_bias=False,
-        alpha=1.0,
-        class_weight=None,
-        polish=True,
-        max_iter=500,
-        tol=1e-6,
-        n_init="auto",
-        n_jobs=None,
-        random_state=None,
-        verbose=0,
-        client=None,
-    ):
+        input_shape: Sequence[int] | None = None,
+        strides: Strides | None = None,
+        padding: str = "valid",
+        n_filters: int | None = None,
+        activation: str | Sequence[str] = "relu",
+        output_activation: str = "identity",
+        fit_intercept: bool = True,
+        hidden_bias: bool = False,
+        alpha: float = 1.0,
+        class_weight: dict | str | None = None,
+        polish: bool = True,
+        max_iter: int = 500,
+        tol: float = 1e-6,
+        n_init: int | str = "auto",
+        n_jobs: int | None = None,
+        random_state: RandomState = None,
+        verbose: int = 0,
+        client: Any = None,
+    ) -> None:
         super().__init__(
             kernel_sizes,
             input_shape=input_shape,
@@ -325,7 +333,7 @@ strides_, input_shape_, activations_, n_iter_, n_features_in_, feature_names_in_
         )
         self.client = client
 
-    def decision_function(self, X):
+    def decision_function(self, X: ArrayLike) -> Any:
         """Logits of the classes, lazily for a dask collection.
 
         Parameters
@@ -348,7 +356,7 @@ strides_, input_shape_, activations_, n_iter_, n_features_in_, feature_names_in_
         """
         return self._of_rows(DeepTDClassifier.decision_function, X)
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> Any:
         """The most probable class, lazily for a dask collection.
 
         Parameters
@@ -363,7 +371,7 @@ strides_, input_shape_, activations_, n_iter_, n_features_in_, feature_names_in_
         """
         return self._of_rows(DeepTDClassifier.predict, X)
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: ArrayLike) -> Any:
         """Probabilities of the classes, lazily for a dask collection.
 
         Parameters
@@ -377,7 +385,7 @@ strides_, input_shape_, activations_, n_iter_, n_features_in_, feature_names_in_
         """
         return self._of_rows(DeepTDClassifier.predict_proba, X)
 
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: ArrayLike) -> Any:
         """Logarithms of the probabilities of the classes, lazily for a dask collection.
 
         Parameters
@@ -391,7 +399,9 @@ strides_, input_shape_, activations_, n_iter_, n_features_in_, feature_names_in_
         """
         return self._of_rows(DeepTDClassifier.predict_log_proba, X)
 
-    def score(self, X, y, sample_weight=None):
+    def score(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> float:
         """Accuracy: the share of the samples, by weight, whose class is predicted.
 
         Parameters
@@ -416,11 +426,11 @@ strides_, input_shape_, activations_, n_iter_, n_features_in_, feature_names_in_
         right, total = rows.reduce(_right)
         return float(right / total)
 
-    def _check_row(self, X, y):
+    def _check_row(self, X: np.ndarray, y: np.ndarray | None) -> np.ndarray:
         y = None if y is None else np.zeros(y.shape)
         return check_labels(self, X, y, None)[0]
 
-    def _rows(self, X, y, sample_weight):
+    def _rows(self, X: Any, y: Any, sample_weight: Any) -> tuple:
         rows, input_shape = super()._rows(X, y, sample_weight)
         if not is_dask_collection(X):
             return rows, input_shape
@@ -434,7 +444,7 @@ strides_, input_shape_, activations_, n_iter_, n_features_in_, feature_names_in_
 # Of labels in chunks
 
 
-def _all_label_sums(parts):
+def _all_label_sums(parts: Iterable) -> tuple[np.ndarray, np.ndarray]:
     """Labels and the sums of their weights, of those of the chunks."""
     are_text = {found.dtype.kind in "OUST" for found, _ in parts}
     if len(are_text) > 1:
@@ -442,18 +452,22 @@ def _all_label_sums(parts):
     return _label_sums(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def _label_sums(y, weight):
+def _label_sums(y: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     found, group = np.unique(y, return_inverse=True)
     return found, np.bincount(group, weight)
 
 
-def _targets_of_classes(classes, factors, y, weight):
+def _targets_of_classes(
+    classes: np.ndarray, factors: np.ndarray, y: np.ndarray, weight: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Ones and zeros, and the weights; where those are zero, y may be no class."""
     group = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
     return one_hot(group, np.arange(len(classes))), weight * factors[group]
 
 
-def _right(predicted, y, weight):
+def _right(
+    predicted: np.ndarray, y: np.ndarray, weight: np.ndarray
+) -> tuple[float, float]:
     unique_labels(y[:1], predicted[:1, 0])  # raises for numbers beside strings
     return weight @ (predicted[:, 0] == y), np.sum(weight)
 
@@ -461,5 +475,5 @@ def _right(predicted, y, weight):
 # Of a chunk of X
 
 
-def _std(estimator, X):
+def _std(estimator: DeepTDRegressor, X: np.ndarray) -> np.ndarray:
     return DeepTDRegressor.predict(estimator, X, return_std=True)[1]

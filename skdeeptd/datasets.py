@@ -13,15 +13,19 @@ eta         ``logits``          (n_samples, n_classes), or (n_samples,) of the s
 ==========  ==================  ================================================
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
 from numbers import Integral, Real
 
 import numpy as np
 from sklearn.utils import check_random_state, check_scalar
 
 from skdeeptd._model.activations import ACTIVATIONS, layer_activations
-from skdeeptd._model.layout import make_layout, n_features_of
-from skdeeptd._model.network import blank_network, forward, numbers_per_row
+from skdeeptd._model.layout import Layout, make_layout, n_features_of
+from skdeeptd._model.network import PatchCNN, blank_network, forward, numbers_per_row
+from skdeeptd._typing import KernelSizes, RandomState, Strides
 
 ALIVE = 0.25  # least share of values that differ from the most frequent one
 BIAS = 0.5  # standard deviation, relative to that of the pre-activation
@@ -31,21 +35,21 @@ PROBE_ROWS, PROBE_VALUES = 512, 2**23  # at most, to see if a network is alive
 
 
 def make_patch_cnn_regression(
-    n_samples=200,
-    kernel_sizes=(4, 4, 4),
+    n_samples: int = 200,
+    kernel_sizes: KernelSizes = (4, 4, 4),
     *,
-    input_shape=None,
-    strides=None,
-    padding="valid",
-    n_filters=1,
-    n_outputs=1,
-    activation="relu",
-    output_activation="identity",
-    hidden_bias=False,
-    share_filters=False,
-    noise=0.0,
-    random_state=None,
-):
+    input_shape: Sequence[int] | None = None,
+    strides: Strides | None = None,
+    padding: str = "valid",
+    n_filters: int = 1,
+    n_outputs: int = 1,
+    activation: str | Sequence[str] = "relu",
+    output_activation: str = "identity",
+    hidden_bias: bool = False,
+    share_filters: bool = False,
+    noise: float = 0.0,
+    random_state: RandomState = None,
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     """Regression data from a random patch network.
 
     X is standard normal. The kernels have random directions and unit norm, the filters
@@ -135,20 +139,20 @@ def make_patch_cnn_regression(
 
 
 def make_patch_cnn_classification(
-    n_samples=200,
-    kernel_sizes=(4, 4, 4),
+    n_samples: int = 200,
+    kernel_sizes: KernelSizes = (4, 4, 4),
     *,
-    n_classes=2,
-    logit_std=3.0,
-    input_shape=None,
-    strides=None,
-    padding="valid",
-    n_filters=1,
-    activation="relu",
-    output_activation="identity",
-    hidden_bias=False,
-    random_state=None,
-):
+    n_classes: int = 2,
+    logit_std: float = 3.0,
+    input_shape: Sequence[int] | None = None,
+    strides: Strides | None = None,
+    padding: str = "valid",
+    n_filters: int = 1,
+    activation: str | Sequence[str] = "relu",
+    output_activation: str = "identity",
+    hidden_bias: bool = False,
+    random_state: RandomState = None,
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], np.ndarray]:
     """Labels drawn from the probabilities of a random patch network.
 
     X is standard normal. The outputs of the network are logits: of two classes one,
@@ -226,27 +230,27 @@ hidden_bias, random_state
     return X, y, _kernels_of(networks, layout), logits
 
 
-def _check_counts(**counts):
+def _check_counts(**counts: int) -> None:
     for name, value in counts.items():
         check_scalar(value, name, Integral, min_val=1)
 
 
-def _check_size(name, value):
+def _check_size(name: str, value: float) -> None:
     check_scalar(value, name, Real, min_val=0)
     if not np.isfinite(value):
         raise ValueError(f"{name} must be finite, got {value}")
 
 
 def _design(
-    kernel_sizes,
-    input_shape,
-    strides,
-    padding,
-    n_filters,
-    activation,
-    output_activation,
-    hidden_bias,
-):
+    kernel_sizes: KernelSizes,
+    input_shape: Sequence[int] | None,
+    strides: Strides | None,
+    padding: str,
+    n_filters: int,
+    activation: str | Sequence[str],
+    output_activation: str,
+    hidden_bias: bool,
+) -> tuple[Layout, PatchCNN]:
     """The layout, and a network without weights."""
     if padding not in ("valid", "same"):
         raise ValueError(f'padding must be "valid" or "same", got {padding!r}')
@@ -256,7 +260,14 @@ def _design(
     return layout, blank_network(layout, n_filters, activations, hidden_bias)
 
 
-def _plant(n_samples, n_outputs, layout, blank, share_filters, rng):
+def _plant(
+    n_samples: int,
+    n_outputs: int,
+    layout: Layout,
+    blank: PatchCNN,
+    share_filters: bool,
+    rng: np.random.RandomState,
+) -> tuple[np.ndarray, np.ndarray, list[PatchCNN]]:
     """X, other rows to look at networks on, and a network for each output."""
     n_features = math.prod(layout.input_shape)
     X = rng.standard_normal((n_samples, n_features))
@@ -272,11 +283,11 @@ def _plant(n_samples, n_outputs, layout, blank, share_filters, rng):
     return X, probe, networks
 
 
-def _outputs(networks, X):
+def _outputs(networks: list[PatchCNN], X: np.ndarray) -> np.ndarray:
     return np.column_stack([forward(network, X) for network in networks])
 
 
-def _kernels_of(networks, layout):
+def _kernels_of(networks: list[PatchCNN], layout: Layout) -> list[np.ndarray]:
     """As the estimators store them, (n_outputs, n_filters) + kernel_size."""
     return [
         np.stack(of_layer).reshape(*np.shape(of_layer)[:2], *shape)
@@ -288,7 +299,12 @@ def _kernels_of(networks, layout):
     ]
 
 
-def _draw_network(probe, blank, rng, shared=None):
+def _draw_network(
+    probe: np.ndarray,
+    blank: PatchCNN,
+    rng: np.random.RandomState,
+    shared: PatchCNN | None = None,
+) -> PatchCNN:
     """A network, or another readout for the hidden layers of a ``shared`` one."""
     n_filters = len(blank.scales)
     for _ in range(NETWORK_DRAWS):
@@ -311,7 +327,7 @@ def _draw_network(probe, blank, rng, shared=None):
     )
 
 
-def _with_own_readout(network, rng):
+def _with_own_readout(network: PatchCNN, rng: np.random.RandomState) -> PatchCNN:
     """Other last kernels where the last layer is linear, and other scales."""
     *hidden, last = network.kernels
     if network.activations[-1] == "identity":
@@ -321,7 +337,9 @@ def _with_own_readout(network, rng):
     return network._replace(kernels=(*hidden, last), scales=scales)
 
 
-def _draw_filter(probe, blank, rng):
+def _draw_filter(
+    probe: np.ndarray, blank: PatchCNN, rng: np.random.RandomState
+) -> tuple[list[np.ndarray], list[float]]:
     """A unit kernel per layer and a bias per hidden one, if there are any.
 
     Both are drawn until the output of their layer is alive.
@@ -343,13 +361,13 @@ def _draw_filter(probe, blank, rng):
     return kernels, biases[: len(blank.biases)]
 
 
-def _in_patches(h, order, d):
+def _in_patches(h: np.ndarray, order: np.ndarray | None, d: int) -> np.ndarray:
     """Values (rows, values) as (rows, patches, d)."""
     if order is not None:
         h = np.pad(h, [(0, 0), (0, 1)])[:, order]
     return h.reshape(len(h), -1, d)
 
 
-def _is_alive(h):
+def _is_alive(h: np.ndarray) -> bool:
     differ = np.mean(h != np.median(h))
     return differ >= ALIVE and h.std() > VARIES * np.sqrt(np.mean(h**2))

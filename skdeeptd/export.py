@@ -3,6 +3,12 @@
 torch, onnx and skl2onnx are imported only by the function that needs them.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sklearn.base import BaseEstimator
+
 from skdeeptd._classifier import DeepTDClassifier
 from skdeeptd._export.layers import (
     check_can_be_exported,
@@ -18,8 +24,12 @@ from skdeeptd._regressor import DeepTDRegressor
 from skdeeptd._regressor_cv import DeepTDRegressorCV
 from skdeeptd._ridge import DeepTDRidge
 
+if TYPE_CHECKING:
+    import onnx
+    import torch
 
-def to_torch(estimator):
+
+def to_torch(estimator: BaseEstimator) -> torch.nn.Module:
     """Make a torch module of what was fitted, to train it further.
 
     Parameters
@@ -104,7 +114,7 @@ DeepTDFeatures
     return module_of(estimator)
 
 
-def to_onnx(estimator):
+def to_onnx(estimator: BaseEstimator) -> onnx.ModelProto:
     """Make an ONNX model of what was fitted, to predict without Python.
 
     Parameters
@@ -169,7 +179,7 @@ DeepTDFeatures
     return onnx_model(estimator, dtype_of(estimator), columns)
 
 
-def register_skl2onnx():
+def register_skl2onnx() -> None:
     """Tell skl2onnx how to convert what ``to_onnx`` can, inside a Pipeline.
 
     Call it once, before ``skl2onnx.to_onnx``. As for all regressors there, the output
@@ -210,7 +220,7 @@ def register_skl2onnx():
     shapes = optional("skl2onnx.common.shape_calculator", extra="onnx")
     integration = optional("skl2onnx.helpers.integration", extra="onnx")
 
-    def set_output_type(operator):
+    def set_output_type(operator: Any) -> None:
         check_can_be_exported(operator.raw_operator)
         (X,), (y,) = operator.inputs, operator.outputs
         is_double = isinstance(X.type, types.DoubleTensorType)
@@ -218,13 +228,13 @@ def register_skl2onnx():
         n_columns = n_columns_of(operator.raw_operator)
         y.set_type(of_dtype([X.get_first_dimension(), n_columns]))
 
-    def convert(scope, operator, container):
+    def convert(scope: Any, operator: Any, container: Any) -> None:
         estimator, (y,) = operator.raw_operator, operator.outputs
         dtype, columns = types.guess_numpy_type(y.type), [n_columns_of(estimator)]
         model = onnx_model(estimator, dtype, columns)
         integration.add_onnx_graph(scope, operator, container, model)
 
-    def convert_classifier(scope, operator, container):
+    def convert_classifier(scope: Any, operator: Any, container: Any) -> None:
         _, probabilities = operator.outputs
         dtype = types.guess_numpy_type(probabilities.type)
         model = onnx_classifier(operator.raw_operator, dtype)

@@ -9,11 +9,18 @@ c           ``cosines``             (n_layers, n_filters, n_filters): of each
 ==========  ======================  ==========================================
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
 
-def kernel_similarity(estimated, true):
+def kernel_similarity(
+    estimated: Sequence[ArrayLike], true: Sequence[ArrayLike]
+) -> np.ndarray:
     """Absolute cosine between estimated and true kernels, layer by layer.
 
     The filters of each output are matched so that the sum over all layers is largest
@@ -46,22 +53,22 @@ def kernel_similarity(estimated, true):
     >>> kernel_similarity(estimated, true).round(3)
     array([0.854, 1.   ])
     """
-    estimated = [np.asarray(k, dtype=float) for k in estimated]
-    true = [np.asarray(k, dtype=float) for k in true]
-    shapes = [k.shape for k in estimated], [k.shape for k in true]
+    found = [np.asarray(k, dtype=float) for k in estimated]
+    planted = [np.asarray(k, dtype=float) for k in true]
+    shapes = [k.shape for k in found], [k.shape for k in planted]
     if shapes[0] != shapes[1] or not shapes[0] or min(map(len, shapes[0])) < 3:
         raise ValueError(
             f"estimated and true kernels must have the same shapes (n_outputs, "
             f"n_filters, *kernel_size) in every layer, got {shapes[0]} and {shapes[1]}"
         )
     matched = [
-        _matched_cosines([k[output] for k in estimated], [k[output] for k in true])
-        for output in range(len(true[0]))
+        _matched_cosines([k[output] for k in found], [k[output] for k in planted])
+        for output in range(len(planted[0]))
     ]
     return np.mean(matched, axis=(0, 2))
 
 
-def _matched_cosines(estimated, true):
+def _matched_cosines(estimated: list[np.ndarray], true: list[np.ndarray]) -> np.ndarray:
     cosines = np.array(
         [
             np.abs(_unit_rows(a) @ _unit_rows(b).T)
@@ -72,7 +79,7 @@ def _matched_cosines(estimated, true):
     return cosines[:, rows, columns]
 
 
-def _unit_rows(kernels):
+def _unit_rows(kernels: np.ndarray) -> np.ndarray:
     flat = kernels.reshape(len(kernels), -1)
     norms = np.linalg.norm(flat, axis=1, keepdims=True)
     return flat / np.where(norms > 0, norms, 1)

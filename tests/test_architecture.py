@@ -18,7 +18,7 @@ from skdeeptd._base import DOCUMENTATION
 # Floors, the lowest first; a module imports of the package only what is on its own
 # floor or below, and of its own floor nothing that leads back to it.
 FLOORS = [
-    {"_optional", "_compat", "_data.scratch"},
+    {"_optional", "_typing", "_compat", "_data.scratch"},
     {"_data", "_data.threads", "_data.rows", "_data.moments", "_data.stream"},
     {"_data.problem", "_data.chunks"},
     {"_model", "_model.activations", "_model.layout", "_model.loss"},

@@ -22,10 +22,13 @@ features: the patches of layer 1 side by side, in the order in which layer 2 tak
 them, and so on. Where patches overlap, the order holds a feature several times.
 """
 
+from __future__ import annotations
+
 import functools
 import heapq
 import itertools
 import math
+from collections.abc import Sequence
 from numbers import Integral
 from typing import NamedTuple
 
@@ -435,8 +438,13 @@ def _orders(layout):
 
 
 def kernel_size_grid(
-    input_shape, *, min_layers=1, max_layers=None, min_size=2, max_size=None
-):
+    input_shape: int | Sequence[int],
+    *,
+    min_layers: int = 1,
+    max_layers: int | None = None,
+    min_size: int = 2,
+    max_size: int | None = None,
+) -> list[tuple]:
     """List all kernel sizes that tile an input, ready for a grid search.
 
     Parameters

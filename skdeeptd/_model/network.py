@@ -178,7 +178,8 @@ def next_layer(kernels, h, order, number):
     if order is not None:
         copied = empty(f"patches{number}", (*h.shape[:2], len(order)), h.dtype)
         h = np.take(h, order, axis=2, out=copied, mode="wrap")
-    n_filters, n_rows, n_patches = *h.shape[:2], h.shape[2] // d
+    n_filters, n_rows, n_values = h.shape
+    n_patches = n_values // d
     patches = h.reshape(n_filters, n_rows * n_patches, d)
     z = empty(f"z{number}", (n_filters, n_rows, n_patches), h.dtype)
     np.matmul(patches, kernels[:, :, np.newaxis], out=z.reshape(n_filters, -1, 1))

@@ -1,8 +1,18 @@
 """What a network explains of rows held out, beside a linear model."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Self
+
 import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
 
 from skdeeptd._plot.drawing import axes_for, draw_legend, fitted_network, write_beside
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 FLOOR = -0.2  # the R2 at which a bar ends; what is below is written beside it
 THICKNESS = 0.36  # of a bar, where the outputs are 1 apart
@@ -43,14 +53,23 @@ class HeldOutDisplay:
     ['network']
     """
 
-    def __init__(self, network, linear, verdict, *, outputs=None):
+    def __init__(
+        self,
+        network: ArrayLike,
+        linear: ArrayLike,
+        verdict: Sequence[str],
+        *,
+        outputs: Sequence[str] | None = None,
+    ) -> None:
         self.network = network
         self.linear = linear
         self.verdict = verdict
         self.outputs = outputs
 
     @classmethod
-    def from_estimator(cls, estimator, *, ax=None):
+    def from_estimator(
+        cls, estimator: BaseEstimator, *, ax: Axes | None = None
+    ) -> Self:
         """Draw ``held_out_r2_`` and ``verdict_`` of a fitted estimator.
 
         Parameters
@@ -82,7 +101,7 @@ class HeldOutDisplay:
             )
         return cls(**estimator.held_out_r2_, verdict=estimator.verdict_).plot(ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None = None) -> Self:
         """Draw the bars.
 
         Parameters

@@ -1,6 +1,13 @@
 """The kernels of a network."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Self
+
 import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
 
 from skdeeptd._model.fitted import networks_of
 from skdeeptd._model.parameters import kernel_stds
@@ -15,6 +22,9 @@ from skdeeptd._plot.drawing import (
     name_of_output,
     side_by_side,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 NORMAL_95 = 1.96  # standard deviations to either side that hold 95 %
 ROOM_LEFT = 0.25  # inches
@@ -71,8 +81,14 @@ class KernelDisplay:
     """
 
     def __init__(
-        self, kernels, *, kernel_stds=None, scales=None, filters=None, name=None
-    ):
+        self,
+        kernels: Sequence[ArrayLike],
+        *,
+        kernel_stds: Sequence[ArrayLike] | None = None,
+        scales: ArrayLike | None = None,
+        filters: ArrayLike | None = None,
+        name: str | None = None,
+    ) -> None:
         self.kernels = kernels
         self.kernel_stds = kernel_stds
         self.scales = scales
@@ -80,7 +96,14 @@ class KernelDisplay:
         self.name = name
 
     @classmethod
-    def from_estimator(cls, estimator, *, output=0, filters=None, ax=None):
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        *,
+        output: int = 0,
+        filters: int | Sequence[int] | None = None,
+        ax: Axes | ArrayLike | None = None,
+    ) -> Self:
         """Draw the kernels of a fitted estimator.
 
         Parameters
@@ -120,7 +143,7 @@ class KernelDisplay:
         )
         return display.plot(ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | ArrayLike | None = None) -> Self:
         """Draw the kernels.
 
         Parameters

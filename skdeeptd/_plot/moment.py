@@ -1,8 +1,13 @@
 """The moment, and what the kernels explain of it."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
 
 from skdeeptd._model.fitted import networks_of
 from skdeeptd._model.projection import explained_part
@@ -16,6 +21,9 @@ from skdeeptd._plot.drawing import (
     largest,
     name_of_output,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class MomentDisplay:
@@ -59,14 +67,27 @@ class MomentDisplay:
     0.90
     """
 
-    def __init__(self, moment, explained, *, patch_size=None, name=None):
+    def __init__(
+        self,
+        moment: ArrayLike,
+        explained: ArrayLike,
+        *,
+        patch_size: int | None = None,
+        name: str | None = None,
+    ) -> None:
         self.moment = moment
         self.explained = explained
         self.patch_size = patch_size
         self.name = name
 
     @classmethod
-    def from_estimator(cls, estimator, *, output=0, ax=None):
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        *,
+        output: int = 0,
+        ax: Axes | ArrayLike | None = None,
+    ) -> Self:
         """Draw the moment of a fitted estimator.
 
         Parameters
@@ -100,7 +121,7 @@ class MomentDisplay:
         name = name_of_output(estimator, output)
         return cls(moment, explained, patch_size=patch_size, name=name).plot(ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | ArrayLike | None = None) -> Self:
         """Draw the moment and its explained part.
 
         Parameters

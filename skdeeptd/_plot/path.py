@@ -1,11 +1,20 @@
 """The candidates of a search."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from numbers import Integral
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from skdeeptd._plot.drawing import axes_for, draw_legend, write_beside
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 FENCE = 3  # spreads below the lower quartile where outliers begin
 STAGES = {  # of a choice: what it means, colour and marker
@@ -56,7 +65,15 @@ class PathDisplay:
     '(4, 6)'
     """
 
-    def __init__(self, labels, mean, std, stage, *, n_left_out=0):
+    def __init__(
+        self,
+        labels: Sequence[str],
+        mean: ArrayLike,
+        std: ArrayLike,
+        stage: ArrayLike,
+        *,
+        n_left_out: int = 0,
+    ) -> None:
         self.labels = labels
         self.mean = mean
         self.std = std
@@ -64,7 +81,9 @@ class PathDisplay:
         self.n_left_out = n_left_out
 
     @classmethod
-    def from_estimator(cls, estimator, *, n_best=50, ax=None):
+    def from_estimator(
+        cls, estimator: BaseEstimator, *, n_best: int = 50, ax: Axes | None = None
+    ) -> Self:
         """Draw the candidates of a fitted search, best rank first.
 
         Parameters
@@ -106,7 +125,7 @@ class PathDisplay:
         )
         return display.plot(ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None = None) -> Self:
         """Draw the scores.
 
         Parameters

@@ -1,6 +1,12 @@
 """What a network looks at."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
 import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 
 from skdeeptd._base import flatten
@@ -16,6 +22,9 @@ from skdeeptd._plot.drawing import (
     largest,
     name_of_output,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class ReceptiveFieldDisplay:
@@ -55,12 +64,19 @@ class ReceptiveFieldDisplay:
     (24,)
     """
 
-    def __init__(self, weights, *, name=None):
+    def __init__(self, weights: ArrayLike, *, name: str | None = None) -> None:
         self.weights = weights
         self.name = name
 
     @classmethod
-    def from_estimator(cls, estimator, X, *, output=0, ax=None):
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        X: ArrayLike,
+        *,
+        output: int = 0,
+        ax: Axes | None = None,
+    ) -> Self:
         """Draw the mean derivative of an output at samples.
 
         Parameters
@@ -95,7 +111,7 @@ class ReceptiveFieldDisplay:
         name = name_of_output(estimator, output)
         return cls(weights.reshape(shape), name=name).plot(ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None = None) -> Self:
         """Draw the weights.
 
         Parameters

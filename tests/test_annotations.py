@@ -1,0 +1,88 @@
+"""What is public has the types of all parameters, and one default of each."""
+
+import ast
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import skdeeptd
+
+MODULES = ["skdeeptd", "skdeeptd.dask", "skdeeptd.datasets"]
+MODULES += ["skdeeptd.export", "skdeeptd.metrics", "skdeeptd.plotting"]
+DEFAULT = re.compile(r"^ *([\w, ]+) : .*default=(.+)$", re.MULTILINE)
+
+
+def public():
+    for name in MODULES:
+        module = importlib.import_module(name)
+        for attribute, value in vars(module).items():
+            is_own = getattr(value, "__module__", "").startswith(name)
+            if callable(value) and is_own and not attribute.startswith("_"):
+                yield f"{name}.{attribute}", value
+
+
+def methods(kind):
+    """Of the package, also those inherited, without what decorates them."""
+    for name, method in inspect.getmembers(kind, inspect.isroutine):
+        function = inspect.unwrap(getattr(method, "__func__", method))
+        is_own = str(getattr(function, "__module__", "")).startswith("skdeeptd")
+        if is_own and (name == "__init__" or not name.startswith("_")):
+            yield name, function
+
+
+def documented():
+    """Public functions and methods, and the docstrings that name their parameters."""
+    for name, value in public():
+        if not inspect.isclass(value):
+            yield pytest.param(value, value.__doc__, id=name)
+            continue
+        for method, function in methods(value):
+            doc = value.__doc__ if method == "__init__" else function.__doc__
+            yield pytest.param(function, doc, id=f"{name}.{method}")
+
+
+CALLABLES = list(documented())
+
+
+def test_the_list_is_whole():
+    names = {parameters.id for parameters in CALLABLES}
+    assert len(names) > 60
+    assert {
+        "skdeeptd.DeepTDRegressor.__init__",
+        "skdeeptd.DeepTDRegressor.fit",
+        "skdeeptd.DeepTDRegressor.predict",
+        "skdeeptd.DeepTDClassifier.partial_fit",
+        "skdeeptd.DeepTDRegressorCV.fit",
+        "skdeeptd.dask.DaskDeepTDClassifier.to_local",
+        "skdeeptd.plotting.KernelDisplay.from_estimator",
+        "skdeeptd.kernel_size_grid",
+    } <= names
+
+
+@pytest.mark.parametrize(("function", "doc"), CALLABLES)
+def test_all_parameters_and_what_is_returned_have_a_type(function, doc):
+    signature = inspect.signature(function)
+    without = [
+        name
+        for name, parameter in signature.parameters.items()
+        if parameter.annotation is parameter.empty and name not in ("self", "cls")
+    ]
+    assert not without
+    assert signature.return_annotation is not signature.empty
+
+
+@pytest.mark.parametrize(("function", "doc"), CALLABLES)
+def test_the_docstring_has_the_default_of_the_signature(function, doc):
+    parameters = inspect.signature(function).parameters
+    section = doc.partition("Parameters\n")[2].partition("\n    Returns\n")[0]
+    section = re.split(r"\n *Attributes\n", section)[0]
+    for names, default in DEFAULT.findall(section):
+        for name in names.split(", "):
+            assert parameters[name].default == ast.literal_eval(default), name
+
+
+def test_type_checkers_see_the_annotations():
+    assert (Path(skdeeptd.__file__).parent / "py.typed").exists()
