@@ -2,7 +2,7 @@
 Displays: what a network has learned, and from what
 ===================================================
 
-The five displays of skdeeptd.plotting, each drawn from a fitted estimator. The signals
+The six displays of skdeeptd.plotting, each drawn from a fitted estimator. The signals
 come from a network with kernels of 4, 5 and 6 weights, and noise of half their size is
 added; the images are digits.
 """
@@ -18,6 +18,7 @@ from skdeeptd import DeepTDRegressor, DeepTDRegressorCV, kernel_size_grid
 from skdeeptd.datasets import make_patch_cnn_regression
 from skdeeptd.plotting import (
     HeldOutDisplay,
+    ImportanceDisplay,
     KernelDisplay,
     MomentDisplay,
     PathDisplay,
@@ -64,6 +65,14 @@ for true, (kernel,), (std,), (ax,) in layers:
     n_held += np.sum(np.abs(true - kernel) < 1.96 * std)
 display.figure_.savefig("kernels.png", dpi=150)
 print(f"{n_held} of the 15 planted weights are inside their band")
+
+# %%
+# Which features matter, and in which direction? The height is the effect
+# of one standard deviation, with a 95 % band.
+
+display = ImportanceDisplay.from_estimator(search, X)
+display.figure_.savefig("importance.png", dpi=150)
+print("the feature that matters most:", np.argmax(display.magnitude))
 
 # %%
 # What makes these digits odd (blue) or even (red)? Each image stands beside the

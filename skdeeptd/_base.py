@@ -78,6 +78,15 @@ def warn(message, category=UserWarning):
     warnings.warn(message, category, stacklevel=level)
 
 
+def check_index(name, value, n_values):
+    """Raise where the value is not an integer from 0 to ``n_values - 1``."""
+    is_integer = isinstance(value, Integral) and not isinstance(value, bool)
+    if not is_integer or not 0 <= value < n_values:
+        raise ValueError(
+            f"{name} must be an integer from 0 to {n_values - 1}, got {value!r}"
+        )
+
+
 def refuse_dask(**data):
     """Raise for a dask collection, which scikit-learn would load whole."""
     for name, value in data.items():

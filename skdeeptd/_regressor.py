@@ -39,11 +39,14 @@ class DeepTDRegressor(BasePatchRegressor):
         layers before leave: ``((3, 3), -1)``.
 
         None takes two layers and splits each axis as evenly as it divides, the larger
-        part in the first layer: (6, 5) for 30 features. Of the shapes with one hidden
-        layer this one has the fewest weights; more layers can have fewer, but need more
-        samples for each. Where an axis is prime, the second layer has size 1 on it;
-        where all are, there is one layer, which with ``output_activation="identity"``
-        is linear regression; ``fit`` then warns, and says what to write for a network.
+        part in the first layer: (6, 5) for 30 features. An axis that is less than a
+        quarter of another, as that of channels often is, lies in the first kernel
+        whole: ((10, 6), (6, 1)) for 60 steps of 6 channels. Of the shapes with one
+        hidden layer an even split has the fewest weights; more layers can have fewer,
+        but need more samples for each. Where an axis is prime, the second layer has
+        size 1 on it; where all are, there is one layer, which with
+        ``output_activation="identity"`` is linear regression; ``fit`` then
+        warns, and says what to write for a network.
     input_shape : sequence of int, default=None
         The shape of a sample, channels last if there are any; X holds its entries in
         C order. None takes it from an X of more than two axes, and is one axis else.

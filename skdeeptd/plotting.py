@@ -1,10 +1,11 @@
-"""Pictures of a fitted network, as displays in scikit-learn's manner.
+"""Pictures of a fitted model, as displays in scikit-learn's manner.
 
 The constructor of a display stores arrays, ``plot`` draws them, and ``from_estimator``
 takes them from a fitted estimator and draws them.
 """
 
 from skdeeptd._plot.held_out import HeldOutDisplay
+from skdeeptd._plot.importance import ImportanceDisplay
 from skdeeptd._plot.kernels import KernelDisplay
 from skdeeptd._plot.moment import MomentDisplay
 from skdeeptd._plot.path import PathDisplay
@@ -12,6 +13,7 @@ from skdeeptd._plot.receptive_field import ReceptiveFieldDisplay
 
 __all__ = [
     "HeldOutDisplay",
+    "ImportanceDisplay",
     "KernelDisplay",
     "MomentDisplay",
     "PathDisplay",

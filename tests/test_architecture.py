@@ -39,9 +39,9 @@ FLOORS = [
     {"_regressor_cv", "_classifier_cv"},
     {"_export", "_export.layers", "_export.torch_modules", "_export.onnx_graph"},
     {"_dask"},
-    {"__init__", "dask", "export", "datasets", "metrics"},
+    {"__init__", "dask", "export", "datasets", "metrics", "inspection"},
     {"_plot", "_plot.drawing", "_plot.kernels", "_plot.moment", "_plot.path"},
-    {"_plot.receptive_field", "_plot.held_out"},
+    {"_plot.receptive_field", "_plot.held_out", "_plot.importance"},
     {"plotting", "__main__"},
 ]
 MATHS = ("_data.", "_model.", "_solver.")
@@ -52,11 +52,11 @@ ALSO = {  # what makes threads, and what reaches a cluster
 }
 # What computes nothing of a network by itself.
 SHOWS = {"_optional", "_model", "_base", "_regressor", "_regressor_cv", "_plot"}
-SHOWS |= {"_base_cv", "_features", "_ridge", "_classifier", "_export"}
+SHOWS |= {"_base_cv", "_features", "_ridge", "_classifier", "_export", "inspection"}
 MOST_LINES, MOST_METHODS = 250, 12  # of a class, besides docstrings
 PUBLIC = [
     *("skdeeptd", "skdeeptd.dask", "skdeeptd.datasets", "skdeeptd.export"),
-    *("skdeeptd.metrics", "skdeeptd.plotting"),
+    *("skdeeptd.inspection", "skdeeptd.metrics", "skdeeptd.plotting"),
 ]
 SOURCE = Path(skdeeptd.__file__).parent
 

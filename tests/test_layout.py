@@ -13,6 +13,7 @@ from skdeeptd._model.layout import (
     MOST_SHAPES,
     Tilings,
     default_grid,
+    default_kernel_shapes,
     degrees_of_freedom,
     divisors,
     make_layout,
@@ -271,9 +272,9 @@ def test_the_most_even_shapes_are_those_of_the_smallest_parts(lengths, n_layers)
         )
         return np.sum(relative)
 
-    of_all = sorted(
-        map(parts, kernel_size_grid(lengths, min_layers=n_layers, max_layers=n_layers))
-    )
+    grid = kernel_size_grid(lengths, min_layers=n_layers, max_layers=n_layers)
+    spanning = [s for s in grid if len(lengths) < 3 or s[0][2] == lengths[2]]
+    of_all = sorted(map(parts, spanning))
     found = most_even(lengths, n_layers, 8)
     assert len(found) == 8
     np.testing.assert_allclose(sorted(map(parts, found)), of_all[:8])
@@ -497,3 +498,21 @@ def test_first_sizes_in_the_message_fit(n):
                 fit(size)
             fit(d, stride=1)
             fit(d, padding="same")
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("n_channels", [2, 4, 6, 8, 12])
+def test_the_first_kernel_spans_the_channels_wherever_they_stand(n_channels, padding):
+    first, last = (n_channels, 60), (60, n_channels)
+    shapes = default_kernel_shapes(first, padding)
+    assert [shape[0] for shape in shapes] == [n_channels, 1]
+    assert [s[::-1] for s in shapes] == list(default_kernel_shapes(last, padding))
+    for lengths, axis in ((first, 0), (last, 1)):
+        grid = default_grid(lengths, 3, 60)
+        if sum(1 for _ in kernel_size_grid(lengths, max_layers=3)) > 60:
+            assert {shapes[0][axis] for shapes in grid} == {n_channels}
+
+
+def test_a_short_axis_is_split_where_no_longer_one_can_be():
+    assert default_kernel_shapes((61, 8)) == ((61, 4), (1, 2))
+    assert len(default_grid((1009, 240), 3, 60)) > 10

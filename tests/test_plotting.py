@@ -8,11 +8,14 @@ import warnings
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.patches import StepPatch
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LinearRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from skdeeptd import (
     DeepTDClassifier,
@@ -25,8 +28,10 @@ from skdeeptd._model.fitted import networks_of
 from skdeeptd._model.network import filter_outputs
 from skdeeptd._model.parameters import kernel_stds, n_parameters, pack, unpack
 from skdeeptd.datasets import make_patch_cnn_regression
+from skdeeptd.inspection import effective_weights
 from skdeeptd.plotting import (
     HeldOutDisplay,
+    ImportanceDisplay,
     KernelDisplay,
     MomentDisplay,
     PathDisplay,
@@ -956,3 +961,140 @@ def test_without_matplotlib_the_message_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match=r'pip install "skdeeptd\[plot\]"'):
         KernelDisplay.from_estimator(model)
+
+
+# Pipelines
+
+
+def halved(X):
+    return X / 2
+
+
+@pytest.mark.parametrize("n_steps", [0, 1, 2])
+def test_displays_draw_the_last_step_of_a_pipeline(n_steps):
+    model, X = fitted((4, 3), hidden_bias=True)
+    pipeline, seen = make_pipeline(model), X / 2**n_steps
+    for _ in range(n_steps):
+        pipeline = make_pipeline(FunctionTransformer(halved).fit(X), pipeline)
+    for display, name, of_pipeline, of_model in (
+        (KernelDisplay, "kernels", (), ()),
+        (HeldOutDisplay, "network", (), ()),
+        (MomentDisplay, "moment", (), ()),
+        (ReceptiveFieldDisplay, "weights", (X,), (seen,)),
+    ):
+        given = display.from_estimator(pipeline, *of_pipeline)
+        own = display.from_estimator(model, *of_model)
+        np.testing.assert_equal(getattr(given, name), getattr(own, name))
+
+
+def test_the_path_of_the_last_step_of_a_pipeline(search):
+    given = PathDisplay.from_estimator(make_pipeline(FunctionTransformer(), search))
+    assert given.labels == PathDisplay.from_estimator(search).labels
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        *FROM_ESTIMATOR,
+        HeldOutDisplay.from_estimator,
+        PathDisplay.from_estimator,
+    ],
+)
+def test_a_pipeline_that_ends_otherwise_is_an_error_that_names_the_step(draw):
+    ends = make_pipeline(StandardScaler(), Ridge()).fit(np.eye(6), np.ones(6))
+    with pytest.raises(TypeError, match="a Pipeline whose last step 'ridge' is Ridge"):
+        draw(ends)
+
+
+# What matters
+
+
+def test_importance_of_a_signal_is_steps_with_a_band_coloured_by_sign():
+    model, X = fitted((4, 3))
+    found = effective_weights(model, X)
+    display = ImportanceDisplay.from_estimator(model, X)
+    ((upper, lower), (line, _)) = steps(display.ax_)
+    np.testing.assert_array_equal(line, found.magnitude)
+    band = 1.96 * found.standard_error
+    np.testing.assert_allclose(upper, found.magnitude + band)
+    np.testing.assert_allclose(lower, np.maximum(found.magnitude - band, 0))
+    bars = [p for p in display.ax_.patches if not isinstance(p, StepPatch)]
+    assert [bar.get_height() for bar in bars] == found.magnitude.tolist()
+    for bar, sign in zip(bars, found.sign, strict=True):
+        red, _, blue, _ = bar.get_facecolor()
+        assert (red > blue) == (sign > 0) or abs(sign) < 0.05
+    assert display.ax_.get_xlabel() == "feature"
+
+
+def test_importance_over_refits_has_the_band_of_their_spread():
+    model, X = fitted((4, 3))
+    others = [fitted((4, 3), n_samples=n)[0] for n in (60, 100)]
+    found = effective_weights(model, X, refits=others)
+    display = ImportanceDisplay.from_estimator(model, X, refits=others)
+    np.testing.assert_array_equal(display.std, found.refit_std)
+
+
+def test_importance_of_an_image_is_paler_the_less_a_pixel_matters():
+    model, X = fitted(((2, 3), (2, 2)), input_shape=(4, 6))
+    found = effective_weights(model, X)
+    ax = ImportanceDisplay.from_estimator(model, X).ax_
+    np.testing.assert_array_equal(image_of(ax), found.sign)
+    alpha = ax.images[0].get_alpha()
+    np.testing.assert_allclose(alpha, found.magnitude / found.magnitude.max())
+    assert ax.images[0].get_clim() == (-1, 1)
+
+
+def test_importance_of_named_features_is_bars_the_largest_on_top():
+    _, X = fitted((4, 3))
+    names = [f"f{i}" for i in range(12)]
+    frame = pd.DataFrame(X, columns=names)
+    model = DeepTDRegressor((12,)).fit(frame, X @ np.arange(-6, 6))
+    pipeline = make_pipeline(StandardScaler(), Ridge()).fit(frame, frame["f3"])
+    for fitted_model, given in ((model, frame), (pipeline, frame)):
+        found = effective_weights(fitted_model, given)
+        display = ImportanceDisplay.from_estimator(fitted_model, given, n_best=5)
+        best = np.argsort(-found.magnitude)[:5]
+        labels = [t.get_text() for t in display.ax_.get_yticklabels()]
+        assert labels == [names[i] for i in best]
+        bars = [bar.get_width() for bar in display.ax_.patches]
+        assert bars == found.magnitude[best].tolist()
+        assert display.ax_.get_ylabel() == "best 5 of 12 features"
+    with pytest.raises(ValueError, match="holds 2 names of 12 features"):
+        ImportanceDisplay.from_estimator(model, frame, feature_names=["a", "b"])
+    for bad in (0, 2.5):
+        with pytest.raises(ValueError, match=f"n_best must .* least 1, got {bad}"):
+            ImportanceDisplay.from_estimator(model, frame, n_best=bad)
+
+
+@pytest.mark.parametrize("step", [0.5, -0.5])
+def test_names_that_are_numbers_are_places(step):
+    model, X = fitted((4, 3))
+    names = [str(850 + step * i) for i in range(12)]
+    ax = ImportanceDisplay.from_estimator(model, X, feature_names=names).ax_
+    edges = steps(ax)
+    assert len(edges) == 2
+    begin, end = ax.get_xlim()
+    assert begin == pytest.approx(850 - step / 2)
+    assert end == pytest.approx(850 + 11.5 * step)
+
+
+def test_importance_of_a_class_names_it():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((90, 12))
+    y = np.array(["a", "b", "c"])[np.digitize(X[:, 0], [-0.4, 0.4])]
+    model = DeepTDClassifier((4, 3), alpha=1.0, random_state=0).fit(X, y)
+    assert ImportanceDisplay.from_estimator(model, X, output=2).name == "class c"
+    model.fit(X, y == "a")
+    assert ImportanceDisplay.from_estimator(model, X).name == "class True"
+
+
+def test_pictures_of_importance_are_whole():
+    model, X = fitted((4, 3))
+    wide, Z = fitted(((3, 5), (1, 4)), input_shape=(3, 20))
+    names = [f"a rather long name {i}" for i in range(12)]
+    for display in (
+        ImportanceDisplay.from_estimator(model, X),
+        ImportanceDisplay.from_estimator(model, X, feature_names=names),
+        ImportanceDisplay.from_estimator(wide, Z),
+    ):
+        assert_nothing_overlaps_or_is_cut_off(display.figure_)

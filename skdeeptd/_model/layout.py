@@ -37,6 +37,7 @@ import numpy as np
 MOST_SHAPES = 20_000  # that a grid may hold: more than a search could try
 FEWEST_DEFAULT = 10  # shapes that a search is given by default
 ORDER_BYTES = 2**30  # that the layouts of these take
+SHORT = 4  # an axis is short where another is more than so many times as long
 LONGEST_AXIS = 10**12  # whose divisors are found in a moment
 
 
@@ -386,16 +387,38 @@ def nearest_factors(n, wanted):
 
 
 def default_kernel_shapes(input_shape, padding="valid"):
-    """Two layers, each axis split as evenly as can be, the larger part first."""
+    """Two layers, each axis split as evenly as can be, the larger part first.
+
+    A short axis, as that of channels often is, lies in the first kernel whole.
+    """
     if padding == "same":
         first = _root(input_shape)
         second = tuple(-(-n // d) for n, d in zip(input_shape, first, strict=True))
     else:
         second = tuple(
-            max(d for d in divisors(n) if d <= math.isqrt(n)) for n in input_shape
+            1 if whole else _even_divisor(n)
+            for n, whole in zip(input_shape, _lie_whole(input_shape), strict=True)
         )
         first = tuple(n // d for n, d in zip(input_shape, second, strict=True))
     return (first, second) if math.prod(second) > 1 else (first,)
+
+
+def is_short(n, lengths):
+    """Whether an axis is as short beside the others as one of channels."""
+    return n * SHORT < max(lengths)
+
+
+def _lie_whole(lengths):
+    """Per axis whether it is short, and a longer one can be split in its place."""
+    short = [is_short(n, lengths) for n in lengths]
+    splits = [_even_divisor(n) > 1 for n in lengths]
+    longer_splits = any(d and not s for d, s in zip(splits, short, strict=True))
+    return [s and longer_splits for s in short]
+
+
+def _even_divisor(n):
+    """The largest one up to the root."""
+    return max(d for d in divisors(n) if d <= math.isqrt(n))
 
 
 def default_of_two_layers(input_shape):
@@ -409,8 +432,10 @@ def default_of_two_layers(input_shape):
 
 
 def _root(input_shape):
-    """A kernel of about the root of each axis."""
-    return tuple(math.isqrt(n - 1) + 1 for n in input_shape)
+    """A kernel of about the root of each axis, and of a short one the whole."""
+    return tuple(
+        n if is_short(n, input_shape) else math.isqrt(n - 1) + 1 for n in input_shape
+    )
 
 
 def _orders(layout):
@@ -516,10 +541,15 @@ def default_grid(lengths, max_layers, most):
 
 
 def most_even(lengths, n_layers, most):
-    """At most so many shapes that split the axes most evenly, larger kernels first."""
+    """At most so many shapes that split the axes most evenly, larger kernels first.
+
+    Short axes lie in the first kernel whole.
+    """
     best = [(0.0, ((),) * n_layers)]
-    for n in lengths:
-        splits = [(sum(s) / n ** (1 / n_layers), s) for s in _products(n, n_layers)]
+    for n, whole in zip(lengths, _lie_whole(lengths), strict=True):
+        in_first = [(n, *(1,) * (n_layers - 1))]
+        products = in_first if whole else _products(n, n_layers)
+        splits = [(sum(s) / n ** (1 / n_layers), s) for s in products]
         longer = (
             (a + b, tuple((*shape, d) for shape, d in zip(shapes, split, strict=True)))
             for a, shapes in best

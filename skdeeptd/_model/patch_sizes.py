@@ -7,12 +7,11 @@ that is short beside the others is one of channels, and lies in a patch whole.
 
 import math
 
-from skdeeptd._model.layout import n_patches
+from skdeeptd._model.layout import is_short, n_patches
 
 SHARES_OF_SIGNALS = 1 / 16, 1 / 8, 1 / 4  # of the length
 SHARES_OF_IMAGES = 1 / 6, 1 / 4, 1 / 3
 LEAST = 3, 4, 5
-SHORT = 4  # an axis is short where another is more than so many times as long
 PARTS = 4, 2, 1  # of a patch, of which a step is one
 MOST_PATCHES = 200  # of one size
 
@@ -28,8 +27,7 @@ def default_patches(input_shape):
     -------
     list of tuple
     """
-    longest = max(input_shape)
-    is_long = [n > LEAST[0] and n * SHORT >= longest for n in input_shape]
+    is_long = [n > LEAST[0] and not is_short(n, input_shape) for n in input_shape]
     shares = SHARES_OF_SIGNALS if sum(is_long) == 1 else SHARES_OF_IMAGES
     found = [
         tuple(

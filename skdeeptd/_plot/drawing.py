@@ -1,13 +1,13 @@
 """What the displays share: checks, axes, steps, images."""
 
 import math
-from numbers import Integral
 
 import numpy as np
 from sklearn.base import is_classifier
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from skdeeptd._base import BasePatchNetwork
+from skdeeptd._base import BasePatchNetwork, check_index
 from skdeeptd._base_cv import BasePatchCV
 from skdeeptd._optional import optional
 
@@ -32,22 +32,43 @@ def axes_for(ax, shape, figsize):
     return axes.reshape(shape)
 
 
+def behind_steps(estimator, X=None):
+    """The last step of a Pipeline, and what the steps before it make of X."""
+    if not isinstance(estimator, Pipeline):
+        return estimator, X
+    check_is_fitted(estimator)
+    if X is not None and len(estimator) > 1:
+        X = estimator[:-1].transform(X)
+    return behind_steps(estimator[-1], X)
+
+
+def described(estimator):
+    """The kind of an estimator, and of a Pipeline which step is of it."""
+    if not isinstance(estimator, Pipeline):
+        return type(estimator).__name__
+    name, last = estimator.steps[-1]
+    kind = last if isinstance(last, str) else described(last)
+    return f"a Pipeline whose last step {name!r} is {kind}"
+
+
 def fitted_network(estimator, output=0):
-    """The estimator, or the best one of a choice, if it has such an output.
+    """The estimator, last step or best one of a choice, if it has such an output.
 
     Raises
     ------
     TypeError
         Where that is no network.
     """
+    given = estimator
+    estimator, _ = behind_steps(estimator)
     if isinstance(estimator, BasePatchCV):
         check_is_fitted(estimator)
-        estimator = estimator.best_estimator_
+        given = estimator = estimator.best_estimator_
     if not isinstance(estimator, BasePatchNetwork):
         raise TypeError(
             f"the display draws a DeepTDRegressor or DeepTDClassifier, or a "
             f"DeepTDRegressorCV or DeepTDClassifierCV whose best_estimator_ is one, "
-            f"got {type(estimator).__name__}"
+            f"got {described(given)}"
         )
     check_is_fitted(estimator)
     check_index("output", output, len(estimator.scales_))
@@ -58,17 +79,8 @@ def name_of_output(estimator, output):
     """The class whose logit it is; None of a regressor."""
     if not is_classifier(estimator):
         return None
-    classes = estimator.classes_[-len(estimator.scales_) :]
-    return f"class {classes[output]}"
-
-
-def check_index(name, value, n_values):
-    """Raise where the value is not an integer from 0 to ``n_values - 1``."""
-    is_integer = isinstance(value, Integral) and not isinstance(value, bool)
-    if not is_integer or not 0 <= value < n_values:
-        raise ValueError(
-            f"{name} must be an integer from 0 to {n_values - 1}, got {value!r}"
-        )
+    classes = estimator.classes_
+    return f"class {classes[1] if len(classes) == 2 else classes[output]}"
 
 
 def largest(values):

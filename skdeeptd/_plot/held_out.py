@@ -74,7 +74,8 @@ class HeldOutDisplay:
 
         Parameters
         ----------
-        estimator : DeepTDRegressor or DeepTDRegressorCV
+        estimator : DeepTDRegressor, DeepTDRegressorCV or Pipeline
+            Of a Pipeline the last step.
         ax : matplotlib Axes, default=None
             As in ``plot``.
 

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
+from skdeeptd._base import check_index
 from skdeeptd._model.fitted import networks_of
 from skdeeptd._model.parameters import kernel_stds
 from skdeeptd._plot.drawing import (
     axes_for,
-    check_index,
     draw_color_bar,
     draw_image,
     draw_steps,
@@ -108,7 +108,8 @@ class KernelDisplay:
 
         Parameters
         ----------
-        estimator : DeepTDRegressor, DeepTDClassifier or DeepTDRegressorCV
+        estimator : DeepTDRegressor, DeepTDClassifier, DeepTDRegressorCV or Pipeline
+            Of a Pipeline the last step.
         output : int, default=0
             Of a classifier the logit: one where there are two classes, else one for
             each of ``classes_``.

@@ -92,7 +92,8 @@ class MomentDisplay:
 
         Parameters
         ----------
-        estimator : DeepTDRegressor, DeepTDClassifier or DeepTDRegressorCV
+        estimator : DeepTDRegressor, DeepTDClassifier, DeepTDRegressorCV or Pipeline
+            Of a Pipeline the last step.
         output : int, default=0
             Of a classifier the logit: one where there are two classes, else one for
             each of ``classes_``.

@@ -11,7 +11,13 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from skdeeptd._plot.drawing import axes_for, draw_legend, write_beside
+from skdeeptd._plot.drawing import (
+    axes_for,
+    behind_steps,
+    described,
+    draw_legend,
+    write_beside,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,7 +94,8 @@ class PathDisplay:
 
         Parameters
         ----------
-        estimator : DeepTDRegressorCV or DeepTDClassifierCV
+        estimator : DeepTDRegressorCV, DeepTDClassifierCV or Pipeline
+            Of a Pipeline the last step.
         n_best : int, default=50
             Most candidates to draw; the others rank behind them.
         ax : matplotlib Axes, default=None
@@ -109,6 +116,7 @@ class PathDisplay:
             integer, or ``ax`` does not fit.
         """
         results = _results(estimator)
+        estimator, _ = behind_steps(estimator)
         if not isinstance(n_best, Integral) or n_best < 1:
             raise ValueError(f"n_best must be an integer of at least 1, got {n_best!r}")
         order = np.argsort(results["rank_test_score"])
@@ -204,12 +212,13 @@ class PathDisplay:
 
 def _results(estimator):
     """The table of a fitted search."""
-    check_is_fitted(estimator)
-    results = getattr(estimator, "cv_results_", {})
+    search, _ = behind_steps(estimator)
+    check_is_fitted(search)
+    results = getattr(search, "cv_results_", {})
     if "stage" not in results:
         raise TypeError(
             f"PathDisplay draws the candidates of a DeepTDRegressorCV or "
-            f"DeepTDClassifierCV, got {type(estimator).__name__}"
+            f"DeepTDClassifierCV, got {described(estimator)}"
         )
     return results
 

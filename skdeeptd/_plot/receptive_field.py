@@ -14,6 +14,7 @@ from skdeeptd._model.fitted import networks_of
 from skdeeptd._model.network import input_gradient
 from skdeeptd._plot.drawing import (
     axes_for,
+    behind_steps,
     draw_color_bar,
     draw_image,
     draw_steps,
@@ -81,9 +82,11 @@ class ReceptiveFieldDisplay:
 
         Parameters
         ----------
-        estimator : DeepTDRegressor, DeepTDClassifier or DeepTDRegressorCV
+        estimator : DeepTDRegressor, DeepTDClassifier, DeepTDRegressorCV or Pipeline
+            The derivatives are by what the last step of a Pipeline takes.
         X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
-            The samples; ``X[:1]`` for the first one alone.
+            The samples; ``X[:1]`` for the first one alone. A Pipeline's other steps
+            transform them.
         output : int, default=0
             Of a classifier the logit: one where there are two classes, else one for
             each of ``classes_``.
@@ -104,6 +107,7 @@ class ReceptiveFieldDisplay:
             Where there are no kernels, no such output, X does not fit the estimator
             or holds NaN or inf, or ``ax`` does not fit.
         """
+        _, X = behind_steps(estimator, X)
         estimator = fitted_network(estimator, output)
         X, shape = flatten(X, estimator.input_shape_)
         X = validate_data(estimator, X, dtype=float, reset=False)
