@@ -956,10 +956,10 @@ def test_bad_searches(search):
             PathDisplay.from_estimator(search, n_best=bad)
 
 
-def test_without_matplotlib_the_message_names_the_extra(monkeypatch):
+def test_without_matplotlib_the_message_names_it(monkeypatch):
     model, _ = fitted((3, 2))
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
-    with pytest.raises(ImportError, match=r'pip install "skdeeptd\[plot\]"'):
+    with pytest.raises(ImportError, match='pip install "matplotlib>='):
         KernelDisplay.from_estimator(model)
 
 
