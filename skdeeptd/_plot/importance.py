@@ -1,8 +1,14 @@
 """What matters to a model, feature by feature."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from numbers import Integral
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
 
 from skdeeptd._optional import optional
 from skdeeptd._plot.drawing import (
@@ -15,6 +21,9 @@ from skdeeptd._plot.drawing import (
     side_by_side,
 )
 from skdeeptd.inspection import effective_weights
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 NORMAL_95 = 1.96  # standard deviations to either side that hold 95 %
 LABEL = "effect of one standard deviation"
@@ -77,8 +86,15 @@ class ImportanceDisplay:
     """
 
     def __init__(
-        self, magnitude, sign, *, std=None, feature_names=None, n_best=20, name=None
-    ):
+        self,
+        magnitude: ArrayLike,
+        sign: ArrayLike,
+        *,
+        std: ArrayLike | None = None,
+        feature_names: Sequence | None = None,
+        n_best: int = 20,
+        name: str | None = None,
+    ) -> None:
         self.magnitude = magnitude
         self.sign = sign
         self.std = std
@@ -89,16 +105,16 @@ class ImportanceDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
+        estimator: BaseEstimator,
+        X: ArrayLike,
         *,
-        output=0,
-        input_shape=None,
-        refits=None,
-        feature_names=None,
-        n_best=20,
-        ax=None,
-    ):
+        output: int = 0,
+        input_shape: Sequence[int] | None = None,
+        refits: Sequence[BaseEstimator] | None = None,
+        feature_names: Sequence | None = None,
+        n_best: int = 20,
+        ax: Axes | ArrayLike | None = None,
+    ) -> Self:
         """Draw the effective weights of a fitted model.
 
         Parameters
@@ -148,7 +164,7 @@ class ImportanceDisplay:
         )
         return display.plot(ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | ArrayLike | None = None) -> Self:
         """Draw the weights.
 
         Parameters
