@@ -3,6 +3,7 @@ import pydoc
 
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx_gallery.sorting import FunctionSortKey
 
 import skdeeptd
 
@@ -49,15 +50,30 @@ plot_html_show_source_link = False
 plot_pre_code = "import matplotlib.pyplot as plt"
 plot_basedir = "."
 
+EXAMPLES = [  # in the order of the gallery
+    f"plot_{name}.py"
+    for name in (
+        "digits",
+        "spectra",
+        "series",
+        "channels",
+        "features",
+        "memory",
+        "few_samples",
+        "unknown_shape",
+        "number_of_filters",
+        "displays",
+        "fine_tuning",
+    )
+]
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "generated/gallery",
     "backreferences_dir": "generated/backreferences",
     "doc_module": ("skdeeptd",),
     "reference_url": {"skdeeptd": None},
-    "within_subsection_order": "FileNameSortKey",
+    "within_subsection_order": FunctionSortKey(EXAMPLES.index),
     "image_srcset": ["2x"],
-    "notebook_extensions": set(),  # the scripts draw into files
     "show_signature": False,
     "write_computation_times": False,
 }

@@ -7,9 +7,6 @@ come from a network with kernels of 4, 5 and 6 weights, and noise of half their 
 added; the images are digits.
 """
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
@@ -36,21 +33,20 @@ print("best:", search.best_params_)
 # Which shape? The candidates and their scores. Most leave before they are fitted in
 # full, with the lower score of a shorter fit.
 
-PathDisplay.from_estimator(search, n_best=40).figure_.savefig("path.png", dpi=150)
+PathDisplay.from_estimator(search, n_best=40)
 
 # %%
 # Is a network needed at all? On rows that neither has seen, the network explains far
 # more than a linear model does.
 
 display = HeldOutDisplay.from_estimator(search)
-display.figure_.savefig("held_out.png", dpi=150)
 print(f"R2 of the network {display.network[0]:.2f}, linear {display.linear[0]:.2f}")
 
 # %%
 # Does the moment look like a network of that shape? Its rows are the patches of the
 # first layer.
 
-MomentDisplay.from_estimator(search).figure_.savefig("moment.png", dpi=150)
+MomentDisplay.from_estimator(search)
 
 # %%
 # The kernels with their 95 % bands, and dashed the planted ones. The sign of the last
@@ -63,7 +59,6 @@ for true, (kernel,), (std,), (ax,) in layers:
     true = true[0, 0] * np.sign(kernel @ true[0, 0])
     ax.stairs(true, np.arange(len(true) + 1) - 0.5, baseline=None, ls="--", color="k")
     n_held += np.sum(np.abs(true - kernel) < 1.96 * std)
-display.figure_.savefig("kernels.png", dpi=150)
 print(f"{n_held} of the 15 planted weights are inside their band")
 
 # %%
@@ -95,4 +90,4 @@ for (above, below), i in zip(axes.T, (3, 8, 9), strict=True):
     output = network.predict(images[i : i + 1])[0]
     above.set(title=f"output {output:+.2f}", xticks=[], yticks=[])
     ReceptiveFieldDisplay.from_estimator(network, images[i : i + 1], ax=below)
-figure.savefig("receptive_fields.png", dpi=150)
+plt.show()

@@ -6,9 +6,6 @@ The signals come from three filters. DeepTDRegressorCV compares one to six of th
 held-out folds: the score rises until there are three and no further.
 """
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -37,4 +34,4 @@ last = stages == 3
 ax.plot(np.array(n_filters)[last], mean[last], "o", color="C0", zorder=3)
 ax.axvline(3, color="0.7", ls=":", zorder=0)
 ax.set(xlabel="filters (three are planted)", ylabel="R2 on held-out folds")
-figure.savefig("number_of_filters.png", dpi=150)
+plt.show()

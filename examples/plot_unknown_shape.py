@@ -7,9 +7,6 @@ which is not known beforehand. DeepTDRegressorCV tries every shape of at most th
 layers beside ridge regression, and finds it.
 """
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -49,4 +46,4 @@ ax.set(
 )
 ax.invert_yaxis()
 ax.legend(loc="lower right")
-figure.savefig("unknown_shape.png", dpi=150)
+plt.show()

@@ -1,0 +1,74 @@
+"""
+Channels first: arrays as aeon and sktime give them
+===================================================
+
+Collections of series with several channels come as (n, channels, time) from aeon and
+sktime. Here a channel is a last axis. One FunctionTransformer moves it, a second makes
+a row of each sample, so that StandardScaler can follow: channels seldom have one unit.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from sklearn.linear_model import RidgeCV
+from sklearn.model_selection import ShuffleSplit, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+from skdeeptd import DeepTDRegressor
+from skdeeptd.datasets import make_patch_cnn_regression
+
+# %%
+# Three channels of 60 times in units far apart. A planted network, with a kernel of 5
+# times and all channels and one of 12 patches, makes y of them, with some noise.
+
+KERNEL_SIZES = ((5, 3), (12, 1))
+X, y, planted = make_patch_cnn_regression(
+    400, KERNEL_SIZES, input_shape=(60, 3), noise=0.3, random_state=0
+)
+X = np.moveaxis(X.reshape(-1, 60, 3), -1, 1)
+X = X * [[1000.0], [1.0], [0.01]] + [[20.0], [0.0], [5.0]]
+print("as aeon has them:", X.shape)
+
+# %%
+# The recipe. ``input_shape`` tells the network what the flat rows were.
+
+channels_last = FunctionTransformer(
+    np.moveaxis, kw_args={"source": 1, "destination": -1}
+)
+
+
+def rows_of(X):
+    return X.reshape(len(X), -1)
+
+
+flat = FunctionTransformer(rows_of)
+model = make_pipeline(
+    channels_last,
+    flat,
+    StandardScaler(),
+    DeepTDRegressor(KERNEL_SIZES, input_shape=(60, 3), random_state=0),
+)
+ridge = make_pipeline(flat, StandardScaler(), RidgeCV(np.logspace(-1, 4, 11)))
+cv = ShuffleSplit(5, test_size=0.25, random_state=0)
+for name, estimator in {"DeepTDRegressor": model, "RidgeCV": ridge}.items():
+    r2 = cross_val_score(estimator, X, y, cv=cv)
+    print(f"{name:16} R2 {r2.mean():.2f} +- {r2.std():.2f}")
+
+# %%
+# A kernel of the first layer has a row for each channel. The learned one (solid) is the
+# planted one (dashed), up to the sign, which the scale can take.
+
+kernel = model.fit(X, y)[-1].kernels_[0][0, 0]
+true = planted[0][0, 0]
+kernel = kernel * np.sign(np.sum(kernel * true))
+figure, ax = plt.subplots(figsize=(6.5, 4), layout="constrained")
+edges = np.arange(6) - 0.5
+for channel in range(3):
+    color = f"C{channel}"
+    learned, name = kernel[:, channel], f"channel {channel}"
+    ax.stairs(learned, edges, baseline=None, color=color, lw=3, label=name)
+    ax.stairs(true[:, channel], edges, baseline=None, color="k", ls="--", lw=1.5)
+ax.set_xlabel("time within the patch", fontsize="large")
+ax.set_ylabel("weight of the first kernel", fontsize="large")
+ax.legend()
+plt.show()

@@ -1,0 +1,77 @@
+"""
+More rows than memory holds
+===========================
+
+A file that numpy can map goes straight into ``fit``, which reads it block by block.
+What comes in pieces, from a database or a detector, goes into ``partial_fit``. The file
+here is small, so that this runs in seconds; nothing changes for one of many gigabytes.
+
+Both are bounded in memory. Where the rows can be read again, map them and fit: every
+row then counts to the end. A stream keeps the moment of all rows, but a bounded sample
+of the rows themselves, so it stops learning before.
+"""
+
+import tempfile
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from skdeeptd import DeepTDRegressor
+from skdeeptd.datasets import make_patch_cnn_regression
+
+N_SEEDS, N_TEST, BATCH, N_BATCHES = 5, 2000, 500, 16
+
+# %%
+# Five planted networks with kernels of 8, 8 and 4 weights; the noise is as large as
+# what they say. The model of a stream can be used after each batch, so its score is
+# noted as it grows.
+
+seen = BATCH * 2 ** np.arange(5)
+streamed, mapped = np.empty((N_SEEDS, len(seen))), np.empty(N_SEEDS)
+for seed in range(N_SEEDS):
+    X, mean, _ = make_patch_cnn_regression(
+        N_TEST + BATCH * N_BATCHES, (8, 8, 4), random_state=seed
+    )
+    rng = np.random.default_rng(seed)
+    y = mean + mean.std() * rng.standard_normal(len(mean))
+    X_test, mean_test = X[:N_TEST], mean[:N_TEST]
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "X.npy"
+        np.save(path, X[N_TEST:].astype(np.float32))
+        file, y = np.load(path, mmap_mode="r"), y[N_TEST:]
+
+        model = DeepTDRegressor((8, 8, 4), random_state=0).fit(file, y)
+        mapped[seed] = model.score(X_test, mean_test)
+
+        model = DeepTDRegressor((8, 8, 4), random_state=0)
+        for begin in range(0, len(file), BATCH):
+            rows = slice(begin, begin + BATCH)
+            model.partial_fit(file[rows], y[rows])
+            if begin + BATCH in seen:
+                i = list(seen).index(begin + BATCH)
+                streamed[seed, i] = model.score(X_test, mean_test)
+        del file
+
+print(f"R2 of the noiseless y of other rows, {N_SEEDS} networks")
+for n, r2 in zip(seen, streamed.T, strict=True):
+    print(f"partial_fit, {n:4} rows  {r2.mean():.3f} +- {r2.std():.3f}")
+print(f"fit, {BATCH * N_BATCHES:12} rows  {mapped.mean():.3f} +- {mapped.std():.3f}")
+
+# %%
+# The part of y's variance that is missed: points are the mean over the networks, bars
+# its standard error.
+
+figure, ax = plt.subplots(figsize=(6.5, 4), layout="constrained")
+missed, spread = 1 - streamed.mean(axis=0), streamed.std(axis=0) / np.sqrt(N_SEEDS)
+ax.errorbar(seen, missed, spread, fmt="o-", capsize=4, label="partial_fit, so far")
+ax.axhline(1 - mapped.mean(), color="C1", ls="--", label="fit of the mapped file")
+ax.set(xscale="log", yscale="log")
+ax.set_xticks(seen, seen)
+ax.set_yticks(ticks := [0.002, 0.005, 0.01, 0.02, 0.05], ticks)
+ax.minorticks_off()
+ax.set_xlabel("rows seen", fontsize="large")
+ax.set_ylabel("1 - R2 of the noiseless y", fontsize="large")
+ax.legend(fontsize="large")
+plt.show()
