@@ -541,15 +541,10 @@ def default_grid(lengths, max_layers, most):
 
 
 def most_even(lengths, n_layers, most):
-    """At most so many shapes that split the axes most evenly, larger kernels first.
-
-    Short axes lie in the first kernel whole.
-    """
+    """At most so many shapes that split the axes most evenly, larger kernels first."""
     best = [(0.0, ((),) * n_layers)]
-    for n, whole in zip(lengths, _lie_whole(lengths), strict=True):
-        in_first = [(n, *(1,) * (n_layers - 1))]
-        products = in_first if whole else _products(n, n_layers)
-        splits = [(sum(s) / n ** (1 / n_layers), s) for s in products]
+    for n in lengths:
+        splits = [(sum(s) / n ** (1 / n_layers), s) for s in _products(n, n_layers)]
         longer = (
             (a + b, tuple((*shape, d) for shape, d in zip(shapes, split, strict=True)))
             for a, shapes in best
