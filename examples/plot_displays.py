@@ -91,3 +91,5 @@ for (above, below), i in zip(axes.T, (3, 8, 9), strict=True):
     above.set(title=f"output {output:+.2f}", xticks=[], yticks=[])
     ReceptiveFieldDisplay.from_estimator(network, images[i : i + 1], ax=below)
 plt.show()
+
+# sphinx_gallery_thumbnail_number = 4

@@ -2,10 +2,11 @@
 Fine-tuning in torch: a start for another loss
 ==============================================
 
-DeepTDRegressor minimises squared errors. Labels of two classes ask for the logistic
-loss, which it does not have: to_torch hands the network over, and Adam goes on with
-that loss. For the first fit the classes are -2 and 2: where p is the probability of
-the second one, their mean is 4 p - 2, which is close to the logit of p around 1/2.
+DeepTDRegressor minimises squared errors. Where another loss is asked for, to_torch
+hands the network over, and Adam goes on with that loss. Here it is the logistic one, so
+that the data can be labels; a fit of just that is DeepTDClassifier. For the first fit
+the classes are -2 and 2: where p is the probability of the second one, their mean is 4
+p - 2, which is close to the logit of p around 1/2.
 
 A random start of the same network, as torch draws it, goes through the same training,
 on five splits. On labels that a network with kernels of 10, 10 and 10 weights has

@@ -55,8 +55,9 @@ for name, r2 in scores.items():
     print(f"{name:21} R2 {r2.mean():.2f} +- {r2.std():.2f}")
 
 # %%
-# Ridge regression has one weight for each half hour. A relu sees more: whether a day
-# was a working day. Here is the last split, where the test begins.
+# Ridge regression has one weight for each half hour, whatever the day. The relus of a
+# network open on some days and not on others. Here is the last split, from where its
+# test begins.
 
 train, test = list(cv.split(X))[-1]
 days = np.arange(56) * STEP / 48

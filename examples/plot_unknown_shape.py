@@ -45,5 +45,5 @@ ax.set(
     xlabel="R2 on held-out folds, mean and standard deviation", ylabel="kernel sizes"
 )
 ax.invert_yaxis()
-ax.legend(loc="lower right")
+figure.legend(loc="outside upper center", ncols=2)
 plt.show()
