@@ -275,7 +275,7 @@ def test_the_most_even_shapes_are_those_of_the_smallest_parts(lengths, n_layers)
     of_all = sorted(
         map(parts, kernel_size_grid(lengths, min_layers=n_layers, max_layers=n_layers))
     )
-    found = most_even(lengths, n_layers, 8)
+    found = most_even(lengths, n_layers, 8, [False] * len(lengths))
     assert len(found) == 8
     np.testing.assert_allclose(sorted(map(parts, found)), of_all[:8])
 
@@ -507,6 +507,15 @@ def test_the_first_kernel_spans_the_channels_wherever_they_stand(n_channels, pad
     shapes = default_kernel_shapes(first, padding)
     assert [shape[0] for shape in shapes] == [n_channels, 1]
     assert [s[::-1] for s in shapes] == list(default_kernel_shapes(last, padding))
+
+
+def test_a_search_tries_kernels_that_take_many_channels_first():
+    """Of shapes that split all axes evenly hardly any does."""
+    grid = default_grid((96, 12), 3, 60)
+    spanning = [s for s in grid if s[0][1] == 12]
+    assert len(spanning) > 15
+    assert ((8, 12), (12, 1)) in spanning
+    assert len(grid) == len(set(grid)) <= 60
 
 
 def test_a_search_also_tries_kernels_that_take_the_channels_later():

@@ -529,22 +529,36 @@ def kernel_size_grid(
 def default_grid(lengths, max_layers, most):
     """All kernel sizes of at most ``max_layers``, or the most even ``most`` of them.
 
-    Of each number of layers as many.
+    Of each number of layers as many. Where there are short axes, half of them have
+    these whole in the first kernel.
     """
     n_layers, tilings = range(1, max_layers + 1), Tilings(lengths, 2, math.inf)
     most = min(most, ORDER_BYTES // (8 * math.prod(lengths)))
     most = max(FEWEST_DEFAULT, most)
     if sum(tilings.count(lengths, n) for n in n_layers) <= most:
         return kernel_size_grid(lengths, max_layers=max_layers)
-    grid = [s for n in n_layers for s in most_even(lengths, n, most // max_layers)]
+    nowhere, short = [False] * len(lengths), _lie_whole(lengths)
+    kinds = [nowhere, short] if any(short) else [nowhere]
+    each = most // (max_layers * len(kinds))
+    grid = [
+        shapes
+        for n in n_layers
+        for shapes in sorted({s for k in kinds for s in most_even(lengths, n, each, k)})
+    ]
     return [_readable(s) for s in grid] if len(lengths) == 1 else grid
 
 
-def most_even(lengths, n_layers, most):
-    """At most so many shapes that split the axes most evenly, larger kernels first."""
+def most_even(lengths, n_layers, most, whole):
+    """At most so many shapes that split the axes most evenly, larger kernels first.
+
+    Axes that are to be ``whole`` lie in the first kernel.
+    """
     best = [(0.0, ((),) * n_layers)]
-    for n in lengths:
-        splits = [(sum(s) / n ** (1 / n_layers), s) for s in _products(n, n_layers)]
+    for n, in_first in zip(lengths, whole, strict=True):
+        products = _products(n, n_layers)
+        if in_first:
+            products = [(n, *(1,) * (n_layers - 1))]
+        splits = [(sum(s) / n ** (1 / n_layers), s) for s in products]
         longer = (
             (a + b, tuple((*shape, d) for shape, d in zip(shapes, split, strict=True)))
             for a, shapes in best
