@@ -35,10 +35,14 @@ def installed() -> Iterator[str]:
     yield "optional parts:"
     for extra, requirements in EXTRAS.items():
         packages = [re.split(r"[^\w-]", r, maxsplit=1)[0] for r in requirements]
-        versions = {package: version(package) for package in packages}
-        missing = [package for package, found in versions.items() if found is None]
+        versions = dict(zip(packages, map(version, packages), strict=True))
+        missing = [
+            requirement
+            for requirement, found in zip(requirements, versions.values(), strict=True)
+            if found is None
+        ]
         if missing:
-            yield f"  {extra:6} {', '.join(missing)} missing: {installation(extra)}"
+            yield f"  {extra:6} missing: {installation(missing)}"
         else:
             found = ", ".join(f"{name} {value}" for name, value in versions.items())
             yield f"  {extra:6} {found}"

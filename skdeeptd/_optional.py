@@ -1,6 +1,7 @@
 """Packages that come with an extra, imported where they are needed."""
 
 import importlib
+from collections.abc import Iterable
 from types import ModuleType
 
 EXTRAS = {  # as in pyproject.toml
@@ -12,9 +13,9 @@ EXTRAS = {  # as in pyproject.toml
 }
 
 
-def installation(extra: str) -> str:
-    """The command that installs what an extra asks for."""
-    return "python -m pip install " + " ".join(f'"{p}"' for p in EXTRAS[extra])
+def installation(requirements: Iterable[str]) -> str:
+    """The command that installs them."""
+    return "python -m pip install " + " ".join(f'"{r}"' for r in requirements)
 
 
 def optional(module: str, extra: str) -> ModuleType:
@@ -24,5 +25,5 @@ def optional(module: str, extra: str) -> ModuleType:
     except ImportError as error:
         raise ImportError(
             f"this needs {module}, which cannot be imported: {error}; install it with "
-            f"{installation(extra)}"
+            f"{installation(EXTRAS[extra])}"
         ) from error

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import pkgutil
 import re
 from pathlib import Path
 
@@ -10,8 +11,11 @@ import pytest
 
 import skdeeptd
 
-MODULES = ["skdeeptd", "skdeeptd.dask", "skdeeptd.datasets"]
-MODULES += ["skdeeptd.export", "skdeeptd.metrics", "skdeeptd.plotting"]
+MODULES = ["skdeeptd"] + [
+    module.name
+    for module in pkgutil.iter_modules(skdeeptd.__path__, "skdeeptd.")
+    if not module.name.startswith("skdeeptd._")
+]
 DEFAULT = re.compile(r"^ *([\w, ]+) : .*default=(.+)$", re.MULTILINE)
 
 
@@ -58,6 +62,7 @@ def test_the_list_is_whole():
         "skdeeptd.DeepTDRegressorCV.fit",
         "skdeeptd.dask.DaskDeepTDClassifier.to_local",
         "skdeeptd.plotting.KernelDisplay.from_estimator",
+        "skdeeptd.inspection.effective_weights",
         "skdeeptd.kernel_size_grid",
     } <= names
 

@@ -41,9 +41,22 @@ def test_what_is_missing_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(EXTRAS, "torch", ["no-such-package>=2"])
     (line,) = [line for line in __main__.installed() if "no-such-package" in line]
     command = 'python -m pip install "no-such-package>=2"'
-    assert f"no-such-package missing: {command}" in line
+    assert f"torch  missing: {command}" in line
     with pytest.raises(ImportError, match=re.escape(command)):
         optional("no_such_package", extra="torch")
+
+
+def test_only_what_is_missing_is_to_be_installed(monkeypatch):
+    monkeypatch.setitem(EXTRAS, "torch", ["numpy>=1", "no-such-package>=2"])
+    (line,) = [line for line in __main__.installed() if "no-such-package" in line]
+    assert line.endswith('pip install "no-such-package>=2"')
+
+
+def test_the_screen_is_no_wider_without_the_extras(monkeypatch):
+    monkeypatch.setattr(__main__, "version", lambda _: None)
+    lines = list(__main__.installed())
+    assert sum(" missing: " in line for line in lines) == len(EXTRAS)
+    assert max(map(len, lines)) <= 100
 
 
 def test_a_picture_without_a_name_says_where_it_is(tmp_path):
