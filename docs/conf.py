@@ -112,6 +112,11 @@ def write_mathml(writer, node):
     raise nodes.SkipNode
 
 
+def write_display(writer, node):
+    writer.body.append(tex2mathml(node.astext(), as_block=True))
+    raise nodes.SkipNode
+
+
 def setup(app):
     app.connect("missing-reference", link_elsewhere)
-    app.add_html_math_renderer("mathml", (write_mathml, None), (write_mathml, None))
+    app.add_html_math_renderer("mathml", (write_mathml, None), (write_display, None))
