@@ -6,7 +6,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 page = Path("benchmarks.md").read_text()
-tables = re.findall(r"\| test R2, 150 rows \|(.*?)\n(?:.*\n)+?\| mean rank \|(.*)", page)
+TABLE = r"\| test R2, 150 rows \|(.*?)\n(?:.*\n)+?\| mean rank \|(.*)"
+tables = re.findall(TABLE, page)
 
 figure, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
 names = [name.strip() for name in tables[0][0].strip(" |").split("|")]

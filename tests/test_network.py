@@ -175,6 +175,16 @@ def test_large_blocks_use_the_memory_of_the_ones_before():
         np.testing.assert_array_equal(a, b)
 
 
+def test_filters_whose_sum_alone_overflows_have_an_output():
+    layout = make_layout(7, (7,))
+    network = blank_network(layout, 3, ("identity",), False)
+    ones, scales = np.full((3, 7), 7**-0.5), np.array([1e-38, 1e-38, -1e-38])
+    network = network._replace(kernels=(ones,), scales=scales).astype(np.float32)
+    X = np.full((2, 7), 6e37, np.float32)
+    expected = 1e-38 * 7**0.5 * 6e37
+    np.testing.assert_allclose(forward(network, X), expected, rtol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["relu", "tanh"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_rows_that_are_not_finite_become_nan_and_the_others_stay(bad, name):

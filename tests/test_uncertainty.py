@@ -37,6 +37,15 @@ def test_one_linear_layer_has_the_covariance_of_weighted_least_squares(
     np.testing.assert_allclose(std, expected, rtol=1e-4)
 
 
+def test_squares_that_float32_cannot_hold_are_no_error_where_rows_are_few():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((4, 6)).astype(np.float32), rng.standard_normal(4)
+    large = X * np.float32(1e19)
+    model = DeepTDRegressor((6,), fit_intercept=False).fit(large, y)
+    np.testing.assert_allclose(model.predict(large), y, rtol=1e-3)
+    assert np.isnan(model.noise_variance_).all()  # nothing is left to estimate it from
+
+
 @pytest.mark.parametrize("hidden_bias", [False, True])
 @pytest.mark.parametrize(
     "shape",

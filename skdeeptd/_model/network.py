@@ -215,7 +215,9 @@ def forward(network, X):
     with np.errstate(over="ignore", invalid="ignore"):
         layers = layers_forward(network, patch_order(network, X))
         output = network.intercept + network.scales @ layers[-1].h[:, :, 0]
-        output[~np.isfinite(layers[0].z.sum(axis=(0, 2)))] = np.nan
+        z = layers[0].z
+        if not np.all(np.isfinite(z.sum(axis=(0, 2)))):  # or the sum alone overflows
+            output[~np.isfinite(z).all(axis=(0, 2))] = np.nan
     return output
 
 

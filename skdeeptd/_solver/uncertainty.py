@@ -95,6 +95,11 @@ def _curvature(solution, rows, objective):
         return _Curvature(np.zeros((n_weights,) * 2), zeros, 0.0, solution.loss)
     if equations is None:
         equations = normal_equations(pack(network), network, rows, objective)
+        if not np.all(np.isfinite(equations.hessian)):
+            rows = rows.with_dtype(float)
+            equations = normal_equations(pack(network), network, rows, objective)
+    if not np.all(np.isfinite(equations.hessian)):
+        raise FloatingPointError("the curvature of the loss overflows")
     of_weights, _, value = penalty(unpack(equations.theta, network))
     scale = diagonal_scale(equations.hessian)
     scaled = np.clip(equations.hessian / scale[:, np.newaxis] / scale, -1, 1)
