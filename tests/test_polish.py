@@ -9,6 +9,7 @@ from skdeeptd._data.rows import RowBlocks
 from skdeeptd._model.layout import make_layout
 from skdeeptd._model.network import PatchCNN, blank_network, forward, jacobian
 from skdeeptd._model.parameters import n_parameters, pack, penalty, unpack
+from skdeeptd._solver.directions import LARGEST_DAMPING, Everything
 from skdeeptd._solver.normal_equations import Objective
 from skdeeptd._solver.polish import next_damping, polish
 from skdeeptd._solver.readout import readout_features
@@ -238,3 +239,9 @@ def test_a_filter_that_hardly_counts_takes_no_giant_steps():
         assert np.abs(found.network.kernels[0]).max() < 1e3
         loss = rows.weight @ (rows.y - forward(found.network, rows.X)) ** 2
         np.testing.assert_allclose(found.loss, loss, rtol=1e-6)
+
+
+def test_a_weight_that_hardly_changes_the_output_is_damped_as_much_as_can_be():
+    one_filter = Everything(np.zeros(2, bool), np.zeros(2, int))
+    damping = one_filter.damping(np.array([1e20, 1e-310]), 1e-3, 1e-9)
+    np.testing.assert_allclose(damping, [1e-3, LARGEST_DAMPING])

@@ -61,6 +61,7 @@ class Everything(NamedTuple):
     def expand(self, step):
         return step
 
+    @np.errstate(over="ignore")
     def damping(self, diagonal, damping, smallest):
         """More for what hardly changes the output, as where a filter is near zero."""
         largest = np.zeros(self.owner.max() + 1)
