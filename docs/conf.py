@@ -74,6 +74,7 @@ sphinx_gallery_conf = {
     "reference_url": {"skdeeptd": None},
     "within_subsection_order": FunctionSortKey(EXAMPLES.index),
     "image_srcset": ["2x"],
+    "capture_repr": (),  # of what a last line draws
     "show_signature": False,
     "write_computation_times": False,
 }
