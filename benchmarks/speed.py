@@ -8,6 +8,9 @@ smallest and the largest. X is Gaussian, 100 000 x 1024, kernel sizes (16, 8, 8)
 passes      fits, one Gauss-Newton pass over all rows, predictions; with 1 and 2 jobs
 filters     what several filters, many layers and a choice cost, beside one filter,
             one start, or scikit-learn
+defaults    seconds of the calls without arguments, random walks and digits; one
+            likelihood step over the squared one of the same fit; how many of 20 planted
+            networks DeepTDRegressorCV() finds exactly from ten rows for each weight
 kernels     ways to compute the first layer and its Jacobian on blocks of several sizes
 layouts     the same fit from X in other layouts
 scaling     seconds over n and over p, and their slope on log axes
@@ -20,6 +23,8 @@ It needs the optional dependencies "benchmarks", and "dask" for the last section
 """
 
 import argparse
+import cProfile
+import pstats
 import subprocess
 import sys
 import tempfile
@@ -37,7 +42,12 @@ from sklearn.neural_network import MLPRegressor
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from skdeeptd import DeepTDRegressor, DeepTDRegressorCV
+from skdeeptd import (
+    DeepTDClassifier,
+    DeepTDClassifierCV,
+    DeepTDRegressor,
+    DeepTDRegressorCV,
+)
 from skdeeptd._data.rows import RowBlocks
 from skdeeptd._model.layout import make_layout
 from skdeeptd._model.network import PatchCNN, blank_network
@@ -220,6 +230,56 @@ def filters(options):
         deep = DeepTDRegressor((2,) * 12, activation="tanh", n_init=1, random_state=0)
         seconds = seconds_of(partial(deep.fit, X, y))
         row("fit, 12 tanh layers, 500 x 4096, one start", "", "", f"{seconds:.1f}")
+
+
+def likelihood_step():
+    """Milliseconds of a step of ten classes, and of the squared one before it."""
+    X, digit = load_digits(return_X_y=True)
+    model = DeepTDClassifier(
+        ((4, 4), (2, 2)), input_shape=(8, 8), n_filters=8, n_init=1, random_state=0
+    )
+    profile = cProfile.Profile()
+    profile.runcall(model.set_params(max_iter=15, tol=0.0).fit, X / 16, digit)
+    spent = {"logistic.py": 0.0, "shared.py": 0.0, "likelihood.py": 0.0}
+    steps = {"best_readout", "equations_at", "shared_equations"}
+    for (file, _, name), (_, calls, _, total, _) in pstats.Stats(profile).stats.items():
+        module = Path(file).name
+        if module in spent and name in steps:
+            spent[module] += 1e3 * total / calls
+    return spent["logistic.py"] + spent["likelihood.py"], spent["shared.py"]
+
+
+def defaults(options):
+    table("what", "of", "found")
+    rng = np.random.default_rng(0)
+    for n_rows, n_features in [(150, 150), (1500, 64), (600, 700)]:
+        X = np.cumsum(rng.standard_normal((n_rows, n_features)), axis=1)
+        y = np.tanh(X[:, n_features // 3] - X[:, n_features // 2])
+        y += 0.1 * rng.standard_normal(n_rows)
+        seconds = seconds_of(partial(DeepTDRegressorCV(random_state=0).fit, X, y))
+        row("DeepTDRegressorCV()", f"{n_rows} x {n_features}", f"{seconds:.1f} s")
+    X, digit = load_digits(return_X_y=True)
+    some = np.random.RandomState(0).permutation(len(X))[:1347]
+    fit = partial(DeepTDClassifierCV(random_state=0).fit, X.reshape(-1, 8, 8)[some])
+    row(
+        "DeepTDClassifierCV()",
+        "1347 digits",
+        f"{seconds_of(partial(fit, digit[some])):.1f} s",
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of budgets that are used up
+        likelihood, squared = likelihood_step()
+    row(
+        "one likelihood step over a squared one",
+        "10 classes",
+        f"{likelihood / squared:.1f}",
+    )
+    exact = 0
+    for seed in range(20):
+        X, y, _ = make_patch_cnn_regression(600, (8, 8), random_state=seed)
+        model = DeepTDRegressorCV(random_state=0).fit(X[:150], y[:150])
+        exact += model.score(X[150:], y[150:]) > 1 - 1e-6
+    row("found exactly by DeepTDRegressorCV()", "(8, 8), 150 rows", f"{exact} of 20")
 
 
 def kernels(options):
@@ -439,7 +499,7 @@ def dask(options):
         row("noise of 0.3, 8 chunks", *map(spread, cells))
 
 
-SECTIONS = [passes, filters, kernels, layouts, scaling, memory, peers, dask]
+SECTIONS = [passes, filters, defaults, kernels, layouts, scaling, memory, peers, dask]
 
 
 def main():

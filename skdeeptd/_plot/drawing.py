@@ -1,6 +1,7 @@
 """What the displays share: checks, axes, steps, images."""
 
 import math
+from numbers import Integral
 
 import numpy as np
 from sklearn.base import is_classifier
@@ -12,6 +13,7 @@ from skdeeptd._base_cv import BasePatchCV
 from skdeeptd._optional import optional
 
 TALLEST = 1.5  # height over width of the axes of an image in a new figure
+NORMAL_95 = 1.96  # standard deviations to either side that hold 95 %
 
 
 def axes_for(ax, shape, figsize):
@@ -81,6 +83,12 @@ def name_of_output(estimator, output):
         return None
     classes = estimator.classes_
     return f"class {classes[1] if len(classes) == 2 else classes[output]}"
+
+
+def check_n_best(n_best):
+    """Raise where it is not a positive integer."""
+    if not isinstance(n_best, Integral) or n_best < 1:
+        raise ValueError(f"n_best must be an integer of at least 1, got {n_best!r}")
 
 
 def largest(values):

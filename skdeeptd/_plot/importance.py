@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -12,7 +11,9 @@ from sklearn.base import BaseEstimator
 
 from skdeeptd._optional import optional
 from skdeeptd._plot.drawing import (
+    NORMAL_95,
     axes_for,
+    check_n_best,
     draw_color_bar,
     draw_image,
     height_of,
@@ -25,7 +26,6 @@ from skdeeptd.inspection import effective_weights
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-NORMAL_95 = 1.96  # standard deviations to either side that hold 95 %
 LABEL = "effect of one standard deviation"
 SIGNS = "#2166ac", "0.55", "#b2182b"  # always less, both, always more
 LOWEST = 1.6  # inches of an image in a new figure
@@ -211,10 +211,7 @@ class ImportanceDisplay:
             raise ValueError(
                 f"feature_names holds {len(names)} names of {magnitude.size} features"
             )
-        if not isinstance(self.n_best, Integral) or self.n_best < 1:
-            raise ValueError(
-                f"n_best must be an integer of at least 1, got {self.n_best!r}"
-            )
+        check_n_best(self.n_best)
         try:
             places = np.array([float(name) for name in names])
         except ValueError:

@@ -13,6 +13,7 @@ from skdeeptd._base import check_index
 from skdeeptd._model.fitted import networks_of
 from skdeeptd._model.parameters import kernel_stds
 from skdeeptd._plot.drawing import (
+    NORMAL_95,
     axes_for,
     draw_color_bar,
     draw_image,
@@ -26,7 +27,6 @@ from skdeeptd._plot.drawing import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-NORMAL_95 = 1.96  # standard deviations to either side that hold 95 %
 ROOM_LEFT = 0.25  # inches
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -14,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from skdeeptd._plot.drawing import (
     axes_for,
     behind_steps,
+    check_n_best,
     described,
     draw_legend,
     write_beside,
@@ -117,8 +117,7 @@ class PathDisplay:
         """
         results = _results(estimator)
         estimator, _ = behind_steps(estimator)
-        if not isinstance(n_best, Integral) or n_best < 1:
-            raise ValueError(f"n_best must be an integer of at least 1, got {n_best!r}")
+        check_n_best(n_best)
         order = np.argsort(results["rank_test_score"])
         best = estimator.best_index_
         order = np.array([best, *order[order != best]])
