@@ -51,7 +51,7 @@ MOST_LAYERS, MOST_SHAPES = 3, 60  # of the default grid
 ROWS_PER_WEIGHT = 8  # that a network of the default grid has at least
 MOST_ROWS_OF_KERNEL = 2500  # a kernel takes their square in memory
 FEW_ROWS = 500  # for which the default is five folds, not three
-SHORT = {1: {"polish": False}, 2: {"n_init": 4, "max_iter": 15}, 3: {}}  # of the spec
+FEW_STARTS, SHORT_FIT = 4, 15  # starts of the second stage, and passes of each
 OF_CHOICE = 0.6  # of max_time, beside the fits of all rows
 
 
@@ -197,7 +197,8 @@ class BasePatchCV(Documented, CallbackSupportMixin, BaseEstimator):
     def _run_all(self, in_haste, function, calls):
         """In processes, or in threads, which start at once."""
         parallel = Parallel(n_jobs=self.n_jobs, prefer="threads" if in_haste else None)
-        return parallel(delayed(function)(*call) for call in calls)
+        with single_threaded_blas():
+            return parallel(delayed(function)(*call) for call in calls)
 
     def _in_race(self, candidates, mean):
         """Those that a mean may be made of."""
@@ -332,6 +333,18 @@ def few_weight_shapes(input_shape, n_rows, n_weights=degrees_of_freedom):
         if len(shapes) > 1
         and ROWS_PER_WEIGHT * n_weights([int(np.prod(s)) for s in shapes]) <= n_rows
     ]
+
+
+def in_stage(spec, stage):
+    """Without the polish, then few starts with a short one, then in full."""
+    if stage == 1:
+        return spec._replace(polish=False)
+    if stage == 2:
+        most = FEW_STARTS if spec.n_init == "auto" else spec.n_init
+        return spec._replace(
+            n_init=min(most, FEW_STARTS), max_iter=min(spec.max_iter, SHORT_FIT)
+        )
+    return spec
 
 
 def _results_of(estimators, candidates, table, weights):

@@ -17,10 +17,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skdeeptd._base import flatten
 from skdeeptd._base_cv import (
     MOST_ROWS_OF_KERNEL,
-    SHORT,
     BasePatchCV,
     Predicted,
     few_weight_shapes,
+    in_stage,
     plain_features,
 )
 from skdeeptd._classifier import (
@@ -36,7 +36,7 @@ from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._features import DeepTDFeatures
 from skdeeptd._model.fitted import predictions
 from skdeeptd._model.likelihood import probabilities
-from skdeeptd._solver.choice import LAST_STAGE, LEAST_PROBABILITY, Candidate, LogLoss
+from skdeeptd._solver.choice import LEAST_PROBABILITY, Candidate, LogLoss
 from skdeeptd._solver.classes import fit_classes
 
 CS = np.logspace(-4, 1, 6)  # of LogisticRegression, in the order of warm starts
@@ -397,7 +397,7 @@ def _network(estimator, params, rows):
 
 def _run_network(spec, fold, stage):
     with single_threaded_blas(), reusing():
-        spec = spec._replace(**SHORT[stage or LAST_STAGE])
+        spec = in_stage(spec, stage)
         networks = fit_classes(fold.train, spec, moment=fold.moment).networks
         found = probabilities(predictions(networks, fold.test.X))
     return np.column_stack([1 - found, found]) if found.shape[1] == 1 else found

@@ -15,10 +15,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skdeeptd._base import check_rows, design_regression, flatten, like_y
 from skdeeptd._base_cv import (
     MOST_ROWS_OF_KERNEL,
-    SHORT,
     BasePatchCV,
     Predicted,
     few_weight_shapes,
+    in_stage,
     plain_features,
 )
 from skdeeptd._compat import validate_parameter_constraints
@@ -28,7 +28,7 @@ from skdeeptd._features import DeepTDFeatures
 from skdeeptd._model.fitted import predictions
 from skdeeptd._regressor import DeepTDRegressor
 from skdeeptd._ridge import DeepTDRidge
-from skdeeptd._solver.choice import LAST_STAGE, Candidate, SquaredErrors
+from skdeeptd._solver.choice import Candidate, SquaredErrors
 from skdeeptd._solver.deeptd import fit_rows
 
 MODELS = {"linear": "ridge on filters", "rbf": "kernel ridge on filters"}
@@ -66,7 +66,7 @@ class _Score:
 
 def _run_network(spec, fold, stage):
     with single_threaded_blas(), reusing():
-        spec = spec._replace(**SHORT[stage or LAST_STAGE])
+        spec = in_stage(spec, stage)
         networks = fit_rows(fold.train, spec, moment=fold.moment).networks
         return predictions(networks, fold.test.X)
 

@@ -127,12 +127,12 @@ def polish(
         hessian, gradient = basis.restrict(current.hessian, current.gradient)
         damped = basis.damping(hessian.diagonal(), damping, smallest)
         step, predicted = damped_step(hessian, gradient, damped)
-        promised = predicted
-        if predicted <= tol * current.loss and growth == 2.0 and damping > smallest:
-            # Less damping may promise more; after a rejected step nobody believes it.
-            _, promised = damped_step(hessian, gradient, smallest)
         is_exact = current.loss <= max(zero_loss, current.rounding)
-        at_end = min(promised, decrease) <= tol * current.loss
+        little = tol * current.loss
+        at_end = min(predicted, decrease) <= little
+        if at_end and decrease > little and growth == 2.0 and damping > smallest:
+            # Less damping may promise more; after a rejected step nobody believes it.
+            at_end = damped_step(hessian, gradient, smallest)[1] <= little
         converged = is_exact or at_end or damping > LARGEST_DAMPING
         stale = current.stale > max(tol, STALE) * current.loss
         if converged and stale and not is_exact and n_iter < max_iter:
