@@ -51,7 +51,7 @@ MOST_LAYERS, MOST_SHAPES = 3, 60  # of the default grid
 ROWS_PER_WEIGHT = 8  # that a network of the default grid has at least
 MOST_ROWS_OF_KERNEL = 2500  # a kernel takes their square in memory
 FEW_ROWS = 500  # for which the default is five folds, not three
-FEW_STARTS, SHORT_FIT = 4, 15  # starts of the second stage, and passes of each
+PASSES = {1: 5, 2: 12}  # over the rows, of a network in the stages before the last
 OF_CHOICE = 0.6  # of max_time, beside the fits of all rows
 
 
@@ -336,15 +336,11 @@ def few_weight_shapes(input_shape, n_rows, n_weights=degrees_of_freedom):
 
 
 def in_stage(spec, stage):
-    """Without the polish, then few starts with a short one, then in full."""
-    if stage == 1:
-        return spec._replace(polish=False)
-    if stage == 2:
-        most = FEW_STARTS if spec.n_init == "auto" else spec.n_init
-        return spec._replace(
-            n_init=min(most, FEW_STARTS), max_iter=min(spec.max_iter, SHORT_FIT)
-        )
-    return spec
+    """Without the polish, then one start with a short one, then in full."""
+    if stage not in PASSES:
+        return spec
+    short = spec._replace(max_iter=min(spec.max_iter, PASSES[stage]))
+    return short._replace(polish=False) if stage == 1 else short._replace(n_init=1)
 
 
 def _results_of(estimators, candidates, table, weights):

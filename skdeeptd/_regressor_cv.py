@@ -90,7 +90,7 @@ class DeepTDRegressorCV(MultiOutputMixin, RegressorMixin, BasePatchCV):
 
     The first two are fitted in closed form, and are what serves with few samples.
     Networks go through three stages, and few reach the last: without the polish; with
-    few starts and a short polish, after which those clearly behind the best candidate
+    one start and a short polish, after which those clearly behind the best candidate
     are left, by two standard errors of the paired difference over the folds; in full.
 
     The predictions of the rows held out then give the weights of a mean of several

@@ -13,7 +13,7 @@ Models in closed form are fitted once per fold. Networks are compared in stages:
 
 1. Without the polish: of the shapes that share all else the best eighth goes on, but
    three at least and ten at most.
-2. With few starts and a short polish: who is not clearly behind the best candidate, by
+2. With one start and a short polish: who is not clearly behind the best candidate, by
    two standard errors of the paired difference over the folds, goes on.
 3. Fitted in full.
 

@@ -63,7 +63,7 @@ def held_out(problem, specs, solutions, units=None):
     large = n_parameters(spec.blank) > LARGE
     short = [
         spec._replace(
-            n_init=1 if large else N_STARTS,
+            n_init=1 if large else min(N_STARTS, spec.n_init),
             max_iter=min(N_PASSES // 2 if large else N_PASSES, spec.max_iter),
             tol=TOLERANCE,
             report=silent,
