@@ -90,7 +90,8 @@ def calibrate(network, rows, objective, n_best=1, gain_passes=20):
         )
         for start in signed
     ]
-    return sorted(polished, key=lambda start: start.loss)
+    starts = [Solution(*found[:4]) for found in polished]  # no equations of gains
+    return sorted(starts, key=lambda start: start.loss)
 
 
 def unit_gains(network, rows):

@@ -30,7 +30,7 @@ from skdeeptd._solver.together import ground_of
 N_FOLDS = 3
 N_STARTS, N_PASSES, TOLERANCE = 2, 12, 1e-2
 LARGE = 300  # weights, of which a pass takes long: one start, half as many passes
-N_COMPONENTS = 20  # of the linear model, at most
+N_COMPONENTS, IN_VAIN = 20, 5  # of the linear model, at most, and that do not help
 ROWS_PER_WEIGHT, FEWEST_ROWS = 20, 600
 MOST_BYTES = 2**24
 FEWEST = 9  # rows that are worth a verdict
@@ -98,13 +98,13 @@ def _errors(rows, output, spec, total, exact, together=None):
     if len(y) < FEWEST:
         return np.full((3, len(y)), np.nan)
     constant, network = np.zeros((2, len(y)))
-    linear = np.zeros((N_COMPONENTS, len(y)))
+    components = []
     for held in range(N_FOLDS):
         train, test = fold != held, fold == held
         mean = np.average(y[train], weights=weight[train])
         part = RowBlocks(X[train], y[train, np.newaxis] - mean, weight[train])
         constant[test] = y[test] - mean
-        linear[:, test] = constant[test] - _linear(part, X[test])
+        components.append((test, _linear(part, X[test])))
         of_part = spec.with_alpha_times(np.sum(part.weight) / total)
         if not exact and together is not None:
             network[test] = y[test] - together[test, output]
@@ -112,8 +112,22 @@ def _errors(rows, output, spec, total, exact, together=None):
             back = 0.0 if spec.objective.fit_intercept else mean
             found = _network(part, back, of_part, X[test])
             network[test] = constant[test] + back - found
-    best = np.argmin(linear**2 @ weight)
-    return np.stack([constant, linear[best], network])
+    return np.stack([constant, _best_linear(constant, components, weight), network])
+
+
+def _best_linear(constant, components, weight):
+    """e_1 with the best number of components; the search ends after some in vain."""
+    best, least, best_n = constant, np.inf, 1
+    for n in range(1, N_COMPONENTS + 1):
+        errors = constant.copy()
+        for test, predictions in components:
+            errors[test] -= next(predictions)
+        square = errors**2 @ weight
+        if n == 1 or square < least:
+            best, least, best_n = errors, square, n
+        if n - best_n == IN_VAIN:
+            break
+    return best
 
 
 def _folds(n_rows, spec):
@@ -172,16 +186,14 @@ def _network(rows, back, spec, X):
     return np.where(np.isfinite(predicted), predicted, 0.0)
 
 
-@np.errstate(over="ignore", invalid="ignore")
 def _linear(rows, X):
-    """Predictions of partial least squares with 1, 2, ... components."""
+    """Predictions of partial least squares with 1, 2, ... components, without end."""
     share = rows.weight / np.sum(rows.weight)
     mean = share @ rows.X
-    train, test = rows.X - mean, X - mean
-    predicted, coefficients = np.zeros((N_COMPONENTS, len(X))), np.zeros(X.shape[1])
+    train, test, coefficients = rows.X - mean, X - mean, np.zeros(X.shape[1])
     rest = (share * rows.y[:, 0]) @ train
     direction, square = rest, rest @ rest
-    for n in range(N_COMPONENTS):
+    while True:
         product = (share * (train @ direction)) @ train
         curvature = direction @ product
         if 0 < curvature < np.inf and 0 < square < np.inf:
@@ -189,8 +201,8 @@ def _linear(rows, X):
             rest = rest - square / curvature * product
             previous, square = square, rest @ rest
             direction = rest + square / previous * direction
-        predicted[n] = test @ coefficients
-    return np.where(np.isfinite(predicted), predicted, 0.0)
+        predicted = test @ coefficients
+        yield np.where(np.isfinite(predicted), predicted, 0.0)
 
 
 @np.errstate(over="ignore", invalid="ignore")

@@ -41,7 +41,7 @@ class Solution(NamedTuple):
 
     ``equations`` are those at the network, None where nothing was polished; ``share``
     is the loss over that of the best constant on the same rows; ``squares`` stands for
-    the sum of squared residuals where the loss is none.
+    the sum of squared residuals where the loss is none; ``damping`` is for a next step.
     """
 
     network: PatchCNN
@@ -51,6 +51,7 @@ class Solution(NamedTuple):
     equations: NormalEquations | None = None
     share: float = 1.0
     squares: float | None = None
+    damping: float = FIRST_DAMPING
 
 
 def next_damping(damping, gain):
@@ -72,6 +73,7 @@ def polish(
     tol,
     zero_loss=0.0,
     damping=FIRST_DAMPING,
+    equations=None,
     trust_last_step=False,
 ):
     """Minimise the objective from ``network`` on.
@@ -93,6 +95,8 @@ def polish(
     tol, zero_loss : float
     damping : float
         Of the first step.
+    equations : NormalEquations or None
+        Those at ``network``, where a polish on the same rows ended with them.
     trust_last_step : bool
         Whether to take a step without a pass that looks where it led, where the steps
         before say that the next one would promise less than ``tol``.
@@ -118,10 +122,12 @@ def polish(
         basis = directions(equations.theta, network)
         return basis.with_best_readout(equations, smallest)
 
-    current = equations_at(pack(network))
+    current, n_iter = equations, 0
+    if current is None:
+        current, n_iter = equations_at(pack(network)), 1
     if not np.isfinite(current.loss):
         raise FloatingPointError("the squares of the network's derivatives overflow")
-    growth, n_iter, decrease, promised_before = 2.0, 1, np.inf, np.inf
+    growth, decrease, promised_before = 2.0, np.inf, np.inf
     while True:
         basis = directions(current.theta, network)
         hessian, gradient = basis.restrict(current.hessian, current.gradient)
@@ -142,7 +148,8 @@ def polish(
             continue
         if converged or n_iter >= max_iter:
             found = unpack(current.theta, network)
-            return Solution(found, current.loss, n_iter, converged, current)
+            solution = Solution(found, current.loss, n_iter, converged, current)
+            return solution._replace(damping=min(damping, FIRST_DAMPING))
         change = basis.expand(step)
         if trust_last_step and growth == 2.0 and n_iter > 1:
             forecast = predicted * min(predicted / promised_before, 1.0)

@@ -41,7 +41,7 @@ from skdeeptd._solver.polish import CLOSE_DAMPING, Solution, polish
 from skdeeptd._solver.readout import loo_alpha
 from skdeeptd._solver.second_moment import serves, start_of_both_moments
 
-SIGNS_PER_CANDIDATE = 4
+SIGNS_PER_CANDIDATE, FEW_SIGNS = 4, 2  # few where there are plenty of samples
 WHITENING_STEPS = 10
 SHORT_POLISH, SHORT_TOL = 12, 1e-2  # passes over the rows that every start gets
 GAIN_PASSES = 10  # of them, for the gains of each pattern of signs
@@ -141,8 +141,16 @@ class Ground(NamedTuple):
         return max(SAME_LOSS, SAME_TO_NOISE * self.noise * tells)
 
     @property
+    def has_plenty(self):
+        return PLENTY * self.noise <= 1
+
+    @property
     def n_agreeing(self):
-        return AGREEING if PLENTY * self.noise > 1 else FEW_AGREEING
+        return FEW_AGREEING if self.has_plenty else AGREEING
+
+    @property
+    def n_signs(self):
+        return FEW_SIGNS if self.has_plenty else SIGNS_PER_CANDIDATE
 
     def tensor(self, moment):
         """The moment as the patches hold it, its largest entry 1."""
@@ -151,9 +159,9 @@ class Ground(NamedTuple):
     def whitened(self, moment):
         return whitened_moment(self.rows, moment, WHITENING_STEPS)
 
-    def starts(self, candidates, n_best=SIGNS_PER_CANDIDATE):
+    def starts(self, candidates, n_best=None):
         """The best sign patterns of candidates, the smallest loss first."""
-        spec = self.spec
+        spec, n_best = self.spec, n_best or self.n_signs
         most = GAIN_PASSES if spec.polish else ALL_GAIN_PASSES
         calibrated = [
             start
@@ -181,6 +189,8 @@ class Ground(NamedTuple):
             max_iter=left,
             tol=tol,
             zero_loss=zero_loss * self.constant.loss,
+            damping=start.damping,
+            equations=start.equations,
             **options,
         )
         return polished._replace(
@@ -282,8 +292,8 @@ def refine(on, network):
     """Polish a network that needs no search."""
     if on.constant.loss == 0:
         return on.constant
-    start = Solution(network, np.inf, 0, False)
-    return on.polish_fully(start, damping=CLOSE_DAMPING, trust_last_step=True)
+    start = Solution(network, np.inf, 0, False, damping=CLOSE_DAMPING)
+    return on.polish_fully(start, trust_last_step=True)
 
 
 def _best_start(on, moment, tensor, first, rng):

@@ -29,7 +29,6 @@ from skdeeptd._solver.decomposition import moment_tensor
 from skdeeptd._solver.linalg import diagonal_scale, solve
 from skdeeptd._solver.polish import Solution
 from skdeeptd._solver.search import (
-    SIGNS_PER_CANDIDATE,
     WHITENING_STEPS,
     Ground,
     constant_network,
@@ -69,11 +68,11 @@ class SharedGround(Ground):
         each = [whitened_moment(self.rows, m, WHITENING_STEPS) for m in moment]
         return np.array(each)
 
-    def starts(self, candidates, n_best=SIGNS_PER_CANDIDATE):
+    def starts(self, candidates, n_best=None):
         found = [
             start
             for candidate in candidates
-            for start in _signed(self, candidate, n_best)
+            for start in _signed(self, candidate, n_best or self.n_signs)
         ]
         return sorted(found, key=lambda start: start.loss)
 
@@ -86,6 +85,7 @@ class SharedGround(Ground):
             max_iter=max(1, max_iter - start.n_iter),
             tol=tol,
             zero_loss=zero_loss * self.constant.loss,
+            damping=start.damping,
             **options,
         )
         n_iter = start.n_iter + polished.n_iter
