@@ -2,11 +2,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from sklearn.cross_decomposition import PLSRegression
 from sklearn.datasets import load_digits
 
 from skdeeptd import DeepTDRegressor
 from skdeeptd._model.network import PatchCNN, forward
-from skdeeptd._solver.diagnosis import HeldOut
+from skdeeptd._solver.diagnosis import HeldOut, _linear_errors
 from skdeeptd.datasets import make_patch_cnn_regression
 
 SIZES, N_SEEDS, N_ROWS = (8, 8), 20, 400
@@ -126,3 +127,20 @@ def test_rows_of_weight_zero_have_no_part_in_it():
     expected = model.fit(X, y).held_out_r2_["network"]
     found = model.fit(X_spoilt, y_spoilt, weight).held_out_r2_["network"]
     np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_the_linear_model_is_that_of_partial_least_squares():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((90, 30)).cumsum(axis=1) + 3
+    y = X[:, 3] - 0.5 * X[:, 9] + 0.3 * rng.standard_normal(90)
+    fold = np.arange(90) % 3
+    shares = (fold != np.arange(3)[:, np.newaxis]) / 60
+    of_components = np.empty((15, 90))
+    for n, errors in enumerate(of_components, start=1):
+        for held in range(3):
+            train, test = fold != held, fold == held
+            model = PLSRegression(n, scale=False).fit(X[train], y[train])
+            errors[test] = y[test] - model.predict(X[test]).ravel()
+    best = np.min(np.sum(of_components**2, axis=1))
+    found = np.sum(_linear_errors(X, y, shares, fold) ** 2)
+    np.testing.assert_allclose(found, best, rtol=1e-3)

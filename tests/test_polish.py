@@ -245,3 +245,23 @@ def test_a_weight_that_hardly_changes_the_output_is_damped_as_much_as_can_be():
     one_filter = Everything(np.zeros(2, bool), np.zeros(2, int))
     damping = one_filter.damping(np.array([1e20, 1e-310]), 1e-3, 1e-9)
     np.testing.assert_allclose(damping, [1e-3, LARGEST_DAMPING])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_polish_that_is_broken_off_goes_on_where_it_was(seed):
+    start, X, y, weight = noisy_problem(2, seed)
+    rows, options = RowBlocks(X, y, weight), {"tol": 1e-9}
+    whole = polish(start, rows, Objective(), max_iter=100, **options)
+    part = polish(start, rows, Objective(), max_iter=4, **options)
+    rest = polish(
+        part.network,
+        rows,
+        Objective(),
+        max_iter=100,
+        damping=part.damping,
+        equations=part.equations,
+        **options,
+    )
+    assert part.n_iter == 4
+    assert part.n_iter + rest.n_iter == whole.n_iter
+    np.testing.assert_allclose(rest.loss, whole.loss, rtol=1e-12)

@@ -154,6 +154,12 @@ def test_targets_that_overflow_are_refused(size, message):
         problem_of(X, y, weight)
 
 
+def test_penalties_that_overflow_with_the_weights_given_are_refused():
+    X, y, weight = data()
+    with pytest.raises(FloatingPointError, match=r"alpha overflows: 1e\+10 for"):
+        problem_of(X, y, weight * 1e299).alpha_given(1e10)
+
+
 @with_or_without_intercept
 @pytest.mark.parametrize("factor", [1e10, 1e-10, 3.0])
 def test_scaled_weights_give_the_same_problem(factor, fit_intercept):

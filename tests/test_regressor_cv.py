@@ -28,6 +28,11 @@ from skdeeptd import (
     _base_cv,
     kernel_size_grid,
 )
+from skdeeptd._base_cv import in_stage
+from skdeeptd._model.layout import make_layout
+from skdeeptd._model.network import blank_network
+from skdeeptd._solver.normal_equations import Objective
+from skdeeptd._solver.search import Spec
 from skdeeptd.datasets import make_patch_cnn_regression
 
 SHAPES = kernel_size_grid(24)
@@ -467,3 +472,13 @@ def test_verbose_tells_the_stages(noisy, capsys):
 def test_members_are_of_two_kinds(of_images):
     model, _, _ = of_images
     assert {type(e) for e in model.estimators_} <= {DeepTDRegressor, DeepTDRidge}
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_no_stage_takes_more_passes_or_starts_than_asked_for(stage):
+    blank = blank_network(make_layout(6, (3, 2)), 1, ("relu", "identity"))
+    asked = Spec(blank, Objective(), n_init=3, max_iter=4)
+    short = in_stage(asked, stage)
+    assert short.n_init <= 3
+    assert short.max_iter <= 4
+    assert (in_stage(asked._replace(max_iter=500), stage).max_iter < 500) == (stage < 3)

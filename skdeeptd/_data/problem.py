@@ -78,8 +78,21 @@ class Problem(NamedTuple):
         return alpha
 
     def alpha_given(self, alpha):
-        """The inverse of ``alpha``."""
-        return alpha * self.heaviest
+        """The inverse of ``alpha``.
+
+        Raises
+        ------
+        FloatingPointError
+            Where it overflows.
+        """
+        with np.errstate(over="ignore"):
+            given = alpha * self.heaviest
+        if not np.all(np.isfinite(given)):
+            raise FloatingPointError(
+                f"alpha overflows: {np.max(alpha):.3g} for weights of at most "
+                f"{self.heaviest:.3g}"
+            )
+        return given
 
     def few_rows(self, most=FEW_ROWS):
         """All rows, or a sample where they are many."""

@@ -40,7 +40,7 @@ from skdeeptd._solver.search import (
 from skdeeptd._solver.shared import SharedEquations
 from skdeeptd._solver.together import ground_of, weights_per_output
 
-ROWS_PER_WEIGHT, FEWEST_ROWS = 50, 1000  # of the smallest sample
+ROWS_PER_WEIGHT, FEWEST_ROWS = 42, 1000  # of the smallest sample
 LEAST_PER_WEIGHT = 10  # where that would take too much memory
 LOO_ROWS_PER_WEIGHT = 4  # of those that choose a penalty
 GROWTH = 4  # from a sample to the next, and to all rows at least
@@ -111,13 +111,13 @@ class Fit(NamedTuple):
 
     def ruled_by_outliers(self):
         """The outputs of which they rule the fit, on some of the rows."""
-        if self.scales is not None:
+        inexact = np.array([solution.share > EXACT for solution in self.solutions])
+        if self.scales is not None or not inexact.any():
             return []
         networks = [solution.network for solution in self.solutions]
         look = functools.partial(which_outliers_rule, networks)
         rule = self.problem.few_rows().run_together(look)
-        shares = np.array([solution.share for solution in self.solutions])
-        return np.flatnonzero(rule & (shares > EXACT)).tolist()
+        return np.flatnonzero(rule & inexact).tolist()
 
 
 @contextmanager

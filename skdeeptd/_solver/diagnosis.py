@@ -74,7 +74,7 @@ def held_out(problem, specs, solutions, units=None):
 
     def compare(rows):
         rows = rows.of_weight()
-        rows = RowBlocks(rows.X.astype(float), rows.y, rows.weight)
+        rows = RowBlocks(rows.X.astype(float, copy=False), rows.y, rows.weight)
         together = None
         if spec.n_sharing and not all(exact):
             together = _predicted_together(rows, short[0], total, units)
@@ -94,40 +94,25 @@ def held_out(problem, specs, solutions, units=None):
 def _errors(rows, output, spec, total, exact, together=None):
     """The rows e_0, e_1 and e_2; NaN where there are too few."""
     X, y, weight = rows.X, rows.y[:, output], rows.weight
-    fold = _folds(len(y), spec)
     if len(y) < FEWEST:
         return np.full((3, len(y)), np.nan)
-    constant, network = np.zeros((2, len(y)))
-    components = []
-    for held in range(N_FOLDS):
-        train, test = fold != held, fold == held
-        mean = np.average(y[train], weights=weight[train])
-        part = RowBlocks(X[train], y[train, np.newaxis] - mean, weight[train])
-        constant[test] = y[test] - mean
-        components.append((test, _linear(part, X[test])))
-        of_part = spec.with_alpha_times(np.sum(part.weight) / total)
-        if not exact and together is not None:
-            network[test] = y[test] - together[test, output]
-        elif not exact:
+    fold = _folds(len(y), spec)
+    shares = np.where(fold == np.arange(N_FOLDS)[:, np.newaxis], 0.0, weight)
+    shares /= shares.sum(axis=1, keepdims=True)
+    means = shares @ y
+    constant = y - means[fold]
+    network = np.zeros(len(y))
+    if together is not None and not exact:
+        network = y - together[:, output]
+    elif not exact:
+        for held, mean in enumerate(means):
+            train, test = fold != held, fold == held
+            part = RowBlocks(X[train], y[train, np.newaxis] - mean, weight[train])
+            of_part = spec.with_alpha_times(np.sum(part.weight) / total)
             back = 0.0 if spec.objective.fit_intercept else mean
             found = _network(part, back, of_part, X[test])
             network[test] = constant[test] + back - found
-    return np.stack([constant, _best_linear(constant, components, weight), network])
-
-
-def _best_linear(constant, components, weight):
-    """e_1 with the best number of components; the search ends after some in vain."""
-    best, least, best_n = constant, np.inf, 1
-    for n in range(1, N_COMPONENTS + 1):
-        errors = constant.copy()
-        for test, predictions in components:
-            errors[test] -= next(predictions)
-        square = errors**2 @ weight
-        if n == 1 or square < least:
-            best, least, best_n = errors, square, n
-        if n - best_n == IN_VAIN:
-            break
-    return best
+    return np.stack([constant, _linear_errors(X, y, shares, fold), network])
 
 
 def _folds(n_rows, spec):
@@ -186,23 +171,37 @@ def _network(rows, back, spec, X):
     return np.where(np.isfinite(predicted), predicted, 0.0)
 
 
-def _linear(rows, X):
-    """Predictions of partial least squares with 1, 2, ... components, without end."""
-    share = rows.weight / np.sum(rows.weight)
-    mean = share @ rows.X
-    train, test, coefficients = rows.X - mean, X - mean, np.zeros(X.shape[1])
-    rest = (share * rows.y[:, 0]) @ train
-    direction, square = rest, rest @ rest
-    while True:
-        product = (share * (train @ direction)) @ train
-        curvature = direction @ product
-        if 0 < curvature < np.inf and 0 < square < np.inf:
-            coefficients = coefficients + square / curvature * direction
-            rest = rest - square / curvature * product
-            previous, square = square, rest @ rest
-            direction = rest + square / previous * direction
-        predicted = test @ coefficients
-        yield np.where(np.isfinite(predicted), predicted, 0.0)
+def _linear_errors(X, y, shares, fold):
+    """e_1 by partial least squares, of all folds at a time.
+
+    Components are added until some in vain; as many count as predict best. ``shares``
+    are the weights of the rows that a fold learns from, of sum one.
+    """
+    X = X - np.mean(shares, axis=0) @ X
+    means, mean = shares @ X, shares @ y
+    along = shares.T * (y[:, np.newaxis] - mean)
+    rest = direction = along.T @ X
+    square = np.sum(rest**2, axis=1)
+    predicted = np.zeros(len(y))
+    best, least, best_n = None, np.inf, 0
+    for n in range(1, N_COMPONENTS + 1):
+        along = X @ direction.T - np.sum(means * direction, axis=1)
+        product = (shares.T * along).T @ X
+        curvature = np.sum(direction * product, axis=1)
+        goes_on = (curvature > 0) & (curvature < np.inf) & (square > 0)
+        step = np.divide(square, curvature, out=np.zeros(N_FOLDS), where=goes_on)
+        predicted += (step * along)[np.arange(len(y)), fold]
+        errors = y - mean[fold] - np.where(np.isfinite(predicted), predicted, 0.0)
+        loss = errors**2 @ np.sum(shares, axis=0)
+        if n == 1 or loss < least:
+            best, least, best_n = errors, loss, n
+        if n - best_n == IN_VAIN:
+            break
+        rest = rest - step[:, np.newaxis] * product
+        previous, square = square, np.sum(rest**2, axis=1)
+        turn = np.divide(square, previous, out=np.zeros(N_FOLDS), where=goes_on)
+        direction = rest + turn[:, np.newaxis] * direction
+    return best
 
 
 @np.errstate(over="ignore", invalid="ignore")

@@ -44,6 +44,7 @@ from skdeeptd._solver.second_moment import serves, start_of_both_moments
 SIGNS_PER_CANDIDATE, FEW_SIGNS = 4, 2  # few where there are plenty of samples
 WHITENING_STEPS = 10
 SHORT_POLISH, SHORT_TOL = 12, 1e-2  # passes over the rows that every start gets
+FINE_TOL = 3e-3  # the same where there are plenty of samples, whose losses agree better
 GAIN_PASSES = 10  # of them, for the gains of each pattern of signs
 ALL_GAIN_PASSES = 20  # where there is no polish
 PATIENCE = 20  # starts around one network that do not improve it
@@ -305,6 +306,7 @@ def _best_start(on, moment, tensor, first, rng):
     spec, patches = on.spec, overlapping_patches(on.spec.blank)
     n_agreeing = on.n_agreeing * (MORE_MOVES if patches else 1)
     patience = PATIENCE * (2 if patches else 1)
+    tol = FINE_TOL if on.has_plenty else SHORT_TOL
     starts = _first_starts(on, moment, tensor, first, rng)
     best = centre = around = None
     agreeing = in_vain = 0
@@ -316,7 +318,7 @@ def _best_start(on, moment, tensor, first, rng):
             else:
                 start = next(around)
         budget = min(start.n_iter + SHORT_POLISH, spec.max_iter)
-        result = on.polish(start, budget, SHORT_TOL, EXACT)
+        result = on.polish(start, budget, tol, EXACT)
         spec.report(
             f"start {number}: loss {result.share:.3g} of that of a constant after "
             f"{result.n_iter} passes"
