@@ -34,7 +34,8 @@ LARGE_MEAN = 100  # in deviations, from where on float32 loses too many digits
 class Problem(NamedTuple):
     """``shift`` is the mean of y, or zero without an intercept.
 
-    ``lightest`` and ``heaviest`` are weights of the rows given.
+    ``lightest`` and ``heaviest`` are weights of the rows given, ``feature_size`` is the
+    largest feature of some rows.
     """
 
     rows: RowBlocks
@@ -44,6 +45,7 @@ class Problem(NamedTuple):
     heaviest: float
     shift: np.ndarray
     unit: np.ndarray
+    feature_size: float = 0.0
 
     @property
     def n_samples(self):
@@ -119,8 +121,8 @@ class Problem(NamedTuple):
 
     def _without_rounding(self, moment):
         """Zeros for an output whose moment is what features that do not vary leave."""
-        features, _ = self.few_rows(PILOT_ROWS).largest()
-        rounding = MOMENT_ROUNDING * np.finfo(self.rows.precision).eps * features
+        eps = np.finfo(self.rows.precision).eps
+        rounding = MOMENT_ROUNDING * eps * self.feature_size
         largest = np.abs(moment).max(axis=1, keepdims=True)
         moment = np.where(largest > rounding, moment, 0.0)
         if 0 < np.abs(moment).max() < SMALLEST_MOMENT:
@@ -129,11 +131,10 @@ class Problem(NamedTuple):
 
     def check_weights(self, dtype):
         """Raise FloatingPointError where weights of the size of y / X have no dtype."""
-        features, _ = self.few_rows(PILOT_ROWS).largest()
-        if features == 0:
+        if self.feature_size == 0:
             return
         with np.errstate(over="ignore"):
-            sizes = self.unit / features
+            sizes = self.unit / self.feature_size
         for size in sizes:
             if not np.finfo(dtype).tiny < size < np.finfo(dtype).max:
                 how = "over" if size > 1 else "under"
@@ -197,7 +198,7 @@ def make_problem(rows, fit_intercept):
     rows = rows.with_targets(
         lambda y, w: (np.where(varies, y - mean, 0.0) / unit + back, w / heaviest)
     )
-    return Problem(
+    problem = Problem(
         rows.with_dtype(float) if _loses_digits(rows) else rows,
         n_rows=sum(counts),
         total=float(sums[1]),
@@ -206,6 +207,8 @@ def make_problem(rows, fit_intercept):
         shift=mean * fit_intercept,
         unit=unit,
     )
+    feature_size, _ = problem.few_rows(PILOT_ROWS).largest()
+    return problem._replace(feature_size=feature_size)
 
 
 def _loses_digits(rows):
