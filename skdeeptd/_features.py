@@ -56,7 +56,8 @@ class DeepTDFeatures(
     :class:`DeepTDRegressor` is.
 
     What comes out is standardised by a spread of at least a tenth of the median one and
-    clipped at five spreads, so that no row to come is far from those of the fit.
+    clipped at five spreads, so that no row to come is far from those of the fit. A
+    scaler behind it would undo that for what hardly varied in the fit.
 
     Parameters
     ----------
