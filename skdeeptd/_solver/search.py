@@ -41,7 +41,7 @@ from skdeeptd._solver.polish import CLOSE_DAMPING, Solution, polish
 from skdeeptd._solver.readout import loo_alpha
 from skdeeptd._solver.second_moment import serves, start_of_both_moments
 
-SIGNS_PER_CANDIDATE, FEW_SIGNS = 4, 2  # few where there are plenty of samples
+SIGNS_PER_CANDIDATE = 4
 WHITENING_STEPS = 10
 SHORT_POLISH, SHORT_TOL = 12, 1e-2  # passes over the rows that every start gets
 FINE_TOL = 3e-3  # the same where there are plenty of samples, whose losses agree better
@@ -149,10 +149,6 @@ class Ground(NamedTuple):
     def n_agreeing(self):
         return FEW_AGREEING if self.has_plenty else AGREEING
 
-    @property
-    def n_signs(self):
-        return FEW_SIGNS if self.has_plenty else SIGNS_PER_CANDIDATE
-
     def tensor(self, moment):
         """The moment as the patches hold it, its largest entry 1."""
         return _tensor_of(moment, self.spec.blank)
@@ -160,9 +156,9 @@ class Ground(NamedTuple):
     def whitened(self, moment):
         return whitened_moment(self.rows, moment, WHITENING_STEPS)
 
-    def starts(self, candidates, n_best=None):
+    def starts(self, candidates, n_best=SIGNS_PER_CANDIDATE):
         """The best sign patterns of candidates, the smallest loss first."""
-        spec, n_best = self.spec, n_best or self.n_signs
+        spec = self.spec
         most = GAIN_PASSES if spec.polish else ALL_GAIN_PASSES
         calibrated = [
             start
@@ -179,8 +175,8 @@ class Ground(NamedTuple):
 
     def polish(self, start, max_iter, tol, zero_loss, **options):
         """``start`` after more passes, ``max_iter`` with those it has had."""
-        left = max_iter - start.n_iter
-        if left <= 0:
+        left = max(0, max_iter - start.n_iter)
+        if left == 0 and start.equations is None:
             exact = self.share(start.loss) <= EXACT
             return start._replace(converged=exact, share=self.share(start.loss))
         polished = polish(

@@ -29,6 +29,7 @@ from skdeeptd._solver.decomposition import moment_tensor
 from skdeeptd._solver.linalg import diagonal_scale, solve
 from skdeeptd._solver.polish import Solution
 from skdeeptd._solver.search import (
+    SIGNS_PER_CANDIDATE,
     WHITENING_STEPS,
     Ground,
     constant_network,
@@ -68,11 +69,11 @@ class SharedGround(Ground):
         each = [whitened_moment(self.rows, m, WHITENING_STEPS) for m in moment]
         return np.array(each)
 
-    def starts(self, candidates, n_best=None):
+    def starts(self, candidates, n_best=SIGNS_PER_CANDIDATE):
         found = [
             start
             for candidate in candidates
-            for start in _signed(self, candidate, n_best or self.n_signs)
+            for start in _signed(self, candidate, n_best)
         ]
         return sorted(found, key=lambda start: start.loss)
 
