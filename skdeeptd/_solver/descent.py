@@ -25,6 +25,7 @@ from skdeeptd._solver.polish import (
     SINGULAR_ROUNDING,
     SMALLEST_DAMPING,
     Solution,
+    may_promise_more,
     next_damping,
 )
 
@@ -85,11 +86,11 @@ def descend(
         raise FloatingPointError("the squares of the network's derivatives overflow")
     while True:
         step, predicted = _step(current, damping)
-        promised = predicted
-        if predicted <= tol * current.loss and growth == 2.0 and damping > smallest:
-            _, promised = _step(current, smallest)
         is_exact = current.loss <= max(zero_loss, current.rounding)
-        at_end = min(promised, decrease) <= tol * current.loss
+        little = tol * current.loss
+        at_end = min(predicted, decrease) <= little
+        if at_end and may_promise_more(decrease > little, growth, damping, smallest):
+            at_end = _step(current, smallest)[1] <= little
         converged = is_exact or at_end or damping > LARGEST_DAMPING
         if converged or n_iter >= max_iter:
             found = current.readout.trunk

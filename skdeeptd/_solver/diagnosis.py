@@ -182,7 +182,7 @@ def _linear_errors(X, y, shares, fold):
     along = shares.T * (y[:, np.newaxis] - mean)
     rest = direction = along.T @ X
     square = np.sum(rest**2, axis=1)
-    predicted = np.zeros(len(y))
+    constant, predicted = y - mean[fold], np.zeros(len(y))
     best, least, best_n = None, np.inf, 0
     for n in range(1, N_COMPONENTS + 1):
         along = X @ direction.T - np.sum(means * direction, axis=1)
@@ -191,7 +191,7 @@ def _linear_errors(X, y, shares, fold):
         goes_on = (curvature > 0) & (curvature < np.inf) & (square > 0)
         step = np.divide(square, curvature, out=np.zeros(N_FOLDS), where=goes_on)
         predicted += (step * along)[np.arange(len(y)), fold]
-        errors = y - mean[fold] - np.where(np.isfinite(predicted), predicted, 0.0)
+        errors = constant - np.where(np.isfinite(predicted), predicted, 0.0)
         loss = errors**2 @ np.sum(shares, axis=0)
         if n == 1 or loss < least:
             best, least, best_n = errors, loss, n

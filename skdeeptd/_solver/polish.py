@@ -63,6 +63,11 @@ def next_damping(damping, gain):
     return damping * max(0.1, 1 - (2 * gain - 1) ** 3)
 
 
+def may_promise_more(has_fallen, growth, damping, smallest):
+    """Whether to ask less damping; after a rejected step nobody believes it."""
+    return has_fallen and growth == 2.0 and damping > smallest
+
+
 def polish(
     network,
     rows,
@@ -136,8 +141,7 @@ def polish(
         is_exact = current.loss <= max(zero_loss, current.rounding)
         little = tol * current.loss
         at_end = min(predicted, decrease) <= little
-        if at_end and decrease > little and growth == 2.0 and damping > smallest:
-            # Less damping may promise more; after a rejected step nobody believes it.
+        if at_end and may_promise_more(decrease > little, growth, damping, smallest):
             at_end = damped_step(hessian, gradient, smallest)[1] <= little
         converged = is_exact or at_end or damping > LARGEST_DAMPING
         stale = current.stale > max(tol, STALE) * current.loss
