@@ -45,13 +45,15 @@ from skdeeptd._solver.choice import (
     make_fold,
     stacked,
 )
+from skdeeptd._solver.deeptd import Known
 from skdeeptd._typing import RandomState
 
 MOST_LAYERS, MOST_SHAPES = 3, 60  # of the default grid
 ROWS_PER_WEIGHT = 8  # that a network of the default grid has at least
 MOST_ROWS_OF_KERNEL = 2500  # a kernel takes their square in memory
-FEW_ROWS = 500  # for which the default is five folds, not three
+FEW_ROWS = 500  # for which there are more folds by default
 PASSES = {1: 5, 2: 12}  # over the rows, of a network in the stages before the last
+PASSES_ON = 6  # of one that begins with another
 OF_CHOICE = 0.6  # of max_time, beside the fits of all rows
 
 
@@ -62,6 +64,8 @@ class BasePatchCV(Documented, CallbackSupportMixin, BaseEstimator):
     ``_candidates`` what is compared, in ``_scorer`` by what, in ``_mixtures`` what the
     means of several are judged by, and in ``_fitted`` how one is fitted.
     """
+
+    _n_folds = (5, 3)  # by default, of few rows and of many
 
     _parameter_constraints: dict = {
         "param_grid": [dict, list, tuple, None],
@@ -183,7 +187,7 @@ class BasePatchCV(Documented, CallbackSupportMixin, BaseEstimator):
         return {}
 
     def _folds(self, rows, split_params):
-        default = 5 if len(rows.X) <= FEW_ROWS else 3
+        default = self._n_folds[len(rows.X) > FEW_ROWS]
         cv, strata = default if self.cv is None else self.cv, self._strata(rows)
         splitter = check_cv(cv, strata, classifier=is_classifier(self))
         splits = list(splitter.split(rows.X, strata, **split_params))
@@ -335,12 +339,22 @@ def few_weight_shapes(input_shape, n_rows, n_weights=degrees_of_freedom):
     ]
 
 
-def in_stage(spec, stage):
-    """Without the polish, then one start with a short one, then in full."""
+def in_stage(spec, stage, before):
+    """What to learn in a stage, and the ``Known`` to begin with or None.
+
+    Without the polish, then one start with a short one, then in full. ``before`` holds
+    the networks of a candidate of another alpha, or is None.
+    """
     if stage not in PASSES:
-        return spec
-    short = spec._replace(max_iter=min(spec.max_iter, PASSES[stage]))
-    return short._replace(polish=False) if stage == 1 else short._replace(n_init=1)
+        return spec, None
+    short = spec._replace(max_iter=min(spec.max_iter, PASSES[stage]), n_init=1)
+    if stage == 1:
+        return short._replace(polish=False), None
+    serves = before is not None and spec.polish and spec.epsilon is None
+    if not serves or not all(np.any(network.scales) for network in before):
+        return short, None
+    known = [Known(network, settled=True) for network in before]
+    return short._replace(max_iter=min(spec.max_iter, PASSES_ON)), known
 
 
 def _results_of(estimators, candidates, table, weights):

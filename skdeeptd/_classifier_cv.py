@@ -324,13 +324,13 @@ def _path(steps, params, n_classes, kind="closed"):
     ]
 
 
-def _run_path(pipelines, index, n_classes, fold, _):
+def _run_path(pipelines, index, n_classes, fold, *_):
     """Probabilities, (rows, classes); those of all C are kept with the fold."""
     key = id(pipelines)
     if key not in fold.kept:
         with single_threaded_blas():
             fold.kept[key] = _probabilities_of_path(pipelines, n_classes, fold)
-    return fold.kept[key][index]
+    return fold.kept[key][index], None
 
 
 def _strengths(steps):
@@ -395,9 +395,10 @@ def _network(estimator, params, rows):
     return estimator, Candidate(params, kind, functools.partial(_run_network, spec))
 
 
-def _run_network(spec, fold, stage):
+def _run_network(spec, fold, stage, before):
+    spec, known = in_stage(spec, stage, before)
     with single_threaded_blas(), reusing():
-        spec = in_stage(spec, stage)
-        networks = fit_classes(fold.train, spec, moment=fold.moment).networks
-        found = probabilities(predictions(networks, fold.test.X))
-    return np.column_stack([1 - found, found]) if found.shape[1] == 1 else found
+        fit = fit_classes(fold.train, spec, moment=fold.moment, known=known)
+        found = probabilities(predictions(fit.networks, fold.test.X))
+    found = np.column_stack([1 - found, found]) if found.shape[1] == 1 else found
+    return found, fit.networks

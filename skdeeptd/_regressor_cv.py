@@ -32,7 +32,7 @@ from skdeeptd._solver.choice import Candidate, SquaredErrors
 from skdeeptd._solver.deeptd import fit_rows
 
 MODELS = {"linear": "ridge on filters", "rbf": "kernel ridge on filters"}
-CLOSED = [  # features, kernel
+ON_FILTERS = [  # features, kernel
     ({}, "linear"),
     ({"activation": "tanh"}, "linear"),
     ({"standardize": False}, "linear"),
@@ -64,17 +64,17 @@ class _Score:
         return self.scorer(_Known(predicted), rows.X, y, **weight)
 
 
-def _run_network(spec, fold, stage):
+def _run_network(spec, fold, stage, before):
+    spec, known = in_stage(spec, stage, before)
     with single_threaded_blas(), reusing():
-        spec = in_stage(spec, stage)
-        networks = fit_rows(fold.train, spec, moment=fold.moment).networks
-        return predictions(networks, fold.test.X)
+        fit = fit_rows(fold.train, spec, moment=fold.moment, known=known)
+        return predictions(fit.networks, fold.test.X), fit.networks
 
 
-def _run_estimator(estimator, fold, _):
+def _run_estimator(estimator, fold, *_):
     with single_threaded_blas():
         fitted = clone(estimator).fit(fold.train.X, fold.train.y, fold.train.weight)
-        return fitted.predict(fold.test.X)
+        return fitted.predict(fold.test.X), None
 
 
 class DeepTDRegressorCV(MultiOutputMixin, RegressorMixin, BasePatchCV):
@@ -82,9 +82,9 @@ class DeepTDRegressorCV(MultiOutputMixin, RegressorMixin, BasePatchCV):
 
     Without arguments it compares, on folds:
 
-    - ridge regression;
-    - ridge regression on :class:`DeepTDFeatures` of four kinds (relu, tanh, features
-      of one unit, pooled), and kernel ridge regression on two: :class:`DeepTDRidge`;
+    - ridge regression and kernel ridge regression;
+    - both on :class:`DeepTDFeatures`: ridge regression of four kinds (relu, tanh,
+      features of one unit, pooled), kernel ridge regression of two;
     - networks of :class:`DeepTDRegressor` of all shapes of at most three layers that
       tile the input and have no more than a weight for eight samples.
 
@@ -92,9 +92,12 @@ class DeepTDRegressorCV(MultiOutputMixin, RegressorMixin, BasePatchCV):
     Networks go through three stages, and few reach the last: without the polish; with
     one start and a short polish, after which those clearly behind the best candidate
     are left, by two standard errors of the paired difference over the folds; in full.
+    In the second stage those that differ in ``alpha`` only are a path, each beginning
+    with the network of the larger one before.
 
     The predictions of the rows held out then give the weights of a mean of several
-    candidates. It is the model, where it is better on these rows than the best
+    candidates; of networks only where one is the best candidate, or where a grid is
+    given. It is the model, where it is better on these rows than the best
     candidate by itself, which otherwise is. Ridge regression keeps a part of the weight
     where the lead over it is smaller than two standard errors over the folds, and all
     where there is none.
@@ -117,8 +120,8 @@ class DeepTDRegressorCV(MultiOutputMixin, RegressorMixin, BasePatchCV):
         is judged by its first fold, and that by the stage before or by a quarter of the
         rows.
     cv : int, cross-validation splitter or iterable, default=None
-        As in :class:`~sklearn.model_selection.GridSearchCV`. None for five folds, or
-        three where there are more than 500 samples; they are not shuffled.
+        As in :class:`~sklearn.model_selection.GridSearchCV`. None for ten folds, or
+        five where there are more than 500 samples; they are not shuffled.
     scoring : str or callable, default=None
         What ranks the candidates; None for R2. The weights are those of least squares.
     n_jobs : int, default=None
@@ -166,6 +169,8 @@ class DeepTDRegressorCV(MultiOutputMixin, RegressorMixin, BasePatchCV):
     True
     """
 
+    _n_folds = (10, 5)
+
     def _check(self, X, y, sample_weight):
         data, self.y_ndim_ = check_rows(self, X, y, sample_weight)
         return data
@@ -183,17 +188,13 @@ class DeepTDRegressorCV(MultiOutputMixin, RegressorMixin, BasePatchCV):
         ridge = DeepTDRidge(plain_features(common))
         found = [_closed(ridge, {"model": "ridge"}, "linear")]
         if self.param_grid is None:
-            grid = [
-                {"kernel_sizes": s}
-                for s in few_weight_shapes(self.input_shape_, n_rows)
+            shapes = few_weight_shapes(self.input_shape_, n_rows)
+            grid = [{"kernel_sizes": of_network} for of_network in shapes]
+            found += [
+                _closed(estimator, params)
+                for estimator, params in _regressions(common)
+                if estimator.kernel == "linear" or n_rows <= MOST_ROWS_OF_KERNEL
             ]
-            for params, kernel in CLOSED:
-                features = DeepTDFeatures(**params, **common)
-                if kernel != "rbf" or n_rows <= MOST_ROWS_OF_KERNEL:
-                    estimator = DeepTDRidge(features, kernel=kernel)
-                    found.append(
-                        _closed(estimator, {"model": MODELS[kernel], **params})
-                    )
         else:
             grid = list(ParameterGrid(self.param_grid))
         networks = [
@@ -207,6 +208,14 @@ class DeepTDRegressorCV(MultiOutputMixin, RegressorMixin, BasePatchCV):
             if candidate.kind == "network" or estimator.n_filters == fewest
         ]
         return zip(*found, strict=True)
+
+    def _in_race(self, candidates, mean):
+        """Networks only where one is the best, or where all others are linear."""
+        in_race = super()._in_race(candidates, mean)
+        kinds = np.array([candidate.kind for candidate in candidates])
+        if kinds[self.best_index_] == "network" or "closed" not in kinds:
+            return in_race
+        return in_race[kinds[in_race] != "network"]
 
     def _scorer(self, weighted):
         self.scorer_ = check_scoring(_Known(), scoring=self.scoring)
@@ -272,6 +281,15 @@ class DeepTDRegressorCV(MultiOutputMixin, RegressorMixin, BasePatchCV):
             return y
         variances = [std**2 + (mean - y) ** 2 for mean, std in told_of]
         return y, np.sqrt(np.sum(weights * variances, axis=0))
+
+
+def _regressions(common):
+    """What is compared with ridge regression, and how each differs."""
+    yield DeepTDRidge(plain_features(common), kernel="rbf"), {"model": "kernel ridge"}
+    for params, kernel in ON_FILTERS:
+        features = DeepTDFeatures(**params, **common)
+        named = {"model": MODELS[kernel], **params}
+        yield DeepTDRidge(features, kernel=kernel), named
 
 
 def _closed(estimator, params, kind="closed"):

@@ -27,9 +27,9 @@ from skdeeptd._data.rows import RowBlocks
 from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._features import DeepTDFeatures
 from skdeeptd._solver.ridge import (
+    cv_kernel_ridge,
+    cv_ridge,
     kernel_ridge_variance,
-    loo_kernel_ridge,
-    loo_ridge,
     ridge_variance,
 )
 from skdeeptd._typing import RandomState
@@ -42,12 +42,14 @@ BATCH = 1000  # rows that are predicted at a time
 class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
     """Ridge or kernel ridge regression on :class:`DeepTDFeatures`.
 
-    The penalty is chosen by leave-one-out in closed form, for each output its own: from
-    31 between 10 and 1e-9 times the largest eigenvalue. There are no other choices, so
-    that a fit of a few hundred rows takes a moment.
+    The penalty is chosen by cross-validation in closed form, for each output its own:
+    from 31 between 10 and 1e-9 times the largest eigenvalue. Left out together are
+    tenths of the rows, in the order given, since in a series single ones would be told
+    by their neighbours. There are no other choices, so that a fit of a few hundred rows
+    takes a moment.
 
-    The filters have seen all rows, those left out too. So the error of leave-one-out is
-    too small; what tells how good the model is are folds, or other rows.
+    The filters have seen all rows, those left out too. So the error on these is too
+    small; what tells how good the model is are folds, or other rows.
 
     Parameters
     ----------
@@ -58,8 +60,8 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
         samples. It takes the square of the number of samples in memory, and its third
         power in time.
     gamma : float, default=None
-        None takes the best, by leave-one-out on 300 of the samples, of 0.1, 0.5 and 2
-        over the mean of d^2.
+        None takes the best of 0.1, 0.5 and 2 over the mean of d^2, by the same
+        cross-validation on 300 of the samples.
     random_state : int, RandomState instance or None, default=None
         Of the filters, where ``features`` has none.
 
@@ -162,9 +164,9 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     def _regression(self, table, y, weight):
         if self.kernel == "linear":
-            return loo_ridge(table, y, weight)
+            return cv_ridge(table, y, weight)
         self.gamma_ = self.gamma or _best_gamma(table, y, weight)
-        return loo_kernel_ridge(rbf_kernel(table, gamma=self.gamma_), y, weight)
+        return cv_kernel_ridge(rbf_kernel(table, gamma=self.gamma_), y, weight)
 
     @overload
     def predict(
@@ -246,7 +248,7 @@ def _merged(rows):
 
 
 def _best_gamma(table, y, weight):
-    """By leave-one-out on some of the rows."""
+    """By cross-validation on some of the rows."""
     share = weight / np.sum(weight)
     spread = share @ (table - share @ table) ** 2
     unit = 2 * np.sum(spread) or 1.0
@@ -255,5 +257,5 @@ def _best_gamma(table, y, weight):
     errors = []
     for gamma in GAMMAS:
         gram = rbf_kernel(few, gamma=gamma / unit)
-        errors.append(np.sum(loo_kernel_ridge(gram, y, weight).loo_error))
+        errors.append(np.sum(cv_kernel_ridge(gram, y, weight).cv_error))
     return GAMMAS[np.argmin(errors)] / unit

@@ -97,9 +97,9 @@ def test_candidates_end_in_time(monkeypatch, seed, end):
     monkeypatch.setattr(choice, "clock", clock)
 
     def of_seconds(kind, *by_stage):
-        def run(fold, stage):
+        def run(fold, stage, before):
             clock.now += by_stage[stage] * len(fold.train.X) / 40
-            return np.zeros(10)
+            return np.zeros(10), None
 
         return Candidate({"kernel_sizes": ()}, kind, run)
 
@@ -126,6 +126,43 @@ def test_candidates_end_in_time(monkeypatch, seed, end):
     has_run = np.isfinite(table.column("score"))
     assert np.array_equal(has_run.all(axis=1), table.stages > 0)
     assert np.array_equal(has_run.any(axis=1), table.stages > 0)
+
+
+# Paths
+
+
+def test_candidates_that_differ_in_alpha_only_are_a_path():
+    """From the largest on, whatever order they come in; in the second stage only."""
+    grid = [
+        {"kernel_sizes": sizes, "n_filters": 2, "alpha": alpha}
+        for alpha in (1.0, 100, "loo", 10.0)
+        for sizes in ((4, 3), (6, 2))
+    ]
+    candidates = [Candidate(params, "network", run=None) for params in grid]
+    alive = np.array([0, 1, 2, 4, 5, 6])
+    assert choice._paths(candidates, alive, 2) == [(2, 6, 0), (1,), (4,), (5,)]
+    assert choice._paths(candidates, alive, 3) == [(i,) for i in alive]
+
+
+def test_a_path_goes_on_after_a_candidate_that_fails():
+    seen = []
+
+    def of(name):
+        def run(fold, stage, before):
+            seen.append(before)
+            if name == "fails":
+                raise ValueError("no network")
+            return np.zeros(3), name
+
+        return Candidate({}, "network", run)
+
+    rows = RowBlocks(np.zeros((3, 2)), np.zeros((3, 1)), np.ones(3))
+    fold = choice.Fold(rows, None, rows, {})
+    path = [of("first"), of("fails"), of("last")]
+    first, fails, last = choice.run_and_score(path, 2, fold, lambda *_: 0.5)
+    assert seen == [None, "first", "first"]
+    assert (first.score, last.score) == (0.5, 0.5)
+    assert "no network" in fails.error
 
 
 # Weights

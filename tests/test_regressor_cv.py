@@ -80,7 +80,12 @@ def test_images_without_any_argument():
         scores.append(model.score(*test))
         names |= set(model.cv_results_["param_model"].compressed())
     assert np.mean(scores) > 0.79
-    assert names == {"ridge", "ridge on filters", "kernel ridge on filters"}
+    assert names == {
+        "ridge",
+        "kernel ridge",
+        "ridge on filters",
+        "kernel ridge on filters",
+    }
 
 
 @pytest.mark.parametrize("sizes", [(6, 5), (4, 3, 5)])
@@ -478,7 +483,9 @@ def test_members_are_of_two_kinds(of_images):
 def test_no_stage_takes_more_passes_or_starts_than_asked_for(stage):
     blank = blank_network(make_layout(6, (3, 2)), 1, ("relu", "identity"))
     asked = Spec(blank, Objective(), n_init=3, max_iter=4)
-    short = in_stage(asked, stage)
-    assert short.n_init <= 3
-    assert short.max_iter <= 4
-    assert (in_stage(asked._replace(max_iter=500), stage).max_iter < 500) == (stage < 3)
+    for before in (None, [blank._replace(scales=np.ones(1))]):
+        short, _ = in_stage(asked, stage, before)
+        assert short.n_init <= 3
+        assert short.max_iter <= 4
+        short, _ = in_stage(asked._replace(max_iter=500), stage, before)
+        assert (short.max_iter < 500) == (stage < 3)

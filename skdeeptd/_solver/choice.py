@@ -14,7 +14,8 @@ Models in closed form are fitted once per fold. Networks are compared in stages:
 1. Without the polish: of the shapes that share all else the best eighth goes on, but
    three at least and ten at most.
 2. With one start and a short polish: who is not clearly behind the best candidate, by
-   two standard errors of the paired difference over the folds, goes on.
+   two standard errors of the paired difference over the folds, goes on. Networks that
+   differ in alpha only are a path: each begins with what the one before found.
 3. Fitted in full.
 
 The weights are those of least squares on the rows held out (Breiman 1996, stacked
@@ -26,6 +27,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from numbers import Real
 from time import perf_counter as clock
 from typing import NamedTuple
 
@@ -39,7 +41,7 @@ from skdeeptd._solver.search import EXACT, silent
 
 KEPT, LEAST_KEPT, MOST_KEPT = 1 / 8, 3, 10  # of the shapes, after the first stage
 STANDARD_ERRORS = 2.0  # of a difference over the folds that is a clear one
-LAST_STAGE = 3
+PATH_STAGE, LAST_STAGE = 2, 3
 SLOWER = (1.0, 0.0, 4.0, 4.0)  # than what is known before each stage
 TRIED = 4  # of so many rows one, for the time that a closed form takes
 SUM_OF_WEIGHTS = 1e3  # how much a sum that is not one counts
@@ -50,11 +52,11 @@ MOST_ROUNDS = 300  # of expectation maximisation
 
 
 class Candidate(NamedTuple):
-    """``run(fold, stage)`` gives the predictions of the rows held out.
+    """``run(fold, stage, before)`` predicts the rows held out, and gives what it found.
 
-    ``kind`` is "linear", "closed" for others that are fitted in closed form, or
-    "network". ``params`` are what it differs by from others; a network's hold its
-    "kernel_sizes".
+    ``before`` is what the candidate before it on a path found, or None. ``kind`` is
+    "linear", "closed" for others that are fitted in closed form, or "network".
+    ``params`` are what it differs by from others; a network's hold its "kernel_sizes".
     """
 
     params: dict
@@ -148,45 +150,67 @@ def compare(
         with stage(name, len(alive)) as part:
             begin, n_done = clock(), 0
             calls = {
-                i: [(candidates[i], number, f, score) for f in folds] for i in alive
+                path: [([candidates[i] for i in path], number, f, score) for f in folds]
+                for path in _paths(candidates, alive, number)
             }
             if math.isinf(end):
                 done = _all_of(calls, run_all)
             else:
                 known = table.column("fit_time")[:, 0]
                 done = _in_time(calls, run_all, end, number, known, n_at_a_time)
-            for i, results in done:
-                with part(f"candidate {i}"):
-                    table.results[i] = results
-                table.stages[i] = number or LAST_STAGE
-                n_done += 1
+            for path, of_folds in done:
+                for i, results in zip(path, zip(*of_folds, strict=True), strict=True):
+                    with part(f"candidate {i}"):
+                        table.results[i] = list(results)
+                    table.stages[i] = number or LAST_STAGE
+                n_done += len(path)
         seconds = clock() - begin
         report(f"{name}: {n_done} of {len(alive)} candidates, {seconds:.1f} s")
         alive = _survivors(table, candidates, number)
     return table
 
 
+def _paths(candidates, alive, number):
+    """Those that differ in alpha only, the largest first; each by itself elsewhere."""
+    if number != PATH_STAGE:
+        return [(i,) for i in alive]
+    paths = {}
+    for i in alive:
+        alpha = candidates[i].params.get("alpha")
+        if isinstance(alpha, Real):
+            key = _params_but("alpha", candidates[i])
+            paths.setdefault(key, []).append((-alpha, i))
+        else:
+            paths[i] = [(0, i)]
+    return [tuple(i for _, i in sorted(path)) for path in paths.values()]
+
+
+def _params_but(name, candidate):
+    """What a candidate has beside one parameter."""
+    return tuple(repr(item) for item in candidate.params.items() if item[0] != name)
+
+
 def _all_of(calls, run_all):
-    """Each candidate and its results on all folds."""
+    """Each path and the results of its candidates, fold by fold."""
     results = iter(run_all(run_and_score, itertools.chain(*calls.values())))
-    for i, of_candidate in calls.items():
-        yield i, [next(results) for _ in of_candidate]
+    for path, of_path in calls.items():
+        yield path, [next(results) for _ in of_path]
 
 
 def _in_time(calls, run_all, end, stage, known, n_at_a_time):
     """The same of those for which there is time.
 
     ``known`` holds the seconds that a fold took in the stage before. How much slower it
-    is in this one is the most that it was for any candidate. The first one in closed
+    is in this one is the most that it was for any path. The first candidate in closed
     form is fitted in any case.
     """
     slower = []
-    for i, (first, *others) in calls.items():
-        is_needed = stage == 0 and i == 0
+    for path, (first, *others) in calls.items():
+        is_needed = stage == 0 and path == (0,)
         if not is_needed and clock() >= end:
             return
         n_rounds = math.ceil(len(others) / n_at_a_time)
-        unit = known[i] if stage > 1 else 1.0
+        unit = sum(known[list(path)]) if stage > 1 else 1.0
         if stage == 0 and not is_needed:
             unit = _seconds_of_all_rows(*first)
         expected = unit * max(slower, default=SLOWER[stage])
@@ -196,30 +220,35 @@ def _in_time(calls, run_all, end, stage, known, n_at_a_time):
         result = run_and_score(*first)
         seconds = clock() - begin
         if is_needed or clock() + n_rounds * seconds <= end:
-            yield i, [result, *run_all(run_and_score, others)]
+            yield path, [result, *run_all(run_and_score, others)]
         if not is_needed:
             slower.append(seconds / unit)
 
 
-def _seconds_of_all_rows(candidate, stage, fold, score):
+def _seconds_of_all_rows(path, stage, fold, score):
     """What a fold is expected to take, by a fit to some of its rows."""
     begin, rows = clock(), fold.train
     few = replace(
         rows, X=rows.X[::TRIED], y=rows.y[::TRIED], weight=rows.weight[::TRIED]
     )
-    run_and_score(candidate, stage, fold._replace(train=few), score)
+    run_and_score(path, stage, fold._replace(train=few), score)
     return (clock() - begin) * TRIED**1.5
 
 
-def run_and_score(candidate, stage, fold, score):
-    begin = clock()
-    try:
-        predicted = candidate.run(fold, stage)
-    except Exception as error:  # of any kind, as in a grid search
-        return Result(error=repr(error))
-    fitted = clock()
-    scored = score(predicted, fold.test)
-    return Result(scored, fitted - begin, clock() - fitted, predicted)
+def run_and_score(path, stage, fold, score):
+    """A ``Result`` for each candidate of a path."""
+    results, found = [], None
+    for candidate in path:
+        begin = clock()
+        try:
+            predicted, found = candidate.run(fold, stage, found)
+        except Exception as error:  # of any kind, as in a grid search
+            results.append(Result(error=repr(error)))
+            continue
+        fitted = clock()
+        scored = score(predicted, fold.test)
+        results.append(Result(scored, fitted - begin, clock() - fitted, predicted))
+    return results
 
 
 def _survivors(table, candidates, number):
@@ -243,9 +272,7 @@ def _best_shapes(mean, candidates, reached):
     """The candidates whose shape does best with all else that they have."""
     groups = {}
     for i in reached[np.argsort(-mean[reached], kind="stable")]:
-        params = candidates[i].params.items()
-        else_ = tuple(repr(item) for item in params if item[0] != "kernel_sizes")
-        groups.setdefault(else_, []).append(i)
+        groups.setdefault(_params_but("kernel_sizes", candidates[i]), []).append(i)
     kept = [
         group[: min(max(LEAST_KEPT, math.ceil(KEPT * len(group))), MOST_KEPT)]
         for group in groups.values()

@@ -7,13 +7,18 @@ F           ``features``        (rows, entries): what the last layer takes, of a
                                 filters side by side, each over the norms of its
                                 kernels, since these share the penalty
 Z           ``table``           (rows, entries): W^1/2 F, with an intercept centred
+h_i         ``leverage``        H_ii of the ridge module
 ==========  ==================  ==================================================
+
+A ridge regression that has not seen row i misses it by r_i / (1 - h_i), where r_i is
+the residual of the one that has seen all rows (Golub, Heath and Wahba 1979, equation
+1.2).
 """
 
 import numpy as np
 
 from skdeeptd._model.network import layers_forward, patch_order
-from skdeeptd._solver.ridge import loo_errors, principal
+from skdeeptd._solver.ridge import ALPHAS, NO_WEIGHT, principal
 
 ROUNDING = 1e-13  # share of the largest |F| below which its deviations are none
 
@@ -65,5 +70,17 @@ def loo_alpha(network, rows, fit_intercept):
         return 0.0
     basis, values, _ = principal(table)
     targets = (y - share @ y).reshape(len(y), -1) * root
-    alphas, errors = loo_errors(basis, values, targets, share)
+    alphas, errors = _loo_errors(basis, values, targets, share)
     return float(alphas[np.argmin(errors.sum(axis=1))] * unit**2)
+
+
+def _loo_errors(basis, values, target, share):
+    """Penalties, and the sums of squares on rows left out, (penalties, outputs)."""
+    along = (basis.T @ target).T
+    alphas, errors = ALPHAS * values.max(initial=0), []
+    for alpha in alphas:
+        leverage = share + basis**2 @ (1 / (values + alpha))
+        residual = target - basis @ (along / (values + alpha)).T
+        left = np.maximum(1 - leverage, NO_WEIGHT)[:, np.newaxis]
+        errors.append(np.sum((residual / left) ** 2, axis=0))
+    return alphas, np.array(errors)

@@ -1,4 +1,4 @@
-"""Ridge regression whose penalty leave-one-out chooses, plain or of a kernel.
+"""Ridge regression whose penalty rows left out choose, plain or of a kernel.
 
 ==========  ==================  ==================================================
 symbol      array               axes
@@ -10,13 +10,15 @@ s           ``share``           (rows,): w over its sum, zeros without an interc
 Z           ``table``           (rows, entries): W^1/2 (F - 1 s'F)
 lambda_j    ``values``          eigenvalues of Z'Z, or of Z Z' where that is smaller
 B           ``basis``           (rows, eigenvalues): Z V, V the eigenvectors
-h_i         ``leverage``        s_i + sum_j B_ij^2 / (lambda_j + alpha)
+H           ``hat``             (rows, rows): s^1/2 s'^1/2 + B (lambda + alpha)^-1 B'
 ==========  ==================  ==================================================
 
-A ridge regression that has not seen row i misses it by r_i / (1 - h_i), where r_i is
-the residual of the one that has seen all rows (Allen 1974; Golub, Heath and Wahba 1979,
-equation 1.2). So all penalties cost one decomposition and no refit. A row is left out
-with all of its weight.
+A ridge regression that has not seen the rows b misses them by (1 - H_bb)^-1 r_b, where
+r is the residual of the one that has seen all rows (Allen 1974 has it for single rows).
+So all penalties cost one decomposition and no refit. A row is left out with all of its
+weight. What is left out together are tenths, one row after the other: neighbours in a
+series tell of each other, and single ones left out would say that nothing needs a
+penalty.
 """
 
 from typing import NamedTuple
@@ -25,14 +27,15 @@ import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 
 ALPHAS = np.logspace(1, -9, 31)  # that are tried, in units of the largest eigenvalue
-NO_WEIGHT = 1e-10  # what is left of a row that the others say nothing of
+N_BLOCKS = 10  # of rows that are left out together
+NO_WEIGHT = 1e-10  # what is left of rows that the others say nothing of
 
 
 class Ridge(NamedTuple):
     """y = intercept + F coef, or intercept + K(., rows) coef.
 
     ``coef`` is (entries or rows, outputs); ``intercept``, ``alpha`` and
-    ``noise_variance``, of a row of weight one, and ``loo_error``, the sum of squares on
+    ``noise_variance``, of a row of weight one, and ``cv_error``, the sum of squares on
     rows left out, are (outputs,).
     """
 
@@ -40,10 +43,10 @@ class Ridge(NamedTuple):
     intercept: np.ndarray
     alpha: np.ndarray
     noise_variance: np.ndarray
-    loo_error: np.ndarray
+    cv_error: np.ndarray
 
 
-def loo_ridge(features, y, weight):
+def cv_ridge(features, y, weight):
     """Ridge regression on some features, with an intercept.
 
     Parameters
@@ -65,7 +68,7 @@ def loo_ridge(features, y, weight):
     return Ridge(coef, y_mean - center @ coef, *told)
 
 
-def loo_kernel_ridge(gram, y, weight):
+def cv_kernel_ridge(gram, y, weight):
     """The same of a kernel; ``gram`` is K."""
     share, root = weight / np.sum(weight), np.sqrt(weight)[:, np.newaxis]
     y_mean = share @ y
@@ -86,7 +89,7 @@ def _centered(cross, gram, share):
 
 def _along(basis, values, target, share):
     """Of each output the coefficients of the basis, alpha, the noise and the error."""
-    alphas, errors = loo_errors(basis, values, target, share)
+    alphas, errors = cv_errors(basis, values, target, share)
     alpha = alphas[np.argmin(errors, axis=0)]
     along = basis.T @ target / (values[:, np.newaxis] + alpha)
     n_used = 1 + np.sum(values[:, np.newaxis] / (values[:, np.newaxis] + alpha), axis=0)
@@ -135,16 +138,20 @@ def _eigen(gram, size):
     return values[kept], vectors[:, kept]
 
 
-def loo_errors(basis, values, target, share):
+def cv_errors(basis, values, target, share):
     """Penalties, and the sums of squares on rows left out, (penalties, outputs).
 
     ``target`` is W^1/2 (y - 1 s'y), (rows, outputs).
     """
-    along = (basis.T @ target).T
-    alphas, errors = ALPHAS * values.max(initial=0), []
-    for alpha in alphas:
-        leverage = share + basis**2 @ (1 / (values + alpha))
-        residual = target - basis @ (along / (values + alpha)).T
-        left = np.maximum(1 - leverage, NO_WEIGHT)[:, np.newaxis]
-        errors.append(np.sum((residual / left) ** 2, axis=0))
-    return alphas, np.array(errors)
+    alphas = ALPHAS * values.max(initial=0)
+    shrunk = 1 / (values + alphas[:, np.newaxis])
+    coef = shrunk[:, :, np.newaxis] * (basis.T @ target)
+    root, errors = np.sqrt(share), 0.0
+    for block in np.array_split(np.arange(len(target)), min(N_BLOCKS, len(target))):
+        of_block = basis[block]
+        hat = np.stack([(of_block * factors) @ of_block.T for factors in shrunk])
+        hat += np.outer(root[block], root[block])
+        left = (1 + NO_WEIGHT) * np.eye(len(block)) - hat
+        missed = np.linalg.solve(left, target[block] - of_block @ coef)
+        errors = errors + np.sum(missed**2, axis=1)
+    return alphas, errors
