@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skdeeptd._base import check_rows, design_regression, flatten, like_y
 from skdeeptd._base_cv import (
+    FEW_ROWS,
     MOST_ROWS_OF_KERNEL,
     BasePatchCV,
     Predicted,
@@ -35,9 +36,11 @@ MODELS = {"linear": "ridge on filters", "rbf": "kernel ridge on filters"}
 ON_FILTERS = [  # features, kernel
     ({}, "linear"),
     ({"activation": "tanh"}, "linear"),
-    ({"standardize": False}, "linear"),
     ({"responses": "pooled"}, "linear"),
     ({"responses": "all"}, "rbf"),
+]
+OF_ONE_UNIT = [  # where rows are few; of many these predict what the others do
+    ({"standardize": False}, "linear"),
     ({"responses": "all", "standardize": False}, "rbf"),
 ]
 
@@ -83,8 +86,9 @@ class DeepTDRegressorCV(MultiOutputMixin, RegressorMixin, BasePatchCV):
     Without arguments it compares, on folds:
 
     - ridge regression and kernel ridge regression;
-    - both on :class:`DeepTDFeatures`: ridge regression of four kinds (relu, tanh,
-      features of one unit, pooled), kernel ridge regression of two;
+    - both on :class:`DeepTDFeatures`: ridge regression of three kinds (relu, tanh,
+      pooled), kernel ridge regression of one, and with up to 500 samples of each one
+      more, for features of one unit;
     - networks of :class:`DeepTDRegressor` of all shapes of at most three layers that
       tile the input and have no more than a weight for eight samples.
 
@@ -97,10 +101,10 @@ class DeepTDRegressorCV(MultiOutputMixin, RegressorMixin, BasePatchCV):
 
     The predictions of the rows held out then give the weights of a mean of several
     candidates; of networks only where one is the best candidate, or where a grid is
-    given. It is the model, where it is better on these rows than the best
-    candidate by itself, which otherwise is. Ridge regression keeps a part of the weight
-    where the lead over it is smaller than two standard errors over the folds, and all
-    where there is none.
+    given. It is the model, where it is better on these rows than the best candidate by
+    itself, which otherwise is. Ridge regression keeps a part of the weight where the
+    lead over it is smaller than two standard errors over the folds, and all where there
+    is none.
 
     Parameters
     ----------
@@ -121,7 +125,7 @@ class DeepTDRegressorCV(MultiOutputMixin, RegressorMixin, BasePatchCV):
         rows.
     cv : int, cross-validation splitter or iterable, default=None
         As in :class:`~sklearn.model_selection.GridSearchCV`. None for ten folds, or
-        five where there are more than 500 samples; they are not shuffled.
+        three where there are more than 500 samples; they are not shuffled.
     scoring : str or callable, default=None
         What ranks the candidates; None for R2. The weights are those of least squares.
     n_jobs : int, default=None
@@ -169,7 +173,7 @@ class DeepTDRegressorCV(MultiOutputMixin, RegressorMixin, BasePatchCV):
     True
     """
 
-    _n_folds = (10, 5)
+    _n_folds = (10, 3)
 
     def _check(self, X, y, sample_weight):
         data, self.y_ndim_ = check_rows(self, X, y, sample_weight)
@@ -192,7 +196,7 @@ class DeepTDRegressorCV(MultiOutputMixin, RegressorMixin, BasePatchCV):
             grid = [{"kernel_sizes": of_network} for of_network in shapes]
             found += [
                 _closed(estimator, params)
-                for estimator, params in _regressions(common)
+                for estimator, params in _regressions(common, n_rows <= FEW_ROWS)
                 if estimator.kernel == "linear" or n_rows <= MOST_ROWS_OF_KERNEL
             ]
         else:
@@ -283,10 +287,10 @@ class DeepTDRegressorCV(MultiOutputMixin, RegressorMixin, BasePatchCV):
         return y, np.sqrt(np.sum(weights * variances, axis=0))
 
 
-def _regressions(common):
+def _regressions(common, few_rows):
     """What is compared with ridge regression, and how each differs."""
     yield DeepTDRidge(plain_features(common), kernel="rbf"), {"model": "kernel ridge"}
-    for params, kernel in ON_FILTERS:
+    for params, kernel in ON_FILTERS + OF_ONE_UNIT if few_rows else ON_FILTERS:
         features = DeepTDFeatures(**params, **common)
         named = {"model": MODELS[kernel], **params}
         yield DeepTDRidge(features, kernel=kernel), named

@@ -68,7 +68,7 @@ def loo_alpha(network, rows, fit_intercept):
     table = (features - share @ features) / (unit or 1.0) * root
     if np.abs(table).max() <= ROUNDING:
         return 0.0
-    basis, values, _ = principal(table)
+    basis, values = principal(table)
     targets = (y - share @ y).reshape(len(y), -1) * root
     alphas, errors = _loo_errors(basis, values, targets, share)
     return float(alphas[np.argmin(errors.sum(axis=1))] * unit**2)

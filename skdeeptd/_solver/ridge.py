@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 
-ALPHAS = np.logspace(1, -9, 31)  # that are tried, in units of the largest eigenvalue
+ALPHAS = np.logspace(1, -9, 21)  # that are tried, in units of the largest eigenvalue
 N_BLOCKS = 10  # of rows that are left out together
 NO_WEIGHT = 1e-10  # what is left of rows that the others say nothing of
 
@@ -62,9 +62,10 @@ def cv_ridge(features, y, weight):
     """
     share, root = weight / np.sum(weight), np.sqrt(weight)[:, np.newaxis]
     center, y_mean = share @ features, share @ y
-    basis, values, vectors = principal((features - center) * root)
+    table = (features - center) * root
+    basis, values = principal(table)
     along, *told = _along(basis, values, (y - y_mean) * root, share)
-    coef = vectors @ along
+    coef = table.T @ (basis @ (along / values[:, np.newaxis]))
     return Ridge(coef, y_mean - center @ coef, *told)
 
 
@@ -121,15 +122,14 @@ def kernel_ridge_variance(gram, cross, own, weight, alpha):
 
 
 def principal(table):
-    """B, lambda and V, without what is zero to rounding."""
+    """B and lambda, without what is zero to rounding."""
     n_rows, n_entries = table.shape
     longer = max(n_rows, n_entries)
     if n_entries <= n_rows:
         values, vectors = _eigen(table.T @ table, longer)
-        return table @ vectors, values, vectors
+        return table @ vectors, values
     values, left = _eigen(table @ table.T, longer)
-    sizes = np.sqrt(values)
-    return left * sizes, values, table.T @ (left / sizes)
+    return left * np.sqrt(values), values
 
 
 def _eigen(gram, size):
@@ -149,7 +149,8 @@ def cv_errors(basis, values, target, share):
     root, errors = np.sqrt(share), 0.0
     for block in np.array_split(np.arange(len(target)), min(N_BLOCKS, len(target))):
         of_block = basis[block]
-        hat = np.stack([(of_block * factors) @ of_block.T for factors in shrunk])
+        halves = (of_block * factors for factors in np.sqrt(shrunk))
+        hat = np.stack([half @ half.T for half in halves])
         hat += np.outer(root[block], root[block])
         left = (1 + NO_WEIGHT) * np.eye(len(block)) - hat
         missed = np.linalg.solve(left, target[block] - of_block @ coef)
