@@ -56,8 +56,9 @@ class DeepTDFeatures(
     :class:`DeepTDRegressor` is.
 
     What comes out is standardised by a spread of at least a tenth of the median one and
-    clipped at five spreads, so that no row to come is far from those of the fit. A
-    scaler behind it would undo that for what hardly varied in the fit.
+    clipped at five spreads, so that no row to come is far from those of the fit. What
+    varied less than a hundredth of the median is zero, or a scaler behind it would make
+    it large in other rows.
 
     Parameters
     ----------
@@ -103,7 +104,7 @@ class DeepTDFeatures(
     shift_, scale_ : ndarray of shape (n_features,)
         What standardises the features.
     center_, unit_ : ndarray of shape (n_features_out,)
-        What standardises the responses.
+        What standardises the responses; ``unit_`` is infinite for those left out.
     n_features_in_, feature_names_in_
         As in scikit-learn.
 

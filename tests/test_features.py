@@ -9,6 +9,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skdeeptd import DeepTDFeatures
 from skdeeptd._model.patch_sizes import (
@@ -70,6 +71,21 @@ def test_what_comes_out_is_standardised_and_clipped():
     np.testing.assert_allclose(out[:, inside].mean(axis=0), 0, atol=1e-12)
     assert out.std(axis=0).max() < 1 + 1e-12
     assert np.abs(features.transform(1e6 * X)).max() <= 5
+
+
+def test_a_scaler_behind_makes_nothing_large_that_hardly_varied():
+    """The first features vary in new rows as the others do."""
+    rng = np.random.default_rng(0)
+    X, new = rng.standard_normal((2, 100, 24))
+    X[:, :12] *= 1e-5
+    features = DeepTDFeatures((4,), strides=4, random_state=0)
+    scaler = StandardScaler().fit(features.fit_transform(X, X[:, -1]))
+    outputs = features.transform(new)
+    assert np.abs(outputs).max() <= 5
+    hardly = ~np.isfinite(features.unit_)
+    assert np.array_equal(hardly.reshape(16, 6).any(axis=0), np.arange(6) < 3)
+    assert not np.any(outputs[:, hardly])
+    assert np.abs(scaler.transform(outputs)).max() < 5 / 0.01
 
 
 def test_filters_of_a_linear_target_are_its_patches():

@@ -33,6 +33,7 @@ from skdeeptd._solver.calibration import mean_square
 from skdeeptd._solver.second_moment import BIAS_STD, all_patch_moments, kernels_of
 
 FLOOR = 0.1  # of the median spread, that every spread has at least
+HARDLY = 0.01  # of the median spread, below which a response is left out
 CLIP = 5.0  # spreads, beyond which an entry stays
 SEGMENTS = 4  # parts of the input that are pooled by themselves
 RESPONSES = ("local", "pooled", "all")
@@ -102,7 +103,7 @@ def learn_filters(rows, spec, rng):
     of_block = functools.partial(_raw_of_block, banks, spec.responses)
     raw = concatenate_blocks(of_block, standard.X, rows.n_jobs, _width(banks))
     center, spread = _mean_and_spread(raw, share)
-    return Filters(banks, spec.responses, shift, scale, center, _floored(spread))
+    return Filters(banks, spec.responses, shift, scale, center, _unit_of(spread))
 
 
 def responses_of(filters, X, n_jobs=None):
@@ -133,6 +134,11 @@ def _floored(spread):
     """At least a tenth of the median, and one where nothing varies."""
     floored = np.maximum(spread, FLOOR * np.median(spread))
     return np.where(floored > 0, floored, 1.0)
+
+
+def _unit_of(spread):
+    """Infinite for responses that hardly vary: a scaler behind them finds zeros."""
+    return np.where(spread < HARDLY * np.median(spread), np.inf, _floored(spread))
 
 
 def _bank(rows, order, size, spec, rng):
