@@ -25,7 +25,7 @@ from skdeeptd._solver.normal_equations import Objective, normal_equations
 from skdeeptd.datasets import make_patch_cnn_regression
 
 N_FEATURES, N_TEST, PER_WEIGHT = 64, 1000, 10
-PASS_ROWS, PASS_FEATURES, PASS_KERNEL, REPEATS = 20_000, 1024, 16, 15
+PASS_ROWS, PASS_FEATURES, REPEATS = 20_000, 1024, 15
 
 
 class Case(NamedTuple):
@@ -76,9 +76,8 @@ def rates(n_trials):
         print("|", " | ".join(map(str, cells)), "|", flush=True)
 
 
-def pass_of(stride, n_filters, X, y):
+def pass_of(layout, n_filters, X, y):
     rng = np.random.default_rng(0)
-    layout = make_layout(PASS_FEATURES, (PASS_KERNEL, -1), strides=stride)
     blank = blank_network(layout, n_filters, ("relu", "identity"))
     theta = rng.standard_normal(n_parameters(blank))
     rows = RowBlocks(X, y, np.ones(len(y)), 1)
@@ -90,23 +89,34 @@ def cost_of_overlap():
     rng = np.random.default_rng(0)
     X = rng.standard_normal((PASS_ROWS, PASS_FEATURES))
     y = rng.standard_normal(PASS_ROWS)
-    print(f"\nOne pass, X {X.shape}, kernel {PASS_KERNEL}, stride 8 over stride 16:\n")
-    print("| filters | weights | ratio, median (least to most) |\n|---|---|---|")
-    for n_filters in (1, 4):
-        apart, overlap = (pass_of(s, n_filters, X, y) for s in (16, 8))
-        layout = make_layout(PASS_FEATURES, (PASS_KERNEL, -1), strides=8)
-        ratios = []
-        with reusing():
-            for _ in range(REPEATS):
-                seconds = []
-                for function in (overlap, apart):
-                    begin = time.perf_counter()
-                    function()
-                    seconds.append(time.perf_counter() - begin)
-                ratios.append(seconds[0] / seconds[1])
-        low, middle, high = np.quantile(ratios, [0, 0.5, 1])
-        weights = n_filters * (sum(layout.sizes) + 1)
-        print(f"| {n_filters} | {weights} | {middle:.2f} ({low:.2f} to {high:.2f}) |")
+    print(f"\nOne pass, X {X.shape}, half the kernel as stride over all of it:\n")
+    print("| kernel | filters | weights | weights, overlap | ratio (least to most) |")
+    print("|---|---|---|---|---|")
+    for kernel in (16, 32, 64):
+        layouts = [
+            make_layout(PASS_FEATURES, (kernel, -1), strides=stride)
+            for stride in (kernel, kernel // 2)
+        ]
+        for n_filters in (1, 4):
+            weights = [n_filters * (sum(layout.sizes) + 1) for layout in layouts]
+            passes = [pass_of(layout, n_filters, X, y) for layout in layouts]
+            cells = [kernel, n_filters, *weights, ratio_of(*passes)]
+            print("|", " | ".join(map(str, cells)), "|", flush=True)
+
+
+def ratio_of(apart, overlap):
+    """Median, least and most of the seconds, in turns."""
+    ratios = []
+    with reusing():
+        for _ in range(REPEATS):
+            seconds = []
+            for function in (overlap, apart):
+                begin = time.perf_counter()
+                function()
+                seconds.append(time.perf_counter() - begin)
+            ratios.append(seconds[0] / seconds[1])
+    low, middle, high = np.quantile(ratios, [0, 0.5, 1])
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
 def main():

@@ -40,7 +40,8 @@ series or a picture is one draw of nature: a spread over splits says little abou
 data of the kind.
 
 All development used the sets in DEVELOPMENT only: on these, scores of many forms of
-DeepTD were seen. Those in HELD_BACK are run once, at the end (--held-back).
+DeepTD were seen. Those in HELD_BACK were run once with an earlier form, and again with
+the present one, which they had a part in; those in LATER once (--group).
 
 Run: python -m pip install ".[benchmarks]", then with OMP_NUM_THREADS=1
 python benchmarks/real_data.py [--sets tecator,corn] [--methods DeepTD,Ridge]
@@ -62,7 +63,7 @@ from aeon.transformations.collection.shapelet_based import (
 )
 from scipy.signal import savgol_filter
 from scipy.stats import rankdata, studentized_range
-from sets import DEVELOPMENT, HELD_BACK
+from sets import DEVELOPMENT, HELD_BACK, LATER
 from sklearn.base import BaseEstimator, RegressorMixin, TransformerMixin, clone
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor
@@ -79,6 +80,7 @@ from tensorly.regression import CPRegressor
 
 import skdeeptd
 
+GROUPS = {"development": DEVELOPMENT, "held_back": HELD_BACK, "later": LATER}
 SIZES = {"small": (150, 5), "whole": (1000, 3)}  # training rows, splits
 N_FOLDS = 3
 MOST_TESTED = 1000
@@ -438,13 +440,13 @@ def chosen(text, names, parser):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sets", help="names, commas between them")
-    parser.add_argument("--held-back", action="store_true", help="the sets held back")
+    parser.add_argument("--group", choices=GROUPS, default="development")
     parser.add_argument("--methods", help="names, or none: tables only")
     parser.add_argument("--sizes", help="small, whole or small,whole")
     parser.add_argument("--splits", type=int, default=5, help="at most")
     parser.add_argument("--results", type=Path, help="JSON lines to read and extend")
     args = parser.parse_args()
-    known = HELD_BACK if args.held_back else DEVELOPMENT
+    known = GROUPS[args.group]
     sets = {name: known[name] for name in chosen(args.sets, known, parser)}
     sizes = chosen(args.sizes, SIZES, parser)
     methods = chosen(args.methods, METHODS, parser)
