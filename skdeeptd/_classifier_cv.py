@@ -36,7 +36,12 @@ from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._features import DeepTDFeatures
 from skdeeptd._model.fitted import predictions
 from skdeeptd._model.likelihood import probabilities
-from skdeeptd._solver.choice import LEAST_PROBABILITY, Candidate, LogLoss
+from skdeeptd._solver.choice import (
+    LEAST_PROBABILITY,
+    Candidate,
+    LogLoss,
+    path_of_alpha,
+)
 from skdeeptd._solver.classes import fit_classes
 
 CS = np.logspace(-4, 1, 6)  # of LogisticRegression, in the order of warm starts
@@ -392,7 +397,8 @@ def _network(estimator, params, rows):
     )
     _, spec = design_classes(estimator, rows, estimator.input_shape)
     kind = "linear" if spec.blank.is_linear else "network"
-    return estimator, Candidate(params, kind, functools.partial(_run_network, spec))
+    run = functools.partial(_run_network, spec)
+    return estimator, Candidate(params, kind, run, path_of_alpha(params))
 
 
 def _run_network(spec, fold, stage, before):

@@ -193,6 +193,10 @@ class DeepTDFeatures(
         ValueError, TypeError
             Where the data or a parameter are not as they should be.
         """
+        return self._learn(X, y, sample_weight)
+
+    def _learn(self, X, y, sample_weight=None, like=None):
+        """``like`` are features with the same kernels, fitted to the same rows."""
         X, input_shape = flatten(X, self.input_shape)
         (X, y, weight), _ = check_rows(self, X, self._targets(y), sample_weight)
         rows = RowBlocks(X, y, weight, self.n_jobs).of_weight()
@@ -207,7 +211,8 @@ class DeepTDFeatures(
         )
         rng = check_random_state(self.random_state)
         with single_threaded_blas(), reusing(), explaining(self, rows):
-            self._store(learn_filters(rows, spec, rng), layouts)
+            known = None if like is None else filters_of(like)
+            self._store(learn_filters(rows, spec, rng, known), layouts)
         return self
 
     def _targets(self, y):

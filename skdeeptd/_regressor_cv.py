@@ -29,7 +29,7 @@ from skdeeptd._features import DeepTDFeatures
 from skdeeptd._model.fitted import predictions
 from skdeeptd._regressor import DeepTDRegressor
 from skdeeptd._ridge import DeepTDRidge
-from skdeeptd._solver.choice import Candidate, SquaredErrors
+from skdeeptd._solver.choice import Candidate, SquaredErrors, path_of_alpha
 from skdeeptd._solver.deeptd import fit_rows
 
 MODELS = {"linear": "ridge on filters", "rbf": "kernel ridge on filters"}
@@ -74,10 +74,11 @@ def _run_network(spec, fold, stage, before):
         return predictions(fit.networks, fold.test.X), fit.networks
 
 
-def _run_estimator(estimator, fold, *_):
+def _run_estimator(estimator, fold, _, before):
+    fitted, rows = clone(estimator), fold.train
     with single_threaded_blas():
-        fitted = clone(estimator).fit(fold.train.X, fold.train.y, fold.train.weight)
-        return fitted.predict(fold.test.X), None
+        fitted._learn(rows.X, rows.y, rows.weight, like=before)
+        return fitted.predict(fold.test.X), fitted.features_
 
 
 class DeepTDRegressorCV(MultiOutputMixin, RegressorMixin, BasePatchCV):
@@ -195,8 +196,8 @@ class DeepTDRegressorCV(MultiOutputMixin, RegressorMixin, BasePatchCV):
             shapes = few_weight_shapes(self.input_shape_, n_rows)
             grid = [{"kernel_sizes": of_network} for of_network in shapes]
             found += [
-                _closed(estimator, params)
-                for estimator, params in _regressions(common, n_rows <= FEW_ROWS)
+                (estimator, candidate)
+                for estimator, candidate in _regressions(common, n_rows <= FEW_ROWS)
                 if estimator.kernel == "linear" or n_rows <= MOST_ROWS_OF_KERNEL
             ]
         else:
@@ -288,18 +289,20 @@ class DeepTDRegressorCV(MultiOutputMixin, RegressorMixin, BasePatchCV):
 
 
 def _regressions(common, few_rows):
-    """What is compared with ridge regression, and how each differs."""
-    yield DeepTDRidge(plain_features(common), kernel="rbf"), {"model": "kernel ridge"}
-    for params, kernel in ON_FILTERS + OF_ONE_UNIT if few_rows else ON_FILTERS:
+    """What is compared with ridge regression; those with the same filters on a path."""
+    plain = DeepTDRidge(plain_features(common), kernel="rbf")
+    yield _closed(plain, {"model": "kernel ridge"})
+    on_filters = ON_FILTERS + OF_ONE_UNIT if few_rows else ON_FILTERS
+    for place, (params, kernel) in enumerate(on_filters):
         features = DeepTDFeatures(**params, **common)
         named = {"model": MODELS[kernel], **params}
-        yield DeepTDRidge(features, kernel=kernel), named
+        path = ("filters", features.standardize), place
+        yield _closed(DeepTDRidge(features, kernel=kernel), named, path=path)
 
 
-def _closed(estimator, params, kind="closed"):
-    return estimator, Candidate(
-        params, kind, functools.partial(_run_estimator, estimator)
-    )
+def _closed(estimator, params, kind="closed", path=None):
+    run = functools.partial(_run_estimator, estimator)
+    return estimator, Candidate(params, kind, run, path)
 
 
 def _network(estimator, params, rows):
@@ -310,4 +313,5 @@ def _network(estimator, params, rows):
     )
     _, spec = design_regression(estimator, rows, estimator.input_shape)
     kind = "linear" if spec.blank.is_linear else "network"
-    return estimator, Candidate(params, kind, functools.partial(_run_network, spec))
+    run = functools.partial(_run_network, spec)
+    return estimator, Candidate(params, kind, run, path_of_alpha(params))

@@ -142,6 +142,10 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
         ValueError, TypeError
             Where the data or a parameter are not as they should be.
         """
+        return self._learn(X, y, sample_weight)
+
+    def _learn(self, X, y, sample_weight=None, like=None):
+        """``like`` are features with the same kernels, fitted to the same rows."""
         features = DeepTDFeatures() if self.features is None else clone(self.features)
         flat, input_shape = flatten(X, features.input_shape)
         (flat, columns, weight), self.y_ndim_ = check_rows(self, flat, y, sample_weight)
@@ -149,7 +153,11 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
         if features.random_state is None:
             features.set_params(random_state=self.random_state)
         rows = _merged(RowBlocks(flat, columns, weight).of_weight())
-        self.features_ = features.fit(rows.X, rows.y, sample_weight=rows.weight)
+        if like is None:
+            features.fit(rows.X, rows.y, rows.weight)
+        else:
+            features._learn(rows.X, rows.y, rows.weight, like)
+        self.features_ = features
         table = self.features_.transform(rows.X).astype(float, copy=False)
         with explaining(self, rows):
             problem = make_problem(rows, fit_intercept=True)

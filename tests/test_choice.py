@@ -132,16 +132,19 @@ def test_candidates_end_in_time(monkeypatch, seed, end):
 
 
 def test_candidates_that_differ_in_alpha_only_are_a_path():
-    """From the largest on, whatever order they come in; in the second stage only."""
+    """From the largest on, whatever order they come in; in the second stage."""
     grid = [
         {"kernel_sizes": sizes, "n_filters": 2, "alpha": alpha}
         for alpha in (1.0, 100, "loo", 10.0)
         for sizes in ((4, 3), (6, 2))
     ]
-    candidates = [Candidate(params, "network", run=None) for params in grid]
+    candidates = [
+        Candidate(params, "network", None, choice.path_of_alpha(params))
+        for params in grid
+    ]
     alive = np.array([0, 1, 2, 4, 5, 6])
-    assert choice._paths(candidates, alive, 2) == [(2, 6, 0), (1,), (4,), (5,)]
-    assert choice._paths(candidates, alive, 3) == [(i,) for i in alive]
+    assert choice._paths(candidates, alive, 2, True) == [(2, 6, 0), (1,), (4,), (5,)]
+    assert choice._paths(candidates, alive, 3, False) == [(i,) for i in alive]
 
 
 def test_a_path_goes_on_after_a_candidate_that_fails():

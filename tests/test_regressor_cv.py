@@ -479,6 +479,15 @@ def test_members_are_of_two_kinds(of_images):
     assert {type(e) for e in model.estimators_} <= {DeepTDRegressor, DeepTDRidge}
 
 
+def test_filters_that_candidates_share_are_those_of_each_by_itself():
+    """In haste each candidate learns its own, to tell how long it takes."""
+    train, _ = digits(100, 0)
+    shared = DeepTDRegressorCV(random_state=0).fit(*train)
+    apart = DeepTDRegressorCV(random_state=0, max_time=1e6).fit(*train)
+    for name in ("mean_test_score", "weight"):
+        np.testing.assert_array_equal(shared.cv_results_[name], apart.cv_results_[name])
+
+
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_no_stage_takes_more_passes_or_starts_than_asked_for(stage):
     blank = blank_network(make_layout(6, (3, 2)), 1, ("relu", "identity"))

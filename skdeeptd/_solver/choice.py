@@ -9,7 +9,8 @@ p_c         ``predicted``       (models, rows) of an output, each row by a fit t
 v_c         ``weights``         (models,) of an output, not negative, of sum one
 ==========  ==================  ==================================================
 
-Models in closed form are fitted once per fold. Networks are compared in stages:
+Models in closed form are fitted once per fold; those with the same filters share them.
+Networks are compared in stages:
 
 1. Without the polish: of the shapes that share all else the best eighth goes on, but
    three at least and ten at most.
@@ -41,7 +42,7 @@ from skdeeptd._solver.search import EXACT, silent
 
 KEPT, LEAST_KEPT, MOST_KEPT = 1 / 8, 3, 10  # of the shapes, after the first stage
 STANDARD_ERRORS = 2.0  # of a difference over the folds that is a clear one
-PATH_STAGE, LAST_STAGE = 2, 3
+PATH_STAGES, LAST_STAGE = (0, 2), 3
 SLOWER = (1.0, 0.0, 4.0, 4.0)  # than what is known before each stage
 TRIED = 4  # of so many rows one, for the time that a closed form takes
 SUM_OF_WEIGHTS = 1e3  # how much a sum that is not one counts
@@ -54,14 +55,16 @@ MOST_ROUNDS = 300  # of expectation maximisation
 class Candidate(NamedTuple):
     """``run(fold, stage, before)`` predicts the rows held out, and gives what it found.
 
-    ``before`` is what the candidate before it on a path found, or None. ``kind`` is
-    "linear", "closed" for others that are fitted in closed form, or "network".
-    ``params`` are what it differs by from others; a network's hold its "kernel_sizes".
+    ``kind`` is "linear", "closed" for others that are fitted in closed form, or
+    "network". ``params`` are what it differs by from others; a network's hold its
+    "kernel_sizes". ``path`` is a name and a place, or None: candidates of one name run
+    in the order of their places, and ``before`` is what the one before found.
     """
 
     params: dict
     kind: str
     run: Callable
+    path: tuple | None = None
 
 
 class Fold(NamedTuple):
@@ -151,7 +154,7 @@ def compare(
             begin, n_done = clock(), 0
             calls = {
                 path: [([candidates[i] for i in path], number, f, score) for f in folds]
-                for path in _paths(candidates, alive, number)
+                for path in _paths(candidates, alive, number, not math.isinf(end))
             }
             if math.isinf(end):
                 done = _all_of(calls, run_all)
@@ -170,24 +173,23 @@ def compare(
     return table
 
 
-def _paths(candidates, alive, number):
-    """Those that differ in alpha only, the largest first; each by itself elsewhere."""
-    if number != PATH_STAGE:
-        return [(i,) for i in alive]
-    paths = {}
+def _paths(candidates, alive, number, in_haste):
+    """Those to run one after the other; each by itself where time is to be judged."""
+    paths, apart = {}, number not in PATH_STAGES or (in_haste and number == 0)
     for i in alive:
-        alpha = candidates[i].params.get("alpha")
-        if isinstance(alpha, Real):
-            key = _params_but("alpha", candidates[i])
-            paths.setdefault(key, []).append((-alpha, i))
-        else:
-            paths[i] = [(0, i)]
+        name, place = (i, 0) if apart else candidates[i].path or (i, 0)
+        paths.setdefault(name, []).append((place, i))
     return [tuple(i for _, i in sorted(path)) for path in paths.values()]
 
 
-def _params_but(name, candidate):
-    """What a candidate has beside one parameter."""
-    return tuple(repr(item) for item in candidate.params.items() if item[0] != name)
+def path_of_alpha(params):
+    """Of networks that differ in alpha only, the largest first."""
+    alpha = params.get("alpha")
+    return (_params_but("alpha", params), -alpha) if isinstance(alpha, Real) else None
+
+
+def _params_but(name, params):
+    return tuple(repr(item) for item in params.items() if item[0] != name)
 
 
 def _all_of(calls, run_all):
@@ -272,7 +274,9 @@ def _best_shapes(mean, candidates, reached):
     """The candidates whose shape does best with all else that they have."""
     groups = {}
     for i in reached[np.argsort(-mean[reached], kind="stable")]:
-        groups.setdefault(_params_but("kernel_sizes", candidates[i]), []).append(i)
+        groups.setdefault(_params_but("kernel_sizes", candidates[i].params), []).append(
+            i
+        )
     kept = [
         group[: min(max(LEAST_KEPT, math.ceil(KEPT * len(group))), MOST_KEPT)]
         for group in groups.values()

@@ -67,7 +67,7 @@ class Filters(NamedTuple):
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def learn_filters(rows, spec, rng):
+def learn_filters(rows, spec, rng, like=None):
     """Filters from the moments of X and of targets of unit spread.
 
     Parameters
@@ -76,6 +76,9 @@ def learn_filters(rows, spec, rng):
         Of positive weights, with targets (rows, outputs).
     spec : FilterSpec
     rng : numpy.random.RandomState
+    like : Filters or None
+        Of the same rows, and of a spec with other activations or responses only: the
+        kernels are theirs.
 
     Returns
     -------
@@ -96,10 +99,14 @@ def learn_filters(rows, spec, rng):
     standard = RowBlocks((rows.X - shift) / scale, y, rows.weight, rows.n_jobs)
     if not np.all(np.isfinite(scale)):
         raise FloatingPointError("the squares of a feature overflow")
-    banks = tuple(
-        _bank(standard, order, size, spec, rng)
-        for order, size in zip(spec.orders, spec.sizes, strict=True)
-    )
+    if like is None:
+        banks = tuple(
+            _bank(standard, order, size, spec, rng)
+            for order, size in zip(spec.orders, spec.sizes, strict=True)
+        )
+    else:
+        activations = (spec.activation,)
+        banks = tuple(bank._replace(activations=activations) for bank in like.banks)
     of_block = functools.partial(_raw_of_block, banks, spec.responses)
     raw = concatenate_blocks(of_block, standard.X, rows.n_jobs, _width(banks))
     center, spread = _mean_and_spread(raw, share)
