@@ -19,9 +19,10 @@ WEIGHT = RNG.uniform(0.5, 2, 30)
 KERNELS = pytest.mark.parametrize("kernel", ["linear", "rbf"])
 
 
-@pytest.mark.parametrize("n_rows", [30, 27, 9])
-def test_ridge_is_that_of_scikit_learn_with_the_penalty_of_refits(n_rows):
-    F_, Y_, weight = F[:n_rows], Y[:n_rows], WEIGHT[:n_rows]
+@pytest.mark.parametrize(("n_rows", "n_entries"), [(30, 12), (27, 1), (30, 1), (9, 12)])
+def test_ridge_is_that_of_scikit_learn_with_the_penalty_of_refits(n_rows, n_entries):
+    """Blocks of more and of fewer rows than entries, and single rows."""
+    F_, Y_, weight = F[:n_rows, :n_entries], Y[:n_rows], WEIGHT[:n_rows]
     found = cv_ridge(F_, Y_, weight)
     center = weight @ F_ / weight.sum()
     table = (F_ - center) * np.sqrt(weight)[:, np.newaxis]

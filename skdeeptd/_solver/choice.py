@@ -274,9 +274,8 @@ def _best_shapes(mean, candidates, reached):
     """The candidates whose shape does best with all else that they have."""
     groups = {}
     for i in reached[np.argsort(-mean[reached], kind="stable")]:
-        groups.setdefault(_params_but("kernel_sizes", candidates[i].params), []).append(
-            i
-        )
+        same = _params_but("kernel_sizes", candidates[i].params)
+        groups.setdefault(same, []).append(i)
     kept = [
         group[: min(max(LEAST_KEPT, math.ceil(KEPT * len(group))), MOST_KEPT)]
         for group in groups.values()

@@ -143,16 +143,28 @@ def cv_errors(basis, values, target, share):
 
     ``target`` is W^1/2 (y - 1 s'y), (rows, outputs).
     """
-    alphas = ALPHAS * values.max(initial=0)
-    shrunk = 1 / (values + alphas[:, np.newaxis])
-    coef = shrunk[:, :, np.newaxis] * (basis.T @ target)
-    root, errors = np.sqrt(share), 0.0
-    for block in np.array_split(np.arange(len(target)), min(N_BLOCKS, len(target))):
-        of_block = basis[block]
-        halves = (of_block * factors for factors in np.sqrt(shrunk))
-        hat = np.stack([half @ half.T for half in halves])
-        hat += np.outer(root[block], root[block])
-        left = (1 + NO_WEIGHT) * np.eye(len(block)) - hat
-        missed = np.linalg.solve(left, target[block] - of_block @ coef)
-        errors = errors + np.sum(missed**2, axis=1)
-    return alphas, errors
+    basis = np.column_stack([basis, np.sqrt(share)])
+    along, alphas = basis.T @ target, ALPHAS * values.max(initial=0)
+    shrunk = [1 / np.append(values + alpha, 1.0)[:, np.newaxis] for alpha in alphas]
+    blocks = np.array_split(np.arange(len(target)), min(N_BLOCKS, len(target)))
+    errors = [_block_errors(basis[b], target[b], along, shrunk) for b in blocks]
+    return alphas, np.sum(errors, axis=0)
+
+
+def _block_errors(basis, target, along, shrunk):
+    """Sums of squares of (1 - H_bb)^-1 r_b, by the smaller of two systems."""
+    n_rows, n_entries = basis.shape
+    eye = (1 + NO_WEIGHT) * np.eye(min(n_rows, n_entries))
+    gram = basis.T @ basis if n_entries < n_rows else None
+    errors = []
+    for factors in shrunk:
+        residual, root = target - basis @ (factors * along), np.sqrt(factors)
+        if gram is None:
+            half = basis * root.T
+            missed = np.linalg.solve(eye - half @ half.T, residual)
+        else:
+            inner = root * (basis.T @ residual)
+            inner = root * np.linalg.solve(eye - root * gram * root.T, inner)
+            missed = residual + basis @ inner
+        errors.append(np.sum(missed**2, axis=0))
+    return errors
