@@ -145,26 +145,29 @@ def cv_errors(basis, values, target, share):
     """
     basis = np.column_stack([basis, np.sqrt(share)])
     along, alphas = basis.T @ target, ALPHAS * values.max(initial=0)
-    shrunk = [1 / np.append(values + alpha, 1.0)[:, np.newaxis] for alpha in alphas]
+    shrunk = np.array([1 / np.append(values + alpha, 1.0) for alpha in alphas])
+    coef = shrunk[:, :, np.newaxis] * along
+    roots = np.sqrt(shrunk)[:, np.newaxis]
     blocks = np.array_split(np.arange(len(target)), min(N_BLOCKS, len(target)))
-    errors = [_block_errors(basis[b], target[b], along, shrunk) for b in blocks]
-    return alphas, np.sum(errors, axis=0)
+    errors = 0.0
+    for block in blocks:
+        of_block = basis[block]
+        residual = target[block] - of_block @ coef
+        missed = _missed(of_block, residual, roots)
+        errors = errors + np.sum(missed**2, axis=1)
+    return alphas, errors
 
 
-def _block_errors(basis, target, along, shrunk):
-    """Sums of squares of (1 - H_bb)^-1 r_b, by the smaller of two systems."""
+def _missed(basis, residual, roots):
+    """(1 - H_bb)^-1 r_b for each penalty, by the smaller of two systems."""
     n_rows, n_entries = basis.shape
     eye = (1 + NO_WEIGHT) * np.eye(min(n_rows, n_entries))
-    gram = basis.T @ basis if n_entries < n_rows else None
-    errors = []
-    for factors in shrunk:
-        residual, root = target - basis @ (factors * along), np.sqrt(factors)
-        if gram is None:
-            half = basis * root.T
-            missed = np.linalg.solve(eye - half @ half.T, residual)
-        else:
-            inner = root * (basis.T @ residual)
-            inner = root * np.linalg.solve(eye - root * gram * root.T, inner)
-            missed = residual + basis @ inner
-        errors.append(np.sum(missed**2, axis=0))
-    return errors
+    if n_rows <= n_entries:
+        halves = (basis * root for root in roots)
+        return np.linalg.solve(eye - np.stack([h @ h.T for h in halves]), residual)
+    gram = basis.T @ basis
+    inner = [
+        root.T * np.linalg.solve(eye - root.T * gram * root, root.T * (basis.T @ r))
+        for root, r in zip(roots, residual, strict=True)
+    ]
+    return residual + basis @ np.stack(inner)
