@@ -31,7 +31,7 @@ def test_ridge_is_that_of_scikit_learn_with_the_penalty_of_refits(n_rows, n_entr
         y, errors = Y_[:, output], []
         for alpha in ALPHAS * largest:
             model, error = Ridge(alpha, solver="svd"), 0.0
-            for others, left in KFold(min(10, n_rows)).split(F_):
+            for others, left in KFold(min(20, n_rows)).split(F_):
                 model.fit(F_[others], y[others], weight[others])
                 error += weight[left] @ (y[left] - model.predict(F_[left])) ** 2
             errors.append(error)
@@ -67,7 +67,7 @@ def test_kernel_ridge_is_that_of_scikit_learn_where_the_mean_is_zero():
 
 def test_windows_of_a_series_need_neighbours_left_out_together(monkeypatch):
     """Three steps ahead of an oscillation; single rows left out promise too much."""
-    scores = {10: [], 150: []}
+    scores = {20: [], 150: []}
     for seed in range(8):
         noise = np.random.default_rng(seed).standard_normal(400)
         series = lfilter([1], [1, -1.6, 0.9], noise) / 4
@@ -80,8 +80,24 @@ def test_windows_of_a_series_need_neighbours_left_out_together(monkeypatch):
             found = cv_kernel_ridge(gram, y[:150], np.ones(150))
             predicted = found.intercept + cross @ found.coef
             of_number.append(r2_score(y[160:], predicted))
-    assert np.mean(scores[10]) > 0.3
+    assert np.mean(scores[20]) > 0.3
     assert np.mean(scores[150]) < 0
+
+
+def test_rows_that_are_sorted_by_y_do_no_harm():
+    X, digit = load_digits(return_X_y=True)
+    model = DeepTDRidge(DeepTDFeatures(random_state=0))
+    for seed in range(5):
+        rows = np.random.RandomState(seed).permutation(len(X))
+        train, test = rows[:150], rows[150:]
+        in_order = train[np.argsort(digit[train], kind="stable")]
+        mixed, ordered = (
+            clone(model)
+            .fit(X[known].reshape(-1, 8, 8), digit[known])
+            .score(X[test].reshape(-1, 8, 8), digit[test])
+            for known in (train, in_order)
+        )
+        assert ordered > mixed - 0.1
 
 
 def data(n_rows=60):
