@@ -45,8 +45,8 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
     The penalty is chosen by cross-validation in closed form, for each output its own:
     from 21 between 10 and 1e-9 times the largest eigenvalue. Left out together are
     twentieths of the rows, in the order given, since in a series single ones would be
-    told by their neighbours. There are no other choices, so that a fit of a few hundred rows
-    takes a moment.
+    told by their neighbours. There are no other choices, so that a fit of a few hundred
+    rows takes a moment.
 
     The filters have seen all rows, those left out too. So the error on these is too
     small; what tells how good the model is are folds, or other rows.
