@@ -40,8 +40,8 @@ series or a picture is one draw of nature: a spread over splits says little abou
 data of the kind.
 
 All development used the sets in DEVELOPMENT only: on these, scores of many forms of
-DeepTD were seen. Those in HELD_BACK were run once with an earlier form, and again with
-the present one, which they had a part in; those in LATER once (--group).
+DeepTD were seen. Those in HELD_BACK were run with an earlier form, and again with the
+present one, which they had a part in. Nothing was chosen by those in LATER (--group).
 
 Run: python -m pip install ".[benchmarks]", then with OMP_NUM_THREADS=1
 python benchmarks/real_data.py [--sets tecator,corn] [--methods DeepTD,Ridge]
