@@ -45,19 +45,15 @@ class Data(NamedTuple):
     horizon: int | None = None
 
 
-def development(loader):
-    DEVELOPMENT[loader.__name__] = loader
-    return loader
+def into(group):
+    def register(loader):
+        group[loader.__name__] = loader
+        return loader
+
+    return register
 
 
-def held_back(loader):
-    HELD_BACK[loader.__name__] = loader
-    return loader
-
-
-def later(loader):
-    LATER[loader.__name__] = loader
-    return loader
+development, held_back, later = map(into, (DEVELOPMENT, HELD_BACK, LATER))
 
 
 def of_class(labels):
@@ -308,20 +304,23 @@ def stereo():
     return Data(X[known], y[known], "image")
 
 
+def two_pictures(first, second, begin):
+    """Every second of their disjoint tiles of 16 x 16 pixels."""
+    pictures = np.stack([first, second])
+    tiles = pictures.reshape(2, 32, 16, 32, 16).swapaxes(2, 3).reshape(-1, 16, 16)
+    return Data(tiles[begin::2].astype(float), np.repeat([1.0, -1.0], 512), "image")
+
+
 @held_back
 def textures():
-    """Disjoint tiles of 16 x 16 pixels of grass and of gravel, every second one."""
-    pictures = np.stack([skimage.data.grass(), skimage.data.gravel()])
-    tiles = pictures.reshape(2, 32, 16, 32, 16).swapaxes(2, 3).reshape(-1, 16, 16)
-    return Data(tiles[::2].astype(float), np.repeat([1.0, -1.0], 512), "image")
+    """Grass and gravel."""
+    return two_pictures(skimage.data.grass(), skimage.data.gravel(), 0)
 
 
 @later
 def bricks():
-    """Disjoint tiles of 16 x 16 pixels of bricks and of a photographer's picture."""
-    pictures = np.stack([skimage.data.brick(), skimage.data.camera()])
-    tiles = pictures.reshape(2, 32, 16, 32, 16).swapaxes(2, 3).reshape(-1, 16, 16)
-    return Data(tiles[1::2].astype(float), np.repeat([1.0, -1.0], 512), "image")
+    """Bricks and the picture of a photographer."""
+    return two_pictures(skimage.data.brick(), skimage.data.camera(), 1)
 
 
 @later
