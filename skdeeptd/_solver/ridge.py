@@ -10,7 +10,7 @@ s           ``share``           (rows,): w over its sum, zeros without an interc
 Z           ``table``           (rows, entries): W^1/2 (F - 1 s'F)
 lambda_j    ``values``          eigenvalues of Z'Z, or of Z Z' where that is smaller
 B           ``basis``           (rows, eigenvalues): Z V, V the eigenvectors
-H           ``hat``             (rows, rows): s^1/2 s'^1/2 + B (lambda + alpha)^-1 B'
+H                               (rows, rows): s^1/2 s'^1/2 + B (lambda + alpha)^-1 B'
 ==========  ==================  ==================================================
 
 A ridge regression that has not seen the rows b misses them by (1 - H_bb)^-1 r_b, where
@@ -90,7 +90,7 @@ def _centered(cross, gram, share):
 
 def _along(basis, values, target, share):
     """Of each output the coefficients of the basis, alpha, the noise and the error."""
-    alphas, errors = cv_errors(basis, values, target, share)
+    alphas, errors = _cv_errors(basis, values, target, share)
     alpha = alphas[np.argmin(errors, axis=0)]
     along = basis.T @ target / (values[:, np.newaxis] + alpha)
     n_used = 1 + np.sum(values[:, np.newaxis] / (values[:, np.newaxis] + alpha), axis=0)
@@ -138,7 +138,7 @@ def _eigen(gram, size):
     return values[kept], vectors[:, kept]
 
 
-def cv_errors(basis, values, target, share):
+def _cv_errors(basis, values, target, share):
     """Penalties, and the sums of squares on rows left out, (penalties, outputs).
 
     ``target`` is W^1/2 (y - 1 s'y), (rows, outputs).
