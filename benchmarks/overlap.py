@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 from sklearn.metrics import r2_score
+from speed import ratios, spread
 
 from skdeeptd import DeepTDRegressor
 from skdeeptd._data.rows import RowBlocks
@@ -99,24 +100,11 @@ def cost_of_overlap():
         ]
         for n_filters in (1, 4):
             weights = [n_filters * (sum(layout.sizes) + 1) for layout in layouts]
-            passes = [pass_of(layout, n_filters, X, y) for layout in layouts]
-            cells = [kernel, n_filters, *weights, ratio_of(*passes)]
+            apart, overlap = (pass_of(layout, n_filters, X, y) for layout in layouts)
+            with reusing():
+                ratio = spread(ratios(overlap, apart, REPEATS))
+            cells = [kernel, n_filters, *weights, ratio]
             print("|", " | ".join(map(str, cells)), "|", flush=True)
-
-
-def ratio_of(apart, overlap):
-    """Median, least and most of the seconds, in turns."""
-    ratios = []
-    with reusing():
-        for _ in range(REPEATS):
-            seconds = []
-            for function in (overlap, apart):
-                begin = time.perf_counter()
-                function()
-                seconds.append(time.perf_counter() - begin)
-            ratios.append(seconds[0] / seconds[1])
-    low, middle, high = np.quantile(ratios, [0, 0.5, 1])
-    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
 def main():
