@@ -44,7 +44,7 @@ def main():
         shapes = kernel_size_grid(int(np.prod(sizes)), **bounds)
         same, right, ratios = 0, 0, []
         for seed in range(n_seeds):
-            X, y, _ = make_patch_cnn_regression(
+            X, y = make_patch_cnn_regression(
                 n_samples, sizes, noise=noise, random_state=seed
             )
             grid = GridSearchCV(

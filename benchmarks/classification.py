@@ -107,6 +107,7 @@ def planted_labels(n_rows, n_filters, n_classes, deviation, seed):
         n_outputs=1 if n_classes == 2 else n_classes,
         share_filters=n_classes > 2,
         random_state=seed,
+        return_kernels=True,
     )
     logits = deviation * outputs.reshape(n_rows, -1)
     if n_classes == 2:

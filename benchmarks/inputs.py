@@ -56,7 +56,9 @@ INPUTS = {
 def trial(draw, seed):
     """Training and test R2, or None for a network that is dead on these rows."""
     X = draw(np.random.RandomState(seed), (N_TRAIN + N_TEST, math.prod(SIZES)))
-    kernels = make_patch_cnn_regression(1, SIZES, random_state=seed)[2]
+    kernels = make_patch_cnn_regression(
+        1, SIZES, random_state=seed, return_kernels=True
+    )[2]
     activations = ("relu", "relu", "identity")
     network = PatchCNN(tuple(k[0] for k in kernels), np.ones(1), 0.0, activations)
     y = forward(network, X)

@@ -30,7 +30,7 @@ def trial(sizes, n_filters, noise, seed):
     """Excess, coverage and noise ratio of one planted network."""
     n_weights = n_filters * degrees_of_freedom(sizes)
     n_train = SAMPLES_PER_WEIGHT * n_weights
-    X, y, _ = make_patch_cnn_regression(
+    X, y = make_patch_cnn_regression(
         n_train + N_TEST, sizes, n_filters=n_filters, random_state=seed
     )
     rng = np.random.RandomState(NOISE_SEED + seed)

@@ -51,7 +51,7 @@ def methods(sizes):
 
 def planted(sizes, n_outliers, seed):
     """Rows to fit, and clean ones to test."""
-    X, y, _ = make_patch_cnn_regression(N_TRAIN + N_TEST, sizes, random_state=seed)
+    X, y = make_patch_cnn_regression(N_TRAIN + N_TEST, sizes, random_state=seed)
     rng, size = np.random.RandomState(NOISE_SEED + seed), y.std()
     noisy = y[:N_TRAIN] + NOISE * size * rng.standard_normal(N_TRAIN)
     rows = rng.choice(N_TRAIN, n_outliers, replace=False)

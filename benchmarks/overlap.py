@@ -53,7 +53,7 @@ CASES = [
 
 def trial(case, seed):
     """Test R2, and the seconds of the fit."""
-    X, y, _ = make_patch_cnn_regression(
+    X, y = make_patch_cnn_regression(
         case.n_train + N_TEST,
         **case._asdict(),
         input_shape=(N_FEATURES,),

@@ -62,6 +62,7 @@ class Planted(NamedTuple):
             activation=self.activation,
             output_activation=self.output,
             random_state=seed,
+            return_kernels=True,
         )
 
     def centred(self, X, y):

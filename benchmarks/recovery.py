@@ -82,6 +82,7 @@ class Case(NamedTuple):
             n_filters=self.n_filters,
             output_activation=self.output,
             random_state=seed,
+            return_kernels=True,
         )
 
 

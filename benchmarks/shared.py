@@ -53,7 +53,7 @@ def activations(sizes):
 
 def planted_errors(sizes, seed):
     """Excess, and the errors of shared and of separate networks."""
-    X, y, _ = make_patch_cnn_regression(
+    X, y = make_patch_cnn_regression(
         N_TRAIN + N_TEST,
         sizes,
         activation=activations(sizes),

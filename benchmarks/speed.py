@@ -87,7 +87,7 @@ def row(*cells):
 
 
 def planted(n_rows, dtype=np.float64, noise=0.0, sizes=SIZES):
-    X, y, _ = make_patch_cnn_regression(n_rows, sizes, noise=noise, random_state=0)
+    X, y = make_patch_cnn_regression(n_rows, sizes, noise=noise, random_state=0)
     return X.astype(dtype, copy=False), y
 
 
@@ -224,7 +224,7 @@ def filters(options):
         )
         seconds = seconds_of(partial(many.fit, X, y))
         row("fit, 64 filters, 500 x 64, one start", "", "", f"{seconds:.1f}")
-        X, y, _ = make_patch_cnn_regression(
+        X, y = make_patch_cnn_regression(
             500, (2,) * 12, activation="tanh", random_state=0
         )
         deep = DeepTDRegressor((2,) * 12, activation="tanh", n_init=1, random_state=0)
@@ -276,7 +276,7 @@ def defaults(options):
     )
     exact = 0
     for seed in range(20):
-        X, y, _ = make_patch_cnn_regression(600, (8, 8), random_state=seed)
+        X, y = make_patch_cnn_regression(600, (8, 8), random_state=seed)
         model = DeepTDRegressorCV(random_state=0).fit(X[:150], y[:150])
         exact += model.score(X[150:], y[150:]) > 1 - 1e-6
     row("found exactly by DeepTDRegressorCV()", "(8, 8), 150 rows", f"{exact} of 20")

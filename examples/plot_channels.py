@@ -23,7 +23,12 @@ from skdeeptd.datasets import make_patch_cnn_regression
 
 KERNEL_SIZES = ((5, 3), (12, 1))
 X, y, planted = make_patch_cnn_regression(
-    400, KERNEL_SIZES, input_shape=(60, 3), noise=0.3, random_state=0
+    400,
+    KERNEL_SIZES,
+    input_shape=(60, 3),
+    noise=0.3,
+    random_state=0,
+    return_kernels=True,
 )
 X = np.moveaxis(X.reshape(-1, 60, 3), -1, 1)
 X = X * [[1000.0], [1.0], [0.01]] + [[20.0], [0.0], [5.0]]

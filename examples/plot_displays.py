@@ -23,7 +23,11 @@ from skdeeptd.plotting import (
 )
 
 X, y, planted = make_patch_cnn_regression(
-    n_samples=400, kernel_sizes=(4, 5, 6), noise=0.5, random_state=0
+    n_samples=400,
+    kernel_sizes=(4, 5, 6),
+    noise=0.5,
+    random_state=0,
+    return_kernels=True,
 )
 grid = {"kernel_sizes": kernel_size_grid(120, max_layers=3), "alpha": [1e-3]}
 search = DeepTDRegressorCV(grid, ensemble_size=1, random_state=0).fit(X, y)

@@ -25,7 +25,7 @@ models = {
 
 scores = {name: np.empty((len(N_TRAIN), N_SEEDS)) for name in models}
 for seed in range(N_SEEDS):
-    X, y, _ = make_patch_cnn_regression(N_TEST + max(N_TRAIN), SIZES, random_state=seed)
+    X, y = make_patch_cnn_regression(N_TEST + max(N_TRAIN), SIZES, random_state=seed)
     for i, n in enumerate(N_TRAIN):
         train = slice(N_TEST, N_TEST + n)
         for name, model in models.items():

@@ -81,7 +81,7 @@ def compare(name, model, X, y, n_train):
 # %%
 # Labels drawn with the probabilities of a planted network, and the loss of these.
 
-X, logit, _ = make_patch_cnn_regression(4600, (10, 10, 10), random_state=0)
+X, logit = make_patch_cnn_regression(4600, (10, 10, 10), random_state=0)
 logit = 4 * (logit - np.median(logit))
 y = np.random.RandomState(0).binomial(1, expit(logit)).astype(float)
 floor = log_loss(torch.from_numpy(logit), torch.from_numpy(y)).item()

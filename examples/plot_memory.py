@@ -30,7 +30,7 @@ N_SEEDS, N_TEST, BATCH, N_BATCHES = 5, 2000, 500, 16
 seen = BATCH * 2 ** np.arange(5)
 streamed, mapped = np.empty((N_SEEDS, len(seen))), np.empty(N_SEEDS)
 for seed in range(N_SEEDS):
-    X, mean, _ = make_patch_cnn_regression(
+    X, mean = make_patch_cnn_regression(
         N_TEST + BATCH * N_BATCHES, (8, 8, 4), random_state=seed
     )
     rng = np.random.default_rng(seed)

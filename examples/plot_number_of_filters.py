@@ -12,7 +12,7 @@ import numpy as np
 from skdeeptd import DeepTDRegressorCV
 from skdeeptd.datasets import make_patch_cnn_regression
 
-X, y, _ = make_patch_cnn_regression(
+X, y = make_patch_cnn_regression(
     n_samples=600, kernel_sizes=(6, 5, 4), n_filters=3, noise=0.3, random_state=1
 )
 n_filters = [1, 2, 3, 4, 5, 6]

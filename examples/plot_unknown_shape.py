@@ -13,7 +13,7 @@ import numpy as np
 from skdeeptd import DeepTDRegressorCV, kernel_size_grid
 from skdeeptd.datasets import make_patch_cnn_regression
 
-X, y, _ = make_patch_cnn_regression(
+X, y = make_patch_cnn_regression(
     n_samples=300, kernel_sizes=(4, 5, 6), noise=0.2, random_state=0
 )
 grid = {"kernel_sizes": kernel_size_grid(120, max_layers=3), "alpha": [1e-3]}

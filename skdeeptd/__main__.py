@@ -51,7 +51,7 @@ def installed() -> Iterator[str]:
 def demonstrate() -> tuple[list[str], DeepTDRegressor]:
     """Lines on a planted network that is learned again, and the fitted model."""
     X, y, kernels = make_patch_cnn_regression(
-        N_TRAIN + N_TEST, SIZES, noise=NOISE, random_state=0
+        N_TRAIN + N_TEST, SIZES, noise=NOISE, random_state=0, return_kernels=True
     )
     train, test = slice(N_TRAIN), slice(N_TRAIN, None)
     ridge = RidgeCV(np.logspace(-2, 5, 15)).fit(X[train], y[train])

@@ -123,7 +123,7 @@ class DeepTDFeatures(
     >>> from sklearn.pipeline import make_pipeline
     >>> from skdeeptd import DeepTDFeatures
     >>> from skdeeptd.datasets import make_patch_cnn_regression
-    >>> X, y, _ = make_patch_cnn_regression(
+    >>> X, y = make_patch_cnn_regression(
     ...     200, (4, 15), strides=1, n_filters=4, random_state=0
     ... )
     >>> features = DeepTDFeatures(random_state=0)

@@ -262,7 +262,7 @@ or sequence of them, default="relu"
     >>> from skdeeptd.datasets import make_patch_cnn_regression
     >>> from skdeeptd.metrics import kernel_similarity
     >>> X, y, kernels = make_patch_cnn_regression(
-    ...     n_samples=200, kernel_sizes=(4, 4, 4), random_state=0
+    ...     n_samples=200, kernel_sizes=(4, 4, 4), random_state=0, return_kernels=True
     ... )
     >>> model = DeepTDRegressor(kernel_sizes=(4, 4, 4), random_state=0)
     >>> model.fit(X[:100], y[:100]).score(X[100:], y[100:]) > 1 - 1e-6
@@ -273,7 +273,7 @@ or sequence of them, default="relu"
     Is there anything in the data, and is it more than linear? Of a shuffled y there is
     not:
 
-    >>> X, y, _ = make_patch_cnn_regression(
+    >>> X, y = make_patch_cnn_regression(
     ...     n_samples=400, kernel_sizes=(8, 8), noise=0.3, random_state=0
     ... )
     >>> for target in (y, y[::-1]):
@@ -407,7 +407,7 @@ or sequence of them, default="relu"
         --------
         >>> from skdeeptd import DeepTDRegressor
         >>> from skdeeptd.datasets import make_patch_cnn_regression
-        >>> X, y, _ = make_patch_cnn_regression(
+        >>> X, y = make_patch_cnn_regression(
         ...     n_samples=1000, kernel_sizes=(4, 4, 4), random_state=0
         ... )
         >>> model = DeepTDRegressor(kernel_sizes=(4, 4, 4), random_state=0)

@@ -90,7 +90,7 @@ covariance_, noise_variance_, y_ndim_, n_features_in_, feature_names_in_
     >>> import dask.array as da
     >>> from skdeeptd.dask import DaskDeepTDRegressor
     >>> from skdeeptd.datasets import make_patch_cnn_regression
-    >>> X, y, _ = make_patch_cnn_regression(
+    >>> X, y = make_patch_cnn_regression(
     ...     n_samples=1000, kernel_sizes=(4, 4, 4), random_state=0
     ... )
     >>> X, y = da.from_array(X, chunks=(250, 64)), da.from_array(y, chunks=250)
@@ -268,7 +268,7 @@ strides_, input_shape_, activations_, n_iter_, n_features_in_, feature_names_in_
     >>> import dask.array as da
     >>> from skdeeptd.dask import DaskDeepTDClassifier
     >>> from skdeeptd.datasets import make_patch_cnn_classification
-    >>> X, y, *_ = make_patch_cnn_classification(
+    >>> X, y = make_patch_cnn_classification(
     ...     n_samples=1000, kernel_sizes=(4, 4), random_state=0
     ... )
     >>> X, y = da.from_array(X, chunks=(250, 16)), da.from_array(y, chunks=250)

@@ -48,8 +48,9 @@ def make_patch_cnn_regression(
     hidden_bias: bool = False,
     share_filters: bool = False,
     noise: float = 0.0,
+    return_kernels: bool = False,
     random_state: RandomState = None,
-) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+) -> tuple[np.ndarray, ...]:
     """Regression data from a random patch network.
 
     X is standard normal. The kernels have random directions and unit norm, the filters
@@ -86,6 +87,8 @@ def make_patch_cnn_regression(
         is not "identity". The scales of the filters are then normal, not signs.
     noise : float, default=0.0
         Standard deviation of the Gaussian noise on y.
+    return_kernels : bool, default=False
+        Whether to return the planted kernels too.
     random_state : int, RandomState instance or None, default=None
 
     Returns
@@ -93,8 +96,8 @@ def make_patch_cnn_regression(
     X : ndarray of shape (n_samples, n_features)
     y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
     kernels : list of ndarray of shape (n_outputs, n_filters) + kernel_size
-        The planted truth, laid out as ``DeepTDRegressor.kernels_``. Scales and biases
-        are in y alone; a fit of this shape without noise shows them.
+        Only with ``return_kernels``: the planted kernels, laid out as
+        ``DeepTDRegressor.kernels_``. Scales and biases are not returned.
 
     Raises
     ------
@@ -106,7 +109,7 @@ def make_patch_cnn_regression(
     --------
     >>> from skdeeptd.datasets import make_patch_cnn_regression
     >>> X, y, kernels = make_patch_cnn_regression(
-    ...     n_samples=50, kernel_sizes=(5, 3), random_state=0
+    ...     n_samples=50, kernel_sizes=(5, 3), random_state=0, return_kernels=True
     ... )
     >>> X.shape, y.shape, [k.shape for k in kernels]
     ((50, 15), (50,), [(1, 1, 5), (1, 1, 3)])
@@ -114,7 +117,7 @@ def make_patch_cnn_regression(
     Patches of 3 x 3 pixels that overlap, on images of 8 x 8:
 
     >>> X, y, kernels = make_patch_cnn_regression(
-    ...     50, ((3, 3), -1), input_shape=(8, 8), strides=1, random_state=0
+    ...     50, ((3, 3), -1), input_shape=(8, 8), strides=1, random_state=0, return_kernels=True
     ... )
     >>> X.shape, [k.shape for k in kernels]
     ((50, 64), [(1, 1, 3, 3), (1, 1, 6, 6)])
@@ -135,7 +138,8 @@ def make_patch_cnn_regression(
     X, _, networks = _plant(n_samples, n_outputs, layout, blank, share_filters, rng)
     y = _outputs(networks, X)
     y += noise * rng.standard_normal(y.shape)
-    return X, y[:, 0] if n_outputs == 1 else y, _kernels_of(networks, layout)
+    y = y[:, 0] if n_outputs == 1 else y
+    return (X, y, _kernels_of(networks, layout)) if return_kernels else (X, y)
 
 
 def make_patch_cnn_classification(
@@ -151,8 +155,9 @@ def make_patch_cnn_classification(
     activation: str | Sequence[str] = "relu",
     output_activation: str = "identity",
     hidden_bias: bool = False,
+    return_kernels: bool = False,
     random_state: RandomState = None,
-) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], np.ndarray]:
+) -> tuple[np.ndarray, ...]:
     """Labels drawn from the probabilities of a random patch network.
 
     X is standard normal. The outputs of the network are logits: of two classes one,
@@ -173,6 +178,8 @@ def make_patch_cnn_classification(
     input_shape, strides, padding, n_filters, activation, output_activation, \
 hidden_bias, random_state
         As in :func:`make_patch_cnn_regression`.
+    return_kernels : bool, default=False
+        Whether to return the planted kernels and the logits too.
 
     Returns
     -------
@@ -181,12 +188,12 @@ hidden_bias, random_state
         Labels, integers from 0 to ``n_classes - 1``. Of few samples a class may have
         none.
     kernels : list of ndarray of shape (n_outputs, n_filters) + kernel_size
-        The planted truth, laid out as ``DeepTDClassifier.kernels_``: ``n_outputs`` is 1
-        for two classes, else ``n_classes``. Of several classes a number added to all
+        Only with ``return_kernels``: the planted kernels, laid out as
+        ``DeepTDClassifier.kernels_``: ``n_outputs`` is 1 for two classes, else ``n_classes``. Of several classes a number added to all
         logits of a sample changes nothing, so the last kernels of the classes are known
         up to one that they share.
     logits : ndarray of shape (n_samples,) or (n_samples, n_classes)
-        Those that the labels were drawn from, as
+        Only with ``return_kernels``: those that the labels were drawn from, as
         :meth:`~skdeeptd.DeepTDClassifier.decision_function` gives them. The
         probabilities are their ``scipy.special.softmax`` along axis 1, or, of class 1
         where there are two, their ``scipy.special.expit``.
@@ -201,7 +208,7 @@ hidden_bias, random_state
     --------
     >>> from skdeeptd.datasets import make_patch_cnn_classification
     >>> X, y, kernels, logits = make_patch_cnn_classification(
-    ...     n_samples=50, kernel_sizes=(5, 3), n_classes=3, random_state=0
+    ...     n_samples=50, kernel_sizes=(5, 3), n_classes=3, random_state=0, return_kernels=True
     ... )
     >>> X.shape, y.shape, [k.shape for k in kernels], logits.shape
     ((50, 15), (50,), [(3, 1, 5), (3, 1, 3)], (50, 3))
@@ -227,7 +234,7 @@ hidden_bias, random_state
     of_classes = np.pad(logits, [(0, 0), (1, 0)]) if n_classes == 2 else logits
     y = np.argmax(of_classes + rng.gumbel(size=of_classes.shape), axis=1)
     logits = logits[:, 0] if n_classes == 2 else logits
-    return X, y, _kernels_of(networks, layout), logits
+    return (X, y, _kernels_of(networks, layout), logits) if return_kernels else (X, y)
 
 
 def _check_counts(**counts: int) -> None:

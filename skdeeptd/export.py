@@ -101,7 +101,7 @@ DeepTDFeatures
     >>> from skdeeptd import DeepTDRegressor
     >>> from skdeeptd.datasets import make_patch_cnn_regression
     >>> from skdeeptd.export import to_torch
-    >>> X, y, _ = make_patch_cnn_regression(n_samples=200, random_state=0)
+    >>> X, y = make_patch_cnn_regression(n_samples=200, random_state=0)
     >>> model = DeepTDRegressor(kernel_sizes=(4, 4, 4), random_state=0).fit(X, y)
     >>> network = to_torch(model)
     >>> network.conv2
@@ -165,7 +165,7 @@ DeepTDFeatures
     >>> from skdeeptd import DeepTDRegressor
     >>> from skdeeptd.datasets import make_patch_cnn_regression
     >>> from skdeeptd.export import to_onnx
-    >>> X, y, _ = make_patch_cnn_regression(n_samples=200, random_state=0)
+    >>> X, y = make_patch_cnn_regression(n_samples=200, random_state=0)
     >>> model = DeepTDRegressor(kernel_sizes=(4, 4, 4), random_state=0).fit(X, y)
     >>> session = onnxruntime.InferenceSession(to_onnx(model).SerializeToString())
     >>> (output,) = session.run(None, {"X": X})
@@ -205,7 +205,7 @@ def register_skl2onnx() -> None:
     >>> from skdeeptd import DeepTDRegressor
     >>> from skdeeptd.datasets import make_patch_cnn_regression
     >>> from skdeeptd.export import register_skl2onnx
-    >>> X, y, _ = make_patch_cnn_regression(n_samples=200, random_state=0)
+    >>> X, y = make_patch_cnn_regression(n_samples=200, random_state=0)
     >>> model = DeepTDRegressor(kernel_sizes=(4, 4, 4), random_state=0)
     >>> pipeline = make_pipeline(StandardScaler(), model).fit(X, y)
     >>> register_skl2onnx()

@@ -241,7 +241,7 @@ def test_the_error_of_an_overflow_is_nan_too():
 
 @pytest.mark.parametrize("lightest", [1e-30, 1e-300, 5e-324])
 def test_a_sample_that_hardly_counts_changes_nothing(lightest):
-    X, y, _ = make_patch_cnn_regression(300, (4, 6), noise=0.1, random_state=0)
+    X, y = make_patch_cnn_regression(300, (4, 6), noise=0.1, random_state=0)
     model = DeepTDRegressor((4, 6), tol=1e-14, random_state=0)
     predicted = model.fit(X, y, with_value(np.ones(300), lightest)).predict(X)
     without = model.fit(X, y, with_value(np.ones(300), 0)).predict(X)

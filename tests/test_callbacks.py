@@ -11,7 +11,7 @@ from skdeeptd.datasets import make_patch_cnn_regression
 
 pytest.importorskip("sklearn.callback", reason="came with scikit-learn 1.9")
 
-X, y, _ = make_patch_cnn_regression(200, (4, 6), noise=0.3, random_state=0)
+X, y = make_patch_cnn_regression(200, (4, 6), noise=0.3, random_state=0)
 Y = np.column_stack([y, y[::-1]])
 ESTIMATORS = [
     DeepTDRegressor((4, 6), random_state=0),

@@ -28,7 +28,7 @@ SMALL = {"kernel_sizes": (4, 3), "random_state": 0}
 def planted(n_samples, n_classes=2, seed=0, spread=3.0, sizes=(4, 3), n_filters=1):
     """X, labels and the logarithms of their probabilities, (n_samples, n_classes)."""
     two = n_classes == 2
-    X, logits, _ = make_patch_cnn_regression(
+    X, logits = make_patch_cnn_regression(
         n_samples,
         sizes,
         n_filters=n_filters,

@@ -257,6 +257,7 @@ def test_overlapping_patches_are_fitted_as_in_memory(case, client, client_of_one
         input_shape=shape,
         noise=0.1,
         random_state=0,
+        return_kernels=True,
     )[:2]
     fitted, in_dask = check_against_memory(planted, case, client=client)
     alone = clone(fitted).set_params(client=client_of_one).fit(*in_dask)
@@ -295,7 +296,7 @@ def killing_once(folder, chunk, load):
 
 @pytest.mark.usefixtures("many_rows")
 def test_a_planted_network_is_found_exactly(client):
-    X, y, _ = make_patch_cnn_regression(N_ROWS, SIZES, random_state=0)
+    X, y = make_patch_cnn_regression(N_ROWS, SIZES, random_state=0)
     fitted = model(client=client).fit(loaded(X, not_here()), chunked(y))
     assert fitted.score(X, y) > 1 - 1e-12
     for k, other in zip(fitted.kernels_, fitted.to_local().fit(X, y).kernels_):
@@ -777,7 +778,7 @@ METHODS = ["predict", "predict_proba", "predict_log_proba", "decision_function"]
 def labelled(n_classes=3):
     """X and labels, of which each chunk but the empty one holds two classes or more."""
     return make_patch_cnn_classification(
-        N_LABELS, (4, 4), n_classes=n_classes, random_state=0
+        N_LABELS, (4, 4), n_classes=n_classes, random_state=0, return_kernels=True
     )[:2]
 
 

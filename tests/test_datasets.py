@@ -22,6 +22,7 @@ def test_shapes_and_norms():
         n_filters=2,
         n_outputs=4,
         random_state=0,
+        return_kernels=True,
     )
     assert X.shape == (30, 144)
     assert y.shape == (30, 4)
@@ -109,6 +110,7 @@ def test_y_is_the_planted_network_by_explicit_loops(networks, case, hidden_bias)
         activation="tanh",
         hidden_bias=hidden_bias,
         random_state=0,
+        return_kernels=True,
     )
     assert tuple(k.shape for k in kernels) == tuple((1, 2, *s) for s in shapes)
     scales, biases = networks[-1].scales, networks[-1].biases
@@ -147,7 +149,7 @@ def test_biases_have_half_the_size_of_the_preactivation(networks):
 
 
 def test_a_fit_without_noise_shows_the_biases(networks):
-    X, y, _ = make_patch_cnn_regression(
+    X, y = make_patch_cnn_regression(
         600, (4, 3), hidden_bias=True, activation="softplus", random_state=0
     )
     model = DeepTDRegressor(
@@ -160,7 +162,12 @@ def test_a_fit_without_noise_shows_the_biases(networks):
 @pytest.mark.parametrize("n_filters", [1, 3])
 def test_y_is_the_planted_network(n_filters):
     X, y, kernels = make_patch_cnn_regression(
-        50, ((2, 3), (2, 2)), input_shape=(4, 6), n_filters=n_filters, random_state=1
+        50,
+        ((2, 3), (2, 2)),
+        input_shape=(4, 6),
+        n_filters=n_filters,
+        random_state=1,
+        return_kernels=True,
     )
     layout = make_layout(24, ((2, 3), (2, 2)), (4, 6))
     outputs = [
@@ -200,7 +207,7 @@ def test_noise_has_the_given_standard_deviation_and_y_unit_variance():
 @pytest.mark.parametrize("sizes", [(2,) * 12, (3,) * 6, (4, 1, 2), (5,)])
 @pytest.mark.parametrize("seed", range(3))
 def test_no_network_is_dead(activation, sizes, seed):
-    _, y, _ = make_patch_cnn_regression(
+    _, y = make_patch_cnn_regression(
         400, sizes, activation=activation, random_state=seed
     )
     most_frequent = np.median(y)
@@ -229,7 +236,7 @@ def test_filters_that_cancel_are_drawn_again(seed):
 def test_no_network_of_overlapping_patches_is_dead(
     activation, hidden_bias, parameters, seed
 ):
-    _, y, _ = make_patch_cnn_regression(
+    _, y = make_patch_cnn_regression(
         400,
         **parameters,
         activation=activation,
@@ -268,7 +275,13 @@ def test_bad_parameters_are_named(parameters, message):
 @pytest.mark.parametrize(("sizes", "shared"), [((4, 3), 1), ((12,), 0)])
 def test_outputs_that_share_filters_have_last_kernels_of_their_own(sizes, shared):
     *_, kernels = make_patch_cnn_regression(
-        10, sizes, n_filters=2, n_outputs=3, share_filters=True, random_state=0
+        10,
+        sizes,
+        n_filters=2,
+        n_outputs=3,
+        share_filters=True,
+        random_state=0,
+        return_kernels=True,
     )
     same = [bool(np.all(k == k[0])) for k in kernels]
     assert same == [True] * shared + [False]
@@ -286,6 +299,7 @@ def test_shapes_of_classes(n_classes, n_outputs):
         input_shape=(6, 8, 3),
         n_filters=2,
         random_state=0,
+        return_kernels=True,
     )
     assert X.shape == (300, 144)
     assert y.dtype.kind == "i"
@@ -301,7 +315,9 @@ def test_shapes_of_classes(n_classes, n_outputs):
 
 
 def test_one_sample_has_a_label():
-    X, y, _, logits = make_patch_cnn_classification(1, (3, 2), random_state=0)
+    X, y, _, logits = make_patch_cnn_classification(
+        1, (3, 2), random_state=0, return_kernels=True
+    )
     assert X.shape == (1, 6)
     assert y.shape == logits.shape == (1,)
 
@@ -310,7 +326,13 @@ def test_one_sample_has_a_label():
 def test_logits_are_the_outputs_of_a_regression_shifted_and_scaled(n_classes):
     parameters = {"n_filters": 2, "activation": "tanh", "hidden_bias": True}
     X, _, kernels, logits = make_patch_cnn_classification(
-        40, (4, 3), n_classes=n_classes, logit_std=2.5, **parameters, random_state=3
+        40,
+        (4, 3),
+        n_classes=n_classes,
+        logit_std=2.5,
+        **parameters,
+        random_state=3,
+        return_kernels=True,
     )
     n_outputs = 1 if n_classes == 2 else n_classes
     same_X, outputs, same_kernels = make_patch_cnn_regression(
@@ -320,6 +342,7 @@ def test_logits_are_the_outputs_of_a_regression_shifted_and_scaled(n_classes):
         share_filters=True,
         **parameters,
         random_state=3,
+        return_kernels=True,
     )
     np.testing.assert_array_equal(X, same_X)
     for k, same in zip(kernels, same_kernels, strict=True):
@@ -339,6 +362,7 @@ def test_logits_have_mean_zero_and_the_given_spread(n_classes, logit_std, activa
         logit_std=logit_std,
         activation=activation,
         random_state=0,
+        return_kernels=True,
     )
     np.testing.assert_allclose(np.std(logits, axis=0), logit_std, rtol=0.2)
     np.testing.assert_allclose(np.mean(logits, axis=0), 0, atol=0.2 * logit_std)
@@ -349,7 +373,7 @@ def test_logits_have_mean_zero_and_the_given_spread(n_classes, logit_std, activa
 def test_labels_follow_the_probabilities(n_classes, seed):
     """Counts of each class among rows of like probability, by chi-square."""
     *_, y, _, logits = make_patch_cnn_classification(
-        20000, (4, 3), n_classes=n_classes, random_state=seed
+        20000, (4, 3), n_classes=n_classes, random_state=seed, return_kernels=True
     )
     if n_classes == 2:
         probabilities = np.column_stack([1 - expit(logits), expit(logits)])
@@ -369,7 +393,8 @@ def test_labels_follow_the_probabilities(n_classes, seed):
 
 def test_the_same_seed_gives_the_same_labels_and_another_one_others():
     first, second, other = (
-        make_patch_cnn_classification(n_classes=3, random_state=s) for s in (5, 5, 6)
+        make_patch_cnn_classification(n_classes=3, random_state=s, return_kernels=True)
+        for s in (5, 5, 6)
     )
     for i in (0, 1, 3):
         np.testing.assert_array_equal(first[i], second[i])
@@ -385,7 +410,11 @@ def test_a_classifier_finds_the_planted_kernels(n_classes, n_known):
     n_free, found = 8 + 8 * (n_classes - 1) - 1, []
     for seed in range(5):
         X, y, kernels, _ = make_patch_cnn_classification(
-            30 * n_free, (8, 8), n_classes=n_classes, random_state=seed
+            30 * n_free,
+            (8, 8),
+            n_classes=n_classes,
+            random_state=seed,
+            return_kernels=True,
         )
         model = DeepTDClassifier((8, 8), n_filters=1, random_state=seed).fit(X, y)
         found.append(kernel_similarity(model.kernels_, kernels)[:n_known].min())

@@ -47,7 +47,7 @@ def all_rows_throughout(monkeypatch):
 )
 def test_samples_lead_to_the_optimum_of_all_rows(monkeypatch, options, seed):
     planted = {k: v for k, v in options.items() if k not in ("alpha", "hidden_bias")}
-    X, y, _ = make_patch_cnn_regression(
+    X, y = make_patch_cnn_regression(
         12_000, SIZES, noise=0.3, random_state=seed, **planted
     )
     weight = np.random.default_rng(seed).random(len(X))
@@ -78,9 +78,7 @@ def test_no_search_takes_more_starts_than_n_init(n_init, capsys):
 def test_few_passes_over_all_rows_are_left_to_take(noise, dtype):
     n_passes = []
     for seed in range(7):
-        X, y, _ = make_patch_cnn_regression(
-            20_000, SIZES, noise=noise, random_state=seed
-        )
+        X, y = make_patch_cnn_regression(20_000, SIZES, noise=noise, random_state=seed)
         model = DeepTDRegressor(SIZES, random_state=0).fit(X.astype(dtype), y)
         assert model.score(X, y) > 1 / (1 + noise**2) - 0.03
         n_passes.append(model.n_iter_)
@@ -90,7 +88,9 @@ def test_few_passes_over_all_rows_are_left_to_take(noise, dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_planted_network_takes_one_pass_over_all_rows(dtype):
-    X, y, kernels = make_patch_cnn_regression(20_000, SIZES, random_state=0)
+    X, y, kernels = make_patch_cnn_regression(
+        20_000, SIZES, random_state=0, return_kernels=True
+    )
     X = X.astype(dtype)
     model = DeepTDRegressor(SIZES, random_state=0).fit(X, y)
     assert model.n_iter_ <= 2
@@ -100,7 +100,7 @@ def test_a_planted_network_takes_one_pass_over_all_rows(dtype):
 
 @pytest.mark.parametrize("offset", [0, 1e4])
 def test_float32_with_a_large_mean_is_summed_in_float64(offset):
-    X, y, _ = make_patch_cnn_regression(20_000, (30,), noise=0.1, random_state=0)
+    X, y = make_patch_cnn_regression(20_000, (30,), noise=0.1, random_state=0)
     X = (X + offset).astype(np.float32)
     model = DeepTDRegressor((30,), tol=1e-10).fit(X, y)
     exact = DeepTDRegressor((30,), tol=1e-10).fit(X.astype(float), y)
@@ -116,7 +116,7 @@ def test_what_noise_hides_in_a_sample_is_found_in_more_rows():
     found, expected = [], []
     for seed in range(4):
         X, y, kernels = make_patch_cnn_regression(
-            40_000, SIZES, noise=6.0, random_state=seed
+            40_000, SIZES, noise=6.0, random_state=seed, return_kernels=True
         )
         model = DeepTDRegressor(SIZES, random_state=0)
         found.append(kernel_similarity(model.fit(X, y).kernels_, kernels).min())
@@ -142,7 +142,7 @@ def test_a_sample_without_an_event_says_nothing(monkeypatch, seed):
 
 def test_rows_unlike_their_sample_are_searched_too(monkeypatch):
     def with_few_large_rows(seed):
-        X, y, _ = make_patch_cnn_regression(8000, SIZES, noise=0.3, random_state=seed)
+        X, y = make_patch_cnn_regression(8000, SIZES, noise=0.3, random_state=seed)
         large = np.random.default_rng(seed).choice(8000, 5, replace=False)
         X[large] *= 1000
         y[large] *= 1000
@@ -157,7 +157,7 @@ def test_rows_unlike_their_sample_are_searched_too(monkeypatch):
 
 
 def test_weights_are_repeated_rows_where_samples_are_drawn():
-    X, y, _ = make_patch_cnn_regression(6000, SIZES, noise=0.3, random_state=0)
+    X, y = make_patch_cnn_regression(6000, SIZES, noise=0.3, random_state=0)
     weight = np.random.default_rng(0).integers(0, 4, size=6000)
     model = DeepTDRegressor(SIZES, tol=1e-14, random_state=0)
     weighted = model.fit(X, y, weight).predict(X)
@@ -166,7 +166,7 @@ def test_weights_are_repeated_rows_where_samples_are_drawn():
 
 
 def test_without_the_polish_signs_and_scale_are_those_of_a_sample():
-    X, y, _ = make_patch_cnn_regression(20_000, SIZES, noise=0.1, random_state=0)
+    X, y = make_patch_cnn_regression(20_000, SIZES, noise=0.1, random_state=0)
     model = DeepTDRegressor(SIZES, polish=False, random_state=0).fit(X, y)
     error = y - model.predict(X)
     slope = np.polyfit(model.predict(X), y, 1)[0]
@@ -175,7 +175,7 @@ def test_without_the_polish_signs_and_scale_are_those_of_a_sample():
 
 
 def test_alpha_shrinks_the_scale_of_a_sample_as_that_of_all_rows():
-    X, y, _ = make_patch_cnn_regression(20_000, (30,), noise=0.1, random_state=0)
+    X, y = make_patch_cnn_regression(20_000, (30,), noise=0.1, random_state=0)
     free, shrunk = (
         DeepTDRegressor((30,), polish=False, alpha=alpha).fit(X, y).scales_.item()
         for alpha in (0, len(X))
@@ -196,7 +196,7 @@ def layouts(X):
 
 
 def test_no_layout_of_x_is_copied_whole():
-    X, y, _ = make_patch_cnn_regression(16_000, (20, 25), noise=0.1, random_state=0)
+    X, y = make_patch_cnn_regression(16_000, (20, 25), noise=0.1, random_state=0)
     model = DeepTDRegressor((20, 25), random_state=0)
     expected = model.fit(X, y).predict(X)
     for name, view in layouts(X).items():
@@ -209,7 +209,7 @@ def test_no_layout_of_x_is_copied_whole():
 
 
 def test_more_weights_than_features_take_little_memory():
-    X, y, _ = make_patch_cnn_regression(
+    X, y = make_patch_cnn_regression(
         60_000, (4, 3), n_filters=8, noise=0.3, random_state=0
     )
     model = DeepTDRegressor((4, 3), n_filters=8, n_init=2, tol=0.1, random_state=0)

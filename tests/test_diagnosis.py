@@ -62,7 +62,7 @@ def test_the_verdict_holds_for_correlated_features(inputs, target, verdict):
 
 @pytest.mark.parametrize("fit_intercept", [True, False])
 def test_the_scores_are_those_of_rows_that_were_not_seen(fit_intercept):
-    X, y, _ = make_patch_cnn_regression(
+    X, y = make_patch_cnn_regression(
         2000, SIZES, output_activation="relu", noise=0.5, random_state=0
     )
     model = DeepTDRegressor(
@@ -91,7 +91,7 @@ def test_a_light_row_does_not_make_an_exact_fit_of_noise_count():
 
 
 def test_another_shape_than_the_planted_one_scores_less():
-    X, y, _ = make_patch_cnn_regression(600, SIZES, noise=0.3, random_state=0)
+    X, y = make_patch_cnn_regression(600, SIZES, noise=0.3, random_state=0)
     scores = {
         sizes: DeepTDRegressor(sizes, random_state=0)
         .fit(X, y)
@@ -104,7 +104,7 @@ def test_another_shape_than_the_planted_one_scores_less():
 
 def test_each_output_has_its_own():
     rng = np.random.default_rng(0)
-    X, y, _ = make_patch_cnn_regression(400, SIZES, noise=0.3, random_state=0)
+    X, y = make_patch_cnn_regression(400, SIZES, noise=0.3, random_state=0)
     y = np.column_stack([rng.standard_normal(400), y, linear(X, rng)])
     model = DeepTDRegressor(SIZES, random_state=0).fit(X, y)
     assert model.verdict_ == ["nothing", "network", "linear"]
@@ -120,7 +120,7 @@ def test_few_rows_are_worth_no_verdict():
 
 
 def test_rows_of_weight_zero_have_no_part_in_it():
-    X, y, _ = make_patch_cnn_regression(300, SIZES, noise=0.3, random_state=0)
+    X, y = make_patch_cnn_regression(300, SIZES, noise=0.3, random_state=0)
     X_spoilt, y_spoilt = np.r_[X, X[:9] * 1e9], np.r_[y, y[:9] * 1e9]
     weight = np.r_[np.ones(300), np.zeros(9)]
     model = DeepTDRegressor(SIZES, random_state=0)

@@ -685,7 +685,7 @@ def test_onnx_probabilities_of_logits_far_from_zero():
 
 def planted_classes(n_classes):
     """A classifier as it was fitted, and rows that it has not seen."""
-    X, y, _, _ = make_patch_cnn_classification(
+    X, y = make_patch_cnn_classification(
         400, (4, 3), n_classes=n_classes, random_state=0
     )
     model = DeepTDClassifier((4, 3), n_init=1, tol=1e-3, random_state=0)

@@ -19,7 +19,7 @@ N, N_TEST = 200, 1000
 
 def planted(seed, n_outliers=10, sizes=(4, 4), noise=0.2, **options):
     """Rows to fit, with outliers of 20 deviations, and rows of the truth."""
-    X, y, _ = make_patch_cnn_regression(N + N_TEST, sizes, random_state=seed, **options)
+    X, y = make_patch_cnn_regression(N + N_TEST, sizes, random_state=seed, **options)
     rng, size = np.random.RandomState(500 + seed), y.std()
     noisy = y[:N] + noise * size * rng.standard_normal(y[:N].shape)
     rows = rng.choice(N, n_outliers, replace=False)
@@ -323,7 +323,7 @@ def test_a_search_over_losses_runs():
 def quiet(name, seed):
     """Data without outliers: X, y and the options of a fit."""
     rng = np.random.RandomState(seed)
-    X, y, _ = make_patch_cnn_regression(N, (4, 4), random_state=seed)
+    X, y = make_patch_cnn_regression(N, (4, 4), random_state=seed)
     y /= np.std(y)
     return X, {
         "exact": y,

@@ -32,7 +32,7 @@ SEEDS = range(7)
 
 def planted(seed, n_samples=400, **parameters):
     """X in units that differ from feature to feature, y, and standardised X."""
-    Z, y, _ = make_patch_cnn_regression(
+    Z, y = make_patch_cnn_regression(
         n_samples, (6, 5), noise=0.1, random_state=seed, **parameters
     )
     units = np.exp(np.random.default_rng(seed).standard_normal(Z.shape[1]))
@@ -144,7 +144,7 @@ def test_features_before_an_estimator_of_scikit_learn():
 
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_of_classes_they_are_those_of_the_logits(n_classes):
-    X, y, *_ = make_patch_cnn_classification(
+    X, y = make_patch_cnn_classification(
         300, (6, 5), n_classes=n_classes, random_state=0
     )
     model = DeepTDClassifier((6, 5), activation="tanh", alpha=1.0, random_state=0)
@@ -170,7 +170,7 @@ class WithoutLogits(ClassifierMixin, BaseEstimator):
 
 
 def test_without_logits_they_are_those_of_the_odds():
-    X, y, *_ = make_patch_cnn_classification(300, (6, 5), random_state=0)
+    X, y = make_patch_cnn_classification(300, (6, 5), random_state=0)
     logits = LogisticRegression().fit(X, y)
     alone = WithoutLogits().fit(X, y)
     expected = logits.coef_[0] * X.std(axis=0)
@@ -188,7 +188,7 @@ def test_without_logits_they_are_those_of_the_odds():
 
 
 def test_a_choice_of_classes_ranks_features_as_the_planted_logit():
-    X, y, *_ = make_patch_cnn_classification(400, (30,), random_state=0)
+    X, y = make_patch_cnn_classification(400, (30,), random_state=0)
     model = DeepTDClassifierCV(random_state=0).fit(X[:300], y[:300])
     linear = LogisticRegression(C=1e6).fit(X, y).coef_[0]
     found = effective_weights(model, X[300:])
@@ -228,7 +228,7 @@ def test_frames_are_predicted_as_frames(frame):
 
 
 def test_results_have_the_shape_of_a_sample():
-    X, y, _ = make_patch_cnn_regression(
+    X, y = make_patch_cnn_regression(
         100, ((2, 3), (2, 2)), input_shape=(4, 6), random_state=0
     )
     images = X.reshape(-1, 4, 6)

@@ -53,6 +53,7 @@ def test_kernels_of_overlapping_patches_and_of_what_is_left(
         strides=1,
         n_filters=2,
         random_state=0,
+        return_kernels=True,
     )
     model = DeepTDRegressor(
         kernel_sizes,

@@ -66,7 +66,7 @@ def fitted(kernel_sizes, n_samples=150, n_outputs=1, **parameters):
 @pytest.fixture(scope="module")
 def search():
     """More than thirty shapes, of which some leave in each stage."""
-    X, y, _ = make_patch_cnn_regression(150, (6, 12), noise=0.2, random_state=0)
+    X, y = make_patch_cnn_regression(150, (6, 12), noise=0.2, random_state=0)
     grid = {
         "kernel_sizes": kernel_size_grid(72, max_layers=3),
         "alpha": [1e-2],
@@ -224,7 +224,9 @@ def test_band_of_a_linear_layer_is_that_of_least_squares():
 def test_band_holds_the_planted_kernels():
     """Of 40 fits the 95 % bands hold 95 % of the entries, within four errors."""
     rng = np.random.default_rng(0)
-    X, y, kernels = make_patch_cnn_regression(400, (4, 3), random_state=0)
+    X, y, kernels = make_patch_cnn_regression(
+        400, (4, 3), random_state=0, return_kernels=True
+    )
     held = []
     for _ in range(40):
         noisy = y + 0.5 * rng.standard_normal(len(y))
@@ -502,7 +504,7 @@ def test_field_of_images_is_an_image_with_centred_colours():
 
 
 def test_single_precision():
-    X, y, _ = make_patch_cnn_regression(100, (4, 3), activation="tanh", random_state=0)
+    X, y = make_patch_cnn_regression(100, (4, 3), activation="tanh", random_state=0)
     fields = {}
     for dtype in (np.float64, np.float32):
         model = DeepTDRegressor((4, 3), activation="tanh", n_init=2, random_state=0)
@@ -598,7 +600,7 @@ def test_scores_far_below_the_others_do_not_squeeze_them():
 
 
 def test_labels_say_what_varies():
-    X, y, _ = make_patch_cnn_regression(60, (4, 3), noise=0.2, random_state=0)
+    X, y = make_patch_cnn_regression(60, (4, 3), noise=0.2, random_state=0)
     grid = {
         "kernel_sizes": [(4, 3)],
         "n_filters": [1, 2],
@@ -646,7 +648,7 @@ def test_bars_are_the_scores_beside_each_other_with_the_verdict():
 
 
 def test_verdicts_of_a_network_of_a_line_and_of_noise():
-    X, y, _ = make_patch_cnn_regression(400, (4, 5), noise=0.2, random_state=0)
+    X, y = make_patch_cnn_regression(400, (4, 5), noise=0.2, random_state=0)
     line, noise = X[:, 0], np.random.default_rng(0).standard_normal(400)
     targets = np.column_stack([y, line, noise])
     model = DeepTDRegressor((4, 5), random_state=0).fit(X, targets)

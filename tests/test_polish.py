@@ -25,6 +25,7 @@ def noisy_problem(n_filters=1, seed=0, activations=("relu", "relu", "identity"))
         output_activation=activations[-1],
         noise=0.3,
         random_state=seed,
+        return_kernels=True,
     )
     rng = np.random.default_rng(seed)
     start = PatchCNN(

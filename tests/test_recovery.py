@@ -16,7 +16,12 @@ pytestmark = pytest.mark.usefixtures("without_verdict")
 def split(sizes, n_per_weight, seed, n_filters=1, **parameters):
     n_train = int(np.ceil(n_per_weight * n_filters * degrees_of_freedom(sizes)))
     X, y, kernels = make_patch_cnn_regression(
-        n_train + N_TEST, sizes, n_filters=n_filters, random_state=seed, **parameters
+        n_train + N_TEST,
+        sizes,
+        n_filters=n_filters,
+        random_state=seed,
+        **parameters,
+        return_kernels=True,
     )
     return X[:n_train], y[:n_train], X[n_train:], y[n_train:], kernels
 
@@ -67,7 +72,9 @@ def test_networks_of_several_filters_are_recovered(n_filters, n_per_weight):
 def test_hidden_biases_are_learned():
     rng, count = np.random.RandomState(0), 0
     for seed in range(N_SEEDS):
-        planted = make_patch_cnn_regression(1, (6, 5, 4), random_state=seed)[2]
+        planted = make_patch_cnn_regression(
+            1, (6, 5, 4), random_state=seed, return_kernels=True
+        )[2]
         first, second, third = (k[0, 0] for k in planted)
         biases = rng.uniform(-0.5, 0.5, 2)
         X = rng.standard_normal((600, 120))
@@ -152,7 +159,9 @@ def test_x_need_not_be_gaussian(draw):
             draw(rng, (500, 128)),
             (
                 k[0, 0]
-                for k in make_patch_cnn_regression(1, sizes, random_state=seed)[2]
+                for k in make_patch_cnn_regression(
+                    1, sizes, random_state=seed, return_kernels=True
+                )[2]
             ),
         )
         h = np.maximum(X.reshape(500, 16, 8) @ first, 0).reshape(500, 4, 4)
@@ -172,7 +181,7 @@ def test_the_training_data_are_never_fitted_worse_than_by_their_mean():
 
 
 def test_alpha_has_the_unit_of_the_square_of_x():
-    X, y, _ = make_patch_cnn_regression(150, (4, 3, 2), noise=0.3, random_state=0)
+    X, y = make_patch_cnn_regression(150, (4, 3, 2), noise=0.3, random_state=0)
     fitted = DeepTDRegressor((4, 3, 2), alpha=30.0, tol=1e-10, random_state=0).fit(X, y)
     expected = fitted.predict(X)
     assert fitted.score(X, y) < 0.85

@@ -39,7 +39,9 @@ def noisy():
 
 @pytest.fixture(scope="module")
 def several_outputs():
-    return make_patch_cnn_regression(200, SIZES, n_outputs=3, random_state=1)
+    return make_patch_cnn_regression(
+        200, SIZES, n_outputs=3, random_state=1, return_kernels=True
+    )
 
 
 def model(**parameters):
@@ -74,7 +76,7 @@ def test_attributes_have_their_shapes(several_outputs):
 
 
 def test_moment_is_the_covariance_in_the_shape_of_the_input():
-    X, y, _ = make_patch_cnn_regression(
+    X, y = make_patch_cnn_regression(
         100, ((2, 3), (2, 2)), input_shape=(4, 6), random_state=0
     )
     fitted = DeepTDRegressor(((2, 3), (2, 2)), input_shape=(4, 6)).fit(X, y)
@@ -179,7 +181,7 @@ def test_a_column_y_gives_column_predictions(noisy):
 
 def images(n_samples=200):
     shapes = ((2, 3), (2, 2))
-    X, y, _ = make_patch_cnn_regression(
+    X, y = make_patch_cnn_regression(
         n_samples, shapes, input_shape=(4, 6), noise=0.1, random_state=0
     )
     return X, y, shapes
@@ -226,7 +228,7 @@ def test_samples_of_another_shape_are_an_error():
 def test_a_planted_network_with_channels_is_recovered():
     shapes = ((3, 2, 3), (1, 2), (2, 2))
     X, y, kernels = make_patch_cnn_regression(
-        600, shapes, input_shape=(6, 8, 3), random_state=0
+        600, shapes, input_shape=(6, 8, 3), random_state=0, return_kernels=True
     )
     fitted = DeepTDRegressor(shapes, random_state=0).fit(X.reshape(-1, 6, 8, 3), y)
     assert [k.shape[2:] for k in fitted.kernels_] == list(shapes)
@@ -236,7 +238,7 @@ def test_a_planted_network_with_channels_is_recovered():
 
 @pytest.mark.parametrize("kernel_sizes", [(10, 10), None])
 def test_padding_is_the_same_as_zeros_by_hand(kernel_sizes):
-    X, y, _ = make_patch_cnn_regression(300, (10, 10), noise=0.1, random_state=0)
+    X, y = make_patch_cnn_regression(300, (10, 10), noise=0.1, random_state=0)
     X[:, 97:] = 0
     by_hand = DeepTDRegressor((10, 10), random_state=0).fit(X, y)
     padded = DeepTDRegressor(kernel_sizes, padding="same", random_state=0)
@@ -329,9 +331,7 @@ def test_where_no_axis_divides_the_warning_says_what_does(shape):
 )
 def test_integer_weights_are_repeated_rows(parameters):
     planted = {k: v for k, v in parameters.items() if k in ("n_filters", "activation")}
-    X, y, _ = make_patch_cnn_regression(
-        200, SIZES, noise=0.1, random_state=0, **planted
-    )
+    X, y = make_patch_cnn_regression(200, SIZES, noise=0.1, random_state=0, **planted)
     weight = np.random.RandomState(0).randint(0, 4, size=200)
     order = np.random.RandomState(1).permutation(weight.sum())
     X_repeated, y_repeated = np.repeat(X, weight, axis=0), np.repeat(y, weight)
@@ -364,7 +364,7 @@ overlapping = pytest.mark.parametrize("shape", OVERLAPPING)
 
 def overlapping_data(shape, noise=0.1, **parameters):
     return make_patch_cnn_regression(
-        600, **shape, noise=noise, random_state=0, **parameters
+        600, **shape, noise=noise, random_state=0, **parameters, return_kernels=True
     )
 
 
@@ -411,7 +411,7 @@ def test_jobs_and_files_change_no_bit_of_overlapping_networks(
     monkeypatch, tmp_path, shape
 ):
     monkeypatch.setattr(row_blocks, "PARALLEL_BYTES", 0)
-    X, y, _ = make_patch_cnn_regression(9000, **shape, noise=0.1, random_state=0)
+    X, y = make_patch_cnn_regression(9000, **shape, noise=0.1, random_state=0)
     mapped = np.memmap(tmp_path / "X", X.dtype, "w+", shape=X.shape)
     mapped[:] = X
     one = DeepTDRegressor(**shape, random_state=0).fit(X, y)
@@ -492,7 +492,7 @@ def test_more_alpha_gives_smaller_weights(noisy):
 
 def test_a_second_fit_is_as_a_first_one(noisy):
     X, y = noisy
-    X2, y2, _ = make_patch_cnn_regression(150, (3, 5), n_outputs=2, random_state=3)
+    X2, y2 = make_patch_cnn_regression(150, (3, 5), n_outputs=2, random_state=3)
     used = DeepTDRegressor(random_state=0).fit(pd.DataFrame(X).add_prefix("t"), y)
     used.fit(X2, y2)
     fresh = DeepTDRegressor(random_state=0).fit(X2, y2)
@@ -633,7 +633,7 @@ def test_fewer_samples_than_weights_give_a_finite_model(n_samples, n_filters):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_constant_column_among_others_does_no_harm(seed):
-    X, y, _ = make_patch_cnn_regression(300, (4, 3), random_state=seed)
+    X, y = make_patch_cnn_regression(300, (4, 3), random_state=seed)
     X[:, 5] = 2.0
     fitted = DeepTDRegressor((4, 3), random_state=0).fit(X, y)
     assert np.all(np.isfinite(fitted.predict(X)))
@@ -703,7 +703,7 @@ def test_pickle_keeps_the_predictions(noisy):
 
 def test_grid_search_finds_the_planted_shape():
     shapes = [(120,), (12, 10), (10, 12), (20, 6), (6, 5, 4), (4, 5, 6), (2, 6, 10)]
-    X, y, _ = make_patch_cnn_regression(300, (4, 5, 6), noise=0.2, random_state=0)
+    X, y = make_patch_cnn_regression(300, (4, 5, 6), noise=0.2, random_state=0)
     search = GridSearchCV(
         DeepTDRegressor(random_state=0, alpha=1e-3), {"kernel_sizes": shapes}, cv=3
     )

@@ -93,7 +93,7 @@ def test_a_planted_network_is_found_exactly_and_alone(sizes):
     n_samples = 10 * (sum(sizes) - len(sizes) + 1)
     found = []
     for seed in range(5):
-        X, y, _ = make_patch_cnn_regression(n_samples, sizes, random_state=seed)
+        X, y = make_patch_cnn_regression(n_samples, sizes, random_state=seed)
         model = DeepTDRegressorCV(random_state=0).fit(X, y)
         alone = len(model.estimators_) == 1
         exact = model.score(X, y) > 1 - 1e-10
@@ -198,7 +198,7 @@ def test_several_outputs_have_weights_of_their_own():
 @pytest.mark.usefixtures("without_verdict")
 @pytest.mark.parametrize("sizes", [(6, 5), (3, 2, 5)])
 def test_choice_is_that_of_a_grid_search(sizes):
-    X, y, _ = make_patch_cnn_regression(120, sizes, noise=0.1, random_state=1)
+    X, y = make_patch_cnn_regression(120, sizes, noise=0.1, random_state=1)
     shapes = kernel_size_grid(30)
     parameters = {"n_init": 5, "max_iter": 1000}
     grid = GridSearchCV(
@@ -241,7 +241,7 @@ def test_the_best_estimator_is_a_plain_fit_with_the_best_parameters(noisy, fitte
 
 
 def test_all_parameters_of_networks_can_be_searched():
-    X, y, _ = make_patch_cnn_regression(
+    X, y = make_patch_cnn_regression(
         300, (4, 9), strides=1, n_filters=2, noise=0.3, random_state=1
     )
     grid = [
@@ -268,7 +268,7 @@ def test_of_linear_candidates_one_number_of_filters_is_enough(noisy):
 
 
 def test_several_axes_and_padding():
-    X, y, _ = make_patch_cnn_regression(
+    X, y = make_patch_cnn_regression(
         200, ((2, 3), (2, 2)), input_shape=(4, 6), noise=0.1, random_state=0
     )
     search = one_of(kernel_size_grid((4, 6)), cv=3).fit(X.reshape(-1, 4, 6), y)

@@ -32,7 +32,7 @@ SIZES = (4, 3, 3)
 
 
 def problem(n_rows=200, noise=0.0, activation="relu", n_filters=1, seed=0, **options):
-    X, y, _ = make_patch_cnn_regression(
+    X, y = make_patch_cnn_regression(
         n_rows,
         SIZES,
         n_filters=n_filters,

@@ -160,6 +160,7 @@ def planted(shape, seed, n_samples=600, n_outputs=4, noise=0.0):
         share_filters=True,
         noise=noise,
         random_state=seed,
+        return_kernels=True,
     )
 
 

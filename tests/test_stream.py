@@ -24,9 +24,7 @@ def streamed(model, X, y, *weight, cuts=(30, 31, 200)):
 
 @pytest.fixture(scope="module")
 def data():
-    X, y, _ = make_patch_cnn_regression(
-        400, SIZES, n_outputs=2, noise=0.1, random_state=0
-    )
+    X, y = make_patch_cnn_regression(400, SIZES, n_outputs=2, noise=0.1, random_state=0)
     return X + 3, y, np.random.default_rng(0).random(400)
 
 
@@ -47,7 +45,7 @@ OVERLAPPING = {"kernel_sizes": (4, 3, -1), "strides": (2, 1), "input_shape": (18
 
 
 def test_a_stream_of_an_overlapping_network_has_its_moment_and_kernels():
-    X, y, _ = make_patch_cnn_regression(400, **OVERLAPPING, random_state=0)
+    X, y = make_patch_cnn_regression(400, **OVERLAPPING, random_state=0)
     weight = np.random.default_rng(0).random(400) + 0.5
     stream = streamed(DeepTDRegressor(**OVERLAPPING, random_state=0), X, y, weight)
     expected = covariance(X, y[:, np.newaxis], weight)
@@ -89,7 +87,7 @@ def test_a_large_mean_costs_float32_no_digits(data, shift_of_y):
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("n_outputs", [1, 2])
 def test_planted_kernels_are_exact_after_every_part(seed, n_outputs):
-    X, y, _ = make_patch_cnn_regression(
+    X, y = make_patch_cnn_regression(
         3000, SIZES, n_outputs=n_outputs, random_state=seed
     )
     model = DeepTDRegressor(SIZES, random_state=0)
@@ -100,7 +98,7 @@ def test_planted_kernels_are_exact_after_every_part(seed, n_outputs):
 
 
 def test_a_stream_ends_near_the_fit_on_all_rows():
-    X, y, _ = make_patch_cnn_regression(4000, SIZES, noise=0.3, random_state=0)
+    X, y = make_patch_cnn_regression(4000, SIZES, noise=0.3, random_state=0)
     model = DeepTDRegressor(SIZES, random_state=0)
     streamed(model, X, y, cuts=range(500, 4000, 500))
     whole = DeepTDRegressor(SIZES, random_state=0).fit(X, y)
@@ -163,7 +161,7 @@ def test_what_the_sample_says_of_a_sum_is_right_on_average():
 
 
 def test_the_sample_is_bounded_and_depends_on_random_state_alone():
-    X, y, _ = make_patch_cnn_regression(5000, SIZES, noise=0.1, random_state=0)
+    X, y = make_patch_cnn_regression(5000, SIZES, noise=0.1, random_state=0)
     kept = [
         streamed(DeepTDRegressor(SIZES, random_state=seed), X, y, cuts=(2000, 2500))
         for seed in (0, 0, 1)
@@ -210,7 +208,7 @@ def test_a_first_part_that_is_rejected_leaves_no_model(data):
 
 
 def test_without_the_polish_nothing_is_polished():
-    X, y, _ = make_patch_cnn_regression(900, SIZES, noise=0.1, random_state=0)
+    X, y = make_patch_cnn_regression(900, SIZES, noise=0.1, random_state=0)
     model = DeepTDRegressor(SIZES, polish=False, random_state=0)
     streamed(model, X, y, cuts=(300, 500, 700))
     assert model.n_iter_ == 1
@@ -219,7 +217,7 @@ def test_without_the_polish_nothing_is_polished():
 
 
 def test_kernels_so_far_are_where_the_polish_begins():
-    X, y, _ = make_patch_cnn_regression(600, SIZES, random_state=0)
+    X, y = make_patch_cnn_regression(600, SIZES, random_state=0)
     model = DeepTDRegressor(SIZES, random_state=0).partial_fit(X[:500], y[:500])
     assert model.n_iter_ > 1
     assert model.partial_fit(X[500:], y[500:]).n_iter_ == 1
@@ -227,7 +225,7 @@ def test_kernels_so_far_are_where_the_polish_begins():
 
 @pytest.mark.parametrize("alpha", [0.0, 1000.0])
 def test_noise_and_std_are_those_of_the_sample(alpha):
-    X, y, _ = make_patch_cnn_regression(9000, (10,), noise=0.5, random_state=0)
+    X, y = make_patch_cnn_regression(9000, (10,), noise=0.5, random_state=0)
     model = streamed(DeepTDRegressor((10,), alpha=alpha), X, y, cuts=(3000, 6000))
     whole = DeepTDRegressor((10,), alpha=alpha).fit(X, y)
     assert model.noise_variance_ == pytest.approx(whole.noise_variance_, rel=0.2)
@@ -275,14 +273,14 @@ def test_fit_drops_the_stream_and_partial_fit_after_it_begins_one(data):
 
 
 def test_kernel_sizes_may_change_within_a_stream():
-    X, y, _ = make_patch_cnn_regression(1000, SIZES, random_state=0)
+    X, y = make_patch_cnn_regression(1000, SIZES, random_state=0)
     model = DeepTDRegressor((6, 6), random_state=0).partial_fit(X[:700], y[:700])
     model.set_params(kernel_sizes=SIZES).partial_fit(X[700:], y[700:])
     assert model.score(X, y) > 1 - 1e-9
 
 
 def test_an_output_that_was_constant_so_far_is_learned_later():
-    X, y, _ = make_patch_cnn_regression(300, SIZES, random_state=0)
+    X, y = make_patch_cnn_regression(300, SIZES, random_state=0)
     y[:200] = 0
     model = DeepTDRegressor(SIZES, random_state=0)
     with pytest.warns(UserWarning, match="Nothing could be learned"):
@@ -295,7 +293,7 @@ def test_an_output_that_was_constant_so_far_is_learned_later():
 def test_a_bad_beginning_is_made_up_for_when_there_are_more_rows():
     exact = []
     for seed in range(8):
-        X, y, _ = make_patch_cnn_regression(480, (5, 5, 5), random_state=seed)
+        X, y = make_patch_cnn_regression(480, (5, 5, 5), random_state=seed)
         model = DeepTDRegressor((5, 5, 5), n_init=4, random_state=0)
         streamed(model, X, y, cuts=(15, 30, 60, 120, 240))
         exact.append(model.score(X, y) > 1 - 1e-9)
@@ -303,7 +301,7 @@ def test_a_bad_beginning_is_made_up_for_when_there_are_more_rows():
 
 
 def test_samples_of_several_axes_are_taken_as_they_are():
-    X, y, _ = make_patch_cnn_regression(
+    X, y = make_patch_cnn_regression(
         300, ((2, 3), (2, 1)), input_shape=(4, 3), random_state=0
     )
     X = X.reshape(-1, 4, 3)
@@ -332,7 +330,7 @@ def test_a_part_that_adds_no_row_to_the_sample_leaves_its_threshold():
 
 @pytest.mark.parametrize("size", [1e160, 1e200])
 def test_a_part_whose_squares_overflow_is_refused_and_forgotten(size):
-    X, y, _ = make_patch_cnn_regression(60, (4, 3), random_state=0)
+    X, y = make_patch_cnn_regression(60, (4, 3), random_state=0)
     model = DeepTDRegressor((4, 3), random_state=0).partial_fit(X[:20], y[:20])
     before = pickle.dumps(vars(model))
     for part in [(size * X[20:21], y[20:21]), (X[20:21], [size])]:
@@ -343,14 +341,14 @@ def test_a_part_whose_squares_overflow_is_refused_and_forgotten(size):
 
 
 def test_the_first_part_says_how_many_axes_predictions_have():
-    X, y, _ = make_patch_cnn_regression(60, (4, 3), random_state=0)
+    X, y = make_patch_cnn_regression(60, (4, 3), random_state=0)
     model = DeepTDRegressor((4, 3), random_state=0).partial_fit(X[:30], y[:30])
     model.partial_fit(X[30:], y[30:, np.newaxis])
     assert model.y_ndim_ == model.predict(X).ndim == 1
 
 
 def test_a_stream_that_goes_on_without_an_intercept_has_none():
-    X, y, _ = make_patch_cnn_regression(600, SIZES, noise=0.1, random_state=0)
+    X, y = make_patch_cnn_regression(600, SIZES, noise=0.1, random_state=0)
     y = y + 3
     model = DeepTDRegressor(SIZES, random_state=0).partial_fit(X[:400], y[:400])
     assert model.intercept_.item() > 1

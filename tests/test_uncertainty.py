@@ -56,7 +56,7 @@ def test_squares_that_float32_cannot_hold_are_no_error_where_rows_are_few():
 )
 def test_std_of_an_overlapping_network_is_that_of_the_delta_method(shape, hidden_bias):
     """By finite differences of the output by each weight."""
-    X, y, _ = make_patch_cnn_regression(
+    X, y = make_patch_cnn_regression(
         500, **shape, activation="tanh", noise=0.2, random_state=0
     )
     fitted = DeepTDRegressor(
@@ -84,7 +84,7 @@ def test_std_of_an_overlapping_network_is_that_of_the_delta_method(shape, hidden
 def test_intervals_cover_the_truth_as_often_as_they_say():
     """95 % intervals of the mean: one network, 60 fits with fresh X and noise."""
     sizes, noise, n_train, n_fits = (6, 5, 4), 0.5, 400, 60
-    X, y, _ = make_patch_cnn_regression(n_fits * 600, sizes, random_state=0)
+    X, y = make_patch_cnn_regression(n_fits * 600, sizes, random_state=0)
     rng = np.random.RandomState(1000)
     covered, variances = [], []
     for part, of_part in zip(np.split(X, n_fits), np.split(y, n_fits), strict=True):
@@ -98,7 +98,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
 
 
 def test_units_shapes_and_order_of_the_covariance():
-    X, y, _ = make_patch_cnn_regression(
+    X, y = make_patch_cnn_regression(
         200, (4, 3), n_outputs=2, n_filters=2, noise=0.1, random_state=0
     )
     model = DeepTDRegressor((4, 3), n_filters=2, hidden_bias=True, random_state=0)
@@ -126,9 +126,7 @@ def test_units_shapes_and_order_of_the_covariance():
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_covariance_is_that_of_the_weights_in_repeated_fits(activation):
     """Unit kernels do not vary in norm; the rest does as 300 fits with new noise do."""
-    X, y, _ = make_patch_cnn_regression(
-        400, (4, 3), activation=activation, random_state=0
-    )
+    X, y = make_patch_cnn_regression(400, (4, 3), activation=activation, random_state=0)
     model = DeepTDRegressor((4, 3), activation=activation, random_state=0)
     weights, stated = [], []
     for seed in range(300):
@@ -154,7 +152,7 @@ def test_covariance_is_that_of_the_weights_in_repeated_fits(activation):
 
 
 def test_weights_count_as_repeated_rows():
-    X, y, _ = make_patch_cnn_regression(90, (4, 3), noise=0.3, random_state=0)
+    X, y = make_patch_cnn_regression(90, (4, 3), noise=0.3, random_state=0)
     weight = np.random.RandomState(0).randint(1, 4, 90)
     weighted = DeepTDRegressor((4, 3), random_state=0).fit(X, y, weight)
     repeated = DeepTDRegressor((4, 3), random_state=0).fit(
@@ -188,7 +186,7 @@ def test_no_more_samples_than_weights_leave_no_estimate():
 
 
 def test_without_the_polish_there_is_no_standard_deviation():
-    X, y, _ = make_patch_cnn_regression(100, (4, 3), random_state=0)
+    X, y = make_patch_cnn_regression(100, (4, 3), random_state=0)
     fitted = DeepTDRegressor((4, 3), polish=False).fit(X, y)
     assert not hasattr(fitted, "covariance_")
     with pytest.raises(ValueError, match="return_std=True needs a fit with polish"):
@@ -196,7 +194,7 @@ def test_without_the_polish_there_is_no_standard_deviation():
 
 
 def test_float32_gives_float32():
-    X, y, _ = make_patch_cnn_regression(100, (4, 3), noise=0.1, random_state=0)
+    X, y = make_patch_cnn_regression(100, (4, 3), noise=0.1, random_state=0)
     fitted = DeepTDRegressor((4, 3), random_state=0).fit(X.astype(np.float32), y)
     mean, std = fitted.predict(X.astype(np.float32), return_std=True)
     assert mean.dtype == std.dtype == np.float32

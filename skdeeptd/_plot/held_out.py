@@ -45,7 +45,7 @@ class HeldOutDisplay:
     >>> from skdeeptd import DeepTDRegressor
     >>> from skdeeptd.datasets import make_patch_cnn_regression
     >>> from skdeeptd.plotting import HeldOutDisplay
-    >>> X, y, _ = make_patch_cnn_regression(
+    >>> X, y = make_patch_cnn_regression(
     ...     n_samples=500, kernel_sizes=(6, 4), noise=0.5, random_state=0
     ... )
     >>> model = DeepTDRegressor((6, 4), random_state=0).fit(X, y)

@@ -77,7 +77,7 @@ class ImportanceDisplay:
     >>> from skdeeptd import DeepTDRegressorCV
     >>> from skdeeptd.datasets import make_patch_cnn_regression
     >>> from skdeeptd.plotting import ImportanceDisplay
-    >>> X, y, _ = make_patch_cnn_regression(
+    >>> X, y = make_patch_cnn_regression(
     ...     n_samples=200, kernel_sizes=(6, 4), random_state=0
     ... )
     >>> model = DeepTDRegressorCV(random_state=0).fit(X, y)

@@ -69,7 +69,7 @@ class KernelDisplay:
     >>> from skdeeptd.datasets import make_patch_cnn_regression
     >>> from skdeeptd.plotting import KernelDisplay
     >>> X, y, kernels = make_patch_cnn_regression(
-    ...     n_samples=200, kernel_sizes=(6, 4), noise=0.3, random_state=0
+    ...     n_samples=200, kernel_sizes=(6, 4), noise=0.3, random_state=0, return_kernels=True
     ... )
     >>> model = DeepTDRegressor((6, 4), random_state=0).fit(X, y)
     >>> KernelDisplay.from_estimator(model).axes_.shape

@@ -58,7 +58,7 @@ class MomentDisplay:
     >>> from skdeeptd import DeepTDRegressor
     >>> from skdeeptd.datasets import make_patch_cnn_regression
     >>> from skdeeptd.plotting import MomentDisplay
-    >>> X, y, _ = make_patch_cnn_regression(
+    >>> X, y = make_patch_cnn_regression(
     ...     n_samples=1000, kernel_sizes=(8, 8), random_state=0
     ... )
     >>> model = DeepTDRegressor((8, 8), random_state=0).fit(X, y)

@@ -62,7 +62,7 @@ class PathDisplay:
     >>> from skdeeptd import DeepTDRegressorCV
     >>> from skdeeptd.datasets import make_patch_cnn_regression
     >>> from skdeeptd.plotting import PathDisplay
-    >>> X, y, _ = make_patch_cnn_regression(
+    >>> X, y = make_patch_cnn_regression(
     ...     n_samples=200, kernel_sizes=(4, 6), noise=0.1, random_state=0
     ... )
     >>> search = DeepTDRegressorCV(random_state=0).fit(X, y)

@@ -57,7 +57,7 @@ class ReceptiveFieldDisplay:
     >>> from skdeeptd import DeepTDRegressor
     >>> from skdeeptd.datasets import make_patch_cnn_regression
     >>> from skdeeptd.plotting import ReceptiveFieldDisplay
-    >>> X, y, _ = make_patch_cnn_regression(
+    >>> X, y = make_patch_cnn_regression(
     ...     n_samples=200, kernel_sizes=(6, 4), random_state=0
     ... )
     >>> model = DeepTDRegressor((6, 4), random_state=0).fit(X, y)
