@@ -291,7 +291,7 @@ def check_moment(model, chunks):
     X, share = X.astype(float), weight / weight.sum()
     size = max(np.abs(X).max(), 1 / SAFE), max(np.abs(y).max(), 1 / SAFE)
     expected = ((y - share @ y) * share[:, np.newaxis]).T @ (X - share @ X)
-    stored = model.stream_["moment"]
+    stored = model._stream["moment"]
     error = np.abs(stored["cross"] / stored["weight"] - expected).max()
     if max(size) < SAFE and error > 1e-12 * len(X) * math.prod(size):
         raise Bad("another moment", f"off by {error:.2g}")

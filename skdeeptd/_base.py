@@ -43,13 +43,15 @@ from skdeeptd._solver.uncertainty import output_std, uncertainty, uncertainty_to
 from skdeeptd._typing import Method
 
 KEPT_PER_WEIGHT, FEWEST_KEPT = 100, 1000  # rows of a stream
+PRIVATE_STATE = ("_stream", "_y_ndim")  # that a fit leaves besides public attributes
 DOCUMENTATION = "https://skdeeptd.readthedocs.io/en/stable"
 
 
 def forget(estimator):
     """Drop what an earlier fit has stored."""
-    for name in [name for name in vars(estimator) if name.endswith("_")]:
-        delattr(estimator, name)
+    for name in list(vars(estimator)):
+        if name.endswith("_") or name in PRIVATE_STATE:
+            delattr(estimator, name)
 
 
 def forgetting(fit: Method) -> Method:
@@ -343,7 +345,7 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
         """``partial_fit``, with fitted attributes that are given."""
         self._validate_params()  # which scikit-learn does before the first part only
         draft = copy.copy(self)  # what fails half-way leaves the estimator as it was
-        if not hasattr(self, "stream_"):
+        if not hasattr(self, "_stream"):
             forget(draft)
         vars(draft).update(given)
         fit = draft._take_in(X, y, sample_weight)
@@ -354,14 +356,14 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
 
     def _take_in(self, X, y, sample_weight):
         """Steps 1 to 6 of ``fit`` on the stream so far."""
-        begun = hasattr(self, "stream_")
+        begun = hasattr(self, "_stream")
         X, input_shape = flatten(X, self.input_shape_ if begun else self.input_shape)
         X, y, weight = self._check(X, y, sample_weight, reset=not begun)
         part = RowBlocks(X, y, weight)
         layout, spec = self._design(part, input_shape)
         capacity = max(FEWEST_KEPT, KEPT_PER_WEIGHT * n_parameters(spec.blank))
         with single_threaded_blas(), reusing(), explaining(self, part):
-            stream = stream_of(self.stream_) if begun else empty_stream(X, y, spec.seed)
+            stream = stream_of(self._stream) if begun else empty_stream(X, y, spec.seed)
             stream = stream.extended(X, y, weight, capacity, self.n_jobs)
             grown = len(stream.sample.X) >= 2 * stream.searched
             known = self._known(spec.blank, settled=not grown) if begun else None
@@ -373,7 +375,7 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
             )
             self._store(fit, layout, stream.sample.X.dtype)
             self._describe_stream(fit, grown, stream.share_kept)
-        self.stream_ = stream.searched_if(grown).as_dict()
+        self._stream = stream.searched_if(grown).as_dict()
         return fit
 
     def _describe_stream(self, fit, grown, share_kept):
@@ -449,7 +451,7 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
 
     def _check(self, X, y, sample_weight, reset=True):
         data, y_ndim = check_rows(self, X, y, sample_weight, reset)
-        self.y_ndim_ = y_ndim if reset else self.y_ndim_
+        self._y_ndim = y_ndim if reset else self._y_ndim
         return data
 
     def _describe(self, fit, context):
@@ -550,7 +552,7 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
         if return_std:
             self._check_has_covariance()
         X, outputs = self._outputs(X)
-        predicted = like_y(outputs, self.y_ndim_)
+        predicted = like_y(outputs, self._y_ndim)
         if not return_std:
             return predicted
         networks = networks_of(self)
@@ -564,7 +566,7 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
 
         width = n_parameters(networks[0])
         std = concatenate_blocks(stds, X, self.n_jobs, width)
-        std = like_y(std, self.y_ndim_)
+        std = like_y(std, self._y_ndim)
         return predicted, np.where(np.isfinite(predicted), std, np.nan)
 
     def _check_has_covariance(self):

@@ -85,8 +85,6 @@ class DeepTDClassifier(ClassifierMixin, BasePatchNetwork):
     ----------
     classes_ : ndarray of shape (n_classes,)
         Those of samples whose weight is not zero.
-    stream_ : dict
-        Only after ``partial_fit``, as in :class:`DeepTDRegressor`.
     kernels_, gains_, scales_, biases_, intercept_, activations_, kernel_sizes_, \
 strides_, input_shape_, n_iter_
         As in :class:`DeepTDRegressor`, where an output is a logit: of ``classes_[1]``
@@ -235,7 +233,7 @@ strides_, input_shape_, n_iter_
         if classes is None:
             return self._extend(X, y, sample_weight)
         classes = np.unique(classes)
-        if hasattr(self, "stream_") and not np.array_equal(classes, self.classes_):
+        if hasattr(self, "_stream") and not np.array_equal(classes, self.classes_):
             raise ValueError(
                 f"classes are {classes}, but those of the stream are {self.classes_}"
             )

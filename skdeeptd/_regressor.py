@@ -189,15 +189,6 @@ or sequence of them, default="relu"
         fits all rows exactly, of twice as many samples as it has free weights, has an
         R2 of 1. With ``loss="huber"`` y is cut off three scales from the network
         before, and the fits are those of least squares.
-    stream_ : dict
-        Only after ``partial_fit``, in dictionaries of numbers and arrays. "moment" is
-        that of all rows so far, in float64: the sum of their weights ("weight"), the
-        means "y_mean" and "x_mean", and the centred sum of their products ("cross").
-        "sample" is what is kept of the rows, all or 100 for each weight (1000 at
-        least): their "X", "y" and "weight", and for the drawing the "priority" of each
-        and the "threshold" that those left out have not passed. "seed", "parts" (how
-        many there were) and "searched" (rows of the sample when other starts were last
-        tried) are numbers.
     covariance_ : ndarray of shape (n_outputs, n_weights, n_weights)
         Of all weights of an output: per filter its kernels, first layer first, each in
         C order and times its gain, its scale and its biases; last the intercept. In
@@ -221,8 +212,6 @@ or sequence of them, default="relu"
     n_iter_ : int
         Passes over all rows that the polish of the start in use took, the largest
         number over the outputs; 1 where nothing was polished.
-    y_ndim_ : int
-        Axes of y in ``fit``, 1 or 2, and so of the predictions.
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Only where X has string column names.
@@ -398,8 +387,8 @@ or sequence of them, default="relu"
 
         Notes
         -----
-        ``stream_`` holds the state. ``fit`` drops it, and the first call after ``fit``
-        begins a new stream. All other attributes that speak of rows (``n_iter_``,
+        ``fit`` drops the state of the stream, and the first call after ``fit`` begins a
+        new one. All other attributes that speak of rows (``n_iter_``,
         ``covariance_``, ``noise_variance_``, ``held_out_r2_``, ``verdict_``) are those
         of the sample, the last two as it was when it had last doubled.
 

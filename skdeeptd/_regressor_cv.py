@@ -156,7 +156,7 @@ class DeepTDRegressorCV(MultiOutputMixin, RegressorMixin, BasePatchCV):
     scorer_ : callable
     n_splits_ : int
     input_shape_ : tuple of int
-    y_ndim_, n_features_in_, feature_names_in_
+    n_features_in_, feature_names_in_
         As in DeepTDRegressor.
 
     References
@@ -177,7 +177,7 @@ class DeepTDRegressorCV(MultiOutputMixin, RegressorMixin, BasePatchCV):
     _n_folds = (10, 3)
 
     def _check(self, X, y, sample_weight):
-        data, self.y_ndim_ = check_rows(self, X, y, sample_weight)
+        data, self._y_ndim = check_rows(self, X, y, sample_weight)
         return data
 
     def _strata(self, rows):
@@ -224,7 +224,7 @@ class DeepTDRegressorCV(MultiOutputMixin, RegressorMixin, BasePatchCV):
 
     def _scorer(self, weighted):
         self.scorer_ = check_scoring(_Known(), scoring=self.scoring)
-        return _Score(self.scorer_, weighted, self.y_ndim_)
+        return _Score(self.scorer_, weighted, self._y_ndim)
 
     def _mixtures(self, predicted, folds):
         """One of each output."""
@@ -236,7 +236,7 @@ class DeepTDRegressorCV(MultiOutputMixin, RegressorMixin, BasePatchCV):
         ]
 
     def _fitted(self, estimator, rows):
-        y = like_y(rows.y, self.y_ndim_)
+        y = like_y(rows.y, self._y_ndim)
         return clone(estimator).fit(rows.X, y, rows.weight)
 
     @overload
@@ -280,7 +280,7 @@ class DeepTDRegressorCV(MultiOutputMixin, RegressorMixin, BasePatchCV):
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         told_of = [e.predict(X, return_std=return_std) for e in self.estimators_]
         means = [m[0] if return_std else m for m in told_of]
-        weights = like_y(self.weights_, self.y_ndim_)[:, np.newaxis].astype(X.dtype)
+        weights = like_y(self.weights_, self._y_ndim)[:, np.newaxis].astype(X.dtype)
         y = np.sum(weights * means, axis=0)
         if not return_std:
             return y

@@ -148,7 +148,7 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
         """``like`` are features with the same kernels, fitted to the same rows."""
         features = DeepTDFeatures() if self.features is None else clone(self.features)
         flat, input_shape = flatten(X, features.input_shape)
-        (flat, columns, weight), self.y_ndim_ = check_rows(self, flat, y, sample_weight)
+        (flat, columns, weight), self._y_ndim = check_rows(self, flat, y, sample_weight)
         features.set_params(input_shape=input_shape, target_type="continuous")
         if features.random_state is None:
             features.set_params(random_state=self.random_state)
@@ -220,11 +220,11 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
         with single_threaded_blas():
             parts = [self._output(table[batch]) for batch in gen_batches(len(X), BATCH)]
             y = np.concatenate(parts).astype(X.dtype, copy=False)
-            y = like_y(y, self.y_ndim_)
+            y = like_y(y, self._y_ndim)
             if not return_std:
                 return y
             std = np.sqrt(self._variance(table)).astype(X.dtype, copy=False)
-        return y, like_y(std, self.y_ndim_)
+        return y, like_y(std, self._y_ndim)
 
     def _output(self, table):
         if self.kernel == "rbf":

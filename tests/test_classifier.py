@@ -409,7 +409,7 @@ def test_a_part_that_does_not_fit_the_stream_changes_nothing():
     model = DeepTDClassifier((4, 3), random_state=0)
     with pytest.raises(ValueError, match="one class only"):
         model.partial_fit(X[y == "a"], y[y == "a"], classes=["a", "b", "c"])
-    assert not hasattr(model, "stream_")
+    assert not hasattr(model, "_stream")
     known = y != "c"
     model.partial_fit(X[known], y[known])
     before = pickle.dumps(model)

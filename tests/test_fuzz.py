@@ -233,6 +233,6 @@ def test_a_stream_is_that_of_the_chunks_it_accepted(case):
             continue
         accepted.append(data)
         expected, size = covariance_of(accepted)
-        moment = model.stream_["moment"]
+        moment = model._stream["moment"]
         error = moment["cross"][0] / moment["weight"] - expected
         assert np.abs(error).max() <= 1e-12 * size

@@ -122,7 +122,7 @@ def test_alpha_has_the_weight_of_all_rows_when_some_are_kept():
     alpha = 40_000.0
     model = streamed(DeepTDRegressor((4,), alpha=alpha), X, y, cuts=(10_000,))
     expected = Ridge(alpha=alpha).fit(X, y)
-    assert len(model.stream_["sample"]["X"]) == 1000
+    assert len(model._stream["sample"]["X"]) == 1000
     difference = model.predict(X) - expected.predict(X)
     assert np.std(difference) < 0.1 * np.std(expected.predict(X))
     assert np.std(expected.predict(X)) < 0.6 * np.std(y)
@@ -130,7 +130,7 @@ def test_alpha_has_the_weight_of_all_rows_when_some_are_kept():
 
 def test_all_rows_are_kept_while_they_are_few(data):
     model = streamed(DeepTDRegressor(SIZES), *data)
-    sample = model.stream_["sample"]
+    sample = model._stream["sample"]
     for name, array in zip(("X", "y", "weight"), data, strict=True):
         np.testing.assert_array_equal(sample[name], array)
 
@@ -166,7 +166,7 @@ def test_the_sample_is_bounded_and_depends_on_random_state_alone():
         streamed(DeepTDRegressor(SIZES, random_state=seed), X, y, cuts=(2000, 2500))
         for seed in (0, 0, 1)
     ]
-    samples = [model.stream_["sample"]["X"] for model in kept]
+    samples = [model._stream["sample"]["X"] for model in kept]
     assert samples[0].shape == (100 * (4 + 3 + 3 + 2), 36)
     np.testing.assert_array_equal(samples[0], samples[1])
     np.testing.assert_array_equal(kept[0].scales_, kept[1].scales_)
@@ -177,8 +177,8 @@ def test_float32_stays_float32(data):
     X, y, _ = data
     model = streamed(DeepTDRegressor(SIZES), X.astype(np.float32), y)
     assert {k.dtype for k in model.kernels_} == {np.dtype(np.float32)}
-    assert model.stream_["sample"]["X"].dtype == np.float32
-    assert model.stream_["moment"]["cross"].dtype == np.float64
+    assert model._stream["sample"]["X"].dtype == np.float32
+    assert model._stream["moment"]["cross"].dtype == np.float64
 
 
 BAD_PARTS = {
@@ -265,7 +265,7 @@ def test_fit_drops_the_stream_and_partial_fit_after_it_begins_one(data):
     X, y, weight = data
     model = streamed(DeepTDRegressor(SIZES, random_state=0), X, y, weight)
     again = model.fit(X[:100], y[:100])
-    assert not hasattr(again, "stream_")
+    assert not hasattr(again, "_stream")
     again.partial_fit(X[100:], y[100:])
     np.testing.assert_allclose(
         again.moment_, covariance(X[100:], y[100:], np.ones(300)), rtol=1e-10
@@ -344,7 +344,7 @@ def test_the_first_part_says_how_many_axes_predictions_have():
     X, y = make_patch_cnn_regression(60, (4, 3), random_state=0)
     model = DeepTDRegressor((4, 3), random_state=0).partial_fit(X[:30], y[:30])
     model.partial_fit(X[30:], y[30:, np.newaxis])
-    assert model.y_ndim_ == model.predict(X).ndim == 1
+    assert model._y_ndim == model.predict(X).ndim == 1
 
 
 def test_a_stream_that_goes_on_without_an_intercept_has_none():

@@ -77,7 +77,7 @@ def has_one_axis(estimator):
     """Whether its output has, as y had, or as the logit of two classes."""
     if isinstance(estimator, DeepTDClassifier):
         return n_columns_of(estimator) == 1
-    return getattr(estimator, "y_ndim_", 2) == 1
+    return getattr(estimator, "_y_ndim", 2) == 1
 
 
 def n_columns_of(estimator):

@@ -105,7 +105,7 @@ def _ridge(estimator):
 
 def _mean(estimator):
     torch = optional("torch", extra="torch")
-    weights = like_y(estimator.weights_, estimator.y_ndim_)[:, np.newaxis]
+    weights = like_y(estimator.weights_, 2 - has_one_axis(estimator))[:, np.newaxis]
     made = _mean_class()()
     made.register_buffer("weights", torch.tensor(weights.astype(dtype_of(estimator))))
     members = [module_of(e).to(made.weights.dtype) for e in estimator.estimators_]
