@@ -16,6 +16,8 @@ lemma it is E[grad f(x)] for Gaussian x of unit covariance (Oymak and Soltanolko
 arXiv 1805.06523, section 3).
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 ROUNDING = 1e-24  # share of the squared norm of S that may be left by rounding
@@ -92,3 +94,58 @@ def whitened_moment(rows, moment, n_steps):
         direction = rest + square / previous * direction
     usable = np.any(coefficients) and np.all(np.isfinite(coefficients))
     return coefficients if usable else moment
+
+
+class CentredSums(NamedTuple):
+    """Sums over the rows of columns F and targets y, each minus its mean.
+
+    Without an intercept nothing is subtracted and ``mean`` and ``y_mean`` are zero.
+    """
+
+    gram: np.ndarray  # (columns, columns): F'WF
+    cross: np.ndarray  # (columns, outputs): F'Wy
+    y_squares: np.ndarray  # (outputs,): diagonal of y'Wy
+    mean: np.ndarray  # (columns,)
+    y_mean: np.ndarray  # (outputs,)
+    total: float  # sum of w
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def centred_sums(rows, columns, fit_intercept, width=0, shift=None, far_share=0.999):
+    """Return the ``CentredSums`` of ``columns(X)``, (rows, columns): one pass.
+
+    Columns and y are taken from the first row on, so that a mean that is large beside
+    the spread costs no digits, and again from the mean if the first row makes up more
+    than ``far_share`` of a sum of squares.
+    """
+    is_first = shift is None
+    if is_first:
+        X, y = rows.pilot()
+        shift = columns(X)[0] * float(fit_intercept), y[0] * float(fit_intercept)
+    from_row, n_columns = shift[0].astype(rows.precision), len(shift[0])
+
+    def statistic(X, y, weight):
+        F, y, root = columns(X) - from_row, y - shift[1], np.sqrt(weight)
+        F *= root.astype(F.dtype)[:, np.newaxis]
+        y = y * root[:, np.newaxis]
+        return F.T @ F, F.T @ y, np.sum(y**2, axis=0), root @ F, root @ y, root @ root
+
+    gram, cross, y_squares, total_F, total_y, total = rows.reduce(
+        statistic, width + 2 * n_columns
+    )
+    if not fit_intercept:
+        zeros = np.zeros(n_columns), np.zeros(len(y_squares))
+        return CentredSums(gram, cross, y_squares, *zeros, total)
+    mean, y_mean = total_F / total, total_y / total
+    off = np.append(mean**2, y_mean**2) * total
+    if is_first and np.any(off > far_share * np.append(gram.diagonal(), y_squares)):
+        shift = shift[0] + mean, shift[1] + y_mean
+        return centred_sums(rows, columns, fit_intercept, width, shift)
+    return CentredSums(
+        gram - total * np.outer(mean, mean),
+        cross - total * np.outer(mean, y_mean),
+        np.maximum(y_squares - total * y_mean**2, 0.0),
+        shift[0] + mean,
+        shift[1] + y_mean,
+        total,
+    )

@@ -1,0 +1,520 @@
+"""The fit of some rows: search among few, polish on growing samples, then on all.
+
+==========  ==================  ==================================================
+symbol      name                meaning
+==========  ==================  ==================================================
+n           ``n_rows``          rows of the problem
+m           ``n_weights``       weights of an output
+n_1 < n_2   ``sizes``           rows of the samples
+Y           ``rows.y``          (rows, Q): of classes 1 if a row is of the class
+v                               mean over Q of the variance of a column of Y
+==========  ==================  ==================================================
+
+A network is distinguished from noise by a number of rows per weight, however many rows
+there are. So the search sees a sample; the network it finds is polished on larger ones,
+and on all rows only at the end, when few steps are left. The search continues in the
+next sample if a network explains too little there, or if the next rows are unlike those
+of the sample.
+
+The search minimises squared errors. By Stein's identity the cross-moment of X and y is
+that of X and the outputs of the network up to a factor, whatever the link. So for
+another loss the search is that of squared errors of a target that is close to linear in
+the outputs; its network is where the Gauss-Newton steps of the loss begin:
+
+- Huber: y cut off two scales from its median.
+- binomial and multinomial: the columns of Y, whose outputs are v times the logits.
+- Poisson: log(y / mean + 1/2), whose outputs are the logarithms of the means.
+"""
+
+import functools
+import math
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+
+from skdeeptd._data.rows import add, concatenate_blocks
+from skdeeptd._data.standardize import Standardized, standardize
+from skdeeptd._init.multi_start import (
+    EXACT,
+    automatic_starts,
+    constant_network,
+    make_evaluator,
+    penalty_of_start,
+    refine,
+    search,
+)
+from skdeeptd._loss import Huber, Poisson, SquaredError
+from skdeeptd._network.network import (
+    Network,
+    forward,
+    head_features,
+    hidden_forward,
+    overlapping_patches,
+)
+from skdeeptd._network.parameters import normalize
+from skdeeptd._solvers.gauss_newton import Solution, gauss_newton
+from skdeeptd._solvers.linear import linear_network
+from skdeeptd._solvers.robust_scale import (
+    dominated_by_outliers,
+    huber_scale,
+    median_scale,
+    winsorised,
+)
+
+ROUNDING = 1e-10  # relative gain on a constant that may be rounding error
+GROWTH = 4  # from a sample to the next, and to all rows at least
+
+
+class WarmStart(NamedTuple):
+    """A network of one output to begin with, in the units of y.
+
+    With ``settled`` there is no search for another one.
+    """
+
+    network: Network
+    settled: bool
+
+
+class Fit(NamedTuple):
+    """The networks of some rows, in the units of ``problem``.
+
+    ``groups`` holds the outputs of each of the ``solutions``, which share hidden layers,
+    and ``specs`` their specs with the alpha in use. ``moment`` is (outputs, features),
+    in the units of y. ``scales`` are those of the residuals with Huber's loss.
+    """
+
+    problem: Standardized
+    groups: list
+    specs: list
+    solutions: list
+    moment: np.ndarray
+    scales: np.ndarray | None = None
+
+    @property
+    def networks(self):
+        """One of each output, in the units of y."""
+        found = {}
+        for outputs, solution in zip(self.groups, self.solutions, strict=True):
+            network = self.problem.in_units_of_y(solution.network, outputs)
+            found |= {o: network.head(i) for i, o in enumerate(outputs)}
+        return [found[o] for o in range(len(found))]
+
+    @property
+    def alphas(self):
+        """The penalty of each output, for rows with the weights given."""
+        alphas = {
+            o: spec.alpha * spec.n_filters
+            for outputs, spec in zip(self.groups, self.specs, strict=True)
+            for o in outputs
+        }
+        return self.problem.alpha_given(np.array([alphas[o] for o in sorted(alphas)]))
+
+    @property
+    def n_iter(self):
+        return max(solution.n_iter for solution in self.solutions)
+
+    @property
+    def unconverged_outputs(self):
+        """Outputs for which ``max_iter`` passes were too few."""
+        pairs = zip(self.groups, self.solutions, strict=True)
+        return sorted(o for outputs, s in pairs if not s.converged for o in outputs)
+
+    def outputs_with_dominant_outliers(self):
+        """Return the outputs whose fit few rows dominate, on some of the rows."""
+        inexact = [solution.share > EXACT for solution in self.solutions]
+        is_squared = self.scales is None and self.specs[0].loss.is_quadratic
+        if not is_squared or not any(inexact):
+            return []
+        networks = [solution.network for solution in self.solutions]
+        look = functools.partial(_with_dominant_outliers, networks, self.groups)
+        found = self.problem.few_rows().run_together(look)
+        inexact = {o for outputs, i in zip(self.groups, inexact, strict=True) if i for o in outputs}
+        return sorted(inexact & set(found))
+
+
+def _with_dominant_outliers(networks, groups, rows):
+    rows = rows.of_weight()
+    found = []
+    for network, outputs in zip(networks, groups, strict=True):
+        residual = rows.y[:, outputs] - raw_outputs(network, rows)
+        for i, output in enumerate(outputs):
+            if dominated_by_outliers(rows.y[:, output], residual[:, i], rows.weight):
+                found.append(output)
+    return found
+
+
+@contextmanager
+def null_stage(name, n_parts=None):
+    """Report a stage of a fit to nobody; give the stage of its parts."""
+    yield null_stage
+
+
+def fit_rows(rows, spec, *, moment=None, warm_start=None, stage=null_stage):
+    """Carry out steps 2 to 5 of ``DeepTDRegressor.fit``.
+
+    Parameters
+    ----------
+    rows : RowBlocks
+        With targets (rows, outputs).
+    spec : Spec
+        With alpha in the units of the rows given; ``n_init`` may be "auto".
+    moment : array of shape (outputs, features) or None
+        In the units of y; None takes it from the rows, as a fit with Huber's loss does.
+    warm_start : sequence of WarmStart or None
+        One per output.
+    stage : callable
+        Gives a context for each stage of the work, and takes its name.
+
+    Returns
+    -------
+    Fit
+    """
+    is_squared = spec.loss.is_quadratic and spec.epsilon is None
+    target, squared, factor = rows, spec, 1.0
+    if not is_squared:
+        target, squared, factor = _squared_problem(rows, spec)
+        moment = None if spec.epsilon is not None else moment
+    n_outputs, dtype = rows.pilot()[1].shape[1], rows.precision
+    shares = spec.n_sharing > 1 and bool(spec.blank.kernels)
+    with stage("moment"):
+        problem = standardize(target, spec.fit_intercept, equal_losses=shares)
+        if moment is None:
+            of_target = problem.moment()
+        else:
+            of_target = problem.without_rounding(moment / problem.unit[:, np.newaxis])
+        problem.check_weights(dtype)
+    spec.report(f"moment: {problem.n_rows} rows of {of_target.shape[1]} features")
+    squared = _with_units(problem, squared, factor)
+    groups = [[o] for o in range(n_outputs)]
+    if shares or spec.loss.couples_outputs:
+        groups = [list(range(n_outputs))]
+    specs, solutions = [], []
+    with stage("kernels", len(groups)) as part:
+        for outputs in groups:
+            with part(f"output {outputs[0]}" if len(groups) > 1 else "all outputs"):
+                first = _first_network(problem, outputs, warm_start, squared.blank)
+                arguments = problem, outputs, of_target[outputs], squared, first
+                found = _fit_outputs(*arguments, dtype, is_squared)
+                specs.append(found[0])
+                solutions.append(found[1])
+    in_units_of_y = of_target * problem.unit[:, np.newaxis]
+    fit = Fit(problem, groups, specs, solutions, in_units_of_y)
+    if is_squared:
+        return fit
+    return (_with_huber_loss if spec.epsilon is not None else _with_likelihood)(
+        fit, rows, spec, stage
+    )
+
+
+def _squared_problem(rows, spec, search_tol=1e-3):
+    """Return rows, spec and factor of alpha of the squared errors to begin with."""
+    squared = spec._replace(loss=SquaredError(), epsilon=None)
+    if spec.epsilon is not None:
+        return rows.with_targets(lambda y, w: (winsorised(y, w), w)), squared, 1.0
+    squared = squared._replace(tol=max(spec.tol, search_tol))
+    total, sums = add(rows.targets(lambda y, w: (np.sum(w), w @ y)))
+    mean = sums / total
+    if isinstance(spec.loss, Poisson):
+        mean = np.where(mean > 0, mean, 1.0)
+        target = rows.with_targets(lambda y, w: (np.log(y / mean + 0.5), w))
+        return target, squared, 1 / np.mean(mean)
+    n_classes = max(2, len(mean))
+    centre = 0.0 if spec.fit_intercept else 1 / n_classes
+    target = rows.with_targets(lambda y, w: (y - centre, w))
+    return target, squared, 1 / np.mean(mean * (1 - mean))
+
+
+def _with_units(problem, spec, factor):
+    """Return the spec with the alpha of the problem, and a number of starts."""
+    n_init, blank = spec.n_init, spec.blank
+    if n_init == "auto":
+        free = blank.n_free_weights
+        own = blank.sizes[-1]
+        free = own + (free - own) / max(spec.n_sharing, 1)
+        overlap = bool(overlapping_patches(blank))
+        n_init = automatic_starts(problem.n_samples, free, blank.n_filters, overlap)
+    alpha = problem.alpha(spec.alpha * factor)
+    return spec._replace(alpha=alpha, n_init=n_init)
+
+
+def _first_network(problem, outputs, warm_start, blank):
+    """Return the ``WarmStart`` of some outputs in the units of the problem, or None."""
+    if warm_start is None or warm_start[outputs[0]] is None:
+        return None
+    networks = [warm_start[o].network for o in outputs]
+    network = networks[0]._replace(
+        heads=np.concatenate([n.heads for n in networks]),
+        intercept=np.concatenate([n.intercept for n in networks]),
+    )
+    network = problem.in_units_of_target(network, outputs)
+    return WarmStart(network, warm_start[outputs[0]].settled)
+
+
+def _fit_outputs(problem, outputs, moment, spec, first, dtype, is_stored):
+    """Return the spec and the ``Solution`` of outputs that share hidden layers.
+
+    ``dtype`` is that in which the network is stored, if it ``is_stored``.
+    """
+    rows = problem.of_outputs(outputs)
+    constant = constant_network(rows, spec)
+    if not np.any(moment) or constant.loss == 0:
+        return spec, constant
+    if spec.leave_one_out:
+        spec = _with_loo_alpha(problem, rows, moment, spec, first)
+    if not spec.blank.kernels:
+        if spec.polish:
+            how = problem.n_rows, spec.blank, spec.alpha, spec.fit_intercept
+            found = linear_network(rows, *how)
+            found = found._replace(share=found.loss / constant.loss)
+            is_better = _is_better(problem, outputs, spec, dtype, found, constant, rows)
+            return spec, found if is_better else constant
+        if len(outputs) > 1:
+            each = [
+                _fit_outputs(problem, [o], m[np.newaxis], spec, None, dtype, is_stored)[1]
+                for o, m in zip(outputs, moment, strict=True)
+            ]
+            network = constant.network._replace(
+                heads=np.concatenate([s.network.heads for s in each]),
+                intercept=np.concatenate([s.network.intercept for s in each]),
+            )
+            return spec, constant._replace(network=network)
+    step = functools.partial(search, moment=moment)
+    if first is not None:
+        step = functools.partial(search, moment=moment, first=first.network)
+        if first.settled:
+            step = functools.partial(refine, network=first.network)
+    sizes = sample_sizes(problem.n_rows, round(spec.n_weights), moment[0].nbytes)
+    if sizes:
+        found = _through_samples(rows, problem, spec, step, moment, sizes)
+    else:
+        found = _on_rows(step, spec, rows.with_dtype(float), problem.n_samples)
+    if found.share >= 1 - ROUNDING:
+        return spec, constant
+    needs_check = is_stored and not (sizes and rows.precision == dtype)
+    if needs_check and not _is_better(
+        problem, outputs, spec, dtype, found, constant, rows
+    ):
+        return spec, constant
+    return spec, found
+
+
+def _with_loo_alpha(
+    problem, rows, moment, spec, first, *, fewest_rows=1000, rows_per_weight=4
+):
+    """Return the spec with the penalty that leave-one-out chooses on some rows."""
+    size, network = problem.total, None if first is None else first.network
+    most = max(fewest_rows, rows_per_weight * spec.blank.n_weights)
+    if problem.n_rows > most:
+        rows, size = rows.sample(most, np.random.RandomState(spec.seed)), most
+
+    def choose(rows):
+        evaluator = make_evaluator(spec, rows.with_dtype(float), problem.n_samples)
+        return penalty_of_start(evaluator, moment, network)
+
+    alpha = rows.run_together(choose) * problem.total / size
+    spec.report(f"alpha {problem.alpha_given(alpha):.3g} by leave-one-out")
+    return spec._replace(alpha=alpha)
+
+
+def _is_better(problem, outputs, spec, dtype, found, constant, rows):
+    """Return whether a network, as it will be stored, is better than a constant.
+
+    Rounding may add to either: filters may cancel each other.
+    """
+    network = normalize(problem.in_units_of_y(found.network, outputs)).astype(dtype)
+    unit, shift, eps = problem.unit[outputs], problem.shift[outputs], np.finfo(dtype).eps
+
+    def statistic(X, y, weight):
+        features = head_features(network, hidden_forward(network, X), X)
+        features = features.reshape(len(X), network.n_filters, -1).astype(float)
+        parts = np.einsum("irp,qrp->iqr", features, network.heads.astype(float))
+        predicted = (network.intercept + parts.sum(axis=2) - shift) / unit
+        size = (np.abs(network.intercept) + np.abs(parts).sum(axis=2)) / unit
+        residual = np.sum((y - predicted) ** 2, axis=1)
+        return weight @ residual, weight @ np.sum((eps * size) ** 2, axis=1)
+
+    def compare(rows):
+        loss, rounding = rows.with_dtype(dtype).reduce(statistic)
+        floor = constant.loss + problem.total * np.sum((eps * shift / unit) ** 2)
+        return loss + rounding < floor * (1 - ROUNDING)
+
+    return bool(rows.run(compare))
+
+
+def _through_samples(rows, problem, spec, step, moment, sizes):
+    """Search in a sample, refine in the larger ones, and on all rows.
+
+    A sample of n rows is polished to 0.01 m / n, since noise hides the rest. A network
+    is settled if it explains ten times what noise would.
+    """
+    rng, before, n_weights = np.random.RandomState(spec.seed), None, spec.n_weights
+    for size in sizes if spec.polish else sizes[:1]:
+        spec.report(f"sample of {size} rows")
+        of_sample = spec._replace(
+            alpha=spec.alpha * size / problem.total,
+            tol=max(spec.tol, 0.01 * n_weights / size),
+        )
+        sample = rows.sample(size, rng)
+        found = _continue(before, step, moment, of_sample, sample, size)
+        first = found.network
+        if (1 - found.share) * size >= 10 * n_weights:
+            step, before = functools.partial(refine, network=first), found
+            if found.share <= EXACT:
+                break
+        else:
+            step = functools.partial(search, moment=moment, first=first)
+            before = None
+            fewer = min(spec.n_init, max(6, spec.n_init // GROWTH))
+            spec = spec._replace(n_init=fewer)
+    if spec.polish:
+        return _continue(before, step, moment, spec, rows, problem.n_samples)
+    n_scales = len(moment) * (spec.blank.n_filters + 1)
+    is_settled = (1 - found.share) * sizes[0] >= 10 * n_scales
+    return found if is_settled else found._replace(share=1.0)
+
+
+def _continue(before, step, moment, spec, rows, n_samples, most_ratio=2.0):
+    """Take a step on new rows, and search if these are unlike those before."""
+    found = _on_rows(step, spec, rows, n_samples)
+    if before is None or found.share <= EXACT:
+        return found
+    if before.share / most_ratio <= found.share <= before.share * most_ratio:
+        return found
+    spec.report("these rows are unlike those of the sample: search")
+    again = functools.partial(search, moment=moment, first=found.network)
+    return _on_rows(again, spec, rows, n_samples)
+
+
+def _on_rows(step, spec, rows, n_samples):
+    return rows.run(lambda rows: step(make_evaluator(spec, rows, n_samples)))
+
+
+def sample_sizes(
+    n_rows,
+    n_weights,
+    row_bytes,
+    *,
+    rows_per_weight=42,
+    fewest_rows=1000,
+    least_rows_per_weight=10,
+    most_bytes=2**26,
+):
+    """Return the rows of the samples; none if they would not pay or hold too few."""
+    most = most_bytes // row_bytes
+    size, sizes = min(max(fewest_rows, rows_per_weight * n_weights), most), []
+    if size < least_rows_per_weight * n_weights:
+        return []
+    while GROWTH * size <= n_rows and size <= most:
+        sizes.append(size)
+        size *= GROWTH
+    return sizes
+
+
+def raw_outputs(network, rows):
+    """Return the outputs of a network, (rows, Q), in float64."""
+    return concatenate_blocks(
+        lambda X: forward(network, X.astype(float, copy=False)), rows.X, rows.n_jobs
+    )
+
+
+def _with_likelihood(fit, rows, spec, stage):
+    """Return the ``Fit`` of a likelihood, from that of the squared errors on."""
+    problem, loss = fit.problem, spec.loss
+    total, sums = add(rows.targets(lambda y, w: (np.sum(w), w @ y)))
+    mean = sums / total
+    scaled = rows.with_targets(lambda y, w: (y, w / problem.heaviest)).with_dtype(float)
+    ones = np.ones(len(mean))
+    problem = problem._replace(rows=scaled, shift=0 * ones, unit=ones)
+    spec = spec._replace(alpha=problem.alpha(spec.alpha))
+    how = {"loss": loss, "alpha": spec.alpha, "fit_intercept": spec.fit_intercept}
+    solutions = []
+    with stage("likelihood"):
+        for outputs, start in zip(fit.groups, fit.solutions, strict=True):
+            network = fit.problem.in_units_of_y(start.network, outputs)
+            network = _on_link_scale(network, loss, mean[outputs], spec)
+            moves = spec.polish and any(np.any(k) for k in network.kernels)
+
+            def fit_group(rows, network=network, moves=moves):
+                found = gauss_newton(network, rows, move="heads", max_iter=30, tol=1e-12, **how)
+                if not moves:
+                    return found._replace(converged=True)
+                full = {"max_iter": spec.max_iter, "tol": spec.tol}
+                return gauss_newton(found.network, rows, **how, **full)
+
+            found = problem.of_outputs(outputs).run(fit_group)
+            spec.report(f"likelihood: {found.n_iter} passes, loss {found.loss:.3g}")
+            size = np.abs(found.network.heads)
+            heads = np.where(size > 1e-30 * size.max(), found.network.heads, 0.0)
+            n_iter = start.n_iter + found.n_iter
+            solutions.append(
+                found._replace(network=found.network._replace(heads=heads), n_iter=n_iter)
+            )
+    specs = [spec] * len(fit.groups)
+    return Fit(problem, fit.groups, specs, solutions, fit.moment)
+
+
+def _on_link_scale(network, loss, mean, spec):
+    """Return a network of the squared errors as one of the link scale."""
+    if isinstance(loss, Poisson):
+        safe = np.where(mean > 0, mean, 1.0)
+        return network._replace(intercept=(network.intercept + np.log(safe)) * float(spec.fit_intercept))
+    variance = np.mean(mean * (1 - mean))
+    heads, intercept = network.heads / variance, np.log(mean)
+    if len(mean) == 1:
+        intercept = intercept - np.log1p(-mean)
+    intercept = intercept + (network.intercept - mean) / variance
+    if loss.couples_outputs:
+        heads, intercept = heads - heads.mean(axis=0), intercept - intercept.mean()
+    return network._replace(heads=heads, intercept=intercept * float(spec.fit_intercept))
+
+
+def _with_huber_loss(fit, rows, spec, stage, no_scale=1e-12):
+    """Return the ``Fit`` of Huber's loss, from that of y cut off on.
+
+    The weights and the scale of the residuals are fitted in turn; neither raises their
+    joint objective.
+    """
+    problem = fit.problem
+    shift, unit = problem.shift, problem.unit
+    with np.errstate(over="ignore"):
+        targets = (rows.y - shift) / unit
+    if not np.all(np.isfinite(targets)):
+        raise FloatingPointError("y overflows in units of its spread")
+    problem = problem._replace(
+        rows=problem.rows.with_targets(lambda _, weight: (targets, weight))
+    )
+    solutions, scales, specs = [], [], []
+    for outputs, start, own in zip(fit.groups, fit.solutions, fit.specs, strict=True):
+        of_output, found = problem.of_outputs(outputs).with_dtype(float), start
+        y, weight = of_output.y[:, 0], of_output.weight
+        scale = median_scale(y - raw_outputs(start.network, of_output)[:, 0], weight)
+        n_iter, is_settled = 0, not spec.polish or scale <= no_scale
+        loss = Huber(spec.epsilon * scale)
+        while not is_settled and n_iter < spec.max_iter:
+            loss = Huber(spec.epsilon * scale)
+            found = gauss_newton(
+                found.network,
+                of_output,
+                loss,
+                alpha=own.alpha,
+                fit_intercept=spec.fit_intercept,
+                max_iter=spec.max_iter - n_iter,
+                tol=spec.tol,
+                damping=1e-4,
+            )
+            n_iter, before = n_iter + found.n_iter, scale
+            residual = y - raw_outputs(found.network, of_output)[:, 0]
+            scale = huber_scale(residual, weight, spec.epsilon)
+            is_settled = abs(scale - before) <= math.sqrt(spec.tol) * before
+            is_settled = is_settled or scale <= no_scale
+        converged = found.converged and is_settled
+        n_iter += start.n_iter
+        solutions.append(
+            found._replace(n_iter=n_iter, converged=converged, share=start.share)
+        )
+        scales.append(scale)
+        specs.append(own._replace(epsilon=spec.epsilon, loss=loss))
+    scales = unit * scales
+    spec.report(f"scales of the residuals: {scales}")
+    return Fit(problem, fit.groups, specs, solutions, fit.moment, scales)

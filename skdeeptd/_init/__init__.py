@@ -1,0 +1,1 @@
+"""Starts of the fit: tensor decomposition, signs and the search over starts."""

@@ -1,0 +1,144 @@
+"""Directions of filters from the first and the second moment of patches.
+
+==========  ==================  ==================================================
+symbol      array               axes
+==========  ==================  ==================================================
+x_p         ``patches``         (rows, patches, d): the values of patch p, centred
+y           ``y``               (rows, outputs), centred
+S_p         ``first``           (patches, d): sum_i w_i y_i x_ip, per output
+M_p         ``second``          (patches, d, d): sum_i w_i y_i x_ip x_ip'
+==========  ==================  ==================================================
+
+For Gaussian x of unit covariance S_p / sum w is E[y x_p] = sum_r a_rp E[phi'] k_r and
+M_p / sum w is E[y (x_p x_p' - I)] = sum_r a_rp E[phi''] k_r k_r' (Stein's lemma, once
+and twice). So both lie in the span of the kernels: half of these begin as leading
+directions of all S_p, half as those of all M_p. If outputs share the kernels, the
+moments of all of them count. Neither moment determines the signs and biases of kernels
+that are rotated within the span, so these are drawn.
+"""
+
+import functools
+
+import numpy as np
+
+from skdeeptd._data.rows import add
+from skdeeptd._init.signs import mean_square
+from skdeeptd._network.network import in_patch_order
+
+
+def supports_second_moment(network):
+    """Return whether a start from both moments exists: one hidden layer with biases."""
+    has_one_layer = len(network.biases) == len(network.kernels) == 1
+    return has_one_layer and network.n_filters > 1 and network.activations != ("identity",)
+
+
+def start_of_both_moments(network, rows, rng, bias_std=0.5):
+    """Return the network with hidden kernels and biases, and heads of zero.
+
+    Parameters
+    ----------
+    network : Network
+        The structure, one that ``supports_second_moment``.
+    rows : RowBlocks
+        With a target (rows, outputs).
+    rng : numpy.random.RandomState
+    bias_std : float
+        Standard deviation of the biases over that of the pre-activations.
+
+    Returns
+    -------
+    Network
+
+    Raises
+    ------
+    FloatingPointError
+        If a moment overflows.
+    """
+    n_filters = network.n_filters
+    moments = all_patch_moments(network, rows, rng)
+    kernels = leading_kernels(*moments, n_filters, rng)
+    kernels *= rng.choice([-1.0, 1.0], size=(n_filters, 1))
+    size = np.sqrt(mean_square(network._replace(kernels=(kernels,)), rows, layer=0))
+    biases = bias_std * size * rng.standard_normal(n_filters)
+    if not network.is_homogeneous:
+        gain = 1 / np.where(size > 0, size, 1.0)
+        kernels, biases = kernels * gain[:, np.newaxis], biases * gain
+    heads, intercept = np.zeros_like(network.heads), np.zeros(len(network.heads))
+    return network._replace(
+        kernels=(kernels,), biases=(biases,), heads=heads, intercept=intercept
+    )
+
+
+def leading_kernels(first, second, n_filters, rng):
+    """Return leading directions of all S_p, then of all M_p, (filters, d)."""
+    first, second = _with_largest_one(first), _with_largest_one(second)
+    second = second.reshape(-1, second.shape[2])  # M_p is symmetric
+    n_second = n_filters // 2
+    return np.concatenate(
+        [
+            _leading(first.T @ first, n_filters - n_second, rng),
+            _leading(second.T @ second, n_second, rng),
+        ]
+    )
+
+
+def all_patch_moments(network, rows, rng, most_outputs=10):
+    """Return S_p and M_p of all outputs, one output after the other.
+
+    With more than ``most_outputs`` those of as many Gaussian mixtures of the outputs:
+    the sums over outputs of S'S and M'M are then the same in expectation up to a
+    factor.
+    """
+    n_outputs = rows.pilot()[1].shape[1]
+    mixtures = np.eye(n_outputs)
+    if n_outputs > most_outputs:
+        mixtures = rng.standard_normal((most_outputs, n_outputs))
+    moments = [
+        patch_moments(network, rows.with_targets(functools.partial(_mixed, mixture)))
+        for mixture in mixtures
+    ]
+    return [np.concatenate(parts) for parts in zip(*moments, strict=True)]
+
+
+def _mixed(mixture, y, weight):
+    return y @ mixture, weight
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def patch_moments(network, rows):
+    """Return S_p and M_p of a target (rows,): one pass."""
+    d, order = network.sizes[0], network.orders[0]
+    total, y_sum = add(rows.targets(lambda y, w: (np.sum(w), w @ y)))
+    first_row = in_patch_order(rows.pilot()[0], order, "X").reshape(-1, d).copy()
+
+    def statistic(X, y, weight):
+        patches = in_patch_order(X, order, "X").reshape(len(X), -1, d)
+        patches = patches - first_row.astype(X.dtype)
+        by_patch = np.ascontiguousarray(patches.transpose(1, 2, 0))
+        weighted = by_patch * (weight * (y - y_sum / total)).astype(X.dtype)
+        return (
+            np.sum(weighted, axis=2),
+            weighted @ by_patch.swapaxes(1, 2),
+            np.tensordot(weight.astype(X.dtype), patches, axes=1),
+        )
+
+    first, second, x_sum = rows.reduce(statistic, width=3 * first_row.size)
+    mean = x_sum / total
+    cross = mean[:, :, np.newaxis] * first[:, np.newaxis]
+    return first, second - cross - cross.swapaxes(1, 2)
+
+
+def _with_largest_one(moment):
+    """Return the moment over its largest entry."""
+    size = np.abs(moment).max()
+    if not np.isfinite(size):
+        raise FloatingPointError("the second moment of X and y overflows")
+    return moment / size if size > 0 else moment
+
+
+def _leading(gram, n, rng):
+    """Return leading eigenvectors, and beyond all of them directions that are drawn."""
+    vectors = np.linalg.eigh(gram)[1][:, ::-1].T[:n]
+    drawn = rng.standard_normal((n - len(vectors), len(gram)))
+    drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+    return np.concatenate([vectors, drawn])

@@ -1,0 +1,1 @@
+"""The patch network: layout, forward pass, derivatives, fitted attributes."""

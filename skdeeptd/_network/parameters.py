@@ -1,0 +1,201 @@
+"""The hidden weights as one array, their penalty, and the weights as stored.
+
+==========  ==================  ===============================================
+symbol      array               axes
+==========  ==================  ===============================================
+theta       ``pack(network)``   (R, M): per filter k_1, ..., then its biases
+V           ``heads``           (Q, R, P)
+W           never formed        V_qr o k_D-1 o ... o k_1: the weights that filter r
+                                gives the features if all activations are the
+                                identity
+N_r         ``norms``           (R,): product of the squared norms of the hidden
+                                kernels, so that |W_qr|^2 = N_r |V_qr|^2
+u, s        ``unit``, ``size``  unit last kernel and scale, V = s u
+==========  ==================  ===============================================
+
+The norm of the kernel of a homogeneous layer can move to the layer above without any
+change of the function, so ``normalize`` sets it to 1.
+
+Stored weights of one output are, per filter, the kernels (each times its gain), the
+scale and the biases, then the intercept.
+"""
+
+import numpy as np
+from scipy import linalg
+
+from skdeeptd._network.activations import ACTIVATIONS
+from skdeeptd._network.network import head_features, hidden_forward, hidden_jacobian
+
+
+def pack(network):
+    """Return theta."""
+    empty = np.empty((network.n_filters, 0))
+    return np.column_stack([empty, *network.kernels, *network.biases])
+
+
+def unpack(theta, like):
+    """Return the network with hidden weights ``theta`` and all else of ``like``."""
+    *kernels, biases = np.split(theta, np.cumsum(like.sizes[:-1]), axis=1)
+    return like._replace(
+        kernels=tuple(kernels), biases=tuple(biases.T) if like.biases else ()
+    )
+
+
+def layer_of_weight(network):
+    """Return the number of the kernel or bias that each of the M weights belongs to."""
+    sizes = np.array([*network.sizes[:-1], *(1 for _ in network.biases)], dtype=int)
+    return np.repeat(np.arange(len(sizes)), sizes)
+
+
+def normalize(network):
+    """Move the norm of each kernel of a homogeneous layer to the layer above.
+
+    A kernel that is zero stays zero.
+    """
+    carried, kernels, biases = 1.0, [], list(network.biases)
+    for layer, (k, name) in enumerate(
+        zip(network.kernels, network.activations, strict=True)
+    ):
+        k, carried = k * carried, 1.0
+        if ACTIVATIONS[name].homogeneous:
+            carried = np.linalg.norm(k, axis=1, keepdims=True)
+            carried = np.where(carried > 0, carried, 1.0)
+            k = k / carried
+            if layer < len(biases):
+                biases[layer] = biases[layer] / carried[:, 0]
+        kernels.append(k)
+    return network._replace(
+        kernels=tuple(kernels), biases=tuple(biases), heads=network.heads * carried
+    )
+
+
+def penalty(network):
+    """Return the Gauss-Newton curvature (R, M, M) and half the gradient (R, M) of N_r.
+
+    Also N, (R,). Biases are not penalised.
+    """
+    owner, theta = layer_of_weight(network), pack(network)
+    n_layers, n_kernel_weights = len(network.kernels), sum(network.sizes[:-1])
+    squares = np.array([np.sum(k**2, axis=1) for k in network.kernels])
+    squares = squares.reshape(n_layers, network.n_filters).T
+    other = ~np.eye(n_layers, dtype=bool)
+    but_one = np.where(other, squares[:, np.newaxis], 1).prod(axis=2)
+    neither = other[:, np.newaxis] & other
+    but_two = np.where(neither, squares[:, np.newaxis, np.newaxis], 1).prod(axis=3)
+    but_two[:, ~other] = 0
+    curvature = np.zeros((*theta.shape, theta.shape[1]))
+    slope, ours = np.zeros_like(theta), slice(0, n_kernel_weights)
+    k, owner = theta[:, ours], owner[ours]
+    curvature[:, ours, ours] = k[:, :, np.newaxis] * k[:, np.newaxis, :]
+    curvature[:, ours, ours] *= but_two[:, owner[:, np.newaxis], owner]
+    diagonal = np.arange(n_kernel_weights)
+    curvature[:, diagonal, diagonal] = but_one[:, owner]
+    slope[:, ours] = but_one[:, owner] * k
+    return curvature, slope, squares.prod(axis=1)
+
+
+def tangent(network):
+    """Return the projection of theta on moves that keep the norms ``normalize`` sets."""
+    theta, owner = pack(network), layer_of_weight(network)
+    blocks = np.tile(np.eye(theta.shape[1]), (len(theta), 1, 1))
+    for layer, name in enumerate(network.activations):
+        if ACTIVATIONS[name].homogeneous:
+            k = np.where(owner == layer, theta, 0.0)
+            square = np.sum(k**2, axis=1)[:, np.newaxis, np.newaxis]
+            along = k[:, :, np.newaxis] * k[:, np.newaxis, :]
+            blocks -= along / np.where(square > 0, square, 1.0)
+    return linalg.block_diag(*blocks)
+
+
+def last_kernel_and_scale(network):
+    """Return u (Q, R, P) and s (Q, R) of the heads; u is zero for a zero head."""
+    size = np.linalg.norm(network.heads, axis=2)
+    return network.heads / np.where(size > 0, size, 1.0)[:, :, np.newaxis], size
+
+
+def split_gains(network):
+    """Return unit hidden kernels, and gains (R, hidden layers) of the same function.
+
+    A gain is 1 if the norm of the kernel can move to the layer above.
+    """
+    network = normalize(network)
+    kernels, gains = [], np.ones((network.n_filters, len(network.kernels)))
+    for layer, (k, name) in enumerate(
+        zip(network.kernels, network.activations, strict=True)
+    ):
+        if not ACTIVATIONS[name].homogeneous:
+            gains[:, layer] = np.linalg.norm(k, axis=1)
+            k = k / np.where(gains[:, [layer]] > 0, gains[:, [layer]], 1.0)
+        kernels.append(k)
+    return network._replace(kernels=tuple(kernels)), gains
+
+
+def stored_weights(network, has_linear_end):
+    """Return the map of derivatives by theta and V_0 to those by the stored weights.
+
+    Parameters
+    ----------
+    network : Network
+        Normalised, of one output.
+    has_linear_end : bool
+        Whether the head is the last kernel times a scale; else it is the scale.
+
+    Returns
+    -------
+    matrix : array of shape (stored weights - 1, R M + R P)
+        Row j holds the derivatives of stored weight j by theta and V_0, so that a
+        covariance C of these becomes ``matrix @ C @ matrix.T``.
+    """
+    n_filters, M, P = network.n_filters, network.n_hidden_weights, network.sizes[-1]
+    n_kernel_weights = sum(network.sizes[:-1])
+    unit, size = last_kernel_and_scale(network)
+    blocks = []
+    for u, s in zip(unit[0], size[0], strict=True):
+        of_theta, of_head = np.eye(M), np.ones((1, 1))
+        if has_linear_end:
+            across = (np.eye(P) - np.outer(u, u)) / (s if s > 0 else 1.0)
+            of_head = np.vstack([across, u])
+        blocks.append(
+            linalg.block_diag(
+                of_theta[:n_kernel_weights, :n_kernel_weights],
+                of_head,
+                of_theta[n_kernel_weights:, n_kernel_weights:],
+            )
+        )
+    by_filter = linalg.block_diag(*blocks)
+    order = [
+        np.concatenate(
+            [
+                r * M + np.arange(n_kernel_weights),
+                n_filters * M + r * P + np.arange(P),
+                r * M + np.arange(n_kernel_weights, M),
+            ]
+        )
+        for r in range(n_filters)
+    ]
+    matrix = np.empty_like(by_filter)
+    matrix[:, np.concatenate(order)] = by_filter
+    return matrix
+
+
+def stored_jacobian(network, has_linear_end, X):
+    """Return the derivatives of output 0 by its stored weights, (rows, weights)."""
+    network = normalize(network)
+    n_rows, M = len(X), network.n_hidden_weights
+    shape = (n_rows, 1, network.n_filters, M)
+    layers, by_theta = hidden_forward(network, X), np.empty(shape, X.dtype)
+    features = head_features(network, layers, X).reshape(n_rows, network.n_filters, -1)
+    hidden_jacobian(network, layers, network.heads[:1], by_theta)
+    n_kernel_weights = sum(network.sizes[:-1])
+    parts = [by_theta[:, 0, :, :n_kernel_weights]]
+    if has_linear_end:
+        unit, size = last_kernel_and_scale(network)
+        parts += [
+            features * size[0][:, np.newaxis],
+            np.sum(features * unit[0], axis=2, keepdims=True),
+        ]
+    else:
+        parts.append(features)
+    parts.append(by_theta[:, 0, :, n_kernel_weights:])
+    by_filter = np.concatenate(parts, axis=2).reshape(n_rows, -1)
+    return np.column_stack([by_filter, np.ones(n_rows, X.dtype)])

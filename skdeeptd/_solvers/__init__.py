@@ -1,0 +1,1 @@
+"""Solvers: Gauss-Newton, ridge regression and linear algebra."""

@@ -1,0 +1,693 @@
+"""Gauss-Newton for the hidden weights, with the heads eliminated.
+
+==========  ======================  =============================================
+symbol      array                   axes
+==========  ======================  =============================================
+Q, R, P     sizes                   heads, filters, entries of a head
+M, T        sizes                   hidden weights of a filter; R P, and 1 for the
+                                    intercept
+F           ``features``            (rows, T): the values that the heads see, minus
+                                    their mean, and 1
+V           heads                   (Q, T), the intercepts included
+J           ``jacobian``            (rows, Q, R M): derivatives of the outputs by the
+                                    hidden weights, minus their mean
+W, C        weight, curvature       of the rows, and of the loss (see ``_loss``)
+A           ``hessian``             (R M, R M): J'WCJ and the penalty
+S           ``cross``               (Q, T, R M): F'WCJ and the penalty
+G           ``grams``               blocks of F'WCF and the penalty: (1, T, T) if all
+                                    heads share it, (Q, T, T), or (1, Q T, Q T)
+g, h        ``gradient``,           (R M,), (Q, T): minus half the gradient of the
+            ``head_gradient``       objective
+D           ``scale``               root of the diagonal of A, with a floor
+lambda      ``damping``             of a step, relative to D^2
+==========  ======================  =============================================
+
+The objective is sum_i w_i l(y_i, eta_i) + alpha sum_qr |W_qr|^2 (see ``parameters``).
+One pass over the rows gives all of the above, and the step is
+
+    dtheta = (A - S'G^-1 S + lambda D^2)^-1 (g - S'G^-1 h),   dV = G^-1 (h - S dtheta)
+
+(variable projection, Golub and Pereyra 1973). A step is kept if it lowers the
+objective; the damping follows Nielsen 1999. If the loss is quadratic, the same sums give
+the best heads for the hidden weights, which replace those of the pass.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import linalg
+from scipy.sparse.linalg import LinearOperator, cg
+
+from skdeeptd._data.scratch import empty
+from skdeeptd._network.network import (
+    Network,
+    head_features,
+    hidden_forward,
+    hidden_jacobian,
+    numbers_per_row,
+)
+from skdeeptd._network.parameters import (
+    layer_of_weight,
+    normalize,
+    pack,
+    penalty,
+    unpack,
+)
+from skdeeptd._solvers.linalg import damped_step, diagonal_scale
+
+
+class Equations(NamedTuple):
+    """The sums of one pass, at ``network``; see the table of the module."""
+
+    network: Network
+    loss: float
+    squares: np.ndarray  # (Q,): the loss without the penalty; their sum if C couples
+    hessian: np.ndarray
+    cross: np.ndarray
+    grams: np.ndarray
+    factor: tuple
+    gradient: np.ndarray
+    head_gradient: np.ndarray
+    shift: tuple  # (R P,), (Q, R M): F and J were taken from these on
+    centre: tuple  # means of F and of the derivatives, where a next pass begins
+    rounding: float  # a loss that is zero up to rounding
+    stale: float = 0.0  # decrease of the loss since J was computed
+
+
+class Solution(NamedTuple):
+    """A network with its loss.
+
+    ``n_iter`` counts passes over the rows; ``converged`` says that they were enough.
+    ``share`` is the loss over that of the best constant on the same rows, and
+    ``damping`` that of a next step.
+    """
+
+    network: Network
+    loss: float
+    n_iter: int = 0
+    converged: bool = False
+    equations: Equations | None = None
+    share: float = 1.0
+    damping: float = 1e-2
+
+
+def check_memory(n_unknowns, what, most_bytes=2**32):
+    """Raise ValueError if the normal equations would not fit in memory."""
+    n_bytes = 3 * 8 * n_unknowns**2
+    if n_bytes > most_bytes:
+        raise ValueError(
+            f"the normal equations of {what} have {n_unknowns} unknowns and take "
+            f"{n_bytes / 2**30:.3g} GiB, but {most_bytes / 2**30:.0f} GiB are allowed; "
+            f"use smaller kernels in more layers, fewer filters, or polish=False"
+        )
+
+
+def gauss_newton(
+    network,
+    rows,
+    loss,
+    *,
+    alpha=0.0,
+    fit_intercept=True,
+    move="all",
+    max_iter,
+    tol,
+    zero_loss=0.0,
+    damping=1e-2,
+    equations=None,
+    trust_last_step=False,
+    largest_damping=1e8,
+):
+    """Minimise the objective from ``network`` on.
+
+    It has converged if a step lowers the objective, or promises to lower it, by less
+    than ``tol`` of itself, if the loss is at most ``zero_loss``, or if no step, however
+    small, lowers it: a relu has minima at which the gradient is not zero.
+
+    Parameters
+    ----------
+    network : Network
+    rows : RowBlocks
+        With a target (rows, Q).
+    loss : object of ``_loss``
+    alpha : float
+    fit_intercept : bool
+    move : {"all", "norms", "heads"}
+        Whether all hidden weights move, only the norms of the kernels and the biases,
+        or none. The heads move in any case.
+    max_iter : int
+        Most passes over the rows.
+    tol, zero_loss : float
+    damping : float
+        Of the first step.
+    equations : Equations or None
+        Those at ``network``, from an earlier call on the same rows.
+    trust_last_step : bool
+        Whether to take a last step without a pass that measures it, if the steps
+        before show that the next one would promise less than ``tol``.
+
+    Returns
+    -------
+    Solution
+
+    Raises
+    ------
+    FloatingPointError
+        If the sums overflow at the start.
+    ValueError
+        If they would not fit in memory.
+    """
+    n_free = network.n_filters * network.n_hidden_weights * (move != "heads")
+    n_head = network.heads[0].size + fit_intercept
+    sizes = f"{network.n_filters} filters with kernels of {network.sizes}"
+    check_memory(n_free + n_head, sizes)
+    smallest = max(1e-10, 1e3 * np.finfo(rows.precision).eps)  # less amplifies rounding
+
+    def evaluate(network, centre=None):
+        return normal_equations(
+            network, rows, loss, alpha, fit_intercept, move != "heads", centre
+        )
+
+    current, n_iter = equations, 0
+    if current is None:
+        current, n_iter = evaluate(network), 1
+    if not np.isfinite(current.loss):
+        raise FloatingPointError("the squares of the network's derivatives overflow")
+    growth, decrease, promised_before = 2.0, np.inf, np.inf
+    while True:
+        head_damping = damping * (growth > 2 and not loss.is_quadratic)
+        step, change, predicted = _step(current, damping, move, head_damping)
+        is_exact = current.loss <= max(zero_loss, current.rounding)
+        little = tol * current.loss
+        at_end = min(predicted, decrease) <= little
+        may_decrease_damping = decrease > little and growth == 2 and damping > smallest
+        if at_end and may_decrease_damping:
+            at_end = _step(current, smallest, move)[2] <= little
+        converged = bool(is_exact or at_end or damping > largest_damping)
+        is_stale = current.stale > max(tol, 1e-12) * current.loss
+        if converged and is_stale and not is_exact and n_iter < max_iter:
+            current = evaluate(current.network, current.centre)
+            n_iter, decrease = n_iter + 1, np.inf
+            continue
+        if converged or n_iter >= max_iter:
+            found = Solution(current.network, current.loss, n_iter, converged, current)
+            return found._replace(damping=min(damping, 1e-2))
+        moved = _moved(current, step, change)
+        if trust_last_step and growth == 2 and n_iter > 1:
+            forecast = predicted * min(predicted / promised_before, 1.0)
+            if forecast <= little:
+                left = max(current.loss - predicted, 0.0)
+                return Solution(normalize(moved), left, n_iter, True, current)
+        promised_before = predicted
+        if is_coupled_and_large(loss, current.head_gradient):
+            moved = newton_cg_heads(
+                moved, rows, loss, alpha, fit_intercept, current
+            )
+        trial = evaluate(moved, current.centre)
+        n_iter += 1
+        if trial.loss < current.loss:
+            decrease = current.loss - trial.loss
+            gain = min(decrease / predicted, 1.0) if predicted > 0 else 1.0
+            damping *= max(0.1, 1 - (2 * gain - 1) ** 3)  # Nielsen, equation 2.6
+            damping, growth, current = max(damping, smallest), 2.0, trial
+        elif is_stale and n_iter < max_iter:
+            current = evaluate(current.network, current.centre)
+            n_iter += 1
+        else:
+            damping, growth = damping * growth, growth * 2
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _step(equations, damping, move, head_damping=0.0, least_share=1e-6):
+    """Return dtheta, dV and the decrease of the objective that the sums predict.
+
+    The diagonal D^2 is at least ``least_share`` of the largest entry of its layer, so
+    that weights of filters near zero do not move far.
+    """
+    network, h = equations.network, equations.head_gradient
+    factor = equations.factor
+    if head_damping:
+        factor = factor_blocks(equations.grams, head_damping)
+    change = solve_blocks(factor, h[:, :, np.newaxis])[:, :, 0]
+    predicted_of_heads = np.sum(h * change)
+    A, S, g = equations.hessian, equations.cross, equations.gradient
+    if move == "norms":
+        B = norm_directions(network)
+        A, S, g = B.T @ A @ B, S @ B, g @ B
+    step = np.zeros(len(g))
+    predicted = 0.0
+    if len(g):
+        half = half_solve_blocks(factor, S)
+        reduced = g - np.tensordot(S, change, axes=([0, 1], [0, 1]))
+        diagonal, scale = A.diagonal(), None
+        if move == "all":
+            owner = np.tile(layer_of_weight(network), network.n_filters)
+            largest = np.zeros(owner.max() + 1)
+            np.maximum.at(largest, owner, diagonal)
+            diagonal = np.maximum(diagonal, least_share * largest[owner])
+        scale = np.sqrt(np.maximum(diagonal, 0.0))
+        scale = np.where(scale > 0, scale, 1.0)
+        step, predicted = damped_step(A - half.T @ half, reduced, damping, scale)
+        change = change - solve_blocks(factor, (S @ step)[:, :, np.newaxis])[:, :, 0]
+    if move == "norms":
+        step = B @ step
+    total = max(predicted, 0.0) + max(predicted_of_heads, 0.0)
+    return step, change, total if np.isfinite(total) else 0.0
+
+
+def norm_directions(network):
+    """Return the directions (R M, columns) that scale a kernel or shift a bias."""
+    owner, theta = layer_of_weight(network), pack(network)
+    n_owners = owner[-1] + 1
+    columns = n_owners * np.arange(network.n_filters)[:, np.newaxis] + owner
+    values = np.where(owner < len(network.kernels), theta, 1.0)
+    directions = np.zeros((theta.size, n_owners * network.n_filters))
+    directions[np.arange(theta.size), columns.ravel()] = values.ravel()
+    return directions
+
+
+def _moved(equations, step, change):
+    """Return the network after steps of theta and V."""
+    network = equations.network
+    n_entries = network.heads[0].size
+    features, jacobian = equations.shift
+    intercept = network.intercept
+    if change.shape[1] > n_entries:
+        at_mean = change[:, n_entries] - change[:, :n_entries] @ features
+        intercept = intercept + at_mean - (jacobian @ step if len(step) else 0.0)
+    if len(step):
+        theta = pack(network)
+        network = unpack(theta + step.reshape(theta.shape), network)
+    heads = network.heads + change[:, :n_entries].reshape(network.heads.shape)
+    return network._replace(heads=heads, intercept=intercept)
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def normal_equations(
+    network,
+    rows,
+    loss,
+    alpha=0.0,
+    fit_intercept=True,
+    with_hidden=True,
+    centre=None,
+    far_share=0.999,
+):
+    """Return the ``Equations`` at a network, whose norms are moved to the heads before.
+
+    F and J are taken from ``centre`` on, so that features whose mean is large beside
+    their spread lose no digits. None takes the first row, and a second pass if that row
+    makes up more than ``far_share`` of a sum of squares. If the loss is quadratic, the
+    heads are then the best ones for the hidden weights.
+    """
+    network = normalize(network)
+    basis = network.heads
+    if loss.is_quadratic and with_hidden and gram_of_entries_pays(network):
+        basis = np.repeat(np.eye(basis.shape[2])[:, None], network.n_filters, axis=1)
+    from_first_row = fit_intercept and centre is None and loss.is_quadratic
+    if centre is None:
+        network, centre = _at_first_row(network, rows, loss, basis, fit_intercept)
+    is_stacked = len(network.heads) > 1 and basis is network.heads
+    sums_of = _stacked_sums if is_stacked else _gram_sums
+    shift = centre
+    sums = sums_of(network, rows, loss, basis, shift, fit_intercept, with_hidden)
+    hessian, _, grams, _, head_gradient, of_basis, squares, _ = sums
+    if fit_intercept and not loss.couples_outputs:
+        total = grams[:, -1, -1][:, np.newaxis]
+        features, of_basis = grams[0, -1, :-1] / total[0], of_basis / total
+        residual = head_gradient[:, -1:] / total
+        centre = shift[0] + features, shift[1] + of_basis
+        if from_first_row:
+            of_means = features**2, np.sum(of_basis**2, axis=0), residual[:, 0] ** 2
+            diagonal = hessian.diagonal().reshape(-1, of_basis.shape[1]).sum(axis=0)
+            whole = np.concatenate([grams[0].diagonal()[:-1], diagonal, squares])
+            if np.any(total[0] * np.concatenate(of_means) > far_share * whole):
+                moved = network._replace(intercept=network.intercept + residual[:, 0])
+                how = alpha, fit_intercept, with_hidden
+                return normal_equations(moved, rows, loss, *how, centre)
+    return _equations_of(network, rows, loss, alpha, basis, sums, shift, centre)
+
+
+def gram_of_entries_pays(network):
+    """Return whether one Gram matrix of all entries costs less than one per output."""
+    n_heads, _, n_entries = network.heads.shape
+    M = network.n_hidden_weights
+    of_entries = n_entries * (n_entries * M + n_entries + n_heads)
+    return of_entries <= n_heads * (M + n_entries)
+
+
+def _at_first_row(network, rows, loss, basis, fit_intercept):
+    """Return F and J of the first row, and the network with that row fitted exactly.
+
+    The intercept stays if the loss is not quadratic.
+    """
+    shape = len(basis), network.n_filters, network.n_hidden_weights
+    if not fit_intercept:
+        return network, (np.zeros(network.heads[0].size), np.zeros((shape[0], shape[1] * shape[2])))
+    X, y = rows.pilot()
+    layers = hidden_forward(network, X)
+    features, jacobian = head_features(network, layers, X)[0].copy(), np.empty((1, *shape))
+    hidden_jacobian(network, layers, basis, jacobian)
+    if loss.is_quadratic:
+        fitted = y[0] - network.heads.reshape(len(network.heads), -1) @ features
+        network = network._replace(intercept=fitted)
+    return network, (features, jacobian.reshape(len(basis), -1))
+
+
+def _gram_sums(network, rows, loss, basis, shift, fit_intercept, with_hidden):
+    """Return the sums of one pass as one Gram matrix of J, F, 1 and the residuals.
+
+    J holds the derivatives for each readout of ``basis``: the head, or each entry.
+    """
+    n_heads, K, R = len(network.heads), len(basis), network.n_filters
+    M = network.n_hidden_weights * with_hidden
+    n_jacobian, n_features = K * R * M, network.heads[0].size
+    ends = np.cumsum([n_jacobian, n_features, int(fit_intercept), n_heads])
+    from_row = np.concatenate([shift[1].ravel()[:n_jacobian], shift[0]])
+    in_dtype, from_row = network.astype(rows.precision), from_row.astype(rows.precision)
+    basis = basis.astype(rows.precision)
+    flat = in_dtype.heads.reshape(n_heads, -1).T
+
+    def statistic(X, y, weight):
+        table = empty("table", (len(X), ends[-1]), X.dtype)
+        layers = hidden_forward(in_dtype, X)
+        features = head_features(in_dtype, layers, X)
+        raw = (in_dtype.intercept + features @ flat).astype(float, copy=False)
+        value, residual, curvature = loss.evaluate(y, raw)
+        if M:
+            jacobian = table[:, :n_jacobian].reshape(len(X), K, R, M)
+            hidden_jacobian(in_dtype, layers, basis, jacobian)
+        table[:, n_jacobian : ends[1]] = features
+        table[:, : ends[1]] -= from_row
+        table[:, ends[1] : ends[2]] = 1
+        root = np.sqrt(weight)
+        if curvature is not None:
+            root = root * np.sqrt(curvature[:, 0])
+            weight_of_residual = weight / np.where(root > 0, root, 1.0)
+        if curvature is None:
+            table[:, ends[2] :] = residual
+            if np.any(root != 1):
+                table *= root.astype(X.dtype)[:, np.newaxis]
+        else:
+            table[:, : ends[2]] *= root.astype(X.dtype)[:, np.newaxis]
+            table[:, ends[2] :] = residual * weight_of_residual[:, np.newaxis]
+        sums = empty("sums", (ends[-1], ends[-1]), X.dtype)
+        extra = weight @ value, np.sum(weight @ raw**2), np.sum(weight)
+        return np.matmul(table.T, table, out=sums), *extra
+
+    width = int(ends[-1]) + numbers_per_row(network)
+    sums, value, *sizes = rows.reduce(statistic, width=width)
+    j, f, e = slice(0, n_jacobian), slice(n_jacobian, ends[2]), slice(ends[2], None)
+    squares = np.array([value]) if n_heads == 1 else sums[e, e].diagonal().copy()
+    j_sum = sums[ends[1], j] if fit_intercept else np.zeros(n_jacobian)
+    return (
+        sums[j, j],
+        sums[f, j],
+        sums[np.newaxis, f, f],
+        sums[j, e],
+        sums[f, e].T,
+        j_sum.reshape(K, R * M),
+        squares,
+        sizes,
+    )
+
+
+def _stacked_sums(network, rows, loss, basis, shift, fit_intercept, with_hidden):
+    """Return the sums of one pass, from J of each output."""
+    n_heads, R = len(network.heads), network.n_filters
+    M = network.n_hidden_weights * with_hidden
+    in_dtype = network.astype(rows.precision)
+    from_row = [s.astype(rows.precision) for s in shift]
+    flat = in_dtype.heads.reshape(n_heads, -1).T
+    is_large = is_coupled_and_large(loss, np.empty((n_heads, len(flat) + fit_intercept)))
+    pairs = [(0, 0)] if loss.is_quadratic else [(q, q) for q in range(n_heads)]
+    if loss.couples_outputs and not is_large:
+        pairs = [(q, p) for q in range(n_heads) for p in range(q + 1)]
+
+    def statistic(X, y, weight):
+        layers = hidden_forward(in_dtype, X)
+        features = head_features(in_dtype, layers, X)
+        raw = (in_dtype.intercept + features @ flat).astype(float, copy=False)
+        value, residual, curvature = loss.evaluate(y, raw)
+        weighted = weight[:, np.newaxis] * residual
+        ones = np.ones((len(X), int(fit_intercept)), X.dtype)
+        features = np.concatenate([features - from_row[0], ones], axis=1)
+        jacobian = np.empty((len(X), n_heads, R, M), X.dtype)
+        if M:
+            hidden_jacobian(in_dtype, layers, in_dtype.heads, jacobian)
+        jacobian = jacobian.reshape(len(X), n_heads, R * M)
+        jacobian -= from_row[1][:, : R * M]
+        half, factor = loss.root_times(curvature, jacobian)
+        root = np.sqrt(weight).astype(X.dtype)[:, np.newaxis]
+        half *= root[:, :, np.newaxis]
+        flat_half = half.reshape(-1, R * M)
+        hessian = flat_half.T @ flat_half
+        half *= (factor * root)[:, :, np.newaxis]
+        grams = []
+        for q, p in pairs:
+            entry = weight if curvature is None else weight * loss.entry(curvature, q, p)
+            grams.append((features * entry[:, np.newaxis]).T @ features)
+        return (
+            hessian,
+            np.array([features.T @ half[:, q] for q in range(n_heads)]),
+            np.array(grams),
+            np.einsum("iqm,iq->m", jacobian, weighted),
+            weighted.T @ features,
+            weight @ residual**2 if loss.is_quadratic else np.array([weight @ value]),
+            np.array([np.sum(weight @ raw**2), np.sum(weight)]),
+        )
+
+    width = numbers_per_row(network) * (1 + n_heads) + 3 * n_heads * R * M + 3 * len(flat)
+    sums = rows.reduce(statistic, width=width)
+    hessian, cross, grams, gradient, head_gradient, squares, sizes = sums
+    if loss.couples_outputs:
+        grams = _joined(grams, pairs, n_heads, is_large)
+    j_sum = cross[:, -1] if fit_intercept else np.zeros((n_heads, R * M))
+    return hessian, cross, grams, gradient, head_gradient, j_sum, squares, sizes
+
+
+def is_coupled_and_large(loss, head_gradient, most_entries=1000):
+    """Return whether G of coupled heads is too large to be formed whole."""
+    return loss.couples_outputs and head_gradient.size > most_entries
+
+
+def _joined(grams, pairs, n_heads, is_large):
+    """Return G of coupled heads, (1, Q T, Q T), or twice its diagonal blocks.
+
+    The rows of C sum to zero: it is the Laplacian of a graph, which is never more than
+    twice its diagonal.
+    """
+    if is_large:
+        return 2 * grams
+    n_features = grams.shape[1]
+    blocks = np.empty((n_heads, n_features) * 2)
+    for (q, p), gram in zip(pairs, grams, strict=True):
+        blocks[q, :, p] = blocks[p, :, q] = gram
+    return blocks.reshape(1, n_heads * n_features, n_heads * n_features)
+
+
+def _equations_of(network, rows, loss, alpha, basis, sums, shift, centre):
+    """Return the ``Equations`` of the sums; add the penalty, and take the best heads."""
+    _, _, grams, _, h, _, squares, (raw_squares, total_weight) = sums
+    n_heads, R, P = network.heads.shape
+    curvature, slope, norms = penalty(network)
+    ridge, V = np.zeros(h.shape[1]), np.zeros(h.shape)
+    ridge[: R * P], V[:, : R * P] = alpha * np.repeat(norms, P), network.heads.reshape(n_heads, -1)
+    grams, h = _with_ridge(grams, ridge, n_heads, loss), h - ridge * V
+    factor = factor_blocks(grams, 1e3 * np.finfo(rows.precision).eps)
+    value = np.sum(squares) + np.sum(ridge * V**2)
+    change, decrease = np.zeros_like(V), 0.0
+    if loss.is_quadratic and factor is not None:
+        change = solve_blocks(factor, h[:, :, np.newaxis])[:, :, 0]
+        of_change = change @ grams[0]
+        gained = np.sum(change * (2 * h - of_change), axis=1)
+        moved = V + change
+        squares = squares + np.sum(ridge * (V**2 - moved**2), axis=1) - gained
+        squares, decrease, h = np.maximum(squares, 0.0), np.sum(gained), h - of_change
+        value = max(value - decrease, 1e-14 * value)
+        intercept = change[:, R * P :].sum(axis=1) - change[:, : R * P] @ shift[0]
+        network = network._replace(
+            heads=moved[:, : R * P].reshape(network.heads.shape),
+            intercept=network.intercept + intercept * (h.shape[1] > R * P),
+        )
+    A, S, g, of_jacobian = _contract(sums, network.heads, basis, shift[1], change)
+    M = len(g) // R
+    if alpha > 0 and M:
+        size = np.sum(network.heads**2, axis=(0, 2))
+        each, A, S = np.arange(R), A.copy(), S.copy()
+        A.reshape(R, M, R, M)[each, :, each] += (
+            alpha * size[:, np.newaxis, np.newaxis] * curvature
+        )
+        of_heads = S[:, : R * P].reshape(n_heads, R, P, R, M)
+        for r in range(R):
+            of_heads[:, r, :, r] += alpha * network.heads[:, r, :, np.newaxis] * slope[r]
+        S[:, : R * P] = of_heads.reshape(n_heads, R * P, R * M)
+        g = g - alpha * (size[:, np.newaxis] * slope).ravel()
+    is_finite = np.isfinite(value) and np.all(np.isfinite(A.diagonal()))
+    eps = np.finfo(rows.precision).eps
+    return Equations(
+        network,
+        value if is_finite and factor is not None and np.all(np.isfinite(g)) else np.inf,
+        squares,
+        A,
+        S,
+        grams,
+        factor,
+        g,
+        h,
+        (shift[0], of_jacobian),
+        centre,
+        max((32 * eps) ** 2 * raw_squares, loss.negligible * total_weight),
+        decrease,
+    )
+
+
+def _contract(sums, heads, basis, shift, change):
+    """Return A, S, g and the shift of J for the heads, whose change lowers residuals."""
+    A, S, _, g = sums[:4]
+    n_heads, R, P = heads.shape
+    if S.ndim == 3:
+        return A, S, g - np.tensordot(change, S, axes=2), shift
+    if len(basis) == n_heads:
+        return A, S[np.newaxis], g[:, 0] - change[0] @ S, shift
+    M, by_entry = len(g) // (P * R), heads.transpose(0, 2, 1)
+    axes = P, R, M
+    pairs = np.einsum("opr,oqs->prqs", by_entry, by_entry)
+    A = np.einsum("prqs,prmqsn->rmsn", pairs, A.reshape(axes + axes), optimize=True)
+    g = g - (change @ S).T
+    g = np.einsum("opr,prmo->rm", by_entry, g.reshape(*axes, n_heads)).ravel()
+    S = np.einsum("opr,tprm->otrm", by_entry, S.reshape(-1, *axes), optimize=True)
+    shift = np.einsum("opr,prm->orm", by_entry, shift.reshape(axes))
+    size = R * M
+    return A.reshape(size, size), S.reshape(n_heads, -1, size), g, shift.reshape(-1, size)
+
+
+def _with_ridge(grams, ridge, n_heads, loss):
+    """Return G with the penalty; bound the part that all coupled outputs share."""
+    if grams.shape[1] == len(ridge):
+        return grams + np.diag(ridge)
+    blocks = grams.reshape(n_heads, len(ridge), n_heads, len(ridge)).copy()
+    each = np.arange(n_heads)
+    blocks[each, :, each] += np.diag(ridge)
+    in_common = np.einsum("otot->t", blocks) / n_heads
+    blocks += np.diag(in_common)[:, np.newaxis] / n_heads
+    return blocks.reshape(grams.shape)
+
+
+def factor_blocks(grams, damping):
+    """Return roots of the diagonals, and Cholesky factors of the scaled blocks.
+
+    None if a block is not finite, or not positive definite.
+    """
+    scale = diagonal_scale(grams)
+    scaled = grams / scale[:, :, np.newaxis] / scale[:, np.newaxis]
+    scaled = scaled + max(1e-9, damping) * np.eye(grams.shape[1])
+    if not np.all(np.isfinite(scaled)):
+        return None
+    try:
+        return scale, [linalg.cholesky(s, lower=True, check_finite=False) for s in scaled]
+    except linalg.LinAlgError:
+        return None
+
+
+def solve_blocks(factor, target):
+    """Return G^-1 times a target (Q, T, k)."""
+    return _by_block(linalg.cho_solve, factor, target, 2)
+
+
+def half_solve_blocks(factor, target):
+    """Return L^-1 times a target (Q, T, k), as (Q T, k), with L L' = G."""
+    half = _by_block(linalg.solve_triangular, factor, target, 1)
+    return half.reshape(-1, target.shape[2])
+
+
+def _by_block(solve, factor, target, n_scalings):
+    scale, factors = factor
+    n_heads, T, k = target.shape
+    is_shared = len(factors) * scale.shape[1] < n_heads * T
+    blocks = target.transpose(1, 0, 2) if is_shared else target
+    blocks = blocks.reshape(*scale.shape, -1) / scale[:, :, np.newaxis]
+    known = [(f, True) if n_scalings == 2 else f for f in factors]
+    options = {"check_finite": False} | ({} if n_scalings == 2 else {"lower": True})
+    solved = np.array([solve(f, b, **options) for f, b in zip(known, blocks, strict=True)])
+    if n_scalings == 2:
+        solved = solved / scale[:, :, np.newaxis]
+    if is_shared:
+        return solved.reshape(T, n_heads, k).transpose(1, 0, 2)
+    return solved.reshape(n_heads, T, k)
+
+
+def newton_cg_heads(
+    network,
+    rows,
+    loss,
+    alpha,
+    fit_intercept,
+    equations,
+    most_steps=50,
+    tol=1e-2,
+    n_halvings=10,
+):
+    """Return the network after a Newton step of its heads, by conjugate gradients.
+
+    Each conjugate gradient step is a pass without Gram matrix; the factor of the
+    ``equations`` near by is the preconditioner. The step is halved until it lowers the
+    objective.
+    """
+    n_heads, n_entries = len(network.heads), network.heads[0].size
+    in_dtype, norms = network.astype(rows.precision), penalty(network)[2]
+    ridge = np.zeros(n_entries + fit_intercept)
+    ridge[:n_entries] = alpha * np.repeat(norms, network.heads.shape[2])
+    shape, shift = (n_heads, len(ridge)), equations.shift[0]
+    from_row = shift.astype(rows.precision)
+
+    def reduce(statistic):
+        def of_block(X, y, weight):
+            features = head_features(in_dtype, hidden_forward(in_dtype, X), X)
+            ones = np.ones((len(X), int(fit_intercept)), X.dtype)
+            features = np.concatenate([features - from_row, ones], axis=1)
+            return statistic(features, y, weight)
+
+        width = numbers_per_row(network) + 3 * len(ridge)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return rows.reduce(of_block, width=width)
+
+    def value_and_slope(V):
+        def statistic(features, y, weight):
+            value, residual, _ = loss.evaluate(y, features @ V.T)
+            return weight @ value, (weight[:, np.newaxis] * residual).T @ features
+
+        value, slope = reduce(statistic)
+        return value + np.sum(ridge * V**2), slope - ridge * V
+
+    V = network.heads.reshape(n_heads, -1)
+    V = np.column_stack([V, network.intercept + V @ shift])[:, : len(ridge)]
+    value, slope = value_and_slope(V)
+
+    def product(direction):
+        direction = direction.reshape(shape)
+
+        def statistic(features, y, weight):
+            curvature = loss.evaluate(y, features @ V.T)[2]
+            moved = loss.times(curvature, features @ direction.T)
+            return ((weight[:, np.newaxis] * moved).T @ features,)
+
+        return (reduce(statistic)[0] + ridge * direction).ravel()
+
+    def precondition(target):
+        return solve_blocks(equations.factor, target.reshape(*shape, 1)).ravel()
+
+    operator, guide = (
+        LinearOperator((V.size, V.size), function, dtype=float)
+        for function in (product, precondition)
+    )
+    step, _ = cg(operator, slope.ravel(), rtol=tol, maxiter=most_steps, M=guide)
+    for halving in range(n_halvings):
+        moved = V + step.reshape(shape) / 2**halving
+        if value_and_slope(moved)[0] < value:
+            heads, intercept = moved[:, :n_entries], network.intercept
+            if fit_intercept:
+                intercept = moved[:, n_entries] - heads @ shift
+            heads = heads.reshape(network.heads.shape)
+            return network._replace(heads=heads, intercept=intercept)
+    return network

@@ -1,0 +1,67 @@
+"""The ridge penalty of the heads by leave-one-out.
+
+==========  ==================  ==================================================
+symbol      array               axes
+==========  ==================  ==================================================
+F           ``features``        (rows, R P): the values that the heads see, those of
+                                each filter over the norms of its hidden kernels,
+                                which share the penalty
+Z           ``table``           (rows, R P): W^1/2 F, centred with an intercept
+h_i         ``leverage``        H_ii of the ridge module
+==========  ==================  ==================================================
+
+A ridge regression that has not seen row i misses it by r_i / (1 - h_i), if r_i is the
+residual of the one that has seen all rows (Golub, Heath and Wahba 1979, equation 1.2).
+"""
+
+import numpy as np
+
+from skdeeptd._network.network import head_features, hidden_forward
+from skdeeptd._network.parameters import penalty
+from skdeeptd._solver.ridge import principal
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def loo_alpha(network, rows, fit_intercept):
+    """Return the penalty of least squared error on rows left out one by one.
+
+    Parameters
+    ----------
+    network : Network
+    rows : RowBlocks
+        Few enough to hold F of all of them. The errors of several outputs are added.
+    fit_intercept : bool
+
+    Returns
+    -------
+    float
+        Zero if F does not vary.
+
+    Raises
+    ------
+    FloatingPointError
+        If the squares of F overflow or underflow.
+    """
+    rows = rows.of_weight()
+    X, weight, y = rows.X.astype(float), rows.weight, rows.y
+    features = head_features(network, hidden_forward(network, X), X)
+    norms = np.sqrt(penalty(network)[2])
+    features = features / np.repeat(np.where(norms > 0, norms, 1.0), network.sizes[-1])
+    unit = np.abs(features).max()
+    if not (unit == 0 or 0 < unit**2 < np.inf):
+        raise FloatingPointError("squares of what the last layer takes have no range")
+    share = weight / np.sum(weight) * fit_intercept
+    root = np.sqrt(weight)[:, np.newaxis]
+    table = (features - share @ features) / (unit or 1.0) * root
+    if np.abs(table).max() <= 1e-13:  # rounding
+        return 0.0
+    basis, values = principal(table)
+    targets = (y - share @ y) * root
+    along, alphas = basis.T @ targets, np.logspace(1, -9, 21) * values.max(initial=0)
+    errors = []
+    for alpha in alphas:
+        leverage = share + basis**2 @ (1 / (values + alpha))
+        residual = targets - basis @ (along / (values + alpha)[:, np.newaxis])
+        left = np.maximum(1 - leverage, 1e-10)[:, np.newaxis]
+        errors.append(np.sum((residual / left) ** 2))
+    return float(alphas[np.argmin(errors)] * unit**2)
