@@ -30,16 +30,14 @@ from skdeeptd._data.rows import RowBlocks, concatenate_blocks
 from skdeeptd._data.scratch import reusing
 from skdeeptd._data.stream import empty_stream, stream_of
 from skdeeptd._data.threads import single_threaded_blas
-from skdeeptd._model.activations import ACTIVATIONS, layer_activations
-from skdeeptd._model.fitted import attributes_of, networks_of, predictions
+from skdeeptd._covariance import covariances, output_std
+from skdeeptd._fit import WarmStart, fit_rows
+from skdeeptd._init.multi_start import Spec, null_report
+from skdeeptd._loss import Poisson, SquaredError
 from skdeeptd._model.layout import default_of_two_layers, make_layout
-from skdeeptd._model.network import alike, blank_network
-from skdeeptd._model.parameters import n_parameters
-from skdeeptd._solver.deeptd import Known, fit_rows
-from skdeeptd._solver.diagnosis import held_out
-from skdeeptd._solver.normal_equations import Objective
-from skdeeptd._solver.search import Spec, silent
-from skdeeptd._solver.uncertainty import output_std, uncertainty, uncertainty_together
+from skdeeptd._network.activations import ACTIVATIONS, layer_activations
+from skdeeptd._network.fitted import attributes_of, networks_of, predictions
+from skdeeptd._network.network import blank_network, same_structure
 from skdeeptd._typing import Method
 
 KEPT_PER_WEIGHT, FEWEST_KEPT = 100, 1000  # rows of a stream
@@ -215,11 +213,11 @@ def reporter(estimator):
     """Takes a line on the progress; knows nothing of the estimator but its name."""
     if estimator.verbose:
         return functools.partial(print, f"[{type(estimator).__name__}]")
-    return silent
+    return null_report
 
 
-def design(estimator, n_features, input_shape, n_filters, alpha):
-    """The layout and the ``Spec`` of a network, of what parameters all have."""
+def design(estimator, n_features, input_shape, n_filters, alpha, loss):
+    """Return the layout and the ``Spec`` of the parameters that all networks have."""
     layout = make_layout(
         n_features,
         estimator.kernel_sizes,
@@ -230,9 +228,14 @@ def design(estimator, n_features, input_shape, n_filters, alpha):
     activations = layer_activations(
         estimator.activation, estimator.output_activation, len(layout.sizes)
     )
+    blank = blank_network(layout, n_filters, activations, estimator.hidden_bias)
+    n_copies = n_filters // blank.n_filters
     return layout, Spec(
-        blank=blank_network(layout, n_filters, activations, estimator.hidden_bias),
-        objective=Objective(alpha, estimator.fit_intercept),
+        blank=blank,
+        alpha=alpha / n_copies,
+        fit_intercept=estimator.fit_intercept,
+        loss=loss,
+        n_copies=n_copies,
         polish=estimator.polish,
         max_iter=estimator.max_iter,
         tol=estimator.tol,
@@ -251,6 +254,7 @@ def design_regression(estimator, rows, input_shape):
         input_shape,
         estimator.n_filters,
         alpha=0.0 if loo else estimator.alpha,
+        loss=Poisson() if estimator.loss == "poisson" else SquaredError(),
     )
     if estimator.share_filters and len(layout.sizes) > 1:
         n_outputs = rows.pilot()[1].shape[1]
@@ -261,9 +265,11 @@ def design_regression(estimator, rows, input_shape):
             f"output_activation is {estimator.output_activation!r}; give alpha a number"
         )
     huber = estimator.loss == "huber"
-    if huber and (loo or n_sharing):
+    if (loo and estimator.loss != "squared_error") or (huber and n_sharing):
         other = "alpha='loo'" if loo else "share_filters=True with several outputs"
-        raise ValueError(f"loss='huber' does not go with {other}; change one of them")
+        raise ValueError(
+            f"loss={estimator.loss!r} does not go with {other}; change one of them"
+        )
     return layout, spec._replace(
         n_sharing=n_sharing,
         leave_one_out=loo,
@@ -288,9 +294,8 @@ class Documented:
 class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
     """What holds for any target: fitted attributes are those of a network per output.
 
-    A subclass says in ``_check`` what y is, in ``_design`` what network is looked for,
-    in ``_fit_rows`` how rows are fitted, in ``_describe`` what is said of it besides,
-    and in ``_describe_stream`` what of a stream.
+    A subclass validates y in ``_check``, chooses the network in ``_design``, and adds
+    attributes in ``_describe`` and ``_describe_stream``.
     """
 
     _parameter_constraints: dict = {
@@ -317,7 +322,7 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
         return hasattr(self, "kernels_")
 
     def _fit(self, X, y, sample_weight):
-        context = self._init_callback_context(max_subtasks=3)
+        context = self._init_callback_context(max_subtasks=4)
         metadata = {"sample_weight": sample_weight}
         with told(context, self, X=X, y=y, metadata=metadata):
             rows, input_shape = self._rows(X, y, sample_weight)
@@ -333,7 +338,7 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
     def _learn(self, rows, layout, spec, context):
         """Steps 2 to 6 of ``fit``."""
         with single_threaded_blas(), reusing(), explaining(self, rows):
-            fit = self._fit_rows(rows, spec, stage=telling(self, context))
+            fit = fit_rows(rows, spec, stage=telling(self, context))
             self._store(fit, layout, rows.precision)
             self._describe(fit, context)
         self._warn(fit)
@@ -361,17 +366,17 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
         X, y, weight = self._check(X, y, sample_weight, reset=not begun)
         part = RowBlocks(X, y, weight)
         layout, spec = self._design(part, input_shape)
-        capacity = max(FEWEST_KEPT, KEPT_PER_WEIGHT * n_parameters(spec.blank))
+        capacity = max(FEWEST_KEPT, KEPT_PER_WEIGHT * spec.blank.n_weights)
         with single_threaded_blas(), reusing(), explaining(self, part):
             stream = stream_of(self._stream) if begun else empty_stream(X, y, spec.seed)
             stream = stream.extended(X, y, weight, capacity, self.n_jobs)
             grown = len(stream.sample.X) >= 2 * stream.searched
             known = self._known(spec.blank, settled=not grown) if begun else None
-            fit = self._fit_rows(
+            fit = fit_rows(
                 stream.rows(self.n_jobs),
-                spec.with_alpha_times(stream.share_kept),
+                spec._replace(alpha=spec.alpha * stream.share_kept),
                 moment=stream.moment.covariance(),
-                known=known,
+                warm_start=known,
             )
             self._store(fit, layout, stream.sample.X.dtype)
             self._describe_stream(fit, grown, stream.share_kept)
@@ -383,17 +388,24 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
 
     def _known(self, blank, settled):
         """What each output begins with: its network so far, where there is one."""
-        intercept = {} if self.fit_intercept else {"intercept": 0.0}
+        intercept = {} if self.fit_intercept else {"intercept": np.zeros(1)}
         return [
-            Known(network._replace(**intercept), settled)
-            if self.polish and alike(network, blank) and np.any(network.scales)
+            WarmStart(network._replace(**intercept), settled)
+            if self.polish and same_structure(network, blank) and np.any(network.heads)
             else None
             for network in networks_of(self)
         ]
 
     def _store(self, fit, layout, dtype):
         """Step 6 of ``fit``."""
-        vars(self).update(attributes_of(fit.networks, layout, dtype))
+        activations = layer_activations(
+            self.activation, self.output_activation, len(layout.sizes)
+        )
+        spec = fit.specs[0]
+        n_filters = spec.blank.n_filters * spec.n_copies
+        vars(self).update(
+            attributes_of(fit.networks, layout, activations, dtype, n_filters)
+        )
         with np.errstate(over="ignore"):
             moment = fit.moment.astype(dtype)
         if not np.all(np.isfinite(moment)):
@@ -411,9 +423,9 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
                 f"sizes {sizes} write {parameter}; if linear is what it should be, "
                 f"write kernel_sizes={self.kernel_sizes_}."
             )
-        if fit.out_of_budget:
+        if fit.unconverged_outputs:
             warn(
-                f"The polish of output {fit.out_of_budget} used up max_iter="
+                f"The polish of output {fit.unconverged_outputs} used up max_iter="
                 f"{self.max_iter} passes; raise max_iter, or tol={self.tol:g}.",
                 ConvergenceWarning,
             )
@@ -442,29 +454,31 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
     _parameter_constraints: dict = {
         **BasePatchNetwork._parameter_constraints,
         "share_filters": ["boolean"],
-        "loss": [StrOptions({"squared_error", "huber"})],
+        "loss": [StrOptions({"squared_error", "huber", "poisson"})],
         "epsilon": [Interval(Real, 1, None, closed="left")],
         "alpha": [StrOptions({"loo"}), Interval(Real, 0, None, closed="left")],
     }
     _design = design_regression
-    _fit_rows = staticmethod(fit_rows)
 
     def _check(self, X, y, sample_weight, reset=True):
         data, y_ndim = check_rows(self, X, y, sample_weight, reset)
         self._y_ndim = y_ndim if reset else self._y_ndim
+        if self.loss == "poisson" and np.any(data[1] < 0):
+            row = np.flatnonzero(np.any(data[1] < 0, axis=1))[0]
+            raise ValueError(
+                f"loss='poisson' is for counts and other y of 0 or more, got "
+                f"{data[1][row].min():g} at row {row}; use loss='squared_error'"
+            )
         return data
 
     def _describe(self, fit, context):
         with told(context.subcontext(task_name="uncertainty"), self):
             self._store_uncertainty(fit)
-            self._store_verdict(fit)
 
     def _describe_stream(self, fit, grown, share_kept):
         if fit.specs[0].leave_one_out:
             self.alpha_ /= share_kept
         self._store_uncertainty(fit)
-        if grown or np.isnan(self.held_out_r2_["network"]).any():
-            self._store_verdict(fit)
 
     def _store(self, fit, layout, dtype):
         super()._store(fit, layout, dtype)
@@ -475,7 +489,7 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
 
     def _warn(self, fit):
         super()._warn(fit)
-        ruled = fit.ruled_by_outliers()
+        ruled = fit.outputs_with_dominant_outliers()
         if ruled:
             warn(
                 f"Few rows, far from the network, hold most of the sum of squared "
@@ -488,23 +502,12 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
         for name in ("covariance_", "noise_variance_"):
             vars(self).pop(name, None)
         if fit.specs[0].polish:
-            n_outputs = len(fit.solutions)
-            if fit.together is None:
-                of_outputs = [uncertainty(fit, output) for output in range(n_outputs)]
-            else:
-                of_outputs = uncertainty_together(fit)
-            covariances, noise_variances = zip(*of_outputs, strict=True)
-            if covariances[0] is not None:
-                self.covariance_ = np.array(covariances)
+            has_linear_end = self.activations_[-1] == "identity"
+            found = covariances(fit, has_linear_end)
+            of_outputs, noise_variances = zip(*found, strict=True)
+            if of_outputs[0] is not None:
+                self.covariance_ = np.array(of_outputs)
                 self.noise_variance_ = np.array(noise_variances)
-
-    def _store_verdict(self, fit):
-        """Whether a network is what the data call for."""
-        fit = fit.judged or fit
-        units = None if fit.together is None else fit.together.units
-        found = held_out(fit.problem, fit.specs, fit.solutions, units)
-        self.held_out_r2_ = {"network": found.network, "linear": found.linear}
-        self.verdict_ = found.verdict
 
     @overload
     def predict(
@@ -552,20 +555,26 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
         if return_std:
             self._check_has_covariance()
         X, outputs = self._outputs(X)
-        predicted = like_y(outputs, self._y_ndim)
+        link = Poisson() if self.loss == "poisson" else SquaredError()
+        means = link.mean(outputs)
+        predicted = like_y(means, self._y_ndim)
         if not return_std:
             return predicted
-        networks = networks_of(self)
+        networks, has_linear_end = (
+            networks_of(self),
+            self.activations_[-1] == "identity",
+        )
 
         def stds(block):
             of_outputs = [
-                output_std(network, covariance, block)
+                output_std(network, covariance, has_linear_end, block)
                 for network, covariance in zip(networks, self.covariance_, strict=True)
             ]
             return np.column_stack(of_outputs).astype(X.dtype)
 
-        width = n_parameters(networks[0])
+        width = networks[0].n_weights
         std = concatenate_blocks(stds, X, self.n_jobs, width)
+        std = std * link.mean_derivative(outputs)
         std = like_y(std, self._y_ndim)
         return predicted, np.where(np.isfinite(predicted), std, np.nan)
 
@@ -577,7 +586,11 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
                 "return_std=True needs a fit with polish=True: the kernels of the "
                 "moment alone have no known covariance"
             )
-        n_weights = n_parameters(networks_of(self)[0])
+        n_weights = (
+            self.kernels_[0].shape[1]
+            * (sum(k[0, 0].size for k in self.kernels_) + 1 + self.biases_.shape[2])
+            + 1
+        )
         raise ValueError(
             f"return_std=True needs the covariance of {n_weights} weights, which takes "
             f"{8 * n_weights**2 / 2**30:.3g} GiB and was not stored; use smaller "

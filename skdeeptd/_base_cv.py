@@ -45,7 +45,7 @@ from skdeeptd._solver.choice import (
     make_fold,
     stacked,
 )
-from skdeeptd._solver.deeptd import Known
+from skdeeptd._fit import WarmStart as Known
 from skdeeptd._typing import RandomState
 
 MOST_LAYERS, MOST_SHAPES = 3, 60  # of the default grid
@@ -351,7 +351,7 @@ def in_stage(spec, stage, before):
     if stage == 1:
         return short._replace(polish=False), None
     serves = before is not None and spec.polish and spec.epsilon is None
-    if not serves or not all(np.any(network.scales) for network in before):
+    if not serves or not all(np.any(network.heads) for network in before):
         return short, None
     known = [Known(network, settled=True) for network in before]
     return short._replace(max_iter=min(spec.max_iter, PASSES_ON)), known

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Self
@@ -26,18 +25,21 @@ from skdeeptd._base import (
     warn,
 )
 from skdeeptd._compat import Interval, StrOptions, fit_context
-from skdeeptd._solver.classes import fit_classes
+from skdeeptd._loss import Binomial, Multinomial
 from skdeeptd._typing import KernelSizes, RandomState, Strides
 
 
 def design_classes(estimator, rows, input_shape):
     """The layout and the ``Spec`` of the parameters of DeepTDClassifier."""
-    of_one = functools.partial(design, estimator, rows.n_features, input_shape)
-    layout, spec = of_one(estimator.n_filters or 1, estimator.alpha)
-    if estimator.n_filters or spec.blank.is_linear:
-        return layout, spec
-    n_classes = max(2, rows.pilot()[1].shape[1])
-    return of_one(n_classes - 1, estimator.alpha)
+    n_outputs = rows.pilot()[1].shape[1]
+    loss = Binomial() if n_outputs == 1 else Multinomial()
+    n_filters = estimator.n_filters or max(2, n_outputs) - 1
+    arguments = estimator, rows.n_features, input_shape
+    layout, spec = design(*arguments, n_filters, estimator.alpha, loss)
+    if spec.n_copies > 1 and estimator.n_filters is None:
+        layout, spec = design(*arguments, 1, estimator.alpha, loss)
+    n_sharing = n_outputs if n_outputs > 1 and spec.blank.kernels else 0
+    return layout, spec._replace(n_sharing=n_sharing)
 
 
 def _has_known_weights(estimator):
@@ -113,7 +115,6 @@ strides_, input_shape_, n_iter_
         "class_weight": [dict, list, StrOptions({"balanced"}), None],
     }
     _design = design_classes
-    _fit_rows = staticmethod(fit_classes)
 
     def __init__(
         self,
@@ -251,7 +252,7 @@ strides_, input_shape_, n_iter_
 
     def _warn(self, fit):
         super()._warn(fit)
-        if fit.separates and self.alpha == 0:
+        if fit.separates_classes and self.alpha == 0:
             warn(
                 "The classes can be told apart without a mistake, and alpha=0 puts no "
                 "bound on the weights: the probabilities say more than the data do. "

@@ -34,15 +34,14 @@ from skdeeptd._compat import validate_parameter_constraints
 from skdeeptd._data.scratch import reusing
 from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._features import DeepTDFeatures
-from skdeeptd._model.fitted import predictions
-from skdeeptd._model.likelihood import probabilities
+from skdeeptd._network.fitted import predictions
 from skdeeptd._solver.choice import (
     LEAST_PROBABILITY,
     Candidate,
     LogLoss,
     path_of_alpha,
 )
-from skdeeptd._solver.classes import fit_classes
+from skdeeptd._fit import fit_rows as fit_classes
 
 CS = np.logspace(-4, 1, 6)  # of LogisticRegression, in the order of warm starts
 CS_OF_KERNEL = np.logspace(0, 4, 5)  # whose components are as much smaller
@@ -396,7 +395,7 @@ def _network(estimator, params, rows):
         caller_name="DeepTDClassifier",
     )
     _, spec = design_classes(estimator, rows, estimator.input_shape)
-    kind = "linear" if spec.blank.is_linear else "network"
+    kind = "linear" if not spec.blank.kernels else "network"
     run = functools.partial(_run_network, spec)
     return estimator, Candidate(params, kind, run, path_of_alpha(params))
 
@@ -404,7 +403,7 @@ def _network(estimator, params, rows):
 def _run_network(spec, fold, stage, before):
     spec, known = in_stage(spec, stage, before)
     with single_threaded_blas(), reusing():
-        fit = fit_classes(fold.train, spec, moment=fold.moment, known=known)
-        found = probabilities(predictions(fit.networks, fold.test.X))
+        fit = fit_classes(fold.train, spec, moment=fold.moment, warm_start=known)
+        found = spec.loss.mean(predictions(fit.networks, fold.test.X))
     found = np.column_stack([1 - found, found]) if found.shape[1] == 1 else found
     return found, fit.networks

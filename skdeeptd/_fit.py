@@ -104,7 +104,7 @@ class Fit(NamedTuple):
     def alphas(self):
         """The penalty of each output, for rows with the weights given."""
         alphas = {
-            o: spec.alpha * spec.n_filters
+            o: spec.alpha * spec.n_copies
             for outputs, spec in zip(self.groups, self.specs, strict=True)
             for o in outputs
         }
@@ -120,6 +120,13 @@ class Fit(NamedTuple):
         pairs = zip(self.groups, self.solutions, strict=True)
         return sorted(o for outputs, s in pairs if not s.converged for o in outputs)
 
+    @property
+    def separates_classes(self):
+        """Whether a likelihood has no class left to mistake."""
+        loss = self.specs[0].loss
+        largest = max(solution.loss for solution in self.solutions)
+        return largest <= loss.negligible * self.problem.total
+
     def outputs_with_dominant_outliers(self):
         """Return the outputs whose fit few rows dominate, on some of the rows."""
         inexact = [solution.share > EXACT for solution in self.solutions]
@@ -129,7 +136,12 @@ class Fit(NamedTuple):
         networks = [solution.network for solution in self.solutions]
         look = functools.partial(_with_dominant_outliers, networks, self.groups)
         found = self.problem.few_rows().run_together(look)
-        inexact = {o for outputs, i in zip(self.groups, inexact, strict=True) if i for o in outputs}
+        inexact = {
+            o
+            for outputs, i in zip(self.groups, inexact, strict=True)
+            if i
+            for o in outputs
+        }
         return sorted(inexact & set(found))
 
 
@@ -271,7 +283,9 @@ def _fit_outputs(problem, outputs, moment, spec, first, dtype, is_stored):
             return spec, found if is_better else constant
         if len(outputs) > 1:
             each = [
-                _fit_outputs(problem, [o], m[np.newaxis], spec, None, dtype, is_stored)[1]
+                _fit_outputs(problem, [o], m[np.newaxis], spec, None, dtype, is_stored)[
+                    1
+                ]
                 for o, m in zip(outputs, moment, strict=True)
             ]
             network = constant.network._replace(
@@ -323,7 +337,11 @@ def _is_better(problem, outputs, spec, dtype, found, constant, rows):
     Rounding may add to either: filters may cancel each other.
     """
     network = normalize(problem.in_units_of_y(found.network, outputs)).astype(dtype)
-    unit, shift, eps = problem.unit[outputs], problem.shift[outputs], np.finfo(dtype).eps
+    unit, shift, eps = (
+        problem.unit[outputs],
+        problem.shift[outputs],
+        np.finfo(dtype).eps,
+    )
 
     def statistic(X, y, weight):
         features = head_features(network, hidden_forward(network, X), X)
@@ -436,7 +454,9 @@ def _with_likelihood(fit, rows, spec, stage):
             moves = spec.polish and any(np.any(k) for k in network.kernels)
 
             def fit_group(rows, network=network, moves=moves):
-                found = gauss_newton(network, rows, move="heads", max_iter=30, tol=1e-12, **how)
+                found = gauss_newton(
+                    network, rows, move="heads", max_iter=30, tol=1e-12, **how
+                )
                 if not moves:
                     return found._replace(converged=True)
                 full = {"max_iter": spec.max_iter, "tol": spec.tol}
@@ -448,7 +468,9 @@ def _with_likelihood(fit, rows, spec, stage):
             heads = np.where(size > 1e-30 * size.max(), found.network.heads, 0.0)
             n_iter = start.n_iter + found.n_iter
             solutions.append(
-                found._replace(network=found.network._replace(heads=heads), n_iter=n_iter)
+                found._replace(
+                    network=found.network._replace(heads=heads), n_iter=n_iter
+                )
             )
     specs = [spec] * len(fit.groups)
     return Fit(problem, fit.groups, specs, solutions, fit.moment)
@@ -458,7 +480,9 @@ def _on_link_scale(network, loss, mean, spec):
     """Return a network of the squared errors as one of the link scale."""
     if isinstance(loss, Poisson):
         safe = np.where(mean > 0, mean, 1.0)
-        return network._replace(intercept=(network.intercept + np.log(safe)) * float(spec.fit_intercept))
+        return network._replace(
+            intercept=(network.intercept + np.log(safe)) * float(spec.fit_intercept)
+        )
     variance = np.mean(mean * (1 - mean))
     heads, intercept = network.heads / variance, np.log(mean)
     if len(mean) == 1:
@@ -466,7 +490,9 @@ def _on_link_scale(network, loss, mean, spec):
     intercept = intercept + (network.intercept - mean) / variance
     if loss.couples_outputs:
         heads, intercept = heads - heads.mean(axis=0), intercept - intercept.mean()
-    return network._replace(heads=heads, intercept=intercept * float(spec.fit_intercept))
+    return network._replace(
+        heads=heads, intercept=intercept * float(spec.fit_intercept)
+    )
 
 
 def _with_huber_loss(fit, rows, spec, stage, no_scale=1e-12):

@@ -26,11 +26,11 @@ from skdeeptd._compat import validate_parameter_constraints
 from skdeeptd._data.scratch import reusing
 from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._features import DeepTDFeatures
-from skdeeptd._model.fitted import predictions
+from skdeeptd._network.fitted import predictions
 from skdeeptd._regressor import DeepTDRegressor
 from skdeeptd._ridge import DeepTDRidge
 from skdeeptd._solver.choice import Candidate, SquaredErrors, path_of_alpha
-from skdeeptd._solver.deeptd import fit_rows
+from skdeeptd._fit import fit_rows
 
 MODELS = {"linear": "ridge on filters", "rbf": "kernel ridge on filters"}
 ON_FILTERS = [  # features, kernel
@@ -70,7 +70,7 @@ class _Score:
 def _run_network(spec, fold, stage, before):
     spec, known = in_stage(spec, stage, before)
     with single_threaded_blas(), reusing():
-        fit = fit_rows(fold.train, spec, moment=fold.moment, known=known)
+        fit = fit_rows(fold.train, spec, moment=fold.moment, warm_start=known)
         return predictions(fit.networks, fold.test.X), fit.networks
 
 
@@ -312,6 +312,6 @@ def _network(estimator, params, rows):
         caller_name="DeepTDRegressor",
     )
     _, spec = design_regression(estimator, rows, estimator.input_shape)
-    kind = "linear" if spec.blank.is_linear else "network"
+    kind = "linear" if not spec.blank.kernels else "network"
     run = functools.partial(_run_network, spec)
     return estimator, Candidate(params, kind, run, path_of_alpha(params))

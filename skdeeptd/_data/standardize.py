@@ -178,9 +178,7 @@ def standardize(rows, fit_intercept, equal_losses=False, *, n_first_rows=200):
         )
 
     if equal_losses:
-        squares, total = add(
-            in_units(unit).targets(lambda t, w: (w @ t**2, np.sum(w)))
-        )
+        squares, total = add(in_units(unit).targets(lambda t, w: (w @ t**2, np.sum(w))))
         root = np.sqrt(squares / total)
         unit = unit * np.where(root > 0, root, 1.0)
     scaled = in_units(unit)

@@ -29,7 +29,9 @@ from skdeeptd._network.network import in_patch_order
 def supports_second_moment(network):
     """Return whether a start from both moments exists: one hidden layer with biases."""
     has_one_layer = len(network.biases) == len(network.kernels) == 1
-    return has_one_layer and network.n_filters > 1 and network.activations != ("identity",)
+    return (
+        has_one_layer and network.n_filters > 1 and network.activations != ("identity",)
+    )
 
 
 def start_of_both_moments(network, rows, rng, bias_std=0.5):

@@ -29,7 +29,10 @@ import numpy as np
 
 from skdeeptd._data.moments import whitened_moment
 from skdeeptd._data.rows import RowBlocks, add
-from skdeeptd._init.moment_directions import start_of_both_moments, supports_second_moment
+from skdeeptd._init.moment_directions import (
+    start_of_both_moments,
+    supports_second_moment,
+)
 from skdeeptd._init.signs import signed_starts
 from skdeeptd._init.tensor_decomposition import (
     candidate_batches,
@@ -55,7 +58,8 @@ class Spec(NamedTuple):
     that alpha is still to be chosen, or was chosen by leave-one-out; ``report`` takes a
     line of text on the progress. ``n_sharing`` counts the outputs that share the hidden
     layers, 0 if each output has its own. ``loss`` is an object of ``_loss``, and
-    ``epsilon`` the threshold of Huber's loss in scales of the residuals. The others are
+    ``epsilon`` the threshold of Huber's loss in scales of the residuals. ``n_copies``
+    counts the filters that share the weights of a single linear layer. The others are
     parameters of DeepTDRegressor.
     """
 
@@ -72,7 +76,7 @@ class Spec(NamedTuple):
     n_sharing: int = 0
     loss: SquaredError = SquaredError()
     epsilon: float | None = None
-    n_filters: int = 1
+    n_copies: int = 1
 
     @property
     def n_weights(self):
@@ -284,7 +288,9 @@ def _best_start(
     noise_share = spec.n_weights / evaluator.n_samples
     same_loss = max(1e-3, 0.1 * noise_share * (8 * noise_share <= 1))
     has_plenty = 40 * noise_share <= 1
-    n_agreeing, tol = (most_agreeing // 2, 3e-3) if has_plenty else (most_agreeing, 1e-2)
+    n_agreeing, tol = (
+        (most_agreeing // 2, 3e-3) if has_plenty else (most_agreeing, 1e-2)
+    )
     patches = overlapping_patches(blank)
     if patches:  # all starts are then moves from one network
         n_agreeing, patience_starts = 5 * n_agreeing, 2 * patience_starts
@@ -416,5 +422,6 @@ def crossover(kernels, others, rng):
     stay[rng.randint(len(kernels))] = False
     stay[len(kernels) :] = False
     return [
-        kernels[i] if stays else new for i, (stays, new) in enumerate(zip(stay, others, strict=True))
+        kernels[i] if stays else new
+        for i, (stays, new) in enumerate(zip(stay, others, strict=True))
     ]

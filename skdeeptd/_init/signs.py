@@ -163,8 +163,12 @@ def pattern_columns(network, last, patterns, X):
             branch = chosen[patterns[chosen, layer] == sign]
             if len(branch):
                 name = f"{layer + 1}", z.shape, z.dtype
-                signed = np.multiply(z, z.dtype.type(sign), out=empty("sign" + name[0], *name[1:]))
-                descend(value(signed, empty("h" + name[0], *name[1:])), layer + 1, branch)
+                signed = np.multiply(
+                    z, z.dtype.type(sign), out=empty("sign" + name[0], *name[1:])
+                )
+                descend(
+                    value(signed, empty("h" + name[0], *name[1:])), layer + 1, branch
+                )
 
     descend(X, 0, np.arange(len(patterns)))
     return columns.reshape(-1, len(X)).T

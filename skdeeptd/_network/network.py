@@ -253,7 +253,9 @@ def input_gradient(network, X):
     layers = hidden_forward(network, X)
     back = network.heads[0][:, np.newaxis, :]
     for number in reversed(range(len(layers))):
-        back = back_to_values(back, network.orders[number + 1], network.sizes[number + 1])
+        back = back_to_values(
+            back, network.orders[number + 1], network.sizes[number + 1]
+        )
         back = through_activation(back, layers[number], network.activations[number])
         if number == 0:
             back = back.mean(axis=1, keepdims=True)
@@ -287,7 +289,9 @@ def hidden_jacobian(network, layers, basis, out):
     back = basis.reshape(n_readouts * n_filters, 1, -1).astype(out.dtype, copy=False)
     for number in reversed(range(len(layers))):
         layer, k = layers[number], network.kernels[number]
-        back = back_to_values(back, network.orders[number + 1], network.sizes[number + 1])
+        back = back_to_values(
+            back, network.orders[number + 1], network.sizes[number + 1]
+        )
         back = back.reshape(n_readouts, n_filters, *back.shape[1:])
         back = through_activation(back, layer, network.activations[number])
         part = out[:, :, :, end - k.shape[1] : end]

@@ -35,7 +35,7 @@ the best heads for the hidden weights, which replace those of the pass.
 from typing import NamedTuple
 
 import numpy as np
-from scipy import linalg
+from scipy.linalg import lapack
 from scipy.sparse.linalg import LinearOperator, cg
 
 from skdeeptd._data.scratch import empty
@@ -200,9 +200,7 @@ def gauss_newton(
                 return Solution(normalize(moved), left, n_iter, True, current)
         promised_before = predicted
         if is_coupled_and_large(loss, current.head_gradient):
-            moved = newton_cg_heads(
-                moved, rows, loss, alpha, fit_intercept, current
-            )
+            moved = newton_cg_heads(moved, rows, loss, alpha, fit_intercept, current)
         trial = evaluate(moved, current.centre)
         n_iter += 1
         if trial.loss < current.loss:
@@ -228,7 +226,9 @@ def _step(equations, damping, move, head_damping=0.0, least_share=1e-6):
     factor = equations.factor
     if head_damping:
         factor = factor_blocks(equations.grams, head_damping)
-    change = solve_blocks(factor, h[:, :, np.newaxis])[:, :, 0]
+    change = np.zeros_like(h)
+    if np.any(h):
+        change = solve_blocks(factor, h[:, :, np.newaxis])[:, :, 0]
     predicted_of_heads = np.sum(h * change)
     A, S, g = equations.hessian, equations.cross, equations.gradient
     if move == "norms":
@@ -237,8 +237,8 @@ def _step(equations, damping, move, head_damping=0.0, least_share=1e-6):
     step = np.zeros(len(g))
     predicted = 0.0
     if len(g):
-        half = half_solve_blocks(factor, S)
-        reduced = g - np.tensordot(S, change, axes=([0, 1], [0, 1]))
+        half = solve_blocks(factor, S, is_half=True).reshape(-1, len(g))
+        reduced = g - change.ravel() @ S.reshape(-1, len(g))
         diagonal, scale = A.diagonal(), None
         if move == "all":
             owner = np.tile(layer_of_weight(network), network.n_filters)
@@ -307,6 +307,8 @@ def normal_equations(
     from_first_row = fit_intercept and centre is None and loss.is_quadratic
     if centre is None:
         network, centre = _at_first_row(network, rows, loss, basis, fit_intercept)
+        if not with_hidden:
+            centre = centre[0], centre[1][:, :0]
     is_stacked = len(network.heads) > 1 and basis is network.heads
     sums_of = _stacked_sums if is_stacked else _gram_sums
     shift = centre
@@ -319,7 +321,9 @@ def normal_equations(
         centre = shift[0] + features, shift[1] + of_basis
         if from_first_row:
             of_means = features**2, np.sum(of_basis**2, axis=0), residual[:, 0] ** 2
-            diagonal = hessian.diagonal().reshape(-1, of_basis.shape[1]).sum(axis=0)
+            size = of_basis.shape[1]
+            diagonal = hessian.diagonal().reshape(len(hessian) // max(size, 1), size)
+            diagonal = diagonal.sum(axis=0)
             whole = np.concatenate([grams[0].diagonal()[:-1], diagonal, squares])
             if np.any(total[0] * np.concatenate(of_means) > far_share * whole):
                 moved = network._replace(intercept=network.intercept + residual[:, 0])
@@ -343,10 +347,16 @@ def _at_first_row(network, rows, loss, basis, fit_intercept):
     """
     shape = len(basis), network.n_filters, network.n_hidden_weights
     if not fit_intercept:
-        return network, (np.zeros(network.heads[0].size), np.zeros((shape[0], shape[1] * shape[2])))
+        return network, (
+            np.zeros(network.heads[0].size),
+            np.zeros((shape[0], shape[1] * shape[2])),
+        )
     X, y = rows.pilot()
     layers = hidden_forward(network, X)
-    features, jacobian = head_features(network, layers, X)[0].copy(), np.empty((1, *shape))
+    features, jacobian = (
+        head_features(network, layers, X)[0].copy(),
+        np.empty((1, *shape)),
+    )
     hidden_jacobian(network, layers, basis, jacobian)
     if loss.is_quadratic:
         fitted = y[0] - network.heads.reshape(len(network.heads), -1) @ features
@@ -419,7 +429,9 @@ def _stacked_sums(network, rows, loss, basis, shift, fit_intercept, with_hidden)
     in_dtype = network.astype(rows.precision)
     from_row = [s.astype(rows.precision) for s in shift]
     flat = in_dtype.heads.reshape(n_heads, -1).T
-    is_large = is_coupled_and_large(loss, np.empty((n_heads, len(flat) + fit_intercept)))
+    is_large = is_coupled_and_large(
+        loss, np.empty((n_heads, len(flat) + fit_intercept))
+    )
     pairs = [(0, 0)] if loss.is_quadratic else [(q, q) for q in range(n_heads)]
     if loss.couples_outputs and not is_large:
         pairs = [(q, p) for q in range(n_heads) for p in range(q + 1)]
@@ -440,12 +452,14 @@ def _stacked_sums(network, rows, loss, basis, shift, fit_intercept, with_hidden)
         half, factor = loss.root_times(curvature, jacobian)
         root = np.sqrt(weight).astype(X.dtype)[:, np.newaxis]
         half *= root[:, :, np.newaxis]
-        flat_half = half.reshape(-1, R * M)
+        flat_half = half.reshape(len(X) * n_heads, R * M)
         hessian = flat_half.T @ flat_half
         half *= (factor * root)[:, :, np.newaxis]
         grams = []
         for q, p in pairs:
-            entry = weight if curvature is None else weight * loss.entry(curvature, q, p)
+            entry = (
+                weight if curvature is None else weight * loss.entry(curvature, q, p)
+            )
             grams.append((features * entry[:, np.newaxis]).T @ features)
         return (
             hessian,
@@ -457,7 +471,9 @@ def _stacked_sums(network, rows, loss, basis, shift, fit_intercept, with_hidden)
             np.array([np.sum(weight @ raw**2), np.sum(weight)]),
         )
 
-    width = numbers_per_row(network) * (1 + n_heads) + 3 * n_heads * R * M + 3 * len(flat)
+    width = (
+        numbers_per_row(network) * (1 + n_heads) + 3 * n_heads * R * M + 3 * len(flat)
+    )
     sums = rows.reduce(statistic, width=width)
     hessian, cross, grams, gradient, head_gradient, squares, sizes = sums
     if loss.couples_outputs:
@@ -490,10 +506,14 @@ def _equations_of(network, rows, loss, alpha, basis, sums, shift, centre):
     """Return the ``Equations`` of the sums; add the penalty, and take the best heads."""
     _, _, grams, _, h, _, squares, (raw_squares, total_weight) = sums
     n_heads, R, P = network.heads.shape
-    curvature, slope, norms = penalty(network)
     ridge, V = np.zeros(h.shape[1]), np.zeros(h.shape)
-    ridge[: R * P], V[:, : R * P] = alpha * np.repeat(norms, P), network.heads.reshape(n_heads, -1)
-    grams, h = _with_ridge(grams, ridge, n_heads, loss), h - ridge * V
+    V[:, : R * P] = network.heads.reshape(n_heads, -1)
+    if alpha > 0:
+        curvature, slope, norms = penalty(network)
+        ridge[: R * P] = alpha * np.repeat(norms, P)
+        h = h - ridge * V
+    if alpha > 0 or loss.couples_outputs:
+        grams = _with_ridge(grams, ridge, n_heads)
     factor = factor_blocks(grams, 1e3 * np.finfo(rows.precision).eps)
     value = np.sum(squares) + np.sum(ridge * V**2)
     change, decrease = np.zeros_like(V), 0.0
@@ -503,7 +523,11 @@ def _equations_of(network, rows, loss, alpha, basis, sums, shift, centre):
         gained = np.sum(change * (2 * h - of_change), axis=1)
         moved = V + change
         squares = squares + np.sum(ridge * (V**2 - moved**2), axis=1) - gained
-        squares, decrease, h = np.maximum(squares, 0.0), np.sum(gained), h - of_change
+        squares, decrease, h = (
+            np.maximum(squares, 0.0),
+            np.sum(gained),
+            np.zeros_like(h),
+        )
         value = max(value - decrease, 1e-14 * value)
         intercept = change[:, R * P :].sum(axis=1) - change[:, : R * P] @ shift[0]
         network = network._replace(
@@ -520,14 +544,18 @@ def _equations_of(network, rows, loss, alpha, basis, sums, shift, centre):
         )
         of_heads = S[:, : R * P].reshape(n_heads, R, P, R, M)
         for r in range(R):
-            of_heads[:, r, :, r] += alpha * network.heads[:, r, :, np.newaxis] * slope[r]
+            of_heads[:, r, :, r] += (
+                alpha * network.heads[:, r, :, np.newaxis] * slope[r]
+            )
         S[:, : R * P] = of_heads.reshape(n_heads, R * P, R * M)
         g = g - alpha * (size[:, np.newaxis] * slope).ravel()
     is_finite = np.isfinite(value) and np.all(np.isfinite(A.diagonal()))
     eps = np.finfo(rows.precision).eps
     return Equations(
         network,
-        value if is_finite and factor is not None and np.all(np.isfinite(g)) else np.inf,
+        value
+        if is_finite and factor is not None and np.all(np.isfinite(g))
+        else np.inf,
         squares,
         A,
         S,
@@ -559,10 +587,15 @@ def _contract(sums, heads, basis, shift, change):
     S = np.einsum("opr,tprm->otrm", by_entry, S.reshape(-1, *axes), optimize=True)
     shift = np.einsum("opr,prm->orm", by_entry, shift.reshape(axes))
     size = R * M
-    return A.reshape(size, size), S.reshape(n_heads, -1, size), g, shift.reshape(-1, size)
+    return (
+        A.reshape(size, size),
+        S.reshape(n_heads, -1, size),
+        g,
+        shift.reshape(-1, size),
+    )
 
 
-def _with_ridge(grams, ridge, n_heads, loss):
+def _with_ridge(grams, ridge, n_heads):
     """Return G with the penalty; bound the part that all coupled outputs share."""
     if grams.shape[1] == len(ridge):
         return grams + np.diag(ridge)
@@ -579,39 +612,30 @@ def factor_blocks(grams, damping):
 
     None if a block is not finite, or not positive definite.
     """
-    scale = diagonal_scale(grams)
+    scale, factors = diagonal_scale(grams), []
     scaled = grams / scale[:, :, np.newaxis] / scale[:, np.newaxis]
-    scaled = scaled + max(1e-9, damping) * np.eye(grams.shape[1])
     if not np.all(np.isfinite(scaled)):
         return None
-    try:
-        return scale, [linalg.cholesky(s, lower=True, check_finite=False) for s in scaled]
-    except linalg.LinAlgError:
-        return None
+    for block in scaled:
+        diagonal = np.einsum("ii->i", block)
+        diagonal += max(1e-9, damping)
+        factor, failed = lapack.dpotrf(block, lower=True)
+        if failed:
+            return None
+        factors.append(factor)
+    return scale, factors
 
 
-def solve_blocks(factor, target):
-    """Return G^-1 times a target (Q, T, k)."""
-    return _by_block(linalg.cho_solve, factor, target, 2)
-
-
-def half_solve_blocks(factor, target):
-    """Return L^-1 times a target (Q, T, k), as (Q T, k), with L L' = G."""
-    half = _by_block(linalg.solve_triangular, factor, target, 1)
-    return half.reshape(-1, target.shape[2])
-
-
-def _by_block(solve, factor, target, n_scalings):
+def solve_blocks(factor, target, is_half=False):
+    """Return G^-1 times a target (Q, T, k), or L^-1 times the target, with L L' = G."""
     scale, factors = factor
     n_heads, T, k = target.shape
-    is_shared = len(factors) * scale.shape[1] < n_heads * T
+    is_shared = scale.size < n_heads * T
     blocks = target.transpose(1, 0, 2) if is_shared else target
     blocks = blocks.reshape(*scale.shape, -1) / scale[:, :, np.newaxis]
-    known = [(f, True) if n_scalings == 2 else f for f in factors]
-    options = {"check_finite": False} | ({} if n_scalings == 2 else {"lower": True})
-    solved = np.array([solve(f, b, **options) for f, b in zip(known, blocks, strict=True)])
-    if n_scalings == 2:
-        solved = solved / scale[:, :, np.newaxis]
+    solve = lapack.dtrtrs if is_half else lapack.dpotrs
+    solved = [solve(f, b, lower=True)[0] for f, b in zip(factors, blocks, strict=True)]
+    solved = np.array(solved) if is_half else solved / scale[:, :, np.newaxis]
     if is_shared:
         return solved.reshape(T, n_heads, k).transpose(1, 0, 2)
     return solved.reshape(n_heads, T, k)

@@ -10,6 +10,7 @@ A           ``gram``            (..., n, n), symmetric, no negative eigenvalues
 import numpy as np
 from scipy.linalg import lapack
 
+
 def pseudo_inverse(gram, singular=1e-10):
     """Return it; eigenvalues below ``singular`` of the largest count as zero."""
     values, vectors = np.linalg.eigh(gram)

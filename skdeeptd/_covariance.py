@@ -1,0 +1,186 @@
+"""Covariance of the weights and of the predictions of a polished network.
+
+==========  ======================  ==========================================
+symbol      array                   axes
+==========  ======================  ==========================================
+theta, V    weights                 (R M,), (T,): hidden weights, shared by the
+                                    outputs; the head of an output, its intercept
+                                    last
+A, S, G     as in ``gauss_newton``  those of one output
+H_o         ``schurs[o]``           (R M, R M): A - S'G^-1 S of output o
+C           ``inverse``             (R M, R M): (sum_o H_o)^-1, with the norms held
+                                    that can move to the layer above
+sigma_o^2   ``noise``               (): rss / (n - m), of y around the network
+==========  ======================  ==========================================
+
+The hidden weights have the covariance C (sum_o sigma_o^2 H_o) C. For given hidden
+weights the head has the covariance sigma_o^2 G^-1, and it moves with them by -G^-1 S.
+One output gives sigma^2 times the inverse of the Gauss-Newton matrix, as in nonlinear
+least squares. With Huber's loss E[psi^2] / E[psi']^2 of the residuals, psi being the
+clipped one, takes the place of sigma^2 (Huber 1981, section 7.6); a likelihood has 1.
+"""
+
+import numpy as np
+
+from skdeeptd._fit import raw_outputs
+from skdeeptd._loss import Huber
+from skdeeptd._network.parameters import (
+    normalize,
+    penalty,
+    stored_jacobian,
+    stored_weights,
+    tangent,
+)
+from skdeeptd._solvers.gauss_newton import normal_equations
+from skdeeptd._solvers.linalg import diagonal_scale, pseudo_inverse
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def covariances(fit, has_linear_end, most_bytes=2**32):
+    """Return the covariance of the stored weights, and the noise variance, per output.
+
+    Both are in the units of y. A covariance is NaN if there are no more samples than
+    weights, and None if it would take more than a third of ``most_bytes``.
+
+    Parameters
+    ----------
+    fit : Fit
+    has_linear_end : bool
+        Whether the last layer is linear; see ``stored_weights``.
+
+    Returns
+    -------
+    list of tuple
+        Sorted by output.
+    """
+    found = {}
+    for outputs, spec, solution in zip(
+        fit.groups, fit.specs, fit.solutions, strict=True
+    ):
+        if 3 * 8 * solution.network.n_weights**2 > most_bytes:
+            found |= {o: (None, np.nan) for o in outputs}
+            continue
+        of_group = _of_group(fit.problem, outputs, spec, solution, has_linear_end)
+        found |= dict(zip(outputs, of_group, strict=True))
+    return [found[o] for o in sorted(found)]
+
+
+def _of_group(problem, outputs, spec, solution, has_linear_end):
+    network, rows = normalize(solution.network), problem.of_outputs(outputs)
+    projection = tangent(network)
+    each = [
+        _head_equations(problem, o, network.head(i), spec, solution)
+        for i, o in enumerate(outputs)
+    ]
+    grams = [_scaled_inverse(equations.grams[0]) for equations in each]
+    solved = [G @ e.cross[0] for G, e in zip(grams, each, strict=True)]
+    schurs = [e.hessian - e.cross[0].T @ B for e, B in zip(each, solved, strict=True)]
+    inverse = _scaled_inverse(projection @ sum(schurs) @ projection)
+    inverse = projection @ inverse @ projection
+    noises = [
+        _noise(problem, o, spec, e, inverse, schur, G, B, solution)
+        for o, e, schur, G, B in zip(outputs, each, schurs, grams, solved, strict=True)
+    ]
+    weighted = sum(noise * schur for noise, schur in zip(noises, schurs, strict=True))
+    of_theta = inverse @ weighted @ inverse
+    result = []
+    for i, (o, noise, e, G, B) in enumerate(
+        zip(outputs, noises, each, grams, solved, strict=True)
+    ):
+        crossing = -B @ of_theta
+        own = noise * G - crossing @ B.T
+        joint = np.block([[of_theta, crossing.T], [crossing, own]])
+        weights = stored_weights(network.head(i), has_linear_end)
+        n_hidden, n_head = len(of_theta), network.heads[i].size
+        to_stored = np.zeros((len(weights) + 1, len(joint)))
+        to_stored[:-1, : n_hidden + n_head] = weights
+        if spec.fit_intercept:
+            features, jacobian = e.shift
+            to_stored[-1] = np.concatenate([-jacobian[0], -features, [1.0]])
+        to_stored *= _unit_of_weights(network, problem.unit[o], has_linear_end)[
+            :, np.newaxis
+        ]
+        variance = noise * problem.heaviest * problem.unit[o] ** 2
+        result.append((to_stored @ joint @ to_stored.T, float(variance)))
+    return result
+
+
+def _head_equations(problem, output, network, spec, solution):
+    """Return the equations of one output, those of the solution if it has one."""
+    known = solution.equations
+    is_alone = len(solution.network.heads) == 1
+    if (
+        is_alone
+        and known is not None
+        and known.cross.shape[2] == network.n_filters * network.n_hidden_weights
+    ):
+        return known
+    rows, how = (
+        problem.of_outputs([output]),
+        (spec.loss, spec.alpha, spec.fit_intercept),
+    )
+    equations = normal_equations(network, rows, *how)
+    if not np.all(np.isfinite(equations.hessian)):
+        equations = normal_equations(network, rows.with_dtype(float), *how)
+    if not np.all(np.isfinite(equations.hessian)):
+        raise FloatingPointError("the curvature of the loss overflows")
+    return equations
+
+
+def _scaled_inverse(matrix):
+    """Return the pseudo-inverse of a matrix scaled to units on its diagonal."""
+    if len(matrix) == 0:
+        return matrix
+    scale = diagonal_scale(matrix)
+    scaled = np.clip(matrix / scale[:, np.newaxis] / scale, -1, 1)
+    return pseudo_inverse(scaled) / scale[:, np.newaxis] / scale
+
+
+def _noise(problem, output, spec, equations, inverse, schur, G, B, solution):
+    """Return sigma^2 of a row of the heaviest weight; NaN if nothing is left of rows."""
+    network = equations.network
+    n_weights = np.sum(inverse * schur) + np.sum(G * equations.grams[0])
+    if spec.alpha > 0:
+        n_weights -= _penalised_part(network, spec.alpha, inverse, G, B)
+    left = problem.heaviest * problem.total - n_weights
+    if not spec.loss.is_quadratic and not isinstance(spec.loss, Huber):
+        return 1 / problem.heaviest
+    squares = float(np.sum(equations.squares))
+    if isinstance(spec.loss, Huber):
+        rows, t = problem.of_outputs([output]), spec.loss.threshold
+        residual = (rows.y - raw_outputs(solution.network, rows))[:, 0]
+        within = rows.weight @ (np.abs(residual) <= t) / np.sum(rows.weight)
+        squares = rows.weight @ np.clip(residual, -t, t) ** 2 / within**2
+    is_left = min(left, problem.n_rows - n_weights) > 1e-6  # samples
+    return squares / left if is_left else np.nan
+
+
+def _penalised_part(network, alpha, inverse, G, B):
+    """Return the weights that the penalty takes: tr(C P), P its Gauss-Newton matrix."""
+    curvature, slope, norms = penalty(network)
+    R, P, T = network.n_filters, network.sizes[-1], len(G)
+    ridge = np.zeros(T)
+    ridge[: R * P] = alpha * np.repeat(norms, P)
+    taken = np.sum((G + B @ inverse @ B.T).diagonal() * ridge)
+    M = network.n_hidden_weights
+    for r in range(R):
+        here, head = slice(r * M, (r + 1) * M), slice(r * P, (r + 1) * P)
+        V = network.heads[0, r]
+        taken += alpha * np.sum(inverse[here, here] * curvature[r]) * (V @ V)
+        taken -= 2 * alpha * V @ (B @ inverse)[head, here] @ slope[r]
+    return taken
+
+
+def _unit_of_weights(network, unit, has_linear_end):
+    """Return the unit of each stored weight, if that of y is ``unit``."""
+    n_before = sum(network.sizes[:-1]) + network.sizes[-1] * has_linear_end
+    per_filter = np.ones(n_before + 1 + len(network.biases))
+    per_filter[n_before] = unit
+    return np.append(np.tile(per_filter, network.n_filters), unit)
+
+
+def output_std(network, covariance, has_linear_end, X):
+    """Return the standard deviation of output 0 of a network, (rows,), in float64."""
+    by_weights = stored_jacobian(network, has_linear_end, X.astype(float, copy=False))
+    variance = np.sum((by_weights @ covariance) * by_weights, axis=1)
+    return np.sqrt(np.maximum(variance, 0))

@@ -1,0 +1,151 @@
+"""Networks as the attributes of a fitted estimator, and back.
+
+==========  ==================  ===============================================
+symbol      attribute           axes
+==========  ==================  ===============================================
+k_l         ``kernels_[l]``     (outputs, filters) + kernel size, unit norm
+g_l         ``gains_``          (outputs, filters, layers): factor of k_l
+scale_r     ``scales_``         (outputs, filters)
+b_l         ``biases_``         (outputs, filters, hidden layers), or of none
+==========  ==================  ===============================================
+
+Attributes are plain arrays, tuples and numbers, so that any way to save an estimator
+saves them.
+"""
+
+import numpy as np
+
+from skdeeptd._data.rows import concatenate_blocks
+from skdeeptd._model.layout import make_layout
+from skdeeptd._network.network import Network, forward, numbers_per_row
+from skdeeptd._network.parameters import last_kernel_and_scale, split_gains
+
+
+def attributes_of(networks, layout, activations, dtype, n_filters):
+    """Return the attributes of a network per output, in ``dtype``.
+
+    The filters of a single linear layer are the same, and share its weights evenly.
+
+    Raises
+    ------
+    FloatingPointError
+        If a number is beyond the range of the dtype.
+    """
+    kernels, gains, scales, biases, intercepts = [], [], [], [], []
+    for network in networks:
+        network, of_hidden = split_gains(network)
+        if activations[-1] == "identity":
+            unit, size = last_kernel_and_scale(network)
+            of_layers = [*network.kernels, unit[0]]
+            of_hidden = np.column_stack([of_hidden, np.ones(len(of_hidden))])
+        else:
+            of_layers, size = network.kernels, network.heads[:, :, 0]
+        repeats = n_filters // network.n_filters
+        kernels.append([np.repeat(k, repeats, axis=0) for k in of_layers])
+        gains.append(np.repeat(of_hidden, repeats, axis=0))
+        scales.append(np.repeat(size[0], repeats) / repeats)
+        biases.append(np.reshape(network.biases, (-1, n_filters)).T)
+        intercepts.append(network.intercept[0])
+    numbers = {
+        "gains_": np.array(gains),
+        "scales_": np.array(scales),
+        "biases_": np.array(biases),
+        "intercept_": np.array(intercepts),
+    }
+    return {
+        "kernels_": [
+            np.stack(of_layer).reshape(len(networks), -1, *shape).astype(dtype)
+            for of_layer, shape in zip(
+                zip(*kernels, strict=True), layout.kernel_shapes, strict=True
+            )
+        ],
+        **{name: _in_range(name, value, dtype) for name, value in numbers.items()},
+        "kernel_sizes_": layout.kernel_sizes,
+        "strides_": layout.strides,
+        "input_shape_": layout.input_shape,
+        "activations_": activations,
+    }
+
+
+def _in_range(name, value, dtype):
+    with np.errstate(over="ignore", under="ignore"):
+        rounded = value.astype(dtype)
+    lost = ~np.isfinite(rounded) | ((rounded == 0) & (value != 0))
+    if name == "intercept_":
+        lost &= rounded != 0
+    if np.any(lost):
+        raise FloatingPointError(
+            f"{name} holds {value[lost][0]:.3g}, which "
+            f"{'under' if abs(value[lost][0]) < 1 else 'over'}flows "
+            f"{np.dtype(dtype).name}"
+        )
+    return rounded
+
+
+def layout_of(estimator):
+    """Return the ``Layout`` of a fitted estimator.
+
+    Raises
+    ------
+    ValueError
+        If its attributes do not fit each other, as if a file was changed.
+    """
+    shapes = tuple(k.shape[2:] for k in estimator.kernels_)
+    if shapes != tuple(map(tuple, map(np.atleast_1d, estimator.kernel_sizes_))):
+        raise ValueError(
+            f"kernel_sizes_ is {estimator.kernel_sizes_}, but kernels_ has kernels of "
+            f"the shapes {shapes}: the attributes were changed after the fit"
+        )
+    return make_layout(
+        estimator.n_features_in_,
+        estimator.kernel_sizes_,
+        estimator.input_shape_,
+        padding="same",
+        strides=estimator.strides_,
+    )
+
+
+def networks_of(estimator):
+    """Return a ``Network`` per output of a fitted estimator.
+
+    Raises
+    ------
+    ValueError
+        As ``layout_of``.
+    """
+    layout, activations = layout_of(estimator), estimator.activations_
+    n_outputs, n_filters, _ = estimator.gains_.shape
+    networks = []
+    for o in range(n_outputs):
+        *kernels, last = (
+            k[o].reshape(n_filters, -1) * gain[:, np.newaxis]
+            for k, gain in zip(estimator.kernels_, estimator.gains_[o].T, strict=True)
+        )
+        heads, orders = last * estimator.scales_[o][:, np.newaxis], layout.orders
+        hidden = activations[:-1]
+        if activations[-1] != "identity":
+            kernels, hidden = [*kernels, last], activations
+            heads, orders = estimator.scales_[o][:, np.newaxis], (*orders, None)
+        if not kernels:  # filters of a single linear layer add up
+            heads = heads.sum(axis=0, keepdims=True)
+        networks.append(
+            Network(
+                tuple(kernels),
+                tuple(hidden),
+                heads[np.newaxis],
+                estimator.intercept_[[o]],
+                orders,
+                tuple(estimator.biases_[o].T),
+            )
+        )
+    return networks
+
+
+def predictions(networks, X, n_jobs=None):
+    """Return the outputs of the networks, (rows, outputs), in the dtype of X."""
+    in_dtype = [network.astype(X.dtype) for network in networks]
+
+    def outputs(block):
+        return np.column_stack([forward(network, block) for network in in_dtype])
+
+    return concatenate_blocks(outputs, X, n_jobs, numbers_per_row(networks[0]))
