@@ -23,8 +23,8 @@ from skdeeptd._compat import (
     CallbackSupportMixin,
     Interval,
     StrOptions,
+    callback_task,
     check_sample_weight,
-    told,
 )
 from skdeeptd._data.rows import RowBlocks, concatenate_blocks
 from skdeeptd._data.scratch import reusing
@@ -205,7 +205,7 @@ def telling(estimator, context):
     def stage(name, n_parts=None):
         more = {} if n_parts is None else {"max_subtasks": n_parts}
         of_stage = context.subcontext(task_name=name, **more)
-        with told(of_stage, estimator):
+        with callback_task(of_stage, estimator):
             yield telling(estimator, of_stage)
 
     return stage
@@ -319,7 +319,7 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
     def _fit(self, X, y, sample_weight):
         context = self._init_callback_context(max_subtasks=3)
         metadata = {"sample_weight": sample_weight}
-        with told(context, self, X=X, y=y, metadata=metadata):
+        with callback_task(context, self, X=X, y=y, metadata=metadata):
             rows, input_shape = self._rows(X, y, sample_weight)
             layout, spec = self._design(rows, input_shape)
             self._learn(rows, layout, spec, context)
@@ -455,7 +455,7 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
         return data
 
     def _describe(self, fit, context):
-        with told(context.subcontext(task_name="uncertainty"), self):
+        with callback_task(context.subcontext(task_name="uncertainty"), self):
             self._store_uncertainty(fit)
             self._store_verdict(fit)
 
