@@ -425,15 +425,18 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
                 f"better than a constant, which is what is predicted."
             )
 
-    def _outputs(self, X):
-        """Of the networks, (rows, outputs); X with a row per sample."""
+    def _validated(self, X):
+        """Return X with a row per sample, as floats that may not be finite."""
         X, _ = flatten(X, self.input_shape_)
-        X = validate_data(self, X, **READ_X, reset=False)
+        return validate_data(self, X, **READ_X, reset=False)
+
+    def _outputs(self, X):
+        """Return those of the networks, (rows, outputs), for X after ``_validated``."""
         outputs = predictions(networks_of(self), X, self.n_jobs)
         if not np.all(np.isfinite(outputs)):
             with np.errstate(invalid="ignore"):  # the check's own sum may overflow
                 check_array(X, input_name="X", estimator=self)
-        return X, outputs
+        return outputs
 
 
 class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
@@ -549,10 +552,13 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
             changed and do not fit each other.
         """
         check_is_fitted(self)
+        return self._predict(self._validated(X), return_std)
+
+    def _predict(self, X, return_std):
+        """Predict for X after ``_validated``."""
         if return_std:
             self._check_has_covariance()
-        X, outputs = self._outputs(X)
-        predicted = like_y(outputs, self._y_ndim)
+        predicted = like_y(self._outputs(X), self._y_ndim)
         if not return_std:
             return predicted
         networks = networks_of(self)
