@@ -117,7 +117,19 @@ def networks_of(estimator):
         If the attributes do not fit each other.
     """
     layout = layout_of(estimator)
-    n_outputs, n_filters, _ = estimator.gains_.shape
+    n_outputs, n_filters = estimator.kernels_[0].shape[:2]
+    for name, n_axes in {
+        "gains_": 2,
+        "scales_": 2,
+        "biases_": 2,
+        "intercept_": 1,
+    }.items():
+        shape = getattr(estimator, name).shape
+        if shape[:n_axes] != (n_outputs, n_filters)[:n_axes]:
+            raise ValueError(
+                f"{name} has the shape {shape}, but kernels_ has {n_outputs} outputs "
+                f"and {n_filters} filters: the attributes were changed after the fit"
+            )
     return [
         PatchCNN(
             kernels=tuple(
