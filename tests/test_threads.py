@@ -2,6 +2,7 @@ import dis
 import multiprocessing
 import sys
 import threading
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import skdeeptd
+from skdeeptd._data import threads
 from skdeeptd._data.rows import RowBlocks
 from skdeeptd._data.scratch import SMALL, empty
 from skdeeptd._data.threads import in_threads, single_threaded_blas
@@ -64,6 +66,41 @@ def test_threads_that_overlap_in_any_order_have_one_and_give_all_back():
     thread.join()
     assert {count for counts in seen for count in counts} == {1}
     assert blas_threads() == before
+
+
+def test_the_last_thread_gives_back_what_another_had_limited():
+    before = blas_threads()
+    left, end = threading.Event(), threading.Event()
+
+    def second():
+        with single_threaded_blas():
+            pass
+        left.set()
+        end.wait()
+
+    thread = threading.Thread(target=second)
+    with single_threaded_blas():
+        thread.start()
+        left.wait()
+    assert blas_threads() == before
+    end.set()
+    thread.join()
+
+
+def test_a_limit_of_another_thread_does_not_count_inside():
+    inside, out = threading.Event(), threading.Event()
+
+    def limit():
+        with threadpool_limits(2):
+            inside.set()
+            out.wait()
+
+    thread = threading.Thread(target=limit)
+    thread.start()
+    inside.wait()
+    assert_limited_inside_only(blas_threads())
+    out.set()
+    thread.join()
 
 
 def test_other_threads_can_limit_BLAS_afterwards():
@@ -156,6 +193,26 @@ def test_an_error_in_a_task_ends_the_others_and_is_raised():
         raise IndexError(begin)
 
     with pytest.raises(IndexError, match=r"^[01]$"):
+        in_threads(task, range(10_000), 2)
+    assert len(begun) <= 2
+
+
+def test_an_error_in_one_task_ends_the_other_threads(monkeypatch):
+    ended, begun = threading.Event(), []
+
+    class Waiting(deque):
+        def clear(self):
+            super().clear()
+            ended.set()
+
+    def task(begin):
+        begun.append(begin)
+        if begin == 0:
+            raise IndexError(begin)
+        assert ended.wait(timeout=10)
+
+    monkeypatch.setattr(threads, "deque", Waiting)
+    with pytest.raises(IndexError, match="0"):
         in_threads(task, range(10_000), 2)
     assert len(begun) <= 2
 
