@@ -214,6 +214,7 @@ def test_an_error_in_one_task_ends_the_other_threads(monkeypatch):
     monkeypatch.setattr(threads, "deque", Waiting)
     with pytest.raises(IndexError, match="0"):
         in_threads(task, range(10_000), 2)
+    assert ended.is_set()
     assert len(begun) <= 2
 
 
