@@ -6,6 +6,7 @@ its yardstick, in turns; the tables hold the median of the ratios and in bracket
 smallest and the largest. X is Gaussian, 100 000 x 1024, kernel sizes (16, 8, 8).
 
 passes      fits, one Gauss-Newton pass over all rows, predictions; with 1 and 2 jobs
+one_row     predict for one row over that of kernel ridge regression, 150 x 64
 filters     what several filters, many layers and a choice cost, beside one filter,
             one start, or scikit-learn
 defaults    seconds of the calls without arguments, random walks and digits; one
@@ -36,6 +37,7 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.datasets import load_digits
+from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge, RidgeCV
 from sklearn.metrics import r2_score
 from sklearn.neural_network import MLPRegressor
@@ -138,6 +140,23 @@ def passes(options):
             ]
             gain = ratios(partial(function, 1), partial(function, 2), options.repeats)
             row(name, np.dtype(dtype).name, *map(spread, [*cells, gain]))
+
+
+def one_row(options):
+    """The network's shape is given; the default call averages several models."""
+    table("predict(X[:1])", "over KernelRidge", "microseconds")
+    X, y = planted(150, noise=0.3, sizes=(8, 8))
+    models = [
+        DeepTDRegressor((8, 8), random_state=0),
+        DeepTDRegressorCV(random_state=0),
+    ]
+    one, calls = X[:1], 50 * options.repeats
+    yardstick = partial(KernelRidge().fit(X, y).predict, one)
+    for model in models:
+        predict = partial(model.fit(X, y).predict, one)
+        ratio = np.median(ratios(predict, yardstick, calls))
+        micros = 1e6 * np.median([seconds_of(predict) for _ in range(calls)])
+        row(type(model).__name__, f"{ratio:.2f}", f"{micros:.0f}")
 
 
 def a_pass(X, y, sizes, n_filters):
@@ -499,7 +518,18 @@ def dask(options):
         row("noise of 0.3, 8 chunks", *map(spread, cells))
 
 
-SECTIONS = [passes, filters, defaults, kernels, layouts, scaling, memory, peers, dask]
+SECTIONS = [
+    passes,
+    one_row,
+    filters,
+    defaults,
+    kernels,
+    layouts,
+    scaling,
+    memory,
+    peers,
+    dask,
+]
 
 
 def main():

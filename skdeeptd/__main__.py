@@ -1,4 +1,4 @@
-"""What is installed, and a small demonstration: ``python -m skdeeptd``."""
+"""Print the installed versions and a small demonstration: ``python -m skdeeptd``."""
 
 import argparse
 import platform
@@ -22,6 +22,7 @@ SIZES, N_TRAIN, N_TEST, NOISE = (10, 10, 10), 200, 1000, 0.1
 
 
 def version(package: str) -> str | None:
+    """Return the installed version of a package, or None."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -29,7 +30,7 @@ def version(package: str) -> str | None:
 
 
 def installed() -> Iterator[str]:
-    """Lines on the versions of the package, of what it needs, and of its extras."""
+    """Yield lines with the versions of the package, its dependencies and its extras."""
     needed = ", ".join(f"{package} {version(package)}" for package in NEEDED)
     yield f"skdeeptd {__version__}, Python {platform.python_version()}, {needed}"
     yield "optional parts:"
@@ -49,7 +50,7 @@ def installed() -> Iterator[str]:
 
 
 def demonstrate() -> tuple[list[str], DeepTDRegressor]:
-    """Lines on a planted network that is learned again, and the fitted model."""
+    """Fit a network to data of a known network; return lines of text and the model."""
     X, y, kernels = make_patch_cnn_regression(
         N_TRAIN + N_TEST, SIZES, noise=NOISE, random_state=0, return_kernels=True
     )
@@ -80,14 +81,14 @@ def demonstrate() -> tuple[list[str], DeepTDRegressor]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print what is installed, and the demonstration; draw it where that is asked."""
+    """Print the versions and the demonstration; draw the kernels with ``--plot``."""
     parser = argparse.ArgumentParser(prog="python -m skdeeptd", description=__doc__)
     parser.add_argument(
         "--plot",
         metavar="FILE",
         nargs="?",
         const=PICTURE,
-        help=f"draw the learned kernels, to {PICTURE} where no file is named",
+        help=f"draw the learned kernels, to {PICTURE} if no file is named",
     )
     options = parser.parse_args(arguments)
     lines, model = demonstrate()

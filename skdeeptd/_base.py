@@ -23,8 +23,8 @@ from skdeeptd._compat import (
     CallbackSupportMixin,
     Interval,
     StrOptions,
+    callback_task,
     check_sample_weight,
-    told,
 )
 from skdeeptd._data.rows import RowBlocks, concatenate_blocks
 from skdeeptd._data.scratch import reusing
@@ -203,7 +203,7 @@ def telling(estimator, context):
     def stage(name, n_parts=None):
         more = {} if n_parts is None else {"max_subtasks": n_parts}
         of_stage = context.subcontext(task_name=name, **more)
-        with told(of_stage, estimator):
+        with callback_task(of_stage, estimator):
             yield telling(estimator, of_stage)
 
     return stage
@@ -324,7 +324,7 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
     def _fit(self, X, y, sample_weight):
         context = self._init_callback_context(max_subtasks=4)
         metadata = {"sample_weight": sample_weight}
-        with told(context, self, X=X, y=y, metadata=metadata):
+        with callback_task(context, self, X=X, y=y, metadata=metadata):
             rows, input_shape = self._rows(X, y, sample_weight)
             layout, spec = self._design(rows, input_shape)
             self._learn(rows, layout, spec, context)
@@ -437,15 +437,18 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
                 f"better than a constant, which is what is predicted."
             )
 
-    def _outputs(self, X):
-        """Of the networks, (rows, outputs); X with a row per sample."""
+    def _validated(self, X):
+        """Return X with a row per sample, as floats that may not be finite."""
         X, _ = flatten(X, self.input_shape_)
-        X = validate_data(self, X, **READ_X, reset=False)
+        return validate_data(self, X, **READ_X, reset=False)
+
+    def _outputs(self, X):
+        """Return those of the networks, (rows, outputs), for X after ``_validated``."""
         outputs = predictions(networks_of(self), X, self.n_jobs)
         if not np.all(np.isfinite(outputs)):
             with np.errstate(invalid="ignore"):  # the check's own sum may overflow
                 check_array(X, input_name="X", estimator=self)
-        return X, outputs
+        return outputs
 
 
 class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
@@ -472,7 +475,7 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
         return data
 
     def _describe(self, fit, context):
-        with told(context.subcontext(task_name="uncertainty"), self):
+        with callback_task(context.subcontext(task_name="uncertainty"), self):
             self._store_uncertainty(fit)
 
     def _describe_stream(self, fit, grown, share_kept):
@@ -552,9 +555,13 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
             changed and do not fit each other.
         """
         check_is_fitted(self)
+        return self._predict(self._validated(X), return_std)
+
+    def _predict(self, X, return_std):
+        """Predict for X after ``_validated``."""
         if return_std:
             self._check_has_covariance()
-        X, outputs = self._outputs(X)
+        outputs = self._outputs(X)
         link = Poisson() if self.loss == "poisson" else SquaredError()
         means = link.mean(outputs)
         predicted = like_y(means, self._y_ndim)

@@ -31,7 +31,7 @@ from skdeeptd._base import (
     telling,
     warn,
 )
-from skdeeptd._compat import CallbackSupportMixin, Interval, fit_context, told
+from skdeeptd._compat import CallbackSupportMixin, Interval, callback_task, fit_context
 from skdeeptd._data.rows import RowBlocks
 from skdeeptd._data.scratch import reusing
 from skdeeptd._data.threads import single_threaded_blas
@@ -139,7 +139,7 @@ class BasePatchCV(Documented, CallbackSupportMixin, BaseEstimator):
         split_params = self._route(params, sample_weight)
         context = self._init_callback_context(max_subtasks=LAST_STAGE + 2)
         metadata = {"sample_weight": sample_weight}
-        with told(context, self, X=X, y=y, metadata=metadata):
+        with callback_task(context, self, X=X, y=y, metadata=metadata):
             X, input_shape = flatten(X, self.input_shape)
             rows = RowBlocks(*self._check(X, y, sample_weight))
             self.input_shape_ = tuple(input_shape or (rows.n_features,))
@@ -159,7 +159,7 @@ class BasePatchCV(Documented, CallbackSupportMixin, BaseEstimator):
             weights = self._weigh(candidates, folds, table)
             self._keep(estimators, candidates, table, weights)
             last = context.subcontext(task_name="fit of all rows")
-            with told(last, self):
+            with callback_task(last, self):
                 growth = len(rows.X) / min(len(fold.train.X) for fold in folds)
                 self._fit_members(rows, estimators, table, weights, growth, begin)
         return self

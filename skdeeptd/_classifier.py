@@ -279,7 +279,7 @@ strides_, input_shape_, n_iter_
             Where X has another number of features than in ``fit``, or NaN or inf.
         """
         check_is_fitted(self)
-        _, logits = self._outputs(X)
+        logits = self._outputs(self._validated(X))
         return logits[:, 0] if logits.shape[1] == 1 else logits
 
     def predict(self, X: ArrayLike) -> np.ndarray:

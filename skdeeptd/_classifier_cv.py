@@ -231,7 +231,8 @@ class DeepTDClassifierCV(ClassifierMixin, BasePatchCV):
         check_is_fitted(self)
         X, _ = flatten(X, self.input_shape_)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        parts = [estimator.predict_proba(X) for estimator in self.estimators_]
+        with single_threaded_blas():
+            parts = [estimator.predict_proba(X) for estimator in self.estimators_]
         return np.tensordot(self.weights_, parts, axes=1)
 
     def predict_log_proba(self, X: ArrayLike) -> np.ndarray:

@@ -1,20 +1,20 @@
-"""What differs between versions of scikit-learn, or is private there.
+"""Import all that is private in scikit-learn, or differs between its versions.
 
 The private names have had the same form from scikit-learn 1.6 to 1.9. Callbacks came
-with 1.9; before, a fit tells its progress to nobody.
+with 1.9; before, a fit reports its progress to nobody.
 """
 
 from collections.abc import Callable
 from contextlib import contextmanager
 
 from sklearn.base import _fit_context
+from sklearn.utils._param_validation import HasMethods as HasMethods
+from sklearn.utils._param_validation import Interval as Interval
+from sklearn.utils._param_validation import StrOptions as StrOptions
 from sklearn.utils._param_validation import (
-    HasMethods,
-    Interval,
-    StrOptions,
-    validate_parameter_constraints,
+    validate_parameter_constraints as validate_parameter_constraints,
 )
-from sklearn.utils.validation import _check_sample_weight as check_sample_weight
+from sklearn.utils.validation import _check_sample_weight
 
 from skdeeptd._typing import Method
 
@@ -23,33 +23,36 @@ try:
 except ImportError:
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Without callbacks."""
+        """Have no callbacks."""
 
         def _init_callback_context(self, **_):
-            return _UnseenTask()
+            return _NullTask()
 
 
-class _UnseenTask:
+class _NullTask:
     def subcontext(self, **_):
         return self
 
-    def call_on_fit_task_begin(self, **_):
+    def _ignore(self, **_):
         pass
 
-    def call_on_fit_task_end(self, **_):
-        pass
+    call_on_fit_task_begin = call_on_fit_task_end = _ignore
+
+
+check_sample_weight = _check_sample_weight
 
 
 def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[Method], Method]:
-    """The decorator of scikit-learn, under which a method keeps its type."""
+    """Return scikit-learn's decorator, which here keeps the type of a method."""
     return _fit_context(prefer_skip_nested_validation=prefer_skip_nested_validation)
 
 
 @contextmanager
-def told(task, estimator, **data):
-    """Tell the callbacks of an estimator that a task of its fit begins, and ends.
+def callback_task(task, estimator, **data):
+    """Report the begin and the end of a task of a fit to the callbacks of an estimator.
 
-    ``data`` belong to the task that is the whole fit, at whose end nothing is missing.
+    ``data`` belong to the task that is the whole fit. At its end no attribute has to be
+    reconstructed.
     """
     task.call_on_fit_task_begin(estimator=estimator, **data)
     yield
@@ -57,15 +60,3 @@ def told(task, estimator, **data):
     task.call_on_fit_task_end(
         estimator=estimator, reconstruction_attributes=missing, **data
     )
-
-
-__all__ = [
-    "CallbackSupportMixin",
-    "HasMethods",
-    "Interval",
-    "StrOptions",
-    "check_sample_weight",
-    "fit_context",
-    "told",
-    "validate_parameter_constraints",
-]

@@ -29,6 +29,7 @@ from skdeeptd._data.rows import RowBlocks
 from skdeeptd._data.scratch import reusing
 from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._model.activations import ACTIVATIONS
+from skdeeptd._model.fitted import fitted_layout
 from skdeeptd._model.layout import make_layout
 from skdeeptd._model.patch_sizes import default_patches, default_strides
 from skdeeptd._solver.filters import (
@@ -310,17 +311,17 @@ class DeepTDFeatures(
 
 
 def layouts_of(features):
-    """Of each size of patches of fitted features."""
-    return _layouts_of(
-        features.n_features_in_,
-        features.input_shape_,
-        features.kernel_sizes_,
-        features.strides_,
-    )
+    """Return a ``Layout`` per size of patches of fitted features."""
+    return [
+        fitted_layout(
+            features.n_features_in_, (shape, -1), features.input_shape_, (stride,)
+        )
+        for shape, stride in zip(features.kernel_sizes_, features.strides_, strict=True)
+    ]
 
 
 def filters_of(features):
-    """The ``Filters`` of fitted features."""
+    """Return the ``Filters`` of fitted features."""
     banks = tuple(
         bank_of(
             layout.orders[0],

@@ -278,13 +278,17 @@ class DeepTDRegressorCV(MultiOutputMixin, RegressorMixin, BasePatchCV):
         check_is_fitted(self)
         X, _ = flatten(X, self.input_shape_)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        told_of = [e.predict(X, return_std=return_std) for e in self.estimators_]
-        means = [m[0] if return_std else m for m in told_of]
+        with single_threaded_blas():
+            predicted = [
+                getattr(e, "_predict", e.predict)(X, return_std=return_std)
+                for e in self.estimators_
+            ]
+        means = [m[0] if return_std else m for m in predicted]
         weights = like_y(self.weights_, self._y_ndim)[:, np.newaxis].astype(X.dtype)
         y = np.sum(weights * means, axis=0)
         if not return_std:
             return y
-        variances = [std**2 + (mean - y) ** 2 for mean, std in told_of]
+        variances = [std**2 + (mean - y) ** 2 for mean, std in predicted]
         return y, np.sqrt(np.sum(weights * variances, axis=0))
 
 

@@ -25,7 +25,8 @@ from skdeeptd._compat import Interval, StrOptions, fit_context
 from skdeeptd._data.problem import make_problem
 from skdeeptd._data.rows import RowBlocks
 from skdeeptd._data.threads import single_threaded_blas
-from skdeeptd._features import DeepTDFeatures
+from skdeeptd._features import DeepTDFeatures, filters_of
+from skdeeptd._solver.filters import responses_of
 from skdeeptd._solver.ridge import (
     cv_kernel_ridge,
     cv_ridge,
@@ -216,8 +217,14 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         X, _ = flatten(X, self.features_.input_shape_)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        table = self.features_.transform(X).astype(float, copy=False)
+        return self._predict(X, return_std)
+
+    def _predict(self, X, return_std):
+        """Predict for X that is validated."""
+        features = self.features_
         with single_threaded_blas():
+            table = responses_of(filters_of(features), X, features.n_jobs)
+            table = table.astype(float, copy=False)
             parts = [self._output(table[batch]) for batch in gen_batches(len(X), BATCH)]
             y = np.concatenate(parts).astype(X.dtype, copy=False)
             y = like_y(y, self._y_ndim)
@@ -228,7 +235,8 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     def _output(self, table):
         if self.kernel == "rbf":
-            table = rbf_kernel(table, self.features_of_rows_, gamma=self.gamma_)
+            squares = _squared_distances(table, self.features_of_rows_)
+            table = np.exp(-self.gamma_ * squares)
         return self.intercept_ + table @ self.coef_
 
     def _variance(self, table):
@@ -243,6 +251,12 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
             of_alpha = functools.partial(ridge_variance, known, table, weight)
         variance = np.column_stack([of_alpha(alpha) for alpha in self.alpha_])
         return variance * self.noise_variance_
+
+
+def _squared_distances(a, b):
+    """Return those of the rows, as euclidean_distances does without its checks."""
+    squares_a, squares_b = (np.einsum("ij,ij->i", x, x) for x in (a, b))
+    return np.maximum(squares_a[:, np.newaxis] - 2 * a @ b.T + squares_b, 0)
 
 
 def _merged(rows):

@@ -1,13 +1,16 @@
+import dis
 import multiprocessing
 import sys
 import threading
+from collections import deque
 from pathlib import Path
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import skdeeptd
+from skdeeptd._data import threads
 from skdeeptd._data.rows import RowBlocks
 from skdeeptd._data.scratch import SMALL, empty
 from skdeeptd._data.threads import in_threads, single_threaded_blas
@@ -65,7 +68,66 @@ def test_threads_that_overlap_in_any_order_have_one_and_give_all_back():
     assert blas_threads() == before
 
 
+def test_the_last_thread_gives_back_what_another_had_limited():
+    before = blas_threads()
+    left, end = threading.Event(), threading.Event()
+
+    def second():
+        with single_threaded_blas():
+            pass
+        left.set()
+        end.wait()
+
+    thread = threading.Thread(target=second)
+    with single_threaded_blas():
+        thread.start()
+        left.wait()
+    assert blas_threads() == before
+    end.set()
+    thread.join()
+
+
+def test_a_limit_of_another_thread_does_not_count_inside():
+    inside, out = threading.Event(), threading.Event()
+
+    def limit():
+        with threadpool_limits(2):
+            inside.set()
+            out.wait()
+
+    thread = threading.Thread(target=limit)
+    thread.start()
+    inside.wait()
+    assert_limited_inside_only(blas_threads())
+    out.set()
+    thread.join()
+
+
+def test_other_threads_can_limit_BLAS_afterwards():
+    seen = []
+
+    def limit():
+        with threadpool_limits(1):
+            seen.extend(blas_threads())
+
+    with single_threaded_blas():
+        pass
+    thread = threading.Thread(target=limit)
+    thread.start()
+    thread.join()
+    assert set(seen) == {1}
+
+
 # Interrupts
+
+
+def ends_with_statement(frame):
+    """Whether the next instructions call ``__exit__(None, None, None)``.
+
+    CPython raises no interrupt there, so that a lock is always released.
+    """
+    code = [i for i in dis.get_instructions(frame.f_code) if i.offset >= frame.f_lasti]
+    return [i.argval for i in code[:3] if i.opname == "LOAD_CONST"] == [None] * 3
 
 
 class Interrupter:
@@ -77,7 +139,7 @@ class Interrupter:
     def trace(self, frame, event, _):
         if not frame.f_code.co_filename.startswith(PACKAGE):
             return None
-        if event == "line":
+        if event == "line" and not ends_with_statement(frame):
             self.left -= 1
             if self.left == 0:
                 raise KeyboardInterrupt
@@ -133,6 +195,58 @@ def test_an_error_in_a_task_ends_the_others_and_is_raised():
     with pytest.raises(IndexError, match=r"^[01]$"):
         in_threads(task, range(10_000), 2)
     assert len(begun) <= 2
+
+
+def test_an_error_in_one_task_ends_the_other_threads(monkeypatch):
+    ended, begun = threading.Event(), []
+
+    class Waiting(deque):
+        def clear(self):
+            super().clear()
+            ended.set()
+
+    def task(begin):
+        begun.append(begin)
+        if begin == 0:
+            raise IndexError(begin)
+        assert ended.wait(timeout=10)
+
+    monkeypatch.setattr(threads, "deque", Waiting)
+    with pytest.raises(IndexError, match="0"):
+        in_threads(task, range(10_000), 2)
+    assert ended.is_set()
+    assert len(begun) <= 2
+
+
+@pytest.mark.parametrize("n_started", [0, 1])
+def test_a_thread_that_cannot_be_started_is_an_error(monkeypatch, n_started):
+    before, start = blas_threads(), threading.Thread.start
+    left, failed = [None] * n_started, threading.Event()
+
+    def start_or_fail(thread):
+        if not left:
+            failed.set()
+            raise RuntimeError("can't start new thread")
+        left.pop()
+        start(thread)
+
+    def task(begin):
+        failed.wait()
+        return str(begin)
+
+    monkeypatch.setattr(threading.Thread, "start", start_or_fail)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        in_threads(task, range(10), 2)
+    monkeypatch.undo()
+    assert blas_threads() == before
+    assert in_threads(task, range(10), 2) == list(map(str, range(10)))
+
+
+def test_a_context_needs_no_thread(monkeypatch):
+    """In a container whose limit of threads is reached a small fit still works."""
+    before = blas_threads()
+    monkeypatch.setattr(threading.Thread, "start", None)
+    assert_limited_inside_only(before)
 
 
 # Fork

@@ -1,18 +1,15 @@
-"""Threads over tasks, each of them with a BLAS of one thread."""
+"""Run tasks in threads, each with a BLAS of one thread."""
 
 import functools
 import os
-import weakref
-from _thread import start_new_thread
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from queue import SimpleQueue
-from threading import Lock, Thread, get_ident, local
+from threading import RLock, get_ident
 
 from threadpoolctl import ThreadpoolController
 
-from skdeeptd._data.scratch import reusing
+from skdeeptd._data.scratch import InterruptSafeContext, reusing
 
 
 @functools.cache
@@ -20,164 +17,83 @@ def _blas():
     return ThreadpoolController().select(user_api="blas")
 
 
-def _present_limits():
-    return _blas().limit(limits=None)
+def _release_control():
+    """Allow every thread to set the limits.
 
-
-def _limit_to_one():
-    _blas().limit(limits=1)
-
-
-class _Apart(Thread):
-    """A thread that says whether it is alive, as threadpoolctl asks, in one step.
-
-    Before Python 3.13 an interrupt while Thread looks makes it seem to have ended.
+    In threadpoolctl from 3.7 on, OpenBLAS ignores all threads but the one that set its
+    limit first.
     """
-
-    def __init__(self, target):
-        super().__init__(target=target, daemon=True)
-        self._process, self._ended = os.getpid(), False
-
-    def run(self):
-        try:
-            super().run()
-        finally:
-            self._ended = True
-
-    def is_alive(self):
-        return self._process == os.getpid() and not self._ended
+    for library in _blas().lib_controllers:
+        if hasattr(library, "clear_controlling_thread"):
+            library.clear_controlling_thread(force=True)
 
 
-def _start_apart(target):
-    """Start a thread from another: an interrupt in ``Thread.start`` can break it."""
-    start_new_thread(_Apart(target).start, ())
+class _ThreadLimits:
+    """Hold BLAS at one thread while at least one thread of the process is active.
 
-
-class _Keeper:
-    """Holds the limits of the process while any thread says that it is inside.
-
-    A thread of its own sets and lifts them: what one thread has set, no other can lift,
-    and an interrupt never falls in it. The others only put a request and wait until it
-    is done, which can be broken off anywhere and said again.
+    The threads of a process share the limits of BLAS. The first active thread saves
+    the limits, and the last one restores them.
     """
 
     def __init__(self):
-        self._requests, self._serving = SimpleQueue(), Lock()
-        self._before = None
-
-    def tell(self, inside):
-        """Say whether this thread is inside; return when the limits are accordingly."""
-        done = Lock()
-        done.acquire()
-        self._requests.put((get_ident(), inside, done))
-        if not self._serving.locked():
-            _start_apart(self._serve)
-        done.acquire()
-
-    def _serve(self):
-        """Take requests; one that comes while another thread stops is seen by that."""
-        while not self._requests.empty() and self._serving.acquire(blocking=False):
-            try:
-                if not self._requests.empty():
-                    done = self._keep()
-            finally:
-                self._serving.release()
-            done.release()
-
-    def _keep(self):
-        """Take requests until nobody is inside; the last of them is to be released."""
-        threads = set()
-        self._before = _present_limits()
-        with self._before:
-            _limit_to_one()
-            while True:
-                thread, inside, done = self._requests.get()
-                (threads.add if inside else threads.discard)(thread)
-                if not threads:
-                    break
-                done.release()
-        self._before = None
-        return done
-
-    def lift_in_child(self):
-        """What the thread of the keeper, which a fork has left behind, would do."""
-        if self._before is not None:
-            with self._before:
-                pass
-
-
-class _OfThread(local):
-    inside = False
-    before = None  # limits of this thread alone
-    once_more = None
-
-
-class _SingleThreadedBLAS:
-    """Hold BLAS at one thread while any caller, in any thread, is inside.
-
-    Some limits are those of a thread, others those of the process. Each thread sets and
-    lifts its own, a keeper those of the process.
-
-    An interrupt can fall before the first line of any function, so also of one that
-    cleans up. So leaving can be done twice, and is, if the first time was broken off:
-    when the ``with`` statement lets go of the function that it was to call at its end.
-    """
-
-    def __init__(self):
-        self._begin_anew()
+        self._reset()
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._after_fork)
+            os.register_at_fork(after_in_child=self._reset_in_child)
 
-    def _begin_anew(self):
-        self._keeper, self._of_thread = _Keeper(), _OfThread()
+    def _reset(self):
+        self._lock, self._active, self._original = RLock(), set(), None
 
-    def _after_fork(self):
-        self._keeper.lift_in_child()
-        self._begin_anew()
+    def _restore(self):
+        if self._original is not None:
+            _release_control()
+            self._original.restore_original_limits()
+            _release_control()
+            self._original = None
 
-    def __call__(self):
-        return nullcontext() if self._of_thread.inside else _Inside(self)
+    def _reset_in_child(self):
+        """Restore the limits: a fork leaves the active threads behind."""
+        self._restore()
+        self._reset()
 
-    def way_out(self):
-        """A function to leave by, and whose end is that of being inside in any case."""
-        leave = functools.partial(self._leave)
-        self._of_thread.once_more = weakref.ref(leave, self._leave)
-        return leave
+    def is_active(self):
+        """Return whether this thread is active."""
+        return get_ident() in self._active
 
-    def enter(self):
-        self._of_thread.inside = True
-        self._keeper.tell(inside=True)
-        self._of_thread.before = _present_limits()
-        _limit_to_one()
+    def set_active(self):
+        """Make this thread active."""
+        with self._lock:
+            if self._original is None:
+                self._original = _blas().limit(limits=None)
+            self._active.add(get_ident())
+            _release_control()
+            _blas().limit(limits=1)  # some builds of BLAS have a limit for each thread
 
-    def _leave(self, *_):
-        if self._of_thread.before is not None:
-            self._of_thread.before.restore_original_limits()
-            self._of_thread.before = None
-        self._keeper.tell(inside=False)
-        self._of_thread.inside = False
-        self._of_thread.once_more = None
-
-
-class _Inside:
-    """Nothing but the ``with`` statement refers to its way out, not even a frame."""
-
-    def __init__(self, limit):
-        self._limit = limit
-
-    @property
-    def __exit__(self):
-        return self._limit.way_out()
-
-    def __enter__(self):
-        self._limit.enter()
+    def set_inactive(self, *_):
+        """Undo ``set_active``, however far it came; a second call does nothing."""
+        with self._lock:
+            self._active.discard(get_ident())
+            if not self._active:
+                self._restore()
 
 
-single_threaded_blas = _SingleThreadedBLAS()
+_limits = _ThreadLimits()
+
+
+def single_threaded_blas():
+    """Hold BLAS at one thread while any caller, in any thread, is inside."""
+    if _limits.is_active():
+        return nullcontext()
+    return InterruptSafeContext(_limits.set_active, _limits.set_inactive)
 
 
 def in_threads(task, begins, n_threads):
-    """``task`` of each of ``begins``, in their order."""
+    """Return ``task(begin)`` for each of ``begins``, in their order.
+
+    Raises
+    ------
+    RuntimeError
+        If the system starts no further thread. An error of a task is raised likewise.
+    """
     results, waiting = [None] * len(begins), deque(enumerate(begins))
 
     def work():

@@ -1,4 +1,4 @@
-"""Networks as the attributes of a fitted estimator, and back.
+"""Convert networks to the attributes of a fitted estimator, and back.
 
 ==========  ==================  ===============================================
 symbol      attribute           axes
@@ -10,8 +10,10 @@ b_l         ``biases_``         (outputs, filters, hidden layers), or of none
 ==========  ==================  ===============================================
 
 Attributes are plain arrays, tuples and numbers, so that any way to save an estimator
-saves them; who needs the network makes it anew here.
+saves them. Whoever needs the network builds it from them.
 """
+
+import functools
 
 import numpy as np
 
@@ -22,12 +24,12 @@ from skdeeptd._model.parameters import split_gains
 
 
 def attributes_of(networks, layout, dtype):
-    """The attributes of a network per output, in ``dtype``.
+    """Return the attributes for a network per output, in ``dtype``.
 
     Raises
     ------
     FloatingPointError
-        Where a number is beyond the range of the dtype.
+        If a number is beyond the range of the dtype.
     """
     kernels, gains, scales, biases = zip(*map(split_gains, networks), strict=True)
     intercepts = [network.intercept for network in networks]
@@ -39,8 +41,8 @@ def attributes_of(networks, layout, dtype):
     }
     return {
         "kernels_": [
-            np.stack(of_layer).reshape(len(networks), -1, *shape).astype(dtype)
-            for of_layer, shape in zip(
+            np.stack(kernels_of_layer).reshape(len(networks), -1, *shape).astype(dtype)
+            for kernels_of_layer, shape in zip(
                 zip(*kernels, strict=True), layout.kernel_shapes, strict=True
             )
         ],
@@ -68,12 +70,12 @@ def _in_range(name, value, dtype):
 
 
 def layout_of(estimator):
-    """The Layout of a fitted estimator.
+    """Return the Layout of a fitted estimator.
 
     Raises
     ------
     ValueError
-        Where its attributes do not fit each other, as where a file was changed.
+        If the attributes do not fit each other, for example in a file that was changed.
     """
     shapes = tuple(k.shape[2:] for k in estimator.kernels_)
     if shapes != tuple(map(tuple, map(np.atleast_1d, estimator.kernel_sizes_))):
@@ -81,26 +83,53 @@ def layout_of(estimator):
             f"kernel_sizes_ is {estimator.kernel_sizes_}, but kernels_ has kernels of "
             f"the shapes {shapes}: the attributes were changed after the fit"
         )
-    # Patches that end with the input are a case of "same", so that this holds for all.
-    return make_layout(
-        estimator.n_features_in_,
-        estimator.kernel_sizes_,
-        estimator.input_shape_,
-        padding="same",
-        strides=estimator.strides_,
+    return fitted_layout(
+        estimator.n_features_in_, shapes, estimator.input_shape_, estimator.strides_
     )
 
 
+def fitted_layout(n_features, kernel_sizes, input_shape, strides):
+    """Return the Layout for sizes that a fit has checked, parsed at the first call.
+
+    Patches that end with the input are a case of padding="same".
+    """
+    sizes = map(_hashable, (kernel_sizes, input_shape, strides))
+    return _cached_layout(n_features, *sizes)
+
+
+def _hashable(sizes):
+    if isinstance(sizes, list | tuple | np.ndarray):
+        return tuple(map(_hashable, sizes))
+    return sizes
+
+
+@functools.lru_cache(maxsize=32)
+def _cached_layout(n_features, kernel_sizes, input_shape, strides):
+    return make_layout(n_features, kernel_sizes, input_shape, "same", strides)
+
+
 def networks_of(estimator):
-    """A PatchCNN per output of a fitted estimator.
+    """Return a PatchCNN per output of a fitted estimator.
 
     Raises
     ------
     ValueError
-        As ``layout_of``.
+        If the attributes do not fit each other.
     """
     layout = layout_of(estimator)
-    n_outputs, n_filters, _ = estimator.gains_.shape
+    n_outputs, n_filters = estimator.kernels_[0].shape[:2]
+    for name, n_axes in {
+        "gains_": 2,
+        "scales_": 2,
+        "biases_": 2,
+        "intercept_": 1,
+    }.items():
+        shape = getattr(estimator, name).shape
+        if shape[:n_axes] != (n_outputs, n_filters)[:n_axes]:
+            raise ValueError(
+                f"{name} has the shape {shape}, but kernels_ has {n_outputs} outputs "
+                f"and {n_filters} filters: the attributes were changed after the fit"
+            )
     return [
         PatchCNN(
             kernels=tuple(
@@ -120,7 +149,7 @@ def networks_of(estimator):
 
 
 def predictions(networks, X, n_jobs=None):
-    """Outputs of the networks, (rows, outputs), in the dtype of X."""
+    """Return the outputs of the networks, (rows, outputs), in the dtype of X."""
     in_dtype = [network.astype(X.dtype) for network in networks]
 
     def outputs(block):

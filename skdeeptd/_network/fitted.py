@@ -13,6 +13,8 @@ Attributes are plain arrays, tuples and numbers, so that any way to save an esti
 saves them.
 """
 
+import functools
+
 import numpy as np
 
 from skdeeptd._data.rows import concatenate_blocks
@@ -96,13 +98,26 @@ def layout_of(estimator):
             f"kernel_sizes_ is {estimator.kernel_sizes_}, but kernels_ has kernels of "
             f"the shapes {shapes}: the attributes were changed after the fit"
         )
-    return make_layout(
-        estimator.n_features_in_,
-        estimator.kernel_sizes_,
-        estimator.input_shape_,
-        padding="same",
-        strides=estimator.strides_,
+    return fitted_layout(
+        estimator.n_features_in_, shapes, estimator.input_shape_, estimator.strides_
     )
+
+
+def fitted_layout(n_features, kernel_sizes, input_shape, strides):
+    """Return the Layout for sizes that a fit has checked, parsed at the first call."""
+    sizes = map(_hashable, (kernel_sizes, input_shape, strides))
+    return _cached_layout(n_features, *sizes)
+
+
+def _hashable(sizes):
+    if isinstance(sizes, list | tuple | np.ndarray):
+        return tuple(map(_hashable, sizes))
+    return sizes
+
+
+@functools.lru_cache(maxsize=32)
+def _cached_layout(n_features, kernel_sizes, input_shape, strides):
+    return make_layout(n_features, kernel_sizes, input_shape, "same", strides)
 
 
 def networks_of(estimator):
@@ -114,7 +129,15 @@ def networks_of(estimator):
         As ``layout_of``.
     """
     layout, activations = layout_of(estimator), estimator.activations_
-    n_outputs, n_filters, _ = estimator.gains_.shape
+    n_outputs, n_filters = estimator.kernels_[0].shape[:2]
+    for name in ("gains_", "scales_", "biases_", "intercept_"):
+        shape = getattr(estimator, name).shape
+        expected = (n_outputs, n_filters)[: 1 if name == "intercept_" else 2]
+        if shape[: len(expected)] != expected:
+            raise ValueError(
+                f"{name} has the shape {shape}, but kernels_ has {n_outputs} outputs "
+                f"and {n_filters} filters: the attributes were changed after the fit"
+            )
     networks = []
     for o in range(n_outputs):
         *kernels, last = (
