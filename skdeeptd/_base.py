@@ -24,6 +24,7 @@ from skdeeptd._compat import (
     Interval,
     StrOptions,
     check_sample_weight,
+    fit_context,
     told,
 )
 from skdeeptd._data.rows import RowBlocks, concatenate_blocks
@@ -94,9 +95,9 @@ def refuse_dask(**data):
     for name, value in data.items():
         if hasattr(value, "__dask_graph__"):
             raise TypeError(
-                f"{name} is a dask collection. Use fit, predict and score of an "
-                f"estimator of skdeeptd.dask, such as DaskDeepTDRegressor, with X as "
-                f"one too, or load all of it with {name}.compute()"
+                f"{name} is a dask collection. Use DaskDeepTDRegressor or "
+                f"DaskDeepTDClassifier of skdeeptd.dask, or load all of it with "
+                f"{name}.compute()"
             )
 
 
@@ -316,14 +317,17 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
     def __sklearn_is_fitted__(self):
         return hasattr(self, "kernels_")
 
-    def _fit(self, X, y, sample_weight):
+    def _fit(self, X, y, sample_weight, make_rows=None):
+        """Fit the rows that ``make_rows(X, y, sample_weight)`` gives, or ``_rows``."""
         context = self._init_callback_context(max_subtasks=3)
         metadata = {"sample_weight": sample_weight}
         with told(context, self, X=X, y=y, metadata=metadata):
-            rows, input_shape = self._rows(X, y, sample_weight)
+            rows, input_shape = (make_rows or self._rows)(X, y, sample_weight)
             layout, spec = self._design(rows, input_shape)
             self._learn(rows, layout, spec, context)
         return self
+
+    _fit_chunks = fit_context(prefer_skip_nested_validation=True)(_fit)
 
     def _rows(self, X, y, sample_weight):
         """Step 1 of ``fit``: the rows, and the shape of a sample."""
