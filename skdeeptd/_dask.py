@@ -78,7 +78,8 @@ class DaskMixin(MetaEstimatorMixin, Documented):
         RuntimeError
             If the client was closed, or another client holds a part of the data.
         """
-        estimator = clone(self.estimator or self._default())
+        estimator = self._default() if self.estimator is None else self.estimator
+        estimator = clone(estimator)
         if is_dask_collection(X):
             make_rows = functools.partial(self._make_rows, estimator)
             estimator._fit_chunks(X, y, sample_weight, make_rows=make_rows)
@@ -114,7 +115,7 @@ class DaskMixin(MetaEstimatorMixin, Documented):
         if not is_dask_collection(X):
             return self.estimator_.score(X, *self._load(y, sample_weight))
         row = _row_like(predicted).reshape(1, -1)
-        rows, _ = self._split_rows(predicted, in_rows(y, "y"), sample_weight, row)
+        rows, _ = self._split_rows(predicted, y, sample_weight, row)
         return float(self._score_rows(rows))
 
     def __copy__(self):
@@ -123,10 +124,8 @@ class DaskMixin(MetaEstimatorMixin, Documented):
         return twin
 
     def __sklearn_clone__(self):
-        bare = copy.copy(self)
-        bare.client = None  # a client cannot be copied, but shared
-        twin = super(DaskMixin, bare).__sklearn_clone__()
-        return twin.set_params(client=self.client)
+        bare = copy.copy(self).set_params(client=None)  # a client cannot be copied
+        return super(DaskMixin, bare).__sklearn_clone__().set_params(client=self.client)
 
     def __getstate__(self):
         return {**super().__getstate__(), "client": None}
@@ -185,9 +184,8 @@ class DaskMixin(MetaEstimatorMixin, Documented):
         check_range_of_weights(lightest[at], position, heaviest.max())
         parts = X.to_delayed().ravel(), targets, n_rows, local
         chunks = [Chunk(*part) for part in zip(*parts, strict=True)]
-        n_features, dtype = row.shape[1], row.dtype
-        read = functools.partial(_read, n_features=n_features, dtype=dtype, name=name)
-        rows = ChunkedRows(chunks, scheduler, read, n_features, dtype, n_jobs)
+        read = functools.partial(_read, row, name)
+        rows = ChunkedRows(chunks, scheduler, read, row.shape[1], row.dtype, n_jobs)
         return [
             replace(rows, chunks=list(compress(chunks, chosen)))
             for chosen in (heaviest > 0, lightest == 0)
@@ -200,14 +198,15 @@ def in_rows(data, name):
         if not isinstance(getattr(data, "dtype", np.dtype(float)), np.dtype):
             data = data.astype(object)  # as dask would make of text, with a warning
         data = data.to_dask_array()
-    elif is_dask_collection(data) and not isinstance(data, da.Array):
+    elif not is_dask_collection(data):
+        data = da.from_array(np.asarray(data), chunks=-1)
+    elif not isinstance(data, da.Array):
         raise TypeError(f"{name} must be a dask array or data frame, got {data!r}")
-    array = da.asarray(data)
-    if np.isnan(array.shape[1:]).any():
+    if np.isnan(data.shape[1:]).any():
         raise ValueError(
-            f"{name} has the shape {array.shape}; call compute_chunk_sizes() on it"
+            f"{name} has the shape {data.shape}; call compute_chunk_sizes() on it"
         )
-    return array.rechunk(dict.fromkeys(range(1, array.ndim), -1))
+    return data.rechunk(dict.fromkeys(range(1, data.ndim), -1))
 
 
 def _row_like(array, data=None):
@@ -223,18 +222,18 @@ def _row_like(array, data=None):
 def _targets(X, y, sample_weight, read_y, name):
     """Make a task for y and the weights of each chunk of X."""
     y_chunks = _split_like(X, y, "y")
-    if sample_weight is None or isinstance(sample_weight, Number):
-        weight = 1.0 if sample_weight is None else sample_weight
-        weights = [weight] * len(y_chunks)
+    weights = 1.0 if sample_weight is None else sample_weight
+    if isinstance(weights, Number):
+        weights = [weights] * len(y_chunks)
     else:
-        weight = in_rows(sample_weight, "sample_weight")
-        weights = _split_like(X, weight, "sample_weight")
+        weights = _split_like(X, weights, "sample_weight")
     read = functools.partial(_read_target, read_y, name)
     return [task(read, *parts) for parts in zip(y_chunks, weights, strict=True)]
 
 
-def _split_like(X, array, name):
-    """Make tasks for ``array`` in chunks of the same rows as those of X."""
+def _split_like(X, data, name):
+    """Make tasks for ``data`` in chunks of the same rows as those of X."""
+    array = in_rows(data, name)
     if not np.isnan([*X.shape[:1], *array.shape[:1]]).any():
         check_consistent_length(X, array)
         array = array.rechunk({0: X.chunks[0]})
@@ -250,16 +249,16 @@ def _split_like(X, array, name):
 # On a worker
 
 
-def _read(X, n_features, dtype, name):
-    """Return a chunk of X as an array (rows, n_features)."""
-    X = _check(X, name, "X", dtype, ensure_all_finite=False, allow_nd=True)
+def _read(row, name, X):
+    """Return a chunk of X as an array (rows, columns) like ``row``."""
+    X = _check(X, name, "X", row.dtype, ensure_all_finite=False, allow_nd=True)
     columns = math.prod(X.shape[1:])
-    if columns != n_features:
+    if columns != row.size:
         raise ValueError(
-            f"a chunk of X has {columns} columns, but {n_features} were promised; give "
+            f"a chunk of X has {columns} columns, but {row.size} were promised; give "
             "the right chunks or meta where X is made, as by map_blocks or from_delayed"
         )
-    return X.reshape(len(X), n_features)
+    return X.reshape(len(X), columns)
 
 
 def read_numbers(y, name):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -106,11 +105,8 @@ class DaskDeepTDRegressor(DaskMixin, MultiOutputMixin, RegressorMixin, BaseEstim
     DeepTDRegressor(kernel_sizes=(4, 4, 4), random_state=0)
     """
 
-    _parameter_constraints: dict = {
-        "estimator": [DeepTDRegressor, None],
-        **CLIENT_CONSTRAINTS,
-    }
     _default = DeepTDRegressor
+    _parameter_constraints: dict = {"estimator": [_default, None], **CLIENT_CONSTRAINTS}
     _read_y = staticmethod(read_numbers)
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
@@ -220,11 +216,8 @@ class DaskDeepTDClassifier(DaskMixin, ClassifierMixin, BaseEstimator):
     DeepTDClassifier(kernel_sizes=(4, 4), random_state=0)
     """
 
-    _parameter_constraints: dict = {
-        "estimator": [DeepTDClassifier, None],
-        **CLIENT_CONSTRAINTS,
-    }
     _default = DeepTDClassifier
+    _parameter_constraints: dict = {"estimator": [_default, None], **CLIENT_CONSTRAINTS}
     _read_y = staticmethod(read_labels)
 
     def decision_function(self, X: Any) -> Any:
@@ -312,7 +305,7 @@ class DaskDeepTDClassifier(DaskMixin, ClassifierMixin, BaseEstimator):
         return rows.with_targets(change), input_shape
 
 
-def _merge_label_sums(parts: Iterable) -> tuple[np.ndarray, np.ndarray]:
+def _merge_label_sums(parts: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return the labels of all chunks and the sums of their weights."""
     are_text = {found.dtype.kind in "OUST" for found, _ in parts}
     if len(are_text) > 1:
@@ -328,17 +321,13 @@ def _label_sums(y: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return found, np.bincount(group, weight)
 
 
-def _encode_labels(
-    classes: np.ndarray, factors: np.ndarray, y: np.ndarray, weight: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _encode_labels(classes: Any, factors: Any, y: Any, weight: Any) -> tuple:
     """Return one-hot targets and weights; y with a weight of zero may be no class."""
     group = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
     return one_hot(group, np.arange(len(classes))), weight * factors[group]
 
 
-def _count_right(
-    predicted: np.ndarray, y: np.ndarray, weight: np.ndarray
-) -> tuple[float, float]:
+def _count_right(predicted: Any, y: Any, weight: Any) -> tuple:
     unique_labels(y[:1], predicted[:1, 0])  # raises for numbers beside strings
     return weight @ (predicted[:, 0] == y), np.sum(weight)
 

@@ -988,6 +988,20 @@ def test_series_in_dask_beside_a_table_in_memory(frames):
 
 
 @pytest.mark.usefixtures("in_one_thread")
+def test_labels_and_weights_of_pandas_beside_X_in_dask(frames_of_labels):
+    table, lazy = frames_of_labels
+    X = chunked(table.drop(columns=["y", "weight"]).to_numpy(), ROWS_OF_LABELS)
+    fitted = classifier().fit(X, table["y"], table["weight"])
+    expected = classifier().fit(
+        X, *in_label_chunks(as_text(labelled()[1]), WEIGHT_OF_LABELS)
+    )
+    assert_same_fit(fitted, expected)
+    assert fitted.score(X, table["y"]) == fitted.score(X.compute(), table["y"])
+    several = model(kernel_sizes=(4, 4)).fit(X, table[["t0", "t1"]])
+    assert several.predict(X).shape == (N_LABELS, 2)
+
+
+@pytest.mark.usefixtures("in_one_thread")
 def test_huber_loss_is_for_data_in_memory(data):
     X, y = data[0][:500], data[1][:500]
     robust = model(loss="huber")
@@ -1058,6 +1072,11 @@ def test_progress_is_printed_with_the_name_of_the_class(data, capsys):
 @pytest.mark.filterwarnings("ignore:The polish of output")
 @pytest.mark.filterwarnings("ignore:Nothing could be learned")
 @pytest.mark.filterwarnings("ignore:The network is linear")
-@parametrize_with_checks([DaskDeepTDRegressor(), DaskDeepTDClassifier()])
+@parametrize_with_checks(
+    [
+        DaskDeepTDRegressor(DeepTDRegressor(random_state=0)),
+        DaskDeepTDClassifier(DeepTDClassifier(random_state=0)),
+    ]
+)
 def test_scikit_learn_check(estimator, check):
     check(estimator)
