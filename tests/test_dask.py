@@ -989,7 +989,7 @@ def test_series_in_dask_beside_a_table_in_memory(frames):
 
 @pytest.mark.usefixtures("in_one_thread")
 def test_labels_and_weights_of_pandas_beside_X_in_dask(frames_of_labels):
-    table, lazy = frames_of_labels
+    table, _ = frames_of_labels
     X = chunked(table.drop(columns=["y", "weight"]).to_numpy(), ROWS_OF_LABELS)
     fitted = classifier().fit(X, table["y"], table["weight"])
     expected = classifier().fit(
