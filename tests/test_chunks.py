@@ -95,7 +95,8 @@ def test_more_results_than_a_task_adds():
 @pytest.mark.parametrize("is_local", [False, True])
 def test_targets_come_in_the_order_of_the_rows_and_without_X(is_local):
     def targets(rows):
-        parts = rows.with_targets(halved).targets(lambda y, w: (y, w))
+        rows = rows.with_targets(halved).with_targets(lambda y, w: (y**2, w + 1))
+        parts = rows.targets(lambda y, w: (y, w))
         return list(map(np.concatenate, zip(*parts, strict=True)))
 
     found = targets(in_chunks(None, is_local=is_local))
@@ -122,6 +123,18 @@ def test_a_draw_at_the_very_end_is_the_last_row():
     sample = sample.run_together(lambda rows: rows)
     np.testing.assert_array_equal(sample.X[-1], X[-1])
     assert np.sum(sample.weight) == 500
+
+
+class Lowest(np.random.RandomState):
+    """Draws at the beginning of each part of the range."""
+
+    def uniform(self, size):
+        return np.zeros(size)
+
+
+def test_a_draw_at_the_end_of_a_chunk_is_the_next_row():
+    sample = in_chunks(weight=np.ones(N_ROWS)).sample(N_ROWS, Lowest())
+    np.testing.assert_array_equal(sample.run(lambda rows: rows.X), X)
 
 
 def test_only_chunks_with_drawn_rows_are_read():
@@ -187,7 +200,7 @@ def test_a_chunk_whose_y_has_other_rows():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_an_odd_address_changes_no_bit(dtype):
     """As arrays have that have travelled."""
-    arrays = X.astype(dtype), Y, WEIGHT
+    arrays = X.astype(dtype), Y, np.ones(N_ROWS)  # rows of weight zero make a copy
 
     def moved(array):
         place = np.empty(array.nbytes + 1, np.uint8)[1:]
@@ -202,7 +215,7 @@ def test_an_odd_address_changes_no_bit(dtype):
     def statistic(X, y, weight):
         patches = X.reshape(-1, 4)
         h = np.matmul(kernels, patches.T).reshape(3, len(X), -1)
-        return h.sum(axis=2) @ X, weight @ (y[:, :1] * X)
+        return h.sum(axis=2) @ X, X.T @ (weight[:, np.newaxis] * y)
 
     expected = rows.read_chunk(*arrays).reduce(statistic)
     found = rows.read_chunk(*map(moved, arrays)).reduce(statistic)

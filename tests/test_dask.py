@@ -992,9 +992,8 @@ def test_labels_and_weights_of_pandas_beside_X_in_dask(frames_of_labels):
     table, _ = frames_of_labels
     X = chunked(table.drop(columns=["y", "weight"]).to_numpy(), ROWS_OF_LABELS)
     fitted = classifier().fit(X, table["y"], table["weight"])
-    expected = classifier().fit(
-        X, *in_label_chunks(as_text(labelled()[1]), WEIGHT_OF_LABELS)
-    )
+    labels = as_text(labelled()[1]).astype(object)
+    expected = classifier().fit(X, *in_label_chunks(labels, WEIGHT_OF_LABELS))
     assert_same_fit(fitted, expected)
     assert fitted.score(X, table["y"]) == fitted.score(X.compute(), table["y"])
     several = model(kernel_sizes=(4, 4)).fit(X, table[["t0", "t1"]])
@@ -1012,6 +1011,37 @@ def test_huber_loss_is_for_data_in_memory(data):
 
 
 # The meta-estimator
+
+
+class Recorder:
+    """Writes down the tasks of a fit."""
+
+    def __init__(self):
+        self.names = []
+
+    def setup(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        self.names.append(context.task_name)
+
+    def on_fit_task_end(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        self.names.append("teardown")
+
+
+@pytest.mark.usefixtures("in_one_thread")
+def test_callbacks_of_the_estimator_see_the_stages_of_a_fit(data):
+    pytest.importorskip("sklearn.callback", reason="came with scikit-learn 1.9")
+    recorder = Recorder()
+    network = DeepTDRegressor(SIZES, random_state=0).set_callbacks(recorder)
+    network.fit(*data)
+    expected, recorder.names = recorder.names, []
+    DaskDeepTDRegressor(network).fit(*map(chunked, data))
+    assert recorder.names == expected
+    assert (expected[0], expected[-1]) == ("fit", "teardown")
 
 
 KINDS = [
