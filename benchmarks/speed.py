@@ -506,7 +506,7 @@ def dask(options):
         sent = [dask.array.from_array(a, chunks=chunks[: a.ndim]) for a in (X, y)]
         held = client.persist([array.map_blocks(np.copy) for array in sent])
         wait(held)
-        model = DaskDeepTDRegressor(SIZES, random_state=0, client=client)
+        model = DaskDeepTDRegressor(deeptd(), client=client)
         cells = [
             ratios(
                 partial(model.fit, *held),

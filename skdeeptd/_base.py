@@ -25,6 +25,7 @@ from skdeeptd._compat import (
     StrOptions,
     callback_task,
     check_sample_weight,
+    fit_context,
 )
 from skdeeptd._data.rows import RowBlocks, concatenate_blocks
 from skdeeptd._data.scratch import reusing
@@ -92,9 +93,9 @@ def refuse_dask(**data):
     for name, value in data.items():
         if hasattr(value, "__dask_graph__"):
             raise TypeError(
-                f"{name} is a dask collection. Use fit, predict and score of an "
-                f"estimator of skdeeptd.dask, such as DaskDeepTDRegressor, with X as "
-                f"one too, or load all of it with {name}.compute()"
+                f"{name} is a dask collection. Use DaskDeepTDRegressor or "
+                f"DaskDeepTDClassifier of skdeeptd.dask, or load all of it with "
+                f"{name}.compute()"
             )
 
 
@@ -179,6 +180,16 @@ def check_rows(estimator, X, y, sample_weight, reset=True):
     if columns.shape[1] == 0:
         raise ValueError(f"y must have at least one output, got shape {y.shape}")
     return (X, columns, weight), y.ndim
+
+
+def check_targets(rows, loss):
+    """Raise ValueError if the loss does not allow some y of the rows."""
+    smallest = min(rows.targets(lambda y, w: y.min(initial=np.inf)))
+    if smallest < loss.least_y:
+        raise ValueError(
+            f"loss='poisson' is for counts and other y of 0 or more, but y holds "
+            f"{smallest:g}; use loss='squared_error', or y without negative values"
+        )
 
 
 @contextmanager
@@ -321,14 +332,17 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
     def __sklearn_is_fitted__(self):
         return hasattr(self, "kernels_")
 
-    def _fit(self, X, y, sample_weight):
+    def _fit(self, X, y, sample_weight, make_rows=None):
+        """Fit the rows that ``make_rows(X, y, sample_weight)`` gives, or ``_rows``."""
         context = self._init_callback_context(max_subtasks=4)
         metadata = {"sample_weight": sample_weight}
         with callback_task(context, self, X=X, y=y, metadata=metadata):
-            rows, input_shape = self._rows(X, y, sample_weight)
+            rows, input_shape = (make_rows or self._rows)(X, y, sample_weight)
             layout, spec = self._design(rows, input_shape)
             self._learn(rows, layout, spec, context)
         return self
+
+    _fit_chunks = fit_context(prefer_skip_nested_validation=True)(_fit)
 
     def _rows(self, X, y, sample_weight):
         """Step 1 of ``fit``: the rows, and the shape of a sample."""
@@ -337,6 +351,7 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
 
     def _learn(self, rows, layout, spec, context):
         """Steps 2 to 6 of ``fit``."""
+        check_targets(rows, spec.loss)
         with single_threaded_blas(), reusing(), explaining(self, rows):
             fit = fit_rows(rows, spec, stage=telling(self, context))
             self._store(fit, layout, rows.precision)
@@ -366,6 +381,7 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
         X, y, weight = self._check(X, y, sample_weight, reset=not begun)
         part = RowBlocks(X, y, weight)
         layout, spec = self._design(part, input_shape)
+        check_targets(part, spec.loss)
         capacity = max(FEWEST_KEPT, KEPT_PER_WEIGHT * spec.blank.n_weights)
         with single_threaded_blas(), reusing(), explaining(self, part):
             stream = stream_of(self._stream) if begun else empty_stream(X, y, spec.seed)
@@ -466,12 +482,6 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
     def _check(self, X, y, sample_weight, reset=True):
         data, y_ndim = check_rows(self, X, y, sample_weight, reset)
         self._y_ndim = y_ndim if reset else self._y_ndim
-        if self.loss == "poisson" and np.any(data[1] < 0):
-            row = np.flatnonzero(np.any(data[1] < 0, axis=1))[0]
-            raise ValueError(
-                f"loss='poisson' is for counts and other y of 0 or more, got "
-                f"{data[1][row].min():g} at row {row}; use loss='squared_error'"
-            )
         return data
 
     def _describe(self, fit, context):

@@ -1,60 +1,122 @@
-"""What the estimators for data in dask collections share."""
+"""What the two meta-estimators for dask collections share."""
 
 from __future__ import annotations
 
 import copy
 import functools
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import compress
 from numbers import Number
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from sklearn.base import MetaEstimatorMixin, clone
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted
 
 from skdeeptd._base import (
     BasePatchNetwork,
+    Documented,
     check_finite,
     check_range_of_weights,
     flatten,
+    forgetting,
 )
-from skdeeptd._data.chunks import (
-    FEW_BYTES,
-    Chunk,
-    ChunkedRows,
-    ChunkReader,
-    Scheduler,
-    task,
-)
+from skdeeptd._compat import fit_context
+from skdeeptd._data.chunks import Chunk, ChunkedRows, Scheduler, task
 from skdeeptd._optional import optional
 
 is_dask_collection = optional("dask", extra="dask").is_dask_collection
 da = optional("dask.array", extra="dask")
 
 
-class DaskMixin:
-    """What fits dask collections where their chunks are, and predicts them lazily.
+class DaskMixin(MetaEstimatorMixin, Documented):
+    """Fit a patch network on the chunks of dask collections, and predict lazily.
 
-    A subclass names in ``_plain`` the estimator that it is without dask, which comes
-    after this class; it says in ``_check_row`` what X and y may be, by a row of each,
-    and in ``_read_y``, on a worker, what a chunk of y is.
+    A subclass names the default estimator in ``_default``, checks a row of X and y in
+    ``_check_row``, converts a chunk of y on a worker in ``_read_y``, and computes a
+    score from rows of predictions in ``_score_rows``.
     """
 
-    _plain: type[BasePatchNetwork]
+    _default: type[BasePatchNetwork]
+    _read_y: Callable
 
-    def to_local(self) -> BasePatchNetwork:
-        """The same model without dask.
+    def __init__(
+        self, estimator: BasePatchNetwork | None = None, *, client: Any = None
+    ) -> None:
+        self.estimator = estimator
+        self.client = client
+
+    @forgetting
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Fit a clone of the estimator, on the cluster if X is a dask collection.
+
+        Parameters
+        ----------
+        X : dask array or data frame, or array-like
+            Shape (n_samples, n_features) or (n_samples,) + input_shape. If X is in
+            memory, y and the weights are loaded, and the fit runs in this process.
+        y : dask array, series or data frame, or array-like
+            Shape (n_samples,), for regression also (n_samples, n_outputs).
+        sample_weight : dask array or series, array-like or float, default=None
+            Shape (n_samples,). A row of weight 2 counts as two rows, a row of weight 0
+            as none.
 
         Returns
         -------
-        DeepTDRegressor or DeepTDClassifier
-            With the same parameters and, after ``fit``, the same attributes.
+        DaskDeepTDRegressor or DaskDeepTDClassifier
+            The fitted meta-estimator itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If X, y or a parameter is invalid. The meta-estimator is not fitted then.
+        RuntimeError
+            If the client was closed, or another client holds a part of the data.
         """
-        local: Any = self._plain()
-        vars(local).update(vars(self))
-        del local.client
-        return local
+        estimator = self._default() if self.estimator is None else self.estimator
+        estimator = clone(estimator)
+        if is_dask_collection(X):
+            make_rows = functools.partial(self._make_rows, estimator)
+            estimator._fit_chunks(X, y, sample_weight, make_rows=make_rows)
+        else:
+            estimator.fit(X, *self._load(y, sample_weight))
+        self.estimator_ = estimator
+        for name in ("n_features_in_", "feature_names_in_", "classes_"):
+            if hasattr(estimator, name):
+                setattr(self, name, getattr(estimator, name))
+        return self
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return R2 averaged over the outputs, or the accuracy of a classifier.
+
+        Parameters
+        ----------
+        X : dask array or data frame, or array-like
+            Shape (n_samples, n_features) or (n_samples,) + input_shape.
+        y : dask array, series or data frame, or array-like
+            Shape (n_samples,), for regression also (n_samples, n_outputs).
+        sample_weight : dask array or series, array-like or float, default=None
+            Shape (n_samples,).
+
+        Returns
+        -------
+        float
+            As :func:`sklearn.metrics.r2_score`, except that a constant output counts 0
+            unless the predictions equal it exactly, or as
+            :func:`sklearn.metrics.accuracy_score`; for dask collections from sums over
+            the chunks.
+        """
+        predicted = self.predict(X)
+        if not is_dask_collection(X):
+            return self.estimator_.score(X, *self._load(y, sample_weight))
+        row = _row_like(predicted).reshape(1, -1)
+        rows, _ = self._split_rows(predicted, y, sample_weight, row)
+        return float(self._score_rows(rows))
 
     def __copy__(self):
         twin = type(self)()
@@ -62,122 +124,124 @@ class DaskMixin:
         return twin
 
     def __sklearn_clone__(self):
-        bare = copy.copy(self)
-        bare.client = None  # a client cannot be copied, but shared
-        twin = super(DaskMixin, bare).__sklearn_clone__()
-        return twin.set_params(client=self.client)
+        bare = copy.copy(self).set_params(client=None)  # a client cannot be copied
+        return super(DaskMixin, bare).__sklearn_clone__().set_params(client=self.client)
 
     def __getstate__(self):
         return {**super().__getstate__(), "client": None}
 
-    def _of_rows(self, function, X):
-        """``function(estimator, X)``, an array of a row per row of X, as X is."""
+    def _load(self, *data):
+        """Load those of ``data`` that are dask collections."""
+        scheduler = Scheduler(self.client)
+        return [scheduler.compute([a])[0] if is_dask_collection(a) else a for a in data]
+
+    def _map_rows(self, function, X):
+        """Return ``function(estimator_, X)``, lazily for a dask collection.
+
+        The function returns an array with a row for each row of X.
+        """
+        check_is_fitted(self)
         if not is_dask_collection(X):
-            return function(self, X)
-        frame, X = _empty_frame(X), in_rows(X, "X")
-        like = function(self, _row_like(X, frame))[:0]
-        local = self.to_local()
-        vars(local).pop("feature_names_in_", None)  # that X has them has been checked
-        return X.map_blocks(
-            functools.partial(_of_chunk, function, local, like),
-            drop_axis=list(range(like.ndim, X.ndim)),
-            chunks=(X.chunks[0], *((size,) for size in like.shape[1:])),
-            meta=like,
+            return function(self.estimator_, X)
+        array = in_rows(X, "X")
+        empty = function(self.estimator_, _row_like(array, X))[:0]
+        unnamed = copy.copy(self.estimator_)  # the names in X have been checked
+        vars(unnamed).pop("feature_names_in_", None)
+        return array.map_blocks(
+            functools.partial(_apply_to_rows, function, unnamed, empty),
+            drop_axis=list(range(empty.ndim, array.ndim)),
+            chunks=(array.chunks[0], *((size,) for size in empty.shape[1:])),
+            meta=empty,
         )
 
-    def _rows(self, X, y, sample_weight):
-        if not is_dask_collection(X):
-            return super()._rows(X, y, sample_weight)
-        frame, X = _empty_frame(X), in_rows(X, "X")
-        y = None if y is None else in_rows(y, "y")
-        like, input_shape = flatten(_row_like(X, frame), self.input_shape)
-        like = self._check_row(like, _row_like(y))
-        rows, idle = self._chunked(X, y, sample_weight, like.shape[1], like.dtype)
+    def _make_rows(self, estimator, X, y, sample_weight):
+        """Return the rows as ``ChunkedRows``, and the shape of a sample."""
+        array, y = in_rows(X, "X"), None if y is None else in_rows(y, "y")
+        row, input_shape = flatten(_row_like(array, X), estimator.input_shape)
+        row = self._check_row(estimator, row, None if y is None else _row_like(y))
+        rows, idle = self._split_rows(array, y, sample_weight, row, estimator.n_jobs)
         if idle.chunks:
             flipped = idle.with_targets(lambda y, w: (0.0 * w, 1.0 * (w == 0)))
             check_finite(self, flipped.largest()[0])
         return rows.with_first(), input_shape
 
-    def _chunked(self, X, y, sample_weight, n_features, dtype):
-        """The chunks that hold rows with a weight, and those with rows of weight zero.
+    def _split_rows(self, X, y, sample_weight, row, n_jobs=None, most_bytes=2**26):
+        """Return the chunks with positive weights, and those with weights of zero.
 
-        X is read as an array (rows, n_features) of ``dtype``.
+        X is read as an array with the columns and the dtype of ``row``. y and the
+        weights come to this process too if they take at most ``most_bytes``.
         """
         scheduler, name = Scheduler(self.client), type(self).__name__
         targets = scheduler.persist(_targets(X, y, sample_weight, self._read_y, name))
-        look = functools.partial(_look, most_bytes=FEW_BYTES / len(targets))
-        looks = scheduler.compute([task(look, target) for target in targets])
-        *weights, here = zip(*looks, strict=True)
-        n_rows, lightest, where, heaviest = np.array(weights)
+        summarize = functools.partial(_summarize, most_bytes=most_bytes / len(targets))
+        summaries = scheduler.compute([task(summarize, target) for target in targets])
+        *numbers, local = zip(*summaries, strict=True)
+        n_rows, lightest, where, heaviest = np.array(numbers)
         if not np.any(n_rows):
             check_array(np.empty((0, *X.shape[1:])), allow_nd=True, estimator=self)
         at = lightest.argmin()
-        row = int(np.sum(n_rows[:at]) + where[at])
-        check_range_of_weights(lightest[at], row, heaviest.max())
-        of_chunks = X.to_delayed().ravel(), targets, n_rows, here
-        chunks = [Chunk(*of_chunk) for of_chunk in zip(*of_chunks, strict=True)]
-        read = functools.partial(_read, n_features=n_features, dtype=dtype, name=name)
-        reader = ChunkReader(read, n_features, dtype, self.n_jobs)
-        return (
-            ChunkedRows(list(compress(chunks, chosen)), reader, scheduler)
+        position = int(np.sum(n_rows[:at]) + where[at])
+        check_range_of_weights(lightest[at], position, heaviest.max())
+        parts = X.to_delayed().ravel(), targets, n_rows, local
+        chunks = [Chunk(*part) for part in zip(*parts, strict=True)]
+        read = functools.partial(_read, row, name)
+        rows = ChunkedRows(chunks, scheduler, read, row.shape[1], row.dtype, n_jobs)
+        return [
+            replace(rows, chunks=list(compress(chunks, chosen)))
             for chosen in (heaviest > 0, lightest == 0)
-        )
+        ]
 
 
 def in_rows(data, name):
-    """A dask array whose chunks are whole rows."""
+    """Return a dask array whose chunks are whole rows."""
     if hasattr(type(data), "to_dask_array"):
         if not isinstance(getattr(data, "dtype", np.dtype(float)), np.dtype):
             data = data.astype(object)  # as dask would make of text, with a warning
         data = data.to_dask_array()
-    elif is_dask_collection(data) and not isinstance(data, da.Array):
+    elif not is_dask_collection(data):
+        data = da.from_array(np.asarray(data), chunks=-1)
+    elif not isinstance(data, da.Array):
         raise TypeError(f"{name} must be a dask array or data frame, got {data!r}")
-    array = da.asarray(data)
-    if np.isnan(array.shape[1:]).any():
+    if np.isnan(data.shape[1:]).any():
         raise ValueError(
-            f"{name} has the shape {array.shape}; call compute_chunk_sizes() on it"
+            f"{name} has the shape {data.shape}; call compute_chunk_sizes() on it"
         )
-    return array.rechunk(dict.fromkeys(range(1, array.ndim), -1))
+    return data.rechunk(dict.fromkeys(range(1, data.ndim), -1))
 
 
-def _empty_frame(data):
-    """A frame of no rows with the columns of a dask data frame; None for an array."""
-    meta = getattr(data, "_meta", None)
-    return meta if hasattr(meta, "columns") else None
+def _row_like(array, data=None):
+    """Return a row of zeros like ``array``, with the columns of ``data`` if a frame.
 
-
-def _row_like(array, frame=None):
-    """A row of zeros with the shape and dtype of a dask array, the columns of a frame.
-
-    It shows to scikit-learn what can be known of the data before they are looked at.
+    scikit-learn checks this row before any data are loaded.
     """
-    if array is None:
-        return None
     row = np.zeros((1, *array.shape[1:]), array.dtype)
-    return row if frame is None else type(frame)(row, columns=frame.columns)
+    meta = getattr(data, "_meta", None)
+    return type(meta)(row, columns=meta.columns) if hasattr(meta, "columns") else row
 
 
 def _targets(X, y, sample_weight, read_y, name):
-    """Tasks that give y and the weights of each chunk of X."""
-    of_y = _in_chunks_of(X, y, "y")
-    if sample_weight is None or isinstance(sample_weight, Number):
-        of_weight = [1.0 if sample_weight is None else sample_weight] * len(of_y)
+    """Make a task for y and the weights of each chunk of X."""
+    y_chunks = _split_like(X, y, "y")
+    weights = 1.0 if sample_weight is None else sample_weight
+    if isinstance(weights, Number):
+        weights = [weights] * len(y_chunks)
     else:
-        weight = in_rows(sample_weight, "sample_weight")
-        of_weight = _in_chunks_of(X, weight, "sample_weight")
-    read = functools.partial(_target, read_y, name)
-    return [task(read, *of) for of in zip(of_y, of_weight, strict=True)]
+        weights = _split_like(X, weights, "sample_weight")
+    read = functools.partial(_read_target, read_y, name)
+    return [task(read, *parts) for parts in zip(y_chunks, weights, strict=True)]
 
 
-def _in_chunks_of(X, array, name):
-    """Tasks that give ``array`` in chunks of the same rows as those of X."""
+def _split_like(X, data, name):
+    """Make tasks for ``data`` in chunks of the same rows as those of X."""
+    array = in_rows(data, name)
     if not np.isnan([*X.shape[:1], *array.shape[:1]]).any():
         check_consistent_length(X, array)
         array = array.rechunk({0: X.chunks[0]})
     elif X.numblocks[0] != array.numblocks[0]:
         raise ValueError(
             f"X has {X.numblocks[0]} chunks, {name} {array.numblocks[0]}, of unknown "
-            "lengths; chunk them alike, or call compute_chunk_sizes() on both"
+            "lengths; chunk them alike, or let dask count the rows: "
+            "compute_chunk_sizes() of an array, to_dask_array(lengths=True) of a frame"
         )
     return array.to_delayed().ravel()
 
@@ -185,36 +249,27 @@ def _in_chunks_of(X, array, name):
 # On a worker
 
 
-def _read(X, n_features, dtype, name):
-    """A chunk of X as an array (rows, n_features)."""
-    X = check_array(
-        X,
-        dtype=dtype,
-        ensure_all_finite=False,
-        ensure_2d=False,
-        allow_nd=True,
-        ensure_min_samples=0,
-        input_name="X",
-        estimator=name,
-    )
+def _read(row, name, X):
+    """Return a chunk of X as an array (rows, columns) like ``row``."""
+    X = _check(X, name, "X", row.dtype, ensure_all_finite=False, allow_nd=True)
     columns = math.prod(X.shape[1:])
-    if columns != n_features:
+    if columns != row.size:
         raise ValueError(
-            f"a chunk of X has {columns} columns, but {n_features} were promised; give "
+            f"a chunk of X has {columns} columns, but {row.size} were promised; give "
             "the right chunks or meta where X is made, as by map_blocks or from_delayed"
         )
-    return X.reshape(len(X), n_features)
+    return X.reshape(len(X), columns)
 
 
-def numbers(y, name):
-    """A chunk of y as float64 (rows, outputs)."""
-    y = _finite(y, name, "y", np.float64)
+def read_numbers(y, name):
+    """Return a chunk of y as float64 (rows, outputs)."""
+    y = _check(y, name, "y", np.float64)
     return y.reshape(len(y), math.prod(y.shape[1:]))
 
 
-def labels(y, name):
-    """A chunk of y as labels of classes, (rows,)."""
-    y = column_or_1d(_finite(y, name, "y", None))
+def read_labels(y, name):
+    """Return a chunk of y as labels of classes, (rows,)."""
+    y = column_or_1d(_check(y, name, "y", None))
     are_text = {isinstance(label, str) for label in y} if y.dtype == object else {True}
     if are_text == {True, False}:
         raise ValueError("y holds strings and other labels; give all as strings")
@@ -225,22 +280,16 @@ def labels(y, name):
     return y
 
 
-def _finite(array, name, input_name, dtype):
-    return check_array(
-        array,
-        dtype=dtype,
-        ensure_2d=False,
-        ensure_min_samples=0,
-        estimator=name,
-        input_name=input_name,
-    )
+def _check(array, name, input_name, dtype, **more):
+    known = {"estimator": name, "input_name": input_name, "dtype": dtype, **more}
+    return check_array(array, ensure_2d=False, ensure_min_samples=0, **known)
 
 
-def _target(read_y, name, y, weight):
-    """A chunk of y as ``read_y`` has it, and its weights."""
+def _read_target(read_y, name, y, weight):
+    """Return a chunk of y as ``read_y`` makes it, and its weights."""
     y = read_y(y, name)
     weight = np.full(len(y), weight) if np.ndim(weight) == 0 else weight
-    weight = _finite(weight, name, "sample_weight", np.float64)
+    weight = _check(weight, name, "sample_weight", np.float64)
     if weight.shape != y.shape[:1]:
         raise ValueError(
             f"a chunk of sample_weight has the shape {weight.shape}, that of y has "
@@ -249,18 +298,18 @@ def _target(read_y, name, y, weight):
     return y, weight
 
 
-def _look(target, most_bytes):
-    """Rows of a chunk, its smallest weight and where that stands, its largest one.
+def _summarize(target, most_bytes):
+    """Return the rows of a chunk, the smallest weight and its row, the largest weight.
 
-    Last y and the weights themselves, if they take no more than ``most_bytes``.
+    The last item is y and the weights, if they take at most ``most_bytes``, else None.
     """
     y, weight = target
     if not len(weight):
         return 0, np.inf, 0, 0, target
-    here = target if y.nbytes + weight.nbytes <= most_bytes else None
-    return len(weight), weight.min(), weight.argmin(), weight.max(), here
+    local = target if y.nbytes + weight.nbytes <= most_bytes else None
+    return len(weight), weight.min(), weight.argmin(), weight.max(), local
 
 
-def _of_chunk(function, estimator, like, X):
-    """``function`` of a chunk, which may be empty."""
-    return function(estimator, X) if len(X) else like
+def _apply_to_rows(function, estimator, empty, X):
+    """Return ``function(estimator, X)`` of a chunk, or ``empty`` without rows."""
+    return function(estimator, X) if len(X) else empty

@@ -29,6 +29,7 @@ class SquaredError:
 
     is_quadratic, couples_outputs = True, False
     negligible = 0.0  # mean cost at which nothing is left to learn
+    least_y = -math.inf  # the smallest target that is allowed
 
     def evaluate(self, y, raw):
         residual = y - raw
@@ -80,7 +81,7 @@ class Huber(SquaredError):
 class Poisson(SquaredError):
     """The deviance of counts with a log link: 2 (y log(y / mu) - y + mu)."""
 
-    is_quadratic = False
+    is_quadratic, least_y = False, 0.0
 
     def evaluate(self, y, raw):
         mean = np.exp(raw)

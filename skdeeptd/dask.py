@@ -1,14 +1,17 @@
-"""The estimators for data in dask collections."""
+"""Meta-estimators that fit networks on dask collections."""
 
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    MultiOutputMixin,
+    RegressorMixin,
+)
 from sklearn.utils.multiclass import unique_labels
 
 from skdeeptd._classifier import (
@@ -19,47 +22,43 @@ from skdeeptd._classifier import (
     weight_of_classes,
 )
 from skdeeptd._compat import HasMethods
-from skdeeptd._dask import DaskMixin, in_rows, is_dask_collection, labels, numbers
+from skdeeptd._dask import DaskMixin, read_labels, read_numbers
 from skdeeptd._data.rows import add
 from skdeeptd._regressor import DeepTDRegressor
-from skdeeptd._typing import KernelSizes, RandomState, Strides
 
-OF_CLIENT = {"client": [HasMethods(["as_current", "persist"]), None]}
+CLIENT_CONSTRAINTS = {"client": [HasMethods(["as_current", "persist"]), None]}
 
 
-class DaskDeepTDRegressor(DaskMixin, DeepTDRegressor):
-    """DeepTDRegressor for dask arrays and data frames, fitted where their chunks are.
+class DaskDeepTDRegressor(DaskMixin, MultiOutputMixin, RegressorMixin, BaseEstimator):
+    """Fit a DeepTDRegressor on dask arrays or data frames, on the workers.
 
-    Every pass over the data is a task per chunk of rows, which returns sums, and a tree
-    that adds them: the moment and the normal equations travel, X does not. The search
-    for a start sees a sample of the rows, which one worker draws together. For the same
-    chunks the result is the same to the last bit, on any number of workers, also where
-    one was lost; but for rounding it is that of DeepTDRegressor.
+    Each pass over the data runs one task per chunk of rows, which returns sums, and
+    adds the sums in a tree; X stays on the workers. The same chunks give the same bits
+    on any number of workers, even if a worker was lost during the fit. The result
+    equals that of DeepTDRegressor up to rounding.
 
-    A fit takes some passes over X. Where its chunks are not in memory
-    (``X = X.persist()``), each pass loads or computes them anew.
+    A fit takes several passes over X. Each pass loads or computes the chunks again
+    unless they are in memory (``X = X.persist()``).
 
     Parameters
     ----------
-    kernel_sizes, input_shape, strides, padding, n_filters, activation, \
-output_activation, fit_intercept, hidden_bias, share_filters, alpha, polish, \
-max_iter, tol, n_init, random_state
-        As in :class:`~skdeeptd.DeepTDRegressor`.
-    n_jobs : int, default=None
-        Threads of one task, for chunks of X from 64 MiB on.
-    verbose : int, default=0
-        1 prints a line per stage; a stage that runs on a worker prints there.
+    estimator : DeepTDRegressor, default=None
+        The unfitted estimator, of which a clone is fitted; None stands for
+        ``DeepTDRegressor()``. Its ``n_jobs`` counts the threads of one task, for chunks
+        of X of 64 MiB or more.
     client : distributed.Client, default=None
-        The cluster to work on. None: that of the current client if there is one, else
-        the scheduler that dask is configured to use. It is kept by ``clone``, and left
-        behind by ``pickle``.
+        The cluster to work on. None takes the current client if there is one, else the
+        scheduler that dask is configured to use. ``clone`` keeps the client; ``pickle``
+        drops it.
 
     Attributes
     ----------
-    kernels_, gains_, scales_, biases_, intercept_, moment_, kernel_sizes_, \
-strides_, input_shape_, activations_, alpha_, verdict_, held_out_r2_, n_iter_, \
-covariance_, noise_variance_, n_features_in_, feature_names_in_
-        As in DeepTDRegressor: arrays in memory.
+    estimator_ : DeepTDRegressor
+        The fitted estimator, with its arrays in memory; it works without dask.
+    n_features_in_ : int
+        Number of features of X.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, if X has string column names.
 
     See Also
     --------
@@ -68,190 +67,123 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
     Notes
     -----
     X may be a dask array of shape (n_samples, n_features) or (n_samples,) +
-    input_shape, or a dask data frame of numbers; y and ``sample_weight`` dask arrays,
-    series or frames. Chunks of columns are joined. y and the weights are chunked like X
-    where the lengths of all chunks are known; where they are not, they must have as
-    many chunks, of the same lengths. They stay in the memory of the workers during a
-    fit. Chunks of X of 50 to 250 MB are a good size.
+    input_shape, or a dask data frame of numbers; y and ``sample_weight`` may be dask
+    arrays, series or frames, or arrays in memory. Chunks of columns are joined. y and
+    the weights are split like X if the lengths of all chunks are known; otherwise they
+    must have as many chunks, of the same lengths. They stay in the memory of the
+    workers during a fit. Good chunks of X take 50 to 250 MB.
 
-    As all work of dask does, a fit waits for as long as its cluster has no worker.
+    A fit waits as long as its cluster has no worker, like all work of dask.
 
-    Workers that dask starts give freed memory back to the system at once, and ask for
-    it again with every block of rows. Where that takes long, start the cluster after
+    Workers that dask starts return freed memory to the system at once, and request it
+    again for every block of rows. If that is slow, start the cluster after
     ``dask.config.set({"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_":
-    2**27, "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 2**25})``, and
-    each worker keeps some (with glibc).
+    2**27, "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 2**25})``;
+    each worker then keeps some freed memory (with glibc).
 
-    Where X is not a dask collection (nor y, nor the weights), all methods are those of
-    DeepTDRegressor and use no cluster. ``partial_fit`` takes no dask collection.
+    If X is in memory, y and the weights are loaded, the estimator is fitted in this
+    process, and predictions are ndarrays. ``loss="huber"`` needs all of y in memory and
+    is refused for dask collections.
 
     Examples
     --------
     >>> import dask.array as da
+    >>> from skdeeptd import DeepTDRegressor
     >>> from skdeeptd.dask import DaskDeepTDRegressor
     >>> from skdeeptd.datasets import make_patch_cnn_regression
     >>> X, y = make_patch_cnn_regression(
     ...     n_samples=1000, kernel_sizes=(4, 4, 4), random_state=0
     ... )
     >>> X, y = da.from_array(X, chunks=(250, 64)), da.from_array(y, chunks=250)
-    >>> model = DaskDeepTDRegressor(kernel_sizes=(4, 4, 4), random_state=0).fit(X, y)
+    >>> network = DeepTDRegressor(kernel_sizes=(4, 4, 4), random_state=0)
+    >>> model = DaskDeepTDRegressor(network).fit(X, y)
     >>> model.score(X, y) > 1 - 1e-6
     True
     >>> model.predict(X)
     dask.array<...shape=(1000,), dtype=float64, chunksize=(250,)...>
-    >>> type(model.to_local()).__name__
-    'DeepTDRegressor'
+    >>> model.estimator_
+    DeepTDRegressor(kernel_sizes=(4, 4, 4), random_state=0)
     """
 
-    _parameter_constraints: dict = {
-        **{
-            name: constraint
-            for name, constraint in DeepTDRegressor._parameter_constraints.items()
-            if name not in ("loss", "epsilon")
-        },
-        **OF_CLIENT,
-    }
-    _plain = DeepTDRegressor
-    _read_y = staticmethod(numbers)
+    _default = DeepTDRegressor
+    _parameter_constraints: dict = {"estimator": [_default, None], **CLIENT_CONSTRAINTS}
+    _read_y = staticmethod(read_numbers)
 
-    def __init__(
-        self,
-        kernel_sizes: KernelSizes | None = None,
-        *,
-        input_shape: Sequence[int] | None = None,
-        strides: Strides | None = None,
-        padding: str = "valid",
-        n_filters: int = 1,
-        activation: str | Sequence[str] = "relu",
-        output_activation: str = "identity",
-        fit_intercept: bool = True,
-        hidden_bias: bool = False,
-        share_filters: bool = False,
-        alpha: float | str = 0.0,
-        polish: bool = True,
-        max_iter: int = 500,
-        tol: float = 1e-6,
-        n_init: int | str = "auto",
-        n_jobs: int | None = None,
-        random_state: RandomState = None,
-        verbose: int = 0,
-        client: Any = None,
-    ) -> None:
-        super().__init__(
-            kernel_sizes,
-            input_shape=input_shape,
-            strides=strides,
-            padding=padding,
-            n_filters=n_filters,
-            activation=activation,
-            output_activation=output_activation,
-            fit_intercept=fit_intercept,
-            hidden_bias=hidden_bias,
-            share_filters=share_filters,
-            alpha=alpha,
-            polish=polish,
-            max_iter=max_iter,
-            tol=tol,
-            n_init=n_init,
-            n_jobs=n_jobs,
-            random_state=random_state,
-            verbose=verbose,
-        )
-        self.client = client
-
-    def predict(self, X: ArrayLike, return_std: bool = False) -> Any:
-        """Output of the network, lazily for a dask collection.
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """Predict the targets, lazily for a dask collection.
 
         Parameters
         ----------
         X : dask array or data frame, or array-like
-            Of shape (n_samples, n_features) or (n_samples,) + input_shape.
+            Shape (n_samples, n_features) or (n_samples,) + input_shape.
         return_std : bool, default=False
-            Whether to return its standard deviation too, as in DeepTDRegressor.
+            Whether to return standard deviations too, as in DeepTDRegressor.
 
         Returns
         -------
-        y : dask array of shape (n_samples,) or (n_samples, n_outputs)
-            In the dtype (float32 or float64) and the chunks of X; an ndarray where X is
-            no dask collection.
-        y_std : dask array of the same shape, dtype and chunks
+        y : dask array or ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            A dask array with the dtype (float32 or float64) and the chunks of X if X is
+            a dask collection, else an ndarray.
+        y_std : dask array or ndarray of the same shape, dtype and chunks
             Only with ``return_std``.
 
         Raises
         ------
         sklearn.exceptions.NotFittedError
-            Before ``fit``.
+            If ``fit`` was not called.
         ValueError
             As in DeepTDRegressor; for NaN or inf when the result is computed.
         """
-        if not is_dask_collection(X):
-            return super().predict(X, return_std)  # type: ignore[call-overload]
-        predicted = self._of_rows(DeepTDRegressor.predict, X)
-        return (predicted, self._of_rows(_std, X)) if return_std else predicted
+        y = self._map_rows(lambda estimator, X: estimator.predict(X), X)
+        return (y, self._map_rows(_predict_std, X)) if return_std else y
 
-    def score(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> float:
-        """Coefficient of determination, the mean over the outputs.
-
-        Parameters
-        ----------
-        X : dask array or data frame, or array-like
-            Of shape (n_samples, n_features) or (n_samples,) + input_shape.
-        y : dask array, series or data frame, or array-like
-            Of shape (n_samples,) or (n_samples, n_outputs).
-        sample_weight : dask array or series, or array-like, default=None
-            Of shape (n_samples,).
-
-        Returns
-        -------
-        float
-            For dask collections from sums over the chunks. As in
-            :func:`sklearn.metrics.r2_score`, an output that is constant counts 1 where
-            it is predicted to the last bit, else 0.
-        """
-        if not is_dask_collection(X):
-            return super().score(X, y, sample_weight)
-        predicted, y = self.predict(X), in_rows(y, "y")
-        outputs = [math.prod(array.shape[1:]) for array in (predicted, y)]
-        if outputs[0] != outputs[1]:
-            raise ValueError(f"y has {outputs[1]} outputs, the model has {outputs[0]}")
-        rows, _ = self._chunked(
-            predicted, y, sample_weight, outputs[0], predicted.dtype
-        )
+    def _score_rows(self, rows: Any) -> float:
         total, weight = add(rows.targets(lambda y, w: (w @ y, np.sum(w))))
         mean = total / weight
+        if len(mean) != rows.n_features:
+            raise ValueError(
+                f"y has {len(mean)} outputs, the model has {rows.n_features}"
+            )
         (spread,) = add(rows.targets(lambda y, w: (w @ (y - mean) ** 2,)))
         (error,) = rows.reduce(lambda f, y, w: (w @ (y - f) ** 2,))
         constant = spread == 0
         scores = 1 - error / np.where(constant, 1, spread)
-        return float(np.mean(np.where(constant, error == 0, scores)))
+        return np.mean(np.where(constant, error == 0, scores))
 
-    def _check_row(self, X: np.ndarray, y: np.ndarray | None) -> np.ndarray:
-        return self._check(X, y, None)[0]
+    def _check_row(self, estimator: Any, X: Any, y: Any) -> np.ndarray:
+        if estimator.loss == "huber":
+            raise ValueError(
+                "loss='huber' needs all of y in memory, but X is a dask collection; "
+                "use another loss, or load X and y with compute()"
+            )
+        return estimator._check(X, y, None)[0]
 
 
-class DaskDeepTDClassifier(DaskMixin, DeepTDClassifier):
-    """DeepTDClassifier for dask arrays and data frames, fitted where their chunks are.
+class DaskDeepTDClassifier(DaskMixin, ClassifierMixin, BaseEstimator):
+    """Fit a DeepTDClassifier on dask arrays or data frames, on the workers.
 
-    As :class:`DaskDeepTDRegressor`: for the same chunks the result is the same to the
-    last bit, on any number of workers; but for rounding it is that of DeepTDClassifier.
-    The classes are found in one pass over y.
+    As with :class:`DaskDeepTDRegressor`, the same chunks give the same bits on any
+    number of workers, and the result equals that of DeepTDClassifier up to rounding.
+    One pass over y finds the classes.
 
     Parameters
     ----------
-    kernel_sizes, input_shape, strides, padding, n_filters, activation, \
-output_activation, fit_intercept, hidden_bias, alpha, class_weight, polish, max_iter, \
-tol, n_init, random_state
-        As in :class:`~skdeeptd.DeepTDClassifier`.
-    n_jobs, verbose, client
+    estimator : DeepTDClassifier, default=None
+        The unfitted estimator, of which a clone is fitted; None stands for
+        ``DeepTDClassifier()``.
+    client : distributed.Client, default=None
         As in :class:`DaskDeepTDRegressor`.
 
     Attributes
     ----------
-    classes_, kernels_, gains_, scales_, biases_, intercept_, moment_, kernel_sizes_, \
-strides_, input_shape_, activations_, n_iter_, n_features_in_, feature_names_in_
-        As in DeepTDClassifier: arrays in memory.
+    estimator_ : DeepTDClassifier
+        The fitted estimator, with its arrays in memory; it works without dask.
+    classes_ : ndarray of shape (n_classes,)
+        The classes of samples with a positive weight.
+    n_features_in_ : int
+        Number of features of X.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, if X has string column names.
 
     See Also
     --------
@@ -259,197 +191,129 @@ strides_, input_shape_, activations_, n_iter_, n_features_in_, feature_names_in_
 
     Notes
     -----
-    What :class:`DaskDeepTDRegressor` says of X, the weights, their chunks and the
-    cluster holds here. y holds labels: whole numbers or strings. The likelihood takes
-    tens to hundreds of passes over X, so let the workers hold it: ``X.persist()``.
+    The notes of :class:`DaskDeepTDRegressor` on X, the weights, their chunks and the
+    cluster apply. y holds labels: whole numbers or strings. Maximizing the likelihood
+    takes tens to hundreds of passes over X, so X should be in the memory of the
+    workers: ``X.persist()``.
 
     Examples
     --------
     >>> import dask.array as da
+    >>> from skdeeptd import DeepTDClassifier
     >>> from skdeeptd.dask import DaskDeepTDClassifier
     >>> from skdeeptd.datasets import make_patch_cnn_classification
     >>> X, y = make_patch_cnn_classification(
     ...     n_samples=1000, kernel_sizes=(4, 4), random_state=0
     ... )
     >>> X, y = da.from_array(X, chunks=(250, 16)), da.from_array(y, chunks=250)
-    >>> model = DaskDeepTDClassifier(kernel_sizes=(4, 4), random_state=0).fit(X, y)
+    >>> network = DeepTDClassifier(kernel_sizes=(4, 4), random_state=0)
+    >>> model = DaskDeepTDClassifier(network).fit(X, y)
     >>> model.score(X, y) > 0.7
     True
     >>> model.predict_proba(X)
     dask.array<...shape=(1000, 2), dtype=float64, chunksize=(250, 2)...>
-    >>> type(model.to_local()).__name__
-    'DeepTDClassifier'
+    >>> model.estimator_
+    DeepTDClassifier(kernel_sizes=(4, 4), random_state=0)
     """
 
-    _parameter_constraints: dict = {
-        **DeepTDClassifier._parameter_constraints,
-        **OF_CLIENT,
-    }
-    _plain = DeepTDClassifier
-    _read_y = staticmethod(labels)
+    _default = DeepTDClassifier
+    _parameter_constraints: dict = {"estimator": [_default, None], **CLIENT_CONSTRAINTS}
+    _read_y = staticmethod(read_labels)
 
-    def __init__(
-        self,
-        kernel_sizes: KernelSizes | None = None,
-        *,
-        input_shape: Sequence[int] | None = None,
-        strides: Strides | None = None,
-        padding: str = "valid",
-        n_filters: int | None = None,
-        activation: str | Sequence[str] = "relu",
-        output_activation: str = "identity",
-        fit_intercept: bool = True,
-        hidden_bias: bool = False,
-        alpha: float = 1.0,
-        class_weight: dict | str | None = None,
-        polish: bool = True,
-        max_iter: int = 500,
-        tol: float = 1e-6,
-        n_init: int | str = "auto",
-        n_jobs: int | None = None,
-        random_state: RandomState = None,
-        verbose: int = 0,
-        client: Any = None,
-    ) -> None:
-        super().__init__(
-            kernel_sizes,
-            input_shape=input_shape,
-            strides=strides,
-            padding=padding,
-            n_filters=n_filters,
-            activation=activation,
-            output_activation=output_activation,
-            fit_intercept=fit_intercept,
-            hidden_bias=hidden_bias,
-            alpha=alpha,
-            class_weight=class_weight,
-            polish=polish,
-            max_iter=max_iter,
-            tol=tol,
-            n_init=n_init,
-            n_jobs=n_jobs,
-            random_state=random_state,
-            verbose=verbose,
-        )
-        self.client = client
-
-    def decision_function(self, X: ArrayLike) -> Any:
-        """Logits of the classes, lazily for a dask collection.
+    def decision_function(self, X: Any) -> Any:
+        """Return the logits of the classes, lazily for a dask collection.
 
         Parameters
         ----------
         X : dask array or data frame, or array-like
-            Of shape (n_samples, n_features) or (n_samples,) + input_shape.
+            Shape (n_samples, n_features) or (n_samples,) + input_shape.
 
         Returns
         -------
         dask array or ndarray of shape (n_samples,) or (n_samples, n_classes)
-            In the dtype (float32 or float64) and the chunks of X. Of two classes the
+            In the dtype (float32 or float64) and the chunks of X. With two classes, the
             logit of ``classes_[1]``.
 
         Raises
         ------
         sklearn.exceptions.NotFittedError
-            Before ``fit``.
+            If ``fit`` was not called.
         ValueError
             As in DeepTDClassifier; for NaN or inf when the result is computed.
         """
-        return self._of_rows(DeepTDClassifier.decision_function, X)
+        return self._map_rows(lambda model, X: model.decision_function(X), X)
 
-    def predict(self, X: ArrayLike) -> Any:
-        """The most probable class, lazily for a dask collection.
+    def predict(self, X: Any) -> Any:
+        """Predict the most probable class, lazily for a dask collection.
 
         Parameters
         ----------
         X : dask array or data frame, or array-like
-            Of shape (n_samples, n_features) or (n_samples,) + input_shape.
+            Shape (n_samples, n_features) or (n_samples,) + input_shape.
 
         Returns
         -------
         dask array or ndarray of shape (n_samples,)
             In the dtype of ``classes_`` and the chunks of X.
         """
-        return self._of_rows(DeepTDClassifier.predict, X)
+        return self._map_rows(lambda model, X: model.predict(X), X)
 
-    def predict_proba(self, X: ArrayLike) -> Any:
-        """Probabilities of the classes, lazily for a dask collection.
+    def predict_proba(self, X: Any) -> Any:
+        """Return the probabilities of the classes, lazily for a dask collection.
 
         Parameters
         ----------
         X : dask array or data frame, or array-like
-            Of shape (n_samples, n_features) or (n_samples,) + input_shape.
+            Shape (n_samples, n_features) or (n_samples,) + input_shape.
 
         Returns
         -------
         dask array or ndarray of shape (n_samples, n_classes)
+            In the dtype (float32 or float64) and the chunks of X.
         """
-        return self._of_rows(DeepTDClassifier.predict_proba, X)
+        return self._map_rows(lambda model, X: model.predict_proba(X), X)
 
-    def predict_log_proba(self, X: ArrayLike) -> Any:
-        """Logarithms of the probabilities of the classes, lazily for a dask collection.
+    def predict_log_proba(self, X: Any) -> Any:
+        """Return the logarithms of the probabilities, lazily for a dask collection.
 
         Parameters
         ----------
         X : dask array or data frame, or array-like
-            Of shape (n_samples, n_features) or (n_samples,) + input_shape.
+            Shape (n_samples, n_features) or (n_samples,) + input_shape.
 
         Returns
         -------
         dask array or ndarray of shape (n_samples, n_classes)
+            In the dtype (float32 or float64) and the chunks of X.
         """
-        return self._of_rows(DeepTDClassifier.predict_log_proba, X)
+        return self._map_rows(lambda model, X: model.predict_log_proba(X), X)
 
-    def score(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> float:
-        """Accuracy: the share of the samples, by weight, whose class is predicted.
+    def _score_rows(self, rows: Any) -> float:
+        right, total = rows.reduce(_count_right)
+        return right / total
 
-        Parameters
-        ----------
-        X : dask array or data frame, or array-like
-            Of shape (n_samples, n_features) or (n_samples,) + input_shape.
-        y : dask array or series, or array-like
-            Labels, of shape (n_samples,).
-        sample_weight : dask array or series, or array-like, default=None
-            Of shape (n_samples,).
-
-        Returns
-        -------
-        float
-            For dask collections from sums over the chunks.
-        """
-        if not is_dask_collection(X):
-            return super().score(X, y, sample_weight)
-        predicted = self.predict(X)
-        y = in_rows(y, "y")
-        rows, _ = self._chunked(predicted, y, sample_weight, 1, predicted.dtype)
-        right, total = rows.reduce(_right)
-        return float(right / total)
-
-    def _check_row(self, X: np.ndarray, y: np.ndarray | None) -> np.ndarray:
+    def _check_row(self, estimator: Any, X: Any, y: Any) -> np.ndarray:
         y = None if y is None else np.zeros(y.shape)
-        return check_labels(self, X, y, None)[0]
+        return check_labels(estimator, X, y, None)[0]
 
-    def _rows(self, X: Any, y: Any, sample_weight: Any) -> tuple:
-        rows, input_shape = super()._rows(X, y, sample_weight)
-        if not is_dask_collection(X):
-            return rows, input_shape
-        found, sums = _all_label_sums(rows.targets(_label_sums))
-        self.classes_ = classes_of(found, sums)
-        factors = weight_of_classes(self.class_weight, found, sums)
-        change = functools.partial(_targets_of_classes, self.classes_, factors)
+    def _make_rows(self, estimator: Any, X: Any, y: Any, sample_weight: Any) -> tuple:
+        rows, input_shape = super()._make_rows(estimator, X, y, sample_weight)
+        found, sums = _merge_label_sums(rows.targets(_label_sums))
+        estimator.classes_ = classes_of(found, sums)
+        factors = weight_of_classes(estimator.class_weight, found, sums)
+        change = functools.partial(_encode_labels, estimator.classes_, factors)
         return rows.with_targets(change), input_shape
 
 
-# Of labels in chunks
-
-
-def _all_label_sums(parts: Iterable) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and the sums of their weights, of those of the chunks."""
+def _merge_label_sums(parts: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the labels of all chunks and the sums of their weights."""
     are_text = {found.dtype.kind in "OUST" for found, _ in parts}
     if len(are_text) > 1:
         raise ValueError("some chunks of y hold numbers, others strings, as labels")
     return _label_sums(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+# On a worker
 
 
 def _label_sums(y: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -457,23 +321,16 @@ def _label_sums(y: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return found, np.bincount(group, weight)
 
 
-def _targets_of_classes(
-    classes: np.ndarray, factors: np.ndarray, y: np.ndarray, weight: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Ones and zeros, and the weights; where those are zero, y may be no class."""
+def _encode_labels(classes: Any, factors: Any, y: Any, weight: Any) -> tuple:
+    """Return one-hot targets and weights; y with a weight of zero may be no class."""
     group = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
     return one_hot(group, np.arange(len(classes))), weight * factors[group]
 
 
-def _right(
-    predicted: np.ndarray, y: np.ndarray, weight: np.ndarray
-) -> tuple[float, float]:
+def _count_right(predicted: Any, y: Any, weight: Any) -> tuple:
     unique_labels(y[:1], predicted[:1, 0])  # raises for numbers beside strings
     return weight @ (predicted[:, 0] == y), np.sum(weight)
 
 
-# Of a chunk of X
-
-
-def _std(estimator: DeepTDRegressor, X: np.ndarray) -> np.ndarray:
-    return DeepTDRegressor.predict(estimator, X, return_std=True)[1]
+def _predict_std(estimator: DeepTDRegressor, X: np.ndarray) -> np.ndarray:
+    return estimator.predict(X, return_std=True)[1]

@@ -60,7 +60,7 @@ def test_the_list_is_whole():
         "skdeeptd.DeepTDRegressor.predict",
         "skdeeptd.DeepTDClassifier.partial_fit",
         "skdeeptd.DeepTDRegressorCV.fit",
-        "skdeeptd.dask.DaskDeepTDClassifier.to_local",
+        "skdeeptd.dask.DaskDeepTDClassifier.predict_proba",
         "skdeeptd.plotting.KernelDisplay.from_estimator",
         "skdeeptd.inspection.effective_weights",
         "skdeeptd.kernel_size_grid",

@@ -166,12 +166,14 @@ def test_nobody_calls_a_private_method_of_another():
 
 
 OF_NAMED_TUPLES = {"_replace", "_asdict", "_fields"}
-# A copy of itself that a method makes, or that a model makes of its parts; class
-# attributes; private names elsewhere.
+# A copy of itself that a method makes, or that a model makes of its parts, or the clone
+# that a meta-estimator fits; class attributes; private names elsewhere.
 OWN_COPIES = {
     "features._learn",
     "fitted._learn",
     "draft._take_in",
+    "estimator._check",
+    "estimator._fit_chunks",
     "unchanged._tasks",
     "BasePatchNetwork._parameter_constraints",
     "DeepTDRegressor._parameter_constraints",

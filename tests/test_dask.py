@@ -22,10 +22,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skdeeptd import DeepTDClassifier, DeepTDRegressor, DeepTDRegressorCV, _dask
-from skdeeptd._data import chunks
-from skdeeptd._data.chunks import Chunk, ChunkedRows, ChunkReader, Scheduler, task
-from skdeeptd._data.rows import RowBlocks
+from skdeeptd import DeepTDClassifier, DeepTDRegressor, DeepTDRegressorCV
+from skdeeptd._dask import DaskMixin
+from skdeeptd._data.chunks import ChunkedRows
 from skdeeptd.dask import DaskDeepTDClassifier, DaskDeepTDRegressor
 from skdeeptd.datasets import (
     make_patch_cnn_classification,
@@ -46,9 +45,8 @@ def data():
 @pytest.fixture
 def many_rows(monkeypatch):
     """Few rows are treated as many: nothing is brought together or to the client."""
-    monkeypatch.setattr(chunks, "FEW_ROWS", 0)
-    monkeypatch.setattr(chunks, "FEW_BYTES", 0)
-    monkeypatch.setattr(_dask, "FEW_BYTES", 0)
+    monkeypatch.setattr(ChunkedRows.run, "__defaults__", (0, 0))
+    monkeypatch.setattr(DaskMixin._split_rows, "__defaults__", (None, 0))
 
 
 @pytest.fixture
@@ -77,10 +75,9 @@ def client_of_one():
         yield client
 
 
-def model(**parameters):
-    return DaskDeepTDRegressor(
-        **{"kernel_sizes": SIZES, "random_state": 0, **parameters}
-    )
+def model(client=None, **parameters):
+    parameters = {"kernel_sizes": SIZES, "random_state": 0, **parameters}
+    return DaskDeepTDRegressor(DeepTDRegressor(**parameters), client=client)
 
 
 def chunked(array, rows=ROWS, columns=-1):
@@ -110,8 +107,12 @@ def loaded(X, visit):
     )
 
 
+def network_of(fitted):
+    return getattr(fitted, "estimator_", fitted)
+
+
 def attributes(fitted):
-    return {name for name in vars(fitted) if name.endswith("_")}
+    return {name for name in vars(network_of(fitted)) if name.endswith("_")}
 
 
 def parts_of(value):
@@ -123,6 +124,7 @@ def parts_of(value):
 
 def assert_same_fit(fitted, expected, rtol=0.0, atol=0.0):
     """The pass at which a polish ends is known only where each bit is the same."""
+    fitted, expected = map(network_of, (fitted, expected))
     names = attributes(expected)
     assert names == attributes(fitted)
     assert {"kernels_", "moment_", "n_iter_"} < names
@@ -192,17 +194,18 @@ def both(data, case):
     return in_memory, in_dask, parameters
 
 
-def check_against_memory(data, case, **more):
+def check_against_memory(data, case, client=None):
     in_memory, in_dask, parameters = both(data, case)
-    fitted = DaskDeepTDRegressor(**parameters, **more).fit(*in_dask)
+    fitted = model(client, **parameters).fit(*in_dask)
     expected = DeepTDRegressor(**parameters).fit(*in_memory)
     if case.get("dtype") == np.float32:
-        assert_same_to_single_precision(fitted.to_local(), expected, in_memory[0])
+        assert_same_to_single_precision(fitted.estimator_, expected, in_memory[0])
     else:
         assert_same_fit(fitted, expected, rtol=1e-9, atol=1e-9)
     largest = np.abs(expected.moment_).max()
     rounding = 64 * np.finfo(expected.moment_.dtype).eps * largest
-    np.testing.assert_allclose(fitted.moment_, expected.moment_, rtol=0, atol=rounding)
+    moment = fitted.estimator_.moment_
+    np.testing.assert_allclose(moment, expected.moment_, rtol=0, atol=rounding)
     return fitted, in_dask
 
 
@@ -237,7 +240,8 @@ def test_shared_filters_are_fitted_as_in_memory(data, client, n_rows):
     assert attributes(fitted) == attributes(local)
     scale = np.abs(local.predict(X)).max()
     assert np.abs(fitted.predict(X) - local.predict(X)).max() < 1e-4 * scale
-    assert np.array_equal(fitted.kernels_[0][0], fitted.kernels_[0][2])
+    kernels = fitted.estimator_.kernels_
+    assert np.array_equal(kernels[0][0], kernels[0][2])
 
 
 @pytest.mark.usefixtures("many_rows")
@@ -299,7 +303,8 @@ def test_a_planted_network_is_found_exactly(client):
     X, y = make_patch_cnn_regression(N_ROWS, SIZES, random_state=0)
     fitted = model(client=client).fit(loaded(X, not_here()), chunked(y))
     assert fitted.score(X, y) > 1 - 1e-12
-    for k, other in zip(fitted.kernels_, fitted.to_local().fit(X, y).kernels_):
+    expected = clone(fitted).fit(X, y)
+    for k, other in zip(fitted.estimator_.kernels_, expected.estimator_.kernels_):
         np.testing.assert_allclose(k, other, atol=1e-9)
 
 
@@ -339,7 +344,7 @@ def test_X_does_not_come_to_the_client(client):
     y = X.map_blocks(target, drop_axis=1, meta=np.empty(0))
     X, y = client.persist([X, y])
     tracemalloc.start()
-    fitted = DaskDeepTDRegressor((16, 16), random_state=0, client=client).fit(X, y)
+    fitted = model(client, kernel_sizes=(16, 16)).fit(X, y)
     score = fitted.score(X, y)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -398,7 +403,6 @@ def test_the_client_is_kept_by_copies_and_left_behind_by_pickle(data, client):
     assert fitted.get_params()["client"] is client
     for same in (clone(fitted), copy.copy(fitted)):
         assert same.client is client
-    assert fitted.partial_fit(X[:500], y[:500]).client is client
     assert "client=<Client" in repr(fitted)
     for loaded_again in (pickle.loads(pickle.dumps(fitted)), copy.deepcopy(fitted)):
         assert loaded_again.client is None
@@ -407,127 +411,6 @@ def test_the_client_is_kept_by_copies_and_left_behind_by_pickle(data, client):
 
 def assert_same_prediction(fitted, expected, X):
     np.testing.assert_array_equal(fitted.predict(X), expected.predict(X))
-
-
-# What the engine promises
-
-
-def in_chunks(X, y, weight):
-    """The same rows as ``ChunkedRows``; those of an X that is None cannot be read."""
-
-    def read(chunk):
-        assert chunk is not None
-        return chunk
-
-    bounds = 0, 700, 800, 1500, len(y)
-    slices = [slice(*pair) for pair in itertools.pairwise(bounds)]
-    parts = [
-        Chunk(
-            task(np.copy, X[rows]) if X is not None else task(lambda: None),
-            task(lambda rows=rows: (y[rows], weight[rows])),
-            rows.stop - rows.start,
-            None,
-        )
-        for rows in slices
-    ]
-    return ChunkedRows(parts, ChunkReader(read, 64, np.dtype(float), None), Scheduler())
-
-
-def test_targets_come_in_the_order_of_the_rows_and_without_X(data):
-    y, weight = data[1][:2000], WEIGHT[:2000]
-    rows = in_chunks(None, y, weight).with_targets(lambda y, w: (2 * y, w))
-    parts = rows.targets(lambda y, w: (y, w))
-    targets, weights = map(np.concatenate, zip(*parts, strict=True))
-    np.testing.assert_array_equal(targets, 2 * y[weight > 0])
-    np.testing.assert_array_equal(weights, weight[weight > 0])
-
-
-def test_the_sample_is_that_of_the_rows_in_memory(data):
-    X, y, weight = data[0][:2000], data[1][:2000], WEIGHT[:2000]
-    gathered = in_chunks(X, y, weight).sample(500, np.random.RandomState(3))
-    expected = RowBlocks(X, y, weight).sample(500, np.random.RandomState(3))
-    np.testing.assert_array_equal(gathered.largest(), expected.largest())
-    sample = gathered.run_together(lambda rows: rows)
-    for name in ("X", "y", "weight"):
-        np.testing.assert_array_equal(getattr(sample, name), getattr(expected, name))
-
-
-class Highest(np.random.RandomState):
-    """Draws of which the last one is rounded up to the end of the range."""
-
-    def uniform(self, size):
-        return np.ones(size)
-
-
-def test_a_draw_at_the_very_end_is_the_last_row(data):
-    X, y, weight = data[0][:2000], data[1][:2000], WEIGHT[:2000].copy()
-    weight[-1] = 1
-    gathered = in_chunks(X, y, weight).sample(500, Highest())
-    sample = gathered.run_together(lambda rows: rows)
-    np.testing.assert_array_equal(sample.X[-1], X[-1])
-    assert np.sum(sample.weight) == 500
-
-
-def test_pilot_and_largest_are_those_of_the_rows_in_memory(data):
-    X, y, weight = data[0][:2000], data[1][:2000, np.newaxis], WEIGHT[:2000].copy()
-    weight[:5] = 0
-    of_one = RowBlocks(X, y, weight).with_targets(lambda y, w: (y - 1, w))
-    rows = in_chunks(X, y, weight).with_targets(lambda y, w: (y - 1, w)).with_first()
-    np.testing.assert_equal(rows.pilot(), of_one.pilot())
-    np.testing.assert_equal(rows.largest(), of_one.largest())
-
-
-def test_more_results_than_are_added_at_once(data):
-    X, y = data
-    bounds = np.arange(0, N_ROWS, 100)
-    parts = [
-        Chunk(task(np.copy, X[i : i + 100]), task(slice_of, y, i), 100, None)
-        for i in bounds
-    ]
-    reader = ChunkReader(np.asarray, 64, np.dtype(float), None)
-    [total] = ChunkedRows(parts, reader, Scheduler()).reduce(lambda X, y, w: (y @ X,))
-    np.testing.assert_allclose(total, y @ X, rtol=1e-12, atol=1e-9)
-
-
-def test_every_pass_sees_the_dtype_that_was_asked_for(data):
-    def check(rows):
-        assert rows.precision == np.float32
-        [other] = rows.reduce(lambda X, y, w: (X.dtype != np.float32,))
-        assert other == 0
-
-    rows = in_chunks(*data, ONES).with_dtype(np.float32)
-    check(rows)
-    rows.run(check)
-
-
-def slice_of(y, begin):
-    return y[begin : begin + 100], np.ones(100)
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_an_odd_address_changes_no_bit(data, dtype):
-    """As arrays have that have travelled."""
-    X, y = data[0].astype(dtype), data[1]
-
-    def moved(array):
-        place = np.empty(array.nbytes + 1, np.uint8)[1:]
-        place = place.view(array.dtype).reshape(array.shape)
-        place[:] = array
-        assert not place.flags.aligned
-        return place
-
-    reader = ChunkReader(np.asarray, 64, np.dtype(dtype), None)
-    rows = reader.of_chunk(X, y, ONES)
-    travelled = reader.of_chunk(*map(moved, (X, y, ONES)))
-    kernels = RNG.randn(3, 4).astype(dtype)
-
-    def statistic(X, y, weight):
-        patches = X.reshape(-1, 4)
-        h = np.matmul(kernels, patches.T).reshape(3, len(X), -1)
-        return h.sum(axis=2) @ X, weight @ (y[:, np.newaxis] * X)
-
-    for mine, other in zip(rows.reduce(statistic), travelled.reduce(statistic)):
-        np.testing.assert_array_equal(mine, other)
 
 
 # Predictions and scores
@@ -541,7 +424,7 @@ def test_predictions_are_lazy_and_those_of_arrays(data, dtype, unknown, outputs)
     X, y = data
     X = (10 * X).astype(dtype)
     y = np.column_stack([y] * outputs) if outputs else y
-    fitted = model(polish=True, max_iter=500).fit(X[:500], y[:500])
+    fitted = model().fit(X[:500], y[:500])
     in_dask = of_unknown_length(chunked(X)) if unknown else chunked(X, columns=7)
     for lazy, expected in zip(
         (fitted.predict(in_dask), *fitted.predict(in_dask, return_std=True)),
@@ -743,10 +626,9 @@ def test_bad_data_for_predict_and_score(data):
         fitted.score(chunked(X), chunked(with_value(y, np.nan)))
     with pytest.raises(TypeError, match="dask array or data frame"):
         fitted.predict(dask.delayed(np.ones)((10, 64)))
+    unpolished = model(polish=False).fit(X[:500], y[:500])
     with pytest.raises(ValueError, match="polish=True"):
-        clone(fitted).set_params(polish=False).fit(X[:500], y[:500]).predict(
-            chunked(X), return_std=True
-        )
+        unpolished.predict(chunked(X), return_std=True)
 
 
 @pytest.mark.parametrize("missing", ["dask", "dask.array"])
@@ -762,7 +644,7 @@ def test_without_dask_the_error_names_it(monkeypatch, missing):
 
 def test_an_address_is_no_client(data):
     with pytest.raises(ValueError, match=r"'client'.*'as_current'.*'tcp://a:1'"):
-        model(client="tcp://a:1").fit(*data)
+        model("tcp://a:1").fit(*data)
 
 
 # Classes
@@ -786,10 +668,9 @@ def as_text(y):
     return np.array(["no", "perhaps", "yes"])[y]
 
 
-def classifier(**parameters):
-    return DaskDeepTDClassifier(
-        **{"kernel_sizes": (4, 4), "random_state": 0, **parameters}
-    )
+def classifier(client=None, **parameters):
+    parameters = {"kernel_sizes": (4, 4), "random_state": 0, **parameters}
+    return DaskDeepTDClassifier(DeepTDClassifier(**parameters), client=client)
 
 
 def in_label_chunks(*arrays, unknown=False):
@@ -810,7 +691,7 @@ CLASSES = {
 }
 
 
-def fit_labels(case, **more):
+def fit_labels(case, client=None):
     """A fit on dask and one in memory, and the arguments of the former."""
     parameters = dict(case)
     X, y = labelled(parameters.pop("n_classes", 3))
@@ -819,8 +700,8 @@ def fit_labels(case, **more):
     y = as_text(y) if parameters.pop("text", False) else y
     arguments = X, y, *([parameters.pop("weight")] if "weight" in case else [])
     lazy = in_label_chunks(*arguments, unknown=parameters.pop("unknown", False))
-    fitted = classifier(**parameters, **more).fit(*lazy)
-    local = clone(classifier(**parameters)).to_local().fit(*arguments)
+    fitted = classifier(client, **parameters).fit(*lazy)
+    local = clone(fitted.estimator).fit(*arguments)
     return fitted, local, lazy
 
 
@@ -1040,18 +921,14 @@ def mixing(y, block_info=None):
 
 def test_a_classifier_keeps_its_client_and_goes_on_without_it(client):
     X, y = labelled()
-    fitted = classifier(client=client).fit(X[:500], y[:500])
+    fitted = classifier(client).fit(X[:500], y[:500])
     for same in (clone(fitted), copy.copy(fitted)):
         assert same.client is client
-    assert fitted.partial_fit(X[:500], y[:500], classes=range(3)).client is client
     for again in (pickle.loads(pickle.dumps(fitted)), copy.deepcopy(fitted)):
         assert again.client is None
         assert_same_prediction(again, fitted, X)
-    local = fitted.to_local()
-    assert type(local) is DeepTDClassifier
-    assert_same_prediction(local, fitted, X)
-    with pytest.raises(TypeError, match="X is a dask collection"):
-        classifier().partial_fit(*in_label_chunks(X, y))
+    assert type(fitted.estimator_) is DeepTDClassifier
+    assert_same_prediction(fitted.estimator_, fitted, X)
 
 
 def test_arrays_of_labels_are_fitted_as_the_plain_class_does():
@@ -1086,37 +963,150 @@ def test_other_estimators_do_not_predict_dask_collections(data, estimator):
 
 
 @pytest.mark.usefixtures("in_one_thread")
-def test_only_fit_takes_dask_collections(data):
-    X, y = map(chunked, data)
-    with pytest.raises(TypeError, match="X is a dask collection"):
-        model().partial_fit(X, y)
-    with pytest.raises(TypeError, match=r"y is a dask collection.*with X as one too"):
-        model().fit(data[0], y)
+@pytest.mark.parametrize("in_dask", list(itertools.product([False, True], repeat=3)))
+def test_any_of_the_arguments_may_be_in_memory(data, in_dask):
+    """X in memory is fitted in memory, by the plain class."""
+    arguments = [*data, WEIGHT]
+    expected = DeepTDRegressor(SIZES, random_state=0).fit(*arguments)
+    arguments = [chunked(a) if d else a for a, d in zip(arguments, in_dask)]
+    fitted = model().fit(*arguments)
+    rounding = 1e-9 if in_dask[0] else 0.0
+    assert type(fitted.estimator_) is DeepTDRegressor
+    assert_same_fit(fitted, expected, rtol=rounding, atol=rounding)
+    assert isinstance(fitted.predict(arguments[0]), da.Array) == in_dask[0]
+    score = expected.score(*data, WEIGHT)
+    np.testing.assert_allclose(fitted.score(*arguments), score, rtol=1e-9)
 
 
 @pytest.mark.usefixtures("in_one_thread")
-def test_arrays_are_fitted_as_the_plain_class_does(data):
-    X, y = data
-    plain = DeepTDRegressor(SIZES, random_state=0).fit(X, y, WEIGHT)
-    assert_same_fit(model().fit(X, y, WEIGHT), plain)
-    local = model().fit(chunked(X), y, WEIGHT).to_local()
-    assert type(local) is DeepTDRegressor
-    assert_same_fit(local, plain, rtol=1e-9, atol=1e-9)
-    assert local.get_params() == plain.get_params()
-    np.testing.assert_allclose(local.predict(X), plain.predict(X), atol=1e-9)
+def test_series_in_dask_beside_a_table_in_memory(frames):
+    table, lazy = frames
+    X = table.drop(columns=["y", "weight"])
+    fitted = model().fit(X, lazy["y"], lazy["weight"])
+    assert_same_fit(fitted, model().fit(X, table["y"], table["weight"]))
+    np.testing.assert_array_equal(fitted.feature_names_in_, X.columns)
+
+
+@pytest.mark.usefixtures("in_one_thread")
+def test_labels_and_weights_of_pandas_beside_X_in_dask(frames_of_labels):
+    table, _ = frames_of_labels
+    X = chunked(table.drop(columns=["y", "weight"]).to_numpy(), ROWS_OF_LABELS)
+    fitted = classifier().fit(X, table["y"], table["weight"])
+    labels = as_text(labelled()[1]).astype(object)
+    expected = classifier().fit(X, *in_label_chunks(labels, WEIGHT_OF_LABELS))
+    assert_same_fit(fitted, expected)
+    assert fitted.score(X, table["y"]) == fitted.score(X.compute(), table["y"])
+    several = model(kernel_sizes=(4, 4)).fit(X, table[["t0", "t1"]])
+    assert several.predict(X).shape == (N_LABELS, 2)
+
+
+@pytest.mark.usefixtures("in_one_thread")
+def test_huber_loss_is_for_data_in_memory(data):
+    X, y = data[0][:500], data[1][:500]
+    robust = model(loss="huber")
+    with pytest.raises(ValueError, match="loss='huber' needs all of y in memory"):
+        robust.fit(*map(da.from_array, (X, y)))
+    expected = DeepTDRegressor(SIZES, loss="huber", random_state=0).fit(X, y)
+    assert_same_fit(robust.fit(X, y), expected)
+
+
+# The meta-estimator
+
+
+class Recorder:
+    """Writes down the tasks of a fit."""
+
+    def __init__(self):
+        self.names = []
+
+    def setup(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        self.names.append(context.task_name)
+
+    def on_fit_task_end(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        self.names.append("teardown")
+
+
+@pytest.mark.usefixtures("in_one_thread")
+def test_callbacks_of_the_estimator_see_the_stages_of_a_fit(data):
+    pytest.importorskip("sklearn.callback", reason="came with scikit-learn 1.9")
+    recorder = Recorder()
+    network = DeepTDRegressor(SIZES, random_state=0).set_callbacks(recorder)
+    network.fit(*data)
+    expected, recorder.names = recorder.names, []
+    DaskDeepTDRegressor(network).fit(*map(chunked, data))
+    assert recorder.names == expected
+    assert (expected[0], expected[-1]) == ("fit", "teardown")
+
+
+KINDS = [
+    (DaskDeepTDRegressor, DeepTDRegressor),
+    (DaskDeepTDClassifier, DeepTDClassifier),
+]
+
+
+@pytest.mark.parametrize(("meta", "plain"), KINDS)
+def test_the_estimator_is_of_the_right_kind(meta, plain):
+    [other] = {DeepTDRegressor, DeepTDClassifier} - {plain}
+    message = f"must be an instance of .*{plain.__name__}"
+    for wrong in (other(), plain, DeepTDRegressorCV(), "network"):
+        with pytest.raises(ValueError, match=message):
+            meta(wrong).fit(X[:9], Y[:9] > 0)
+
+
+@pytest.mark.parametrize(("meta", "plain"), KINDS)
+def test_parameters_are_those_of_the_estimator(meta, plain):
+    assert meta().get_params() == {"estimator": None, "client": None}
+    nested = meta(plain()).set_params(estimator__kernel_sizes=(4, 4))
+    assert nested.get_params()["estimator__kernel_sizes"] == (4, 4)
+    assert clone(nested).estimator.kernel_sizes == (4, 4)
+    assert clone(nested).estimator is not nested.estimator
+
+
+@pytest.mark.usefixtures("in_one_thread")
+def test_a_clone_of_the_estimator_is_fitted(data):
+    X, y = map(chunked, data)
+    network = DeepTDRegressor(SIZES, random_state=0)
+    fitted = DaskDeepTDRegressor(network).fit(X, y)
+    with pytest.raises(NotFittedError):
+        network.predict(data[0])
+    assert fitted.n_features_in_ == 64
+    with pytest.raises(ValueError, match="'n_init' parameter of DeepTDRegressor"):
+        fitted.set_params(estimator__n_init="many").fit(X, y)
+    with pytest.raises(NotFittedError):
+        fitted.predict(X)
+
+
+@pytest.mark.usefixtures("in_one_thread")
+@pytest.mark.parametrize(("meta", "plain"), KINDS)
+def test_without_an_estimator_the_default_one_is_fitted(meta, plain):
+    X, y = labelled(2)
+    fitted = meta().fit(*in_label_chunks(X, y))
+    assert type(fitted.estimator_) is plain
+    assert fitted.estimator_.get_params() == plain().get_params()
 
 
 def test_progress_is_printed_with_the_name_of_the_class(data, capsys):
     with dask.config.set(scheduler="synchronous"):
         model(verbose=1).fit(*map(chunked, data))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "[DaskDeepTDRegressor] moment: 6000 rows of 64 features"
+    assert lines[0] == "[DeepTDRegressor] moment: 6000 rows of 64 features"
     assert any("of that of a constant" in line for line in lines)
 
 
 @pytest.mark.filterwarnings("ignore:The polish of output")
 @pytest.mark.filterwarnings("ignore:Nothing could be learned")
 @pytest.mark.filterwarnings("ignore:The network is linear")
-@parametrize_with_checks([DaskDeepTDRegressor(), DaskDeepTDClassifier()])
+@parametrize_with_checks(
+    [
+        DaskDeepTDRegressor(DeepTDRegressor(random_state=0)),
+        DaskDeepTDClassifier(DeepTDClassifier(random_state=0)),
+    ]
+)
 def test_scikit_learn_check(estimator, check):
     check(estimator)

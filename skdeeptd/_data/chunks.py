@@ -1,16 +1,15 @@
-"""RowBlocks over the chunks of dask collections: every pass runs where the chunks are.
+"""Map and reduce over the chunks of dask collections, with the methods of RowBlocks.
 
-A task per chunk does what ``RowBlocks`` does, and the results are added in groups of
-fixed size, in the order of the rows: the same bits whatever task ends first, on
-whatever worker. Only such sums and samples travel.
+Each pass runs one task per chunk, on the worker that holds the chunk. The results are
+added in groups of fixed size, in the order of the rows, so their bits depend neither on
+the number of workers nor on the order in which tasks end. Only sums and samples travel.
 """
 
 import functools
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from operator import methodcaller
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,277 +22,231 @@ from skdeeptd._optional import optional
 dask = optional("dask", extra="dask")
 cloudpickle = optional("cloudpickle", extra="dask")
 
-FAN_IN = 16  # results that are added at a time
-FEW_ROWS, FEW_BYTES = 1000, 2**26  # that travel at less cost than a pass has
-
 
 @dataclass(frozen=True)
 class Scheduler:
-    """Runs tasks on the cluster of ``client``; None: where dask would run them."""
+    """Run tasks on the cluster of ``client``, or if None, where dask would run them."""
 
     client: Any = None
 
     def compute(self, tasks):
-        with self._current():
-            return dask.compute(*tasks, scheduler=self.client)
+        """Return the results of the tasks."""
+        return self._run(dask.compute, tasks)
 
     def persist(self, tasks):
-        with self._current():
-            return dask.persist(*tasks, scheduler=self.client)
+        """Start the tasks, and return tasks whose results stay on the workers."""
+        return self._run(dask.persist, tasks)
 
-    @property
-    def _is_closed(self):
-        return getattr(self.client, "status", "running") != "running"
-
-    def _likely_cause(self):
-        if self._is_closed:
-            return f"{self.client} was closed; keep the client open until the end"
-        return (
-            "X, y or sample_weight may have chunks that another client has persisted; "
-            "persist all of them with the client that is to work on them"
-        )
-
-    @contextmanager
-    def _current(self):
-        """The client as the current one; says what may have ended its work."""
+    def _run(self, run, tasks):
         try:
             with nullcontext() if self.client is None else self.client.as_current():
-                yield
+                return run(*tasks, scheduler=self.client)
         except Exception as error:
-            if self._is_closed or isinstance(error, CancelledError):
-                raise RuntimeError(f"{error} {self._likely_cause()}") from error
-            raise
-
-
-@dataclass(frozen=True)
-class Whole:
-    """A function that travels in one piece.
-
-    The arrays that dask takes out of it would arrive at odd addresses: see ``aligned``.
-    """
-
-    function: Callable
-
-    def __call__(self, *arguments):
-        return self.function(*arguments)
-
-    def __reduce__(self):
-        return cloudpickle.loads, (cloudpickle.dumps(self.function),)
+            is_closed = getattr(self.client, "status", "running") != "running"
+            if not is_closed and not isinstance(error, CancelledError):
+                raise
+            cause = (
+                f"{self.client} was closed; keep the client open until the end"
+                if is_closed
+                else "X, y or sample_weight may have chunks that another client has "
+                "persisted; persist all of them with the client that is to work on them"
+            )
+            raise RuntimeError(f"{error} {cause}") from error
 
 
 def task(function, *arguments):
-    """A task whose name is its own: no hash of what it takes."""
-    return dask.delayed(Whole(function), name=None, pure=False, traverse=False)(
-        *arguments
-    )
+    """Make a task with a random name, since hashing its arguments would be slow.
+
+    The function travels as bytes: arrays that dask takes out of a function arrive
+    unaligned, see ``aligned``.
+    """
+    call = dask.delayed(call_pickled, name=None, pure=False, traverse=False)
+    return call(cloudpickle.dumps(function), *arguments)
 
 
-def add_up(tasks, scheduler):
-    """``rows.add`` of the results of the tasks."""
-    while len(tasks) > FAN_IN:
-        groups = range(0, len(tasks), FAN_IN)
-        tasks = [task(add, tasks[i : i + FAN_IN]) for i in groups]
+def add_results(tasks, scheduler, results_per_task=16):
+    """Add the results of the tasks by a tree of tasks."""
+    while len(tasks) > results_per_task:
+        groups = range(0, len(tasks), results_per_task)
+        tasks = [task(add, tasks[i : i + results_per_task]) for i in groups]
     return add(scheduler.compute(tasks))
 
 
-@dataclass(frozen=True)
-class ChunkReader:
-    """How a chunk is seen as ``RowBlocks``; it goes with every task.
-
-    Parameters
-    ----------
-    read : callable
-        Makes an array (rows, features) of a chunk of X.
-    n_features : int
-    precision : dtype
-    n_jobs : int or None
-    changes : tuple of callable
-        Those of ``with_targets`` so far.
-    """
-
-    read: Callable
-    n_features: int
-    precision: np.dtype
-    n_jobs: int | None
-    changes: tuple = ()
-
-    def of_targets(self, y, weight):
-        """The rows without X."""
-        targets = map(aligned, (y, weight))
-        rows = RowBlocks(None, *targets, self.n_jobs, self.precision)
-        for change in self.changes:
-            rows = rows.with_targets(change)
-        return rows
-
-    def of_chunk(self, X, y, weight):
-        X = aligned(self.read(X))
-        if len(X) != len(y):
-            raise ValueError(f"a chunk of X has {len(X)} rows, that of y has {len(y)}")
-        return replace(self.of_targets(y, weight), X=X)
-
-
 class Chunk(NamedTuple):
-    """Tasks that give rows of X, and their float64 y, (rows, outputs), and weights.
+    """Hold tasks for rows of X, and for y, float64 (rows, outputs), and the weights.
 
-    ``here`` is y and the weights themselves where they are small, else None.
+    ``local_targets`` is y and the weights themselves if they are small, else None.
     """
 
     X: Any
     targets: Any
     n_rows: int
-    here: tuple | None
+    local_targets: tuple | None
 
 
 @dataclass(frozen=True)
 class ChunkedRows:
-    """Rows as in ``RowBlocks``, in chunks of which each has a weight above zero.
+    """Rows in chunks, with the methods of ``RowBlocks``.
 
-    ``first`` is the task that gives X, y and the weight of the first row of them. Where
-    a function holds rows, they travel without their chunks: on a worker it is given
-    the rows of a chunk.
+    A function that travels may hold these rows; they travel without their chunks, and
+    on a worker the function gets the rows of one chunk instead.
+
+    Parameters
+    ----------
+    chunks : list of Chunk
+        Each has a row of positive weight.
+    scheduler : Scheduler
+    read : callable
+        Converts a chunk of X to an array of shape (rows, features).
+    n_features : int
+    precision : dtype
+    n_jobs : int or None
+        Threads of a task.
+    first : tuple of array
+        X, y and the weight of the first row, as in the chunks.
+    changes : tuple of callable
+        The functions given to ``with_targets`` so far.
     """
 
     chunks: list
-    reader: ChunkReader
     scheduler: Scheduler
-    first: Any = None
+    read: Callable
+    n_features: int
+    precision: np.dtype
+    n_jobs: int | None = None
+    first: tuple = ()
+    changes: tuple = ()
 
-    @property
-    def precision(self):
-        return self.reader.precision
-
-    @property
-    def n_features(self):
-        return self.reader.n_features
+    def __getstate__(self):
+        return {**vars(self), "chunks": [], "scheduler": Scheduler()}
 
     def with_first(self):
-        """The same rows, with the first one on its way."""
-        unchanged = replace(self, reader=replace(self.reader, changes=()))
-        [first] = self.scheduler.persist(unchanged._tasks(first_row, [0]))
+        """Return the same rows, after reading the first one."""
+        [first] = self.scheduler.compute(self._tasks(first_row, [0]))
         return replace(self, first=first)
 
-    def __reduce__(self):
-        return ChunkedRows, ([], self.reader, Scheduler())
-
     def pilot(self):
-        return self._pilot
-
-    @functools.cached_property
-    def _pilot(self):
-        [(X, y, weight)] = self.scheduler.compute([self.first])
-        return X, self.reader.of_targets(y, weight).y
+        X, *targets = self.first
+        return X, self.read_targets(*targets).y
 
     def reduce(self, statistic, width=0):
-        tasks = self._tasks(methodcaller("reduce", statistic, width))
-        return add_up(tasks, self.scheduler)
+        tasks = self._tasks(lambda rows: rows.reduce(statistic, width))
+        return add_results(tasks, self.scheduler)
 
     def largest(self):
-        parts = self.scheduler.compute(self._tasks(methodcaller("largest")))
+        parts = self.scheduler.compute(self._tasks(lambda rows: rows.largest()))
         return [np.max(sizes) for sizes in zip(*parts, strict=True)]
 
     def targets(self, summary):
-        """A part per chunk; X is not looked at."""
-        function = methodcaller("targets", summary)
-        function = functools.partial(of_targets, function, self.reader)
-        if all(chunk.here for chunk in self.chunks):
-            parts = [function(chunk.here) for chunk in self.chunks]
-        else:
-            tasks = [task(function, chunk.targets) for chunk in self.chunks]
-            parts = self.scheduler.compute(tasks)
-        return [part for [part] in parts]
+        """Return ``summary(y, weight)`` of each chunk, without reading X."""
+
+        def summarize(targets):
+            return self.read_targets(*targets).targets(summary)[0]
+
+        if all(chunk.local_targets for chunk in self.chunks):
+            return [summarize(chunk.local_targets) for chunk in self.chunks]
+        tasks = [task(summarize, chunk.targets) for chunk in self.chunks]
+        return list(self.scheduler.compute(tasks))
 
     def with_targets(self, change):
-        """The rows with ``change(y, weight)``, which takes each row by itself."""
-        changes = (*self.reader.changes, change)
-        return replace(self, reader=replace(self.reader, changes=changes))
+        """Return the rows with ``change(y, weight)``, which must work row by row."""
+        return replace(self, changes=(*self.changes, change))
 
     def with_dtype(self, dtype):
-        return replace(self, reader=replace(self.reader, precision=np.dtype(dtype)))
+        return replace(self, precision=np.dtype(dtype))
 
     def sample(self, size, rng):
-        """Rows that one worker puts together; only chunks that have some are read."""
-        drawn = even_draws(size, self._ends[-1], rng)
-        owners = np.searchsorted(self._ends, drawn, side="right")
+        """Draw rows onto one worker; only chunks with drawn rows are read."""
+        ends = np.cumsum(self.targets(lambda y, w: np.cumsum(w)[-1]))
+        drawn = even_draws(size, ends[-1], rng)
+        owners = np.searchsorted(ends, drawn, side="right")
         owners = np.minimum(owners, len(self.chunks) - 1)
-        starts = np.append(0.0, self._ends)
+        starts = np.append(0.0, ends)
         parts = []
         for i in np.unique(owners):
             take = functools.partial(drawn_rows, drawn[owners == i], starts[i])
             parts += self._tasks(take, [i])
-        return self._together(parts)
+        return GatheredRows(parts, self.scheduler, self.n_jobs)
 
-    @functools.cached_property
-    def _ends(self):
-        """Cumulative weight at the end of each chunk."""
-        return np.cumsum(self.targets(lambda y, w: np.cumsum(w)[-1]))
-
-    def run(self, function):
-        """On one worker where the rows are few, else here, with passes over them."""
+    def run(self, function, most_rows_together=1000, most_bytes_together=2**26):
+        """Run ``function`` on one worker if the rows are few, else here, by passes."""
         n_rows = sum(chunk.n_rows for chunk in self.chunks)
-        n_bytes = n_rows * self.reader.n_features * self.precision.itemsize
-        if n_rows <= FEW_ROWS or n_bytes <= FEW_BYTES:
+        n_bytes = n_rows * self.n_features * self.precision.itemsize
+        if n_rows <= most_rows_together or n_bytes <= most_bytes_together:
             return self.run_together(function)
         return function(self)
 
     def run_together(self, function):
-        """On one worker, however many they are."""
-        return self._together(self._tasks(arrays)).run(function)
-
-    def _together(self, parts):
-        return Gathered(parts, self.reader.n_jobs, self.scheduler)
+        """Run ``function`` on one worker, which loads all rows."""
+        tasks = self._tasks(arrays)
+        return GatheredRows(tasks, self.scheduler, self.n_jobs).run(function)
 
     def _tasks(self, function, chosen=None):
-        """``function`` of the RowBlocks of each chunk, or of the chosen ones."""
-        function = functools.partial(of_chunk, function, self.reader)
+        """Make a task per chunk, or per chosen one: ``function`` of its RowBlocks."""
+
+        def run(X, targets):
+            return function(self.read_chunk(X, *targets))
+
         chosen = range(len(self.chunks)) if chosen is None else chosen
-        return [task(function, *self.chunks[i][:2]) for i in chosen]
+        return [task(run, *self.chunks[i][:2]) for i in chosen]
+
+    def read_chunk(self, X, y, weight):
+        """Return the rows of a chunk, on a worker."""
+        X = aligned(self.read(X))
+        if len(X) != len(y):
+            raise ValueError(f"a chunk of X has {len(X)} rows, that of y has {len(y)}")
+        return replace(self.read_targets(y, weight), X=X)
+
+    def read_targets(self, y, weight):
+        """Return the rows of a chunk without X."""
+        y, weight = map(aligned, (y, weight))
+        rows = RowBlocks(None, y, weight, self.n_jobs, self.precision)
+        for change in self.changes:
+            rows = rows.with_targets(change)
+        return rows
 
 
 @dataclass(frozen=True)
-class Gathered:
-    """Rows in several tasks, each of which gives ``arrays``, brought to one worker."""
+class GatheredRows:
+    """Rows that one worker puts together from tasks, each of which gives ``arrays``."""
 
     parts: list
-    n_jobs: int | None
     scheduler: Scheduler
+    n_jobs: int | None
 
     def run(self, function):
-        function = functools.partial(of_all, function, self.n_jobs)
+        function = functools.partial(apply_to_all, function, self.n_jobs)
         return self.scheduler.compute([task(function, self.parts)])[0]
 
     run_together = run
 
     def largest(self):
-        return self.run(methodcaller("largest"))
+        return self.run(lambda rows: rows.largest())
 
 
 # On a worker
 
 
-def of_chunk(function, reader, X, targets):
-    return function(reader.of_chunk(X, *targets))
+def call_pickled(pickled, *arguments):
+    return cloudpickle.loads(pickled)(*arguments)
 
 
-def of_targets(function, reader, targets):
-    return function(reader.of_targets(*targets))
-
-
-def of_all(function, n_jobs, parts):
-    arrays = map(np.concatenate, zip(*parts, strict=True))
+def apply_to_all(function, n_jobs, parts):
+    rows = map(np.concatenate, zip(*parts, strict=True))
     with single_threaded_blas(), reusing():
-        return function(RowBlocks(*arrays, n_jobs))
+        return function(RowBlocks(*rows, n_jobs))
 
 
 def aligned(array):
-    """The same numbers, not at an odd address, as that of an array that has travelled.
+    """Copy an array whose address is unaligned, as after a transfer between processes.
 
-    numpy adds what it finds at such an address in another order.
+    numpy adds the entries of an unaligned array in another order.
     """
     return np.require(array, requirements="A")
 
 
 def arrays(rows):
-    """X, y and the weights: dask knows the size of arrays, but not of RowBlocks."""
+    """Return X, y and the weights, whose size dask knows, unlike that of RowBlocks."""
     return rows.X.astype(rows.precision, copy=False), rows.y, rows.weight
 
 
