@@ -120,9 +120,9 @@ def _head_equations(problem, output, network, spec, solution):
         (spec.loss, spec.alpha, spec.fit_intercept),
     )
     equations = normal_equations(network, rows, *how)
-    if not np.all(np.isfinite(equations.hessian)):
+    if not np.isfinite(equations.loss):
         equations = normal_equations(network, rows.with_dtype(float), *how)
-    if not np.all(np.isfinite(equations.hessian)):
+    if not np.isfinite(equations.loss):
         raise FloatingPointError("the curvature of the loss overflows")
     return equations
 

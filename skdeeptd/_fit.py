@@ -202,10 +202,16 @@ def fit_rows(rows, spec, *, moment=None, warm_start=None, stage=null_stage):
     if shares or spec.loss.couples_outputs:
         groups = [list(range(n_outputs))]
     specs, solutions = [], []
+    is_warm = not is_squared and spec.epsilon is None and warm_start is not None
+    is_warm = is_warm and all(w is not None and w.settled for w in warm_start)
     with stage("kernels", len(groups)) as part:
         for outputs in groups:
             with part(f"output {outputs[0]}" if len(groups) > 1 else "all outputs"):
-                first = _first_network(problem, outputs, warm_start, squared.blank)
+                if is_warm:
+                    specs.append(squared)
+                    solutions.append(Solution(_joined_heads(warm_start, outputs), 0.0))
+                    continue
+                first = _first_network(problem, outputs, warm_start)
                 arguments = problem, outputs, of_target[outputs], squared, first
                 found = _fit_outputs(*arguments, dtype, is_squared)
                 specs.append(found[0])
@@ -214,9 +220,9 @@ def fit_rows(rows, spec, *, moment=None, warm_start=None, stage=null_stage):
     fit = Fit(problem, groups, specs, solutions, in_units_of_y)
     if is_squared:
         return fit
-    return (_with_huber_loss if spec.epsilon is not None else _with_likelihood)(
-        fit, rows, spec, stage
-    )
+    if spec.epsilon is not None:
+        return _with_huber_loss(fit, rows, spec)
+    return _with_likelihood(fit, rows, spec, stage, is_warm)
 
 
 def _squared_problem(rows, spec, search_tol=1e-3):
@@ -250,15 +256,20 @@ def _with_units(problem, spec, factor):
     return spec._replace(alpha=alpha, n_init=n_init)
 
 
-def _first_network(problem, outputs, warm_start, blank):
-    """Return the ``WarmStart`` of some outputs in the units of the problem, or None."""
-    if warm_start is None or warm_start[outputs[0]] is None:
-        return None
+def _joined_heads(warm_start, outputs):
+    """Return one network with the heads of the warm starts of some outputs."""
     networks = [warm_start[o].network for o in outputs]
-    network = networks[0]._replace(
+    return networks[0]._replace(
         heads=np.concatenate([n.heads for n in networks]),
         intercept=np.concatenate([n.intercept for n in networks]),
     )
+
+
+def _first_network(problem, outputs, warm_start):
+    """Return the ``WarmStart`` of some outputs in the units of the problem, or None."""
+    if warm_start is None or any(warm_start[o] is None for o in outputs):
+        return None
+    network = _joined_heads(warm_start, outputs)
     network = problem.in_units_of_target(network, outputs)
     return WarmStart(network, warm_start[outputs[0]].settled)
 
@@ -436,8 +447,11 @@ def raw_outputs(network, rows):
     )
 
 
-def _with_likelihood(fit, rows, spec, stage):
-    """Return the ``Fit`` of a likelihood, from that of the squared errors on."""
+def _with_likelihood(fit, rows, spec, stage, is_warm):
+    """Return the ``Fit`` of a likelihood, from that of the squared errors on.
+
+    With ``is_warm`` the networks are those of an earlier fit of this likelihood.
+    """
     problem, loss = fit.problem, spec.loss
     total, sums = add(rows.targets(lambda y, w: (np.sum(w), w @ y)))
     mean = sums / total
@@ -449,8 +463,10 @@ def _with_likelihood(fit, rows, spec, stage):
     solutions = []
     with stage("likelihood"):
         for outputs, start in zip(fit.groups, fit.solutions, strict=True):
-            network = fit.problem.in_units_of_y(start.network, outputs)
-            network = _on_link_scale(network, loss, mean[outputs], spec)
+            network = start.network
+            if not is_warm:
+                network = fit.problem.in_units_of_y(network, outputs)
+                network = _on_link_scale(network, loss, mean[outputs], spec)
             moves = spec.polish and any(np.any(k) for k in network.kernels)
 
             def fit_group(rows, network=network, moves=moves):
@@ -495,7 +511,7 @@ def _on_link_scale(network, loss, mean, spec):
     )
 
 
-def _with_huber_loss(fit, rows, spec, stage, no_scale=1e-12):
+def _with_huber_loss(fit, rows, spec, no_scale=1e-12):
     """Return the ``Fit`` of Huber's loss, from that of y cut off on.
 
     The weights and the scale of the residuals are fitted in turn; neither raises their

@@ -805,7 +805,7 @@ def test_more_features_than_memory_has_room_for_are_solved_by_the_rows():
     assert not hasattr(fitted, "covariance_")
     with pytest.raises(ValueError, match=r"30002 weights.*GiB"):
         fitted.predict(X, return_std=True)
-    with pytest.raises(ValueError, match=r"15004 unknowns.*GiB.*polish=False"):
+    with pytest.raises(ValueError, match=r"15003 unknowns.*GiB.*polish=False"):
         DeepTDRegressor((15_000, 2)).fit(X, X[:, 0])
 
 

@@ -167,7 +167,7 @@ def test_the_sample_is_bounded_and_depends_on_random_state_alone():
         for seed in (0, 0, 1)
     ]
     samples = [model._stream["sample"]["X"] for model in kept]
-    assert samples[0].shape == (100 * (4 + 3 + 3 + 2), 36)
+    assert samples[0].shape == (100 * (4 + 3 + 3 + 1), 36)
     np.testing.assert_array_equal(samples[0], samples[1])
     np.testing.assert_array_equal(kept[0].scales_, kept[1].scales_)
     assert not np.array_equal(samples[0], samples[2])

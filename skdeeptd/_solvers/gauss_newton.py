@@ -304,32 +304,21 @@ def normal_equations(
     basis = network.heads
     if loss.is_quadratic and with_hidden and gram_of_entries_pays(network):
         basis = np.repeat(np.eye(basis.shape[2])[:, None], network.n_filters, axis=1)
-    from_first_row = fit_intercept and centre is None and loss.is_quadratic
-    if centre is None:
-        network, centre = _at_first_row(network, rows, loss, basis, fit_intercept)
-        if not with_hidden:
-            centre = centre[0], centre[1][:, :0]
     is_stacked = len(network.heads) > 1 and basis is network.heads
-    sums_of = _stacked_sums if is_stacked else _gram_sums
-    shift = centre
+    is_centred = fit_intercept and (loss.is_quadratic or len(network.heads) == 1)
+    is_first = centre is None
+    if is_first:
+        how = basis, fit_intercept, is_centred, with_hidden
+        network, centre = _first_centre(network, rows, loss, *how)
+    shift, sums_of = centre, _stacked_sums if is_stacked else _gram_sums
     sums = sums_of(network, rows, loss, basis, shift, fit_intercept, with_hidden)
-    hessian, _, grams, _, head_gradient, of_basis, squares, _ = sums
-    if fit_intercept and not loss.couples_outputs:
-        total = grams[:, -1, -1][:, np.newaxis]
-        features, of_basis = grams[0, -1, :-1] / total[0], of_basis / total
-        residual = head_gradient[:, -1:] / total
-        centre = shift[0] + features, shift[1] + of_basis
-        if from_first_row:
-            of_means = features**2, np.sum(of_basis**2, axis=0), residual[:, 0] ** 2
-            size = of_basis.shape[1]
-            diagonal = hessian.diagonal().reshape(len(hessian) // max(size, 1), size)
-            diagonal = diagonal.sum(axis=0)
-            whole = np.concatenate([grams[0].diagonal()[:-1], diagonal, squares])
-            if np.any(total[0] * np.concatenate(of_means) > far_share * whole):
-                moved = network._replace(intercept=network.intercept + residual[:, 0])
-                how = alpha, fit_intercept, with_hidden
-                return normal_equations(moved, rows, loss, *how, centre)
-    return _equations_of(network, rows, loss, alpha, basis, sums, shift, centre)
+    if is_centred:
+        sums, shift, residual, is_far = _centred(sums, shift, is_stacked, far_share)
+        if is_first and is_far and loss.is_quadratic:
+            moved = network._replace(intercept=network.intercept + residual)
+            how = alpha, fit_intercept, with_hidden
+            return normal_equations(moved, rows, loss, *how, shift)
+    return _equations_of(network, rows, loss, alpha, basis, sums, shift)
 
 
 def gram_of_entries_pays(network):
@@ -340,28 +329,64 @@ def gram_of_entries_pays(network):
     return of_entries <= n_heads * (M + n_entries)
 
 
-def _at_first_row(network, rows, loss, basis, fit_intercept):
-    """Return F and J of the first row, and the network with that row fitted exactly.
+def _first_centre(
+    network, rows, loss, basis, fit_intercept, is_centred, with_hidden
+):
+    """Return a network and what F and J are taken from on, before any pass.
 
-    The intercept stays if the loss is not quadratic.
+    These are F and J of the first row, and the intercept that fits that row, if the sums
+    are to be centred; else the mean of F.
     """
-    shape = len(basis), network.n_filters, network.n_hidden_weights
+    shape = len(basis), network.n_filters, network.n_hidden_weights * with_hidden
+    jacobian = np.zeros((1, *shape))
+    flat_heads = network.heads.reshape(len(network.heads), -1)
     if not fit_intercept:
-        return network, (
-            np.zeros(network.heads[0].size),
-            np.zeros((shape[0], shape[1] * shape[2])),
-        )
-    X, y = rows.pilot()
-    layers = hidden_forward(network, X)
-    features, jacobian = (
-        head_features(network, layers, X)[0].copy(),
-        np.empty((1, *shape)),
-    )
-    hidden_jacobian(network, layers, basis, jacobian)
-    if loss.is_quadratic:
-        fitted = y[0] - network.heads.reshape(len(network.heads), -1) @ features
-        network = network._replace(intercept=fitted)
-    return network, (features, jacobian.reshape(len(basis), -1))
+        features = np.zeros(flat_heads.shape[1])
+    elif not is_centred:
+
+        def statistic(X, _, weight):
+            features = head_features(in_dtype, hidden_forward(in_dtype, X), X)
+            return weight @ features, np.sum(weight)
+
+        in_dtype = network.astype(rows.precision)
+        features, total = rows.reduce(statistic, width=numbers_per_row(network))
+        features = features / total
+    else:
+        X, y = rows.pilot()
+        layers = hidden_forward(network, X)
+        features = head_features(network, layers, X)[0].copy()
+        if with_hidden:
+            hidden_jacobian(network, layers, basis, jacobian)
+        if loss.is_quadratic:
+            network = network._replace(intercept=y[0] - flat_heads @ features)
+    return network, (features, jacobian.reshape(len(basis), shape[1] * shape[2]))
+
+
+def _centred(sums, shift, is_stacked, far_share):
+    """Return the sums with J and F minus their means, and these means.
+
+    Also the mean residuals, and whether the rows from which J and F were taken make up
+    more than ``far_share`` of a sum of squares.
+    """
+    A, S, grams, g, h, of_basis, squares, sizes = sums
+    total, residual = grams[0, -1, -1], h[:, -1].copy()
+    features, jacobian = grams[0, -1, :-1] / total, of_basis / total
+    diagonal = A.diagonal().reshape(-1 if A.size else 0, of_basis.shape[1]).sum(axis=0)
+    whole = np.concatenate([grams[0].diagonal()[:-1], diagonal, squares])
+    of_means = features**2, np.sum(jacobian**2, axis=0), (residual / total) ** 2
+    is_far = np.any(total * np.concatenate(of_means) > far_share * whole)
+    flat = jacobian if is_stacked else jacobian.reshape(1, -1)
+    A = A - total * flat.T @ flat
+    of_each = total * features[:, np.newaxis] * flat[:, np.newaxis]
+    S = S - np.pad(of_each, ((0, 0), (0, 1), (0, 0))) if is_stacked else S - np.pad(of_each[0], ((0, 1), (0, 0)))
+    S[..., -1, :] = 0
+    grams = grams - np.pad(total * np.outer(features, features), (0, 1))
+    grams[:, -1, :-1] = grams[:, :-1, -1] = 0
+    g = g - (residual @ flat if is_stacked else np.outer(flat[0], residual))
+    h = h - np.pad(np.outer(residual, features), ((0, 0), (0, 1)))
+    sums = A, S, grams, g, h, of_basis, squares, sizes
+    shift = shift[0] + features, shift[1] + jacobian
+    return sums, shift, residual / total, is_far
 
 
 def _gram_sums(network, rows, loss, basis, shift, fit_intercept, with_hidden):
@@ -502,7 +527,7 @@ def _joined(grams, pairs, n_heads, is_large):
     return blocks.reshape(1, n_heads * n_features, n_heads * n_features)
 
 
-def _equations_of(network, rows, loss, alpha, basis, sums, shift, centre):
+def _equations_of(network, rows, loss, alpha, basis, sums, shift):
     """Return the ``Equations`` of the sums; add the penalty, and take the best heads."""
     _, _, grams, _, h, _, squares, (raw_squares, total_weight) = sums
     n_heads, R, P = network.heads.shape
@@ -564,7 +589,7 @@ def _equations_of(network, rows, loss, alpha, basis, sums, shift, centre):
         g,
         h,
         (shift[0], of_jacobian),
-        centre,
+        shift,
         max((32 * eps) ** 2 * raw_squares, loss.negligible * total_weight),
         decrease,
     )
