@@ -36,7 +36,6 @@ from skdeeptd._model.layout import default_of_two_layers, make_layout
 from skdeeptd._model.network import alike, blank_network
 from skdeeptd._model.parameters import n_parameters
 from skdeeptd._solver.deeptd import Known, fit_rows
-from skdeeptd._solver.diagnosis import held_out
 from skdeeptd._solver.normal_equations import Objective
 from skdeeptd._solver.search import Spec, silent
 from skdeeptd._solver.uncertainty import output_std, uncertainty, uncertainty_together
@@ -374,11 +373,11 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
                 known=known,
             )
             self._store(fit, layout, stream.sample.X.dtype)
-            self._describe_stream(fit, grown, stream.share_kept)
+            self._describe_stream(fit, stream.share_kept)
         self._stream = stream.searched_if(grown).as_dict()
         return fit
 
-    def _describe_stream(self, fit, grown, share_kept):
+    def _describe_stream(self, fit, share_kept):
         pass
 
     def _known(self, blank, settled):
@@ -457,14 +456,11 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
     def _describe(self, fit, context):
         with told(context.subcontext(task_name="uncertainty"), self):
             self._store_uncertainty(fit)
-            self._store_verdict(fit)
 
-    def _describe_stream(self, fit, grown, share_kept):
+    def _describe_stream(self, fit, share_kept):
         if fit.specs[0].leave_one_out:
             self.alpha_ /= share_kept
         self._store_uncertainty(fit)
-        if grown or np.isnan(self.held_out_r2_["network"]).any():
-            self._store_verdict(fit)
 
     def _store(self, fit, layout, dtype):
         super()._store(fit, layout, dtype)
@@ -497,14 +493,6 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
             if covariances[0] is not None:
                 self.covariance_ = np.array(covariances)
                 self.noise_variance_ = np.array(noise_variances)
-
-    def _store_verdict(self, fit):
-        """Whether a network is what the data call for."""
-        fit = fit.judged or fit
-        units = None if fit.together is None else fit.together.units
-        found = held_out(fit.problem, fit.specs, fit.solutions, units)
-        self.held_out_r2_ = {"network": found.network, "linear": found.linear}
-        self.verdict_ = found.verdict
 
     @overload
     def predict(

@@ -57,7 +57,7 @@ max_iter, tol, n_init, random_state
     Attributes
     ----------
     kernels_, gains_, scales_, biases_, intercept_, moment_, kernel_sizes_, \
-strides_, input_shape_, activations_, alpha_, verdict_, held_out_r2_, n_iter_, \
+strides_, input_shape_, activations_, alpha_, n_iter_, \
 covariance_, noise_variance_, n_features_in_, feature_names_in_
         As in DeepTDRegressor: arrays in memory.
 

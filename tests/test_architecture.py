@@ -32,7 +32,7 @@ FLOORS = [
     {"_solver.second_moment", "_solver.shared", "_solver.filters"},
     {"_solver.logistic", "_solver.likelihood"},
     {"_solver.search", "_solver.together", "_solver.deeptd", "_solver.uncertainty"},
-    {"_solver.diagnosis", "_solver.choice", "_solver.classes"},
+    {"_solver.choice", "_solver.classes"},
     {"_base"},
     {"_features", "_ridge", "_regressor", "_classifier"},
     {"_base_cv"},

@@ -1,5 +1,7 @@
 """Effective weights, against coefficients, gradients and permutations."""
 
+import functools
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -21,6 +23,7 @@ from skdeeptd import (
     DeepTDRegressor,
     DeepTDRegressorCV,
     DeepTDRidge,
+    inspection,
 )
 from skdeeptd._model.fitted import networks_of
 from skdeeptd._model.network import input_gradient
@@ -255,7 +258,8 @@ def test_blocks_of_features_change_nothing(monkeypatch):
     X, y, _ = planted(0)
     model = DeepTDRidge(random_state=0).fit(X, y)
     whole = effective_weights(model, X).weights
-    monkeypatch.setattr("skdeeptd.inspection.MOST_NUMBERS", 14 * X.size)
+    few = functools.partial(inspection._feature_weights, block_numbers=14 * X.size)
+    monkeypatch.setattr(inspection, "_feature_weights", few)
     np.testing.assert_allclose(effective_weights(model, X).weights, whole, atol=1e-10)
 
 
@@ -264,7 +268,9 @@ def test_bad_input():
     model = DeepTDRegressor((6, 5), max_iter=100, random_state=0).fit(X, y)
     with pytest.raises(NotFittedError):
         effective_weights(DeepTDRegressor(), X)
-    with pytest.raises(TypeError, match="regressor or a classifier, got DeepTDFeat"):
+    with pytest.raises(
+        TypeError, match="need a regressor or a classifier, got DeepTDFeat"
+    ):
         effective_weights(DeepTDFeatures().fit(X, y), X)
     with pytest.raises(ValueError, match=r"29 features, but .* expecting 30"):
         effective_weights(model, X[:, :29])
