@@ -107,9 +107,9 @@ def compare_with_linear(
     -----
     Let e_i be the error of a model in held-out sample i, d_i the error of the mean of
     the training samples, v_i the weights divided by their sum, and q the ratio of the
-    weighted means of e_i^2 and d_i^2. Then R2 = 1 - q, and by the delta method
+    weighted means of e_i^2 and d_i^2. Then R2 = 1 - q, and by the delta method::
 
-    .. math:: se^2 = \\sum_i v_i^2 (e_i^2 - q d_i^2)^2 / (\\sum_i v_i d_i^2)^2.
+        se^2 = sum_i v_i^2 (e_i^2 - q d_i^2)^2 / (sum_i v_i d_i^2)^2
 
     One model is clearly better than another if the weighted mean of the paired
     differences of their squared errors exceeds two of its standard errors (the same
@@ -175,7 +175,8 @@ def _splitter(cv, y):
     constant = np.flatnonzero(np.ptp(y, axis=0) == 0).tolist()
     if constant:
         raise ValueError(
-            f"output {constant} of y is constant, so that R2 is not defined; leave it out"
+            f"output {constant} of y is constant, so that its R2 is not defined; "
+            f"leave it out"
         )
     return check_cv(KFold(n_splits, shuffle=True, random_state=0) if cv is None else cv)
 
@@ -364,7 +365,7 @@ def _fitted_shape(estimator):
 
 
 def _check_refits(refits, estimator):
-    """Return a list of the refits; raise if they or the estimator are of a wrong kind."""
+    """Return a list of the refits; raise an error if a model is of a wrong kind."""
     refits = [] if refits is None else list(refits)
     if len(refits) == 1:
         raise ValueError("refits holds one estimator; a spread needs at least two")

@@ -40,8 +40,9 @@ FLOORS = [
     {"_export", "_export.layers", "_export.torch_modules", "_export.onnx_graph"},
     {"_dask"},
     {"__init__", "dask", "export", "datasets", "metrics", "inspection"},
-    {"_plot", "_plot.drawing", "_plot.kernels", "_plot.moment", "_plot.path"},
-    {"_plot.receptive_field", "_plot.held_out", "_plot.importance"},
+    {"_plot", "_plot.drawing", "_plot.kernels", "_plot.moment"},
+    {"_plot.receptive_field", "_plot.importance", "_plot.candidates"},
+    {"_plot.linear_comparison"},
     {"plotting", "__main__"},
 ]
 MATHS = ("_data.", "_model.", "_solver.")

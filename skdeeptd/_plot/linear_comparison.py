@@ -1,0 +1,221 @@
+"""Draw the cross-validated R2 of a network beside that of a linear model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import BaseCrossValidator
+from sklearn.utils import Bunch
+
+from skdeeptd._plot.drawing import draw_legend, get_axes, write_beside
+from skdeeptd.inspection import compare_with_linear
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class LinearComparisonDisplay:
+    """Cross-validated R2 of a network and of a linear model, for each output.
+
+    The error bars are one standard error to either side. The labels give the conclusion
+    of :func:`~skdeeptd.inspection.compare_with_linear`. A bar far below zero is cut
+    off, with its value beside it and without an error bar.
+
+    Parameters
+    ----------
+    network, linear : array-like of shape (n_outputs,)
+        R2 of the network and of the linear model.
+    conclusion : sequence of str
+        "nothing", "linear" or "network", for each output.
+    network_se, linear_se : array-like of shape (n_outputs,), default=None
+        Standard errors of the R2. None draws no error bars.
+    output_names : sequence of str, default=None
+        None for "output 0", "output 1", ...
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+
+    See Also
+    --------
+    skdeeptd.inspection.compare_with_linear : Compute the numbers.
+
+    Examples
+    --------
+    >>> from skdeeptd import DeepTDRegressor
+    >>> from skdeeptd.datasets import make_patch_cnn_regression
+    >>> from skdeeptd.plotting import LinearComparisonDisplay
+    >>> X, y = make_patch_cnn_regression(
+    ...     n_samples=500, kernel_sizes=(6, 4), noise=0.5, random_state=0
+    ... )
+    >>> model = DeepTDRegressor((6, 4), random_state=0)
+    >>> LinearComparisonDisplay.from_estimator(model, X, y).conclusion
+    ['network']
+    """
+
+    def __init__(
+        self,
+        network: ArrayLike,
+        linear: ArrayLike,
+        conclusion: Sequence[str],
+        *,
+        network_se: ArrayLike | None = None,
+        linear_se: ArrayLike | None = None,
+        output_names: Sequence[str] | None = None,
+    ) -> None:
+        self.network = network
+        self.linear = linear
+        self.conclusion = conclusion
+        self.network_se = network_se
+        self.linear_se = linear_se
+        self.output_names = output_names
+
+    @classmethod
+    def from_result(
+        cls,
+        result: Bunch,
+        *,
+        output_names: Sequence[str] | None = None,
+        ax: Axes | None = None,
+    ) -> Self:
+        """Draw the result of ``compare_with_linear``.
+
+        Parameters
+        ----------
+        result : Bunch
+            As returned by :func:`~skdeeptd.inspection.compare_with_linear`.
+        output_names : sequence of str, default=None
+            None for "output 0", "output 1", ...
+        ax : matplotlib Axes, default=None
+            As in ``plot``.
+
+        Returns
+        -------
+        LinearComparisonDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError, TypeError
+            If ``ax`` or ``output_names`` do not fit.
+        """
+        display = cls(
+            result.network,
+            result.linear,
+            result.conclusion,
+            network_se=result.network_se,
+            linear_se=result.linear_se,
+            output_names=output_names,
+        )
+        return display.plot(ax)
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        cv: int | BaseCrossValidator | Iterable | None = None,
+        sample_weight: ArrayLike | None = None,
+        linear: BaseEstimator | None = None,
+        n_jobs: int | None = None,
+        output_names: Sequence[str] | None = None,
+        ax: Axes | None = None,
+    ) -> Self:
+        """Compare a regressor with a linear model, and draw the result.
+
+        Parameters
+        ----------
+        estimator : regressor
+            The network, or a Pipeline, of which clones are fitted as a whole.
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+            At least 9 samples.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        cv, sample_weight, linear, n_jobs
+            As in :func:`~skdeeptd.inspection.compare_with_linear`.
+        output_names : sequence of str, default=None
+            None for "output 0", "output 1", ...
+        ax : matplotlib Axes, default=None
+            As in ``plot``.
+
+        Returns
+        -------
+        LinearComparisonDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError, TypeError
+            As in ``compare_with_linear``, or if ``ax`` or ``output_names`` do not fit.
+        """
+        result = compare_with_linear(
+            estimator,
+            X,
+            y,
+            cv=cv,
+            sample_weight=sample_weight,
+            linear=linear,
+            n_jobs=n_jobs,
+        )
+        return cls.from_result(result, output_names=output_names, ax=ax)
+
+    def plot(self, ax: Axes | None = None) -> Self:
+        """Draw the bars.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            None makes a new figure.
+
+        Returns
+        -------
+        LinearComparisonDisplay
+            The display itself.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError, TypeError
+            If ``ax`` is not one axes, or there is not a name for each output.
+        """
+        n_outputs = len(self.conclusion)
+        names = self.output_names or [f"output {i}" for i in range(n_outputs)]
+        if len(names) != n_outputs:
+            raise ValueError(
+                f"output_names holds {len(names)} names for {n_outputs} outputs"
+            )
+        ax = get_axes(ax, (1, 1), (6.5, 1.2 + 0.6 * n_outputs)).item()
+        self.ax_, self.figure_ = ax, ax.figure
+        self._draw_bars(-0.18, self.linear, self.linear_se, "linear model", "0.6")
+        self._draw_bars(0.18, self.network, self.network_se, "network", "C0")
+        labels = zip(names, self.conclusion, strict=True)
+        ax.set_yticks(range(n_outputs), [f"{n}\nconclusion: {c}" for n, c in labels])
+        ax.set(xlim=(-0.2, 1), ylim=(n_outputs - 0.4, -0.6))
+        ax.set_xlabel("cross-validated R2 and its standard error")
+        ax.axvline(0, color="0.2", linewidth=0.8)
+        ax.grid(axis="x", color="0.9")
+        ax.set_axisbelow(True)
+        draw_legend(ax)
+        return self
+
+    def _draw_bars(self, offset, r2, std_errors, label, color, floor=-0.2):
+        """Draw the bars of one model, cut off at an R2 of ``floor``."""
+        r2, rows = np.asarray(r2, dtype=float), offset + np.arange(len(r2))
+        cut = r2 < floor
+        self.ax_.barh(rows, np.maximum(r2, floor), 0.36, color=color, label=label)
+        if std_errors is not None:
+            std_errors = np.where(cut, 0, std_errors)
+            self.ax_.errorbar(r2, rows, xerr=std_errors, fmt="none", ecolor="k")
+        for row in np.flatnonzero(cut):
+            self.ax_.plot(0.9 * floor, rows[row], "<", color="white", markersize=5)
+            write_beside(self.ax_, floor, rows[row], f"{r2[row]:.3g}")
