@@ -595,9 +595,8 @@ def test_the_best_candidate_is_first_even_if_another_ranks_before_it(search):
 
 def test_scores_far_below_the_others_do_not_squeeze_them():
     mean = np.array([0.9, 0.8, 0.7, 0.6, -300.0])
-    display = CandidatesDisplay(
-        list("abcde"), mean, np.full(5, 0.1), [3, 2, 1, 1, 1]
-    ).plot()
+    stage = [3, 2, 1, 1, 1]
+    display = CandidatesDisplay(list("abcde"), mean, np.full(5, 0.1), stage).plot()
     low, high = display.ax_.get_xlim()
     assert -1 < low < 0.6
     assert 0.9 < high < 2
@@ -844,7 +843,7 @@ def test_displays_of_what_a_classifier_does_not_have_say_so():
     model, X, y = fitted_classes(["no", "yes"])
     with pytest.raises(TypeError, match="must be a regressor, got DeepTDClassifier"):
         LinearComparisonDisplay.from_estimator(model, X, y)
-    with pytest.raises(TypeError, match="entry 'stage', .* got DeepTDClassifier"):
+    with pytest.raises(TypeError, match=r"entry 'stage', .* got DeepTDClassifier"):
         CandidatesDisplay.from_estimator(model)
 
 

@@ -11,7 +11,6 @@ from skdeeptd.metrics import kernel_similarity
 N_SEEDS, N_TEST = 10, 500
 
 
-
 def split(sizes, n_per_weight, seed, n_filters=1, **parameters):
     n_train = int(np.ceil(n_per_weight * n_filters * degrees_of_freedom(sizes)))
     X, y, kernels = make_patch_cnn_regression(

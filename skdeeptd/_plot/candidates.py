@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 STAGES = {  # meaning, colour and marker of the last stage that a candidate reached
     3: ("complete fit", "C0", "o"),
-    2: ("dropped after a short fit", "C1", "s"),
-    1: ("dropped after the initial estimate", "0.5", "D"),
-    0: ("skipped: time limit", "0.5", "x"),
+    2: ("short fit only", "C1", "s"),
+    1: ("initial estimate only", "0.5", "D"),
+    0: ("skipped (time limit)", "0.5", "x"),
 }
 
 
@@ -164,8 +164,9 @@ class CandidatesDisplay:
         ValueError, TypeError
             If ``ax`` is not one axes.
         """
-        n_drawn = len(self.labels)
-        self.ax_ = get_axes(ax, (1, 1), (7, 1.6 + 0.19 * n_drawn)).item()
+        labels = self._labels_with_weights()
+        figsize = 4 + 0.075 * max(40, *map(len, labels)), 1.6 + 0.19 * len(labels)
+        self.ax_ = get_axes(ax, (1, 1), figsize).item()
         self.figure_ = self.ax_.figure
         lowest = _lowest_drawn(np.asarray(self.mean), np.asarray(self.std))
         self._draw_scores(lowest)
@@ -173,7 +174,7 @@ class CandidatesDisplay:
         star = {"color": "gold", "mec": "k", "markersize": 13, "zorder": 3}
         best = max(self.mean[0], lowest)
         self.ax_.plot(best, 0, "*", **star, label="best candidate")
-        self._label_axes()
+        self._label_axes(labels)
         return self
 
     def _draw_scores(self, lowest):
@@ -199,16 +200,19 @@ class CandidatesDisplay:
             self.ax_.plot(lowest, row, "<", color=color, markersize=5)
             write_beside(self.ax_, lowest, row, f"{self.mean[row]:.3g}")
 
-    def _label_axes(self):
-        ax, n_drawn = self.ax_, len(self.labels)
-        weight = np.zeros(n_drawn) if self.weight is None else self.weight
-        labels = [
-            f"{label}, weight {w:.2g}" if w > 0 else label
-            for label, w in zip(self.labels, weight, strict=True)
+    def _labels_with_weights(self):
+        if self.weight is None:
+            return self.labels
+        return [
+            f"{label}, weight {weight:.2g}" if weight > 0 else label
+            for label, weight in zip(self.labels, self.weight, strict=True)
         ]
+
+    def _label_axes(self, labels):
+        ax, n_drawn = self.ax_, len(labels)
         ax.set_yticks(range(n_drawn), labels, fontsize="small")
         ax.set_ylim(n_drawn - 0.4, -0.6)
-        ax.set_xlabel("score on held-out folds: mean and standard deviation")
+        ax.set_xlabel("cross-validated score: mean and standard deviation")
         if self.n_left_out:
             ax.set_ylabel(f"best {n_drawn} of {n_drawn + self.n_left_out} candidates")
         ax.grid(axis="y", color="0.9")

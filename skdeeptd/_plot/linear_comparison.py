@@ -23,7 +23,7 @@ class LinearComparisonDisplay:
 
     The error bars are one standard error to either side. The labels give the conclusion
     of :func:`~skdeeptd.inspection.compare_with_linear`. A bar far below zero is cut
-    off, with its value beside it and without an error bar.
+    off and has no error bar; its value stands beside it.
 
     Parameters
     ----------
@@ -218,4 +218,4 @@ class LinearComparisonDisplay:
             self.ax_.errorbar(r2, rows, xerr=std_errors, fmt="none", ecolor="k")
         for row in np.flatnonzero(cut):
             self.ax_.plot(0.9 * floor, rows[row], "<", color="white", markersize=5)
-            write_beside(self.ax_, floor, rows[row], f"{r2[row]:.3g}")
+            write_beside(self.ax_, 0, rows[row], f"{r2[row]:.3g}")
