@@ -153,10 +153,9 @@ def compare_with_linear(
 
     def held_out_errors(model, X):
         params = {} if sample_weight is None else _weight_params(model, weight)
+        options = {"cv": splits, "n_jobs": n_jobs, "params": params}
         with config_context(enable_metadata_routing=False):
-            predicted = cross_val_predict(
-                model, X, y, cv=splits, n_jobs=n_jobs, params=params
-            )
+            predicted = cross_val_predict(model, X, y, **options)
         name = f"the predictions of {type(model).__name__}"
         predicted = check_array(predicted, ensure_2d=False, input_name=name)
         return columns - predicted.reshape(columns.shape)
@@ -169,15 +168,10 @@ def _splitter(cv, y):
     """Return the folds; raise if the rows of y are too few or a column is constant."""
     n_splits = min(5, len(y) // 3)
     if n_splits < 3:
-        raise ValueError(
-            f"the comparison needs at least 9 samples of positive weight, got {len(y)}"
-        )
+        raise ValueError(f"at least 9 samples of positive weight needed, got {len(y)}")
     constant = np.flatnonzero(np.ptp(y, axis=0) == 0).tolist()
     if constant:
-        raise ValueError(
-            f"output {constant} of y is constant, so that its R2 is not defined; "
-            f"leave it out"
-        )
+        raise ValueError(f"output {constant} of y is constant: leave it out")
     return check_cv(KFold(n_splits, shuffle=True, random_state=0) if cv is None else cv)
 
 
@@ -212,34 +206,21 @@ def _compare_errors(errors, weight):
         std_error = np.sqrt(share**2 @ (gains - mean) ** 2)
         return mean > np.maximum(2 * std_error, 1e-6)
 
-    nothing = ~(is_better(1, 0) | is_better(2, 0))
     conclusion = np.where(is_better(2, 1), "network", "linear")
-    conclusion = np.where(nothing, "nothing", conclusion).tolist()
-    _, linear, network = 1 - ratio
-    _, linear_se, network_se = std_errors
-    return Bunch(
-        network=network,
-        linear=linear,
-        network_se=network_se,
-        linear_se=linear_se,
-        conclusion=conclusion,
-        text=[
-            _sentence(*of_output)
-            for of_output in zip(
-                conclusion, network, network_se, linear, linear_se, strict=True
-            )
-        ],
-    )
+    conclusion[~(is_better(1, 0) | is_better(2, 0))] = "nothing"
+    scores = dict(zip(("linear", "network"), 1 - ratio[1:], strict=True))
+    scores |= dict(zip(("linear_se", "network_se"), std_errors[1:], strict=True))
+    outputs = zip(conclusion, *scores.values(), strict=True)
+    text = [_sentence(*output) for output in outputs]
+    return Bunch(conclusion=conclusion.tolist(), text=text, **scores)
 
 
-def _sentence(conclusion, network, network_se, linear, linear_se):
+def _sentence(conclusion, linear, network, linear_se, network_se):
     """Return the conclusion for one output in plain words."""
-    network = f"the network (R2 {network:.2f} +- {network_se:.2f})"
     linear = f"the linear model (R2 {linear:.2f} +- {linear_se:.2f})"
+    network = f"the network (R2 {network:.2f} +- {network_se:.2f})"
     if conclusion == "nothing":
-        return (
-            f"Neither {network} nor {linear} predicts y clearly better than its mean."
-        )
+        return f"Neither {network} nor {linear} is clearly better than the mean of y."
     no = "" if conclusion == "network" else "not "
     return f"On held-out samples {network} is {no}clearly better than {linear}."
 
@@ -339,8 +320,10 @@ def effective_weights(
     check_index("output", output, min(n_outputs))
     weights, *others = (_feature_weights(e, X, output, restore) for e in estimators)
     result = _summarize(weights, [np.abs(w).mean(axis=0) for w in others])
-    shape = _fitted_shape(estimator) if shape is None else tuple(shape)
-    shape = shape or X.shape[1:]
+    if shape is None:
+        owner = getattr(estimator, "features_", estimator)
+        shape = getattr(owner, "input_shape_", X.shape[1:])
+    shape = tuple(shape)
     if math.prod(shape) != X.shape[1]:
         raise ValueError(
             f"input_shape {shape} has {math.prod(shape)} entries, but X has "
@@ -358,12 +341,6 @@ def _input_restorer(X):
     return lambda rows: rows.reshape(-1, *shape)
 
 
-def _fitted_shape(estimator):
-    """Return the shape of a sample, or None if the estimator does not know it."""
-    owner = getattr(estimator, "features_", estimator)
-    return getattr(owner, "input_shape_", None)
-
-
 def _check_refits(refits, estimator):
     """Return a list of the refits; raise an error if a model is of a wrong kind."""
     refits = [] if refits is None else list(refits)
@@ -371,20 +348,14 @@ def _check_refits(refits, estimator):
         raise ValueError("refits holds one estimator; a spread needs at least two")
     for fitted in [estimator, *refits]:
         if not (is_regressor(fitted) or is_classifier(fitted)):
-            raise TypeError(
-                f"effective weights need a regressor or a classifier, got "
-                f"{type(fitted).__name__}"
-            )
+            kind = type(fitted).__name__
+            raise TypeError(f"expected a regressor or a classifier, got {kind}")
         check_is_fitted(fitted)
         if is_classifier(fitted) != is_classifier(estimator):
             raise TypeError("refits and the estimator must be of one kind")
-        if is_classifier(fitted) and not np.array_equal(
-            fitted.classes_, estimator.classes_
-        ):
-            raise ValueError(
-                f"refits must have the classes of the estimator, "
-                f"{estimator.classes_}, got {fitted.classes_}"
-            )
+        classes, expected = (getattr(e, "classes_", ()) for e in (fitted, estimator))
+        if not np.array_equal(classes, expected):
+            raise ValueError(f"refits must have the classes {expected}, got {classes}")
     return refits
 
 
@@ -438,14 +409,13 @@ def _summarize(weights, refit_magnitudes):
     """Return the entries of the result that have the shape of a sample, flat."""
     size, n_rows = np.abs(weights), len(weights)
     magnitude, mean = size.mean(axis=0), weights.mean(axis=0)
+    sign = np.divide(mean, magnitude, out=np.zeros_like(mean), where=magnitude > 0)
     refit_std = np.full(len(magnitude), np.nan)
     if refit_magnitudes:
         refit_std = np.std(refit_magnitudes, axis=0, ddof=1)
     return {
         "magnitude": magnitude,
-        "sign": np.divide(
-            mean, magnitude, out=np.zeros_like(mean), where=magnitude > 0
-        ),
+        "sign": sign,
         "standard_error": size.std(axis=0, ddof=1) / math.sqrt(n_rows),
         "refit_std": refit_std,
     }

@@ -281,9 +281,7 @@ def test_bad_input():
     model = DeepTDRegressor((6, 5), max_iter=100, random_state=0).fit(X, y)
     with pytest.raises(NotFittedError):
         effective_weights(DeepTDRegressor(), X)
-    with pytest.raises(
-        TypeError, match="need a regressor or a classifier, got DeepTDFeat"
-    ):
+    with pytest.raises(TypeError, match="a regressor or a classifier, got DeepTDFeat"):
         effective_weights(DeepTDFeatures().fit(X, y), X)
     with pytest.raises(ValueError, match=r"29 features, but .* expecting 30"):
         effective_weights(model, X[:, :29])
@@ -301,7 +299,7 @@ def test_bad_input():
         effective_weights(model, X, refits=[model, DeepTDRegressor()])
     few, many = (LogisticRegression().fit(X, np.digitize(y, [0] * n)) for n in (1, 2))
     many.classes_ = np.array([0, 2])
-    with pytest.raises(ValueError, match="must have the classes of the estimator"):
+    with pytest.raises(ValueError, match=r"must have the classes \[0 1\], got"):
         effective_weights(few, X, refits=[few, many])
     with pytest.raises(TypeError, match="must be of one kind"):
         effective_weights(model, X, refits=[model, few])
@@ -310,7 +308,6 @@ def test_bad_input():
 # Comparison with a linear model
 
 SIZES, N_SEEDS, N_ROWS = (8, 8), 10, 400
-FOLDS = KFold(3, shuffle=True, random_state=0)
 
 
 def auto_regressive(rng):
@@ -355,10 +352,10 @@ def test_the_conclusion_is_the_planted_truth(inputs, target, conclusion):
         rng = np.random.default_rng(seed)
         X = inputs(rng)
         y = target(X, rng) + 0.3 * rng.standard_normal(N_ROWS)
-        model = DeepTDRegressor(SIZES, n_init=1, max_iter=20, tol=1e-2, random_state=0)
+        model = DeepTDRegressor(SIZES, n_init=2, max_iter=20, tol=1e-2, random_state=0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            found.update(compare_with_linear(model, X, y, cv=FOLDS).conclusion)
+            found.update(compare_with_linear(model, X, y).conclusion)
     assert found[conclusion] >= 0.9 * N_SEEDS, found
 
 
@@ -572,9 +569,9 @@ def test_comparisons_of_bad_input_are_errors():
         compare_with_linear(RidgeCV(), X, y, linear=LogisticRegression())
     with pytest.raises(TypeError, match="cross_val_score of the classifier"):
         compare_with_linear(make_pipeline(LogisticRegression()), X, labels)
-    with pytest.raises(ValueError, match=r"at least 9 samples .* weight, got 8"):
+    with pytest.raises(ValueError, match=r"at least 9 samples .* needed, got 8"):
         compare_with_linear(RidgeCV(), X[:8], y[:8])
-    with pytest.raises(ValueError, match=r"at least 9 samples .* weight, got 8"):
+    with pytest.raises(ValueError, match=r"at least 9 samples .* needed, got 8"):
         compare_with_linear(RidgeCV(), X, y, sample_weight=np.arange(30) < 8)
     with pytest.raises(ValueError, match=r"output \[1\] of y is constant"):
         compare_with_linear(RidgeCV(), X, np.column_stack([y[:, 0], np.ones(30)]))

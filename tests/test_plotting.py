@@ -18,6 +18,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.utils import Bunch
 
 from skdeeptd import (
     DeepTDClassifier,
@@ -545,7 +546,7 @@ def test_every_candidate_has_its_score_and_the_look_of_its_stage(search):
     assert set(results["stage"]) == {1, 2, 3}
     ax = CandidatesDisplay.from_estimator(search).ax_
     drawn = points(ax)
-    labels = [label.get_text().split(", w")[0] for label in ax.get_yticklabels()]
+    labels = [label.get_text().split(", weight")[0] for label in ax.get_yticklabels()]
     params = enumerate(results["params"])
     by_label = {label_of(p): i for i, p in params}
     looks = {}
@@ -590,7 +591,8 @@ def test_the_best_candidate_is_first_even_if_another_ranks_before_it(search):
     search.best_index_ = int(np.flatnonzero(ranks == 2)[0])
     display = CandidatesDisplay.from_estimator(search, n_best=2)
     by_rank = np.array(search.cv_results_["params"])[np.argsort(ranks)]
-    assert display.labels == [label_of(by_rank[i]) for i in (1, 0)]
+    second, first = (label_of(by_rank[i]) for i in (1, 0))
+    assert display.labels == [second, f"{first}, weight 1"]
 
 
 def test_scores_far_below_the_others_do_not_squeeze_them():
@@ -615,7 +617,8 @@ def test_labels_say_what_varies():
     }
     search = DeepTDRegressorCV(grid, cv=2, random_state=0).fit(X, y)
     display = CandidatesDisplay.from_estimator(search)
-    assert sorted(display.labels) == [
+    labels = [label.split(", weight")[0] for label in display.labels]
+    assert sorted(labels) == [
         *(
             f"network (4, 3), alpha={a}, n_filters={r}"
             for a in (0.5, 2)
@@ -643,12 +646,13 @@ def test_any_search_with_stages_is_drawn_with_the_weights_of_its_candidates():
         weight=np.array([0.25, 0.75, 0.0]),
     )
     display = CandidatesDisplay.from_estimator(search)
-    assert display.labels == ["alpha=2.0", "gp", "default parameters"]
+    expected = ["alpha=2.0, weight 0.75", "gp, weight 0.25", "default parameters"]
+    assert display.labels == expected
     drawn = [label.get_text() for label in display.ax_.get_yticklabels()]
-    assert drawn == ["alpha=2.0, weight 0.75", "gp, weight 0.25", "default parameters"]
+    assert drawn == expected
     del search.cv_results_["weight"]
-    drawn = CandidatesDisplay.from_estimator(search).ax_.get_yticklabels()
-    assert [label.get_text() for label in drawn] == display.labels
+    labels = CandidatesDisplay.from_estimator(search).labels
+    assert labels == ["alpha=2.0", "gp", "default parameters"]
 
 
 # Comparison with a linear model
@@ -716,20 +720,26 @@ def test_the_display_computes_the_comparison(compared):
         model, X, y, **options, output_names=["mass", "charge"]
     )
     for name in ("network", "linear", "network_se", "linear_se"):
-        np.testing.assert_array_equal(getattr(display, name), result[name])
+        np.testing.assert_array_equal(display.result[name], result[name])
     labels = [label.get_text() for label in display.ax_.get_yticklabels()]
     names = zip(["mass", "charge"], result.conclusion, strict=True)
     assert labels == [f"{name}\nconclusion: {c}" for name, c in names]
 
 
+def made_up(network, linear, conclusion):
+    std_errors = {f"{name}_se": np.full(len(network), 0.1) for name in SCORES}
+    scores = dict(zip(SCORES, map(np.array, (network, linear)), strict=True))
+    return Bunch(**scores, **std_errors, conclusion=conclusion)
+
+
+SCORES = "network", "linear"
+
+
 def test_bars_far_below_zero_end_and_have_their_number():
-    display = LinearComparisonDisplay(
-        [-31.4, 0.9, -0.1],
-        [0.5, -2.5, 0],
-        ["linear", "network", "nothing"],
-        network_se=[9.0, 0.1, 0.1],
-        linear_se=[0.1, 1.0, 0.1],
-    ).plot()
+    result = made_up(
+        [-31.4, 0.9, -0.1], [0.5, -2.5, 0], ["linear", "network", "nothing"]
+    )
+    display = LinearComparisonDisplay(result).plot()
     low, high = display.ax_.get_xlim()
     drawn = bars(display.ax_)
     assert [length for _, length in drawn["network"]] == [low, 0.9, -0.1]
@@ -739,11 +749,6 @@ def test_bars_far_below_zero_end_and_have_their_number():
     notes = {t.xy[1]: t.get_text() for t in display.ax_.texts}
     places = drawn["network"][0][0], drawn["linear model"][1][0]
     assert notes == dict(zip(places, ["-31.4", "-2.5"], strict=True))
-
-
-def test_scores_without_standard_errors_have_no_error_bars():
-    display = LinearComparisonDisplay([0.5], [0.4], ["network"]).plot()
-    assert len(intervals(display.ax_)) == 0
 
 
 def test_another_number_of_output_names_is_an_error(compared):
@@ -879,26 +884,19 @@ def displays_of(search):
         yield KernelDisplay.from_estimator(classes)
         yield MomentDisplay.from_estimator(classes, output=1)
         yield ReceptiveFieldDisplay.from_estimator(classes, X, output=2)
-    r2, std_errors = np.array([-3e4, -0.15, 0.99, 0.5]), np.array([9, 0.1, 0.1, 0])
-    yield LinearComparisonDisplay(
-        r2,
-        r2[::-1],
-        ["nothing"] * 4,
-        network_se=std_errors,
-        linear_se=std_errors[::-1],
+    r2 = np.array([-3e4, -0.15, 0.99, 0.5])
+    yield LinearComparisonDisplay.from_result(
+        made_up(r2, r2[::-1], ["nothing"] * 4),
         output_names=["y", "glucose", "fructose, dissolved", "loss on drying"],
-    ).plot()
+    )
     yield CandidatesDisplay.from_estimator(search)
     yield CandidatesDisplay.from_estimator(search, n_best=2)
-    labels = [f"((2, 3), (4, {i})), n_filters=2, alpha=0.1" for i in range(80)]
+    labels = [
+        f"((2, 3), (4, {i})), n_filters=2, alpha=0.1, weight 1" for i in range(80)
+    ]
     mean = np.append(-1e4, np.linspace(0.9, 0.1, 79))
-    yield CandidatesDisplay(
-        labels,
-        mean,
-        np.full(80, 0.1),
-        np.repeat([3, 2, 1, 0], 20),
-        weight=np.repeat([0.05, 0, 0, 0], 20),
-    ).plot()
+    stage = np.repeat([3, 2, 1, 0], 20)
+    yield CandidatesDisplay(labels, mean, np.full(80, 0.1), stage).plot()
 
 
 def test_nothing_overlaps_or_is_cut_off(search):
@@ -929,8 +927,8 @@ def test_nothing_is_cut_off_in_a_figure_of_the_caller(height):
             "1 x 1",
         ),
         (
-            lambda *args: LinearComparisonDisplay([0.5], [0.4], ["linear"]).plot(
-                args[3]
+            lambda _, __, ___, ax: LinearComparisonDisplay.from_result(
+                made_up([0.5], [0], ["network"]), ax=ax
             ),
             1,
             "1 x 1",

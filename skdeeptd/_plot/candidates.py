@@ -47,9 +47,6 @@ class CandidatesDisplay:
         Mean and standard deviation of the score over the folds.
     stage : array-like of shape (n_candidates,)
         Last stage that the candidate reached, from 1 to 3, or 0 if it was skipped.
-    weight : array-like of shape (n_candidates,), default=None
-        Weights in an average of candidates. Each positive weight is written beside its
-        label.
     n_left_out : int, default=0
         Number of candidates of worse ranks that are not drawn.
 
@@ -69,7 +66,7 @@ class CandidatesDisplay:
     >>> search = DeepTDRegressorCV(random_state=0).fit(X, y)
     >>> display = CandidatesDisplay.from_estimator(search, n_best=10)
     >>> display.labels[0]
-    'network (4, 6)'
+    'network (4, 6), weight 1'
     """
 
     def __init__(
@@ -79,14 +76,12 @@ class CandidatesDisplay:
         std: ArrayLike,
         stage: ArrayLike,
         *,
-        weight: ArrayLike | None = None,
         n_left_out: int = 0,
     ) -> None:
         self.labels = labels
         self.mean = mean
         self.std = std
         self.stage = stage
-        self.weight = weight
         self.n_left_out = n_left_out
 
     @classmethod
@@ -98,8 +93,9 @@ class CandidatesDisplay:
         Parameters
         ----------
         estimator : fitted search or Pipeline
-            A search of this package: ``cv_results_`` has an entry "stage". The last
-            step is drawn if it is a Pipeline.
+            A search of this package: ``cv_results_`` has an entry "stage". A positive
+            "weight" in an average of candidates becomes a part of the label. The last
+            step of a Pipeline is drawn.
         n_best : int, default=50
             Maximum number of candidates to draw.
         ax : matplotlib Axes, default=None
@@ -132,14 +128,14 @@ class CandidatesDisplay:
         order = np.argsort(results["rank_test_score"])
         best = getattr(search, "best_index_", order[0])
         order = np.array([best, *order[order != best]])
-        labels = _labels(results["params"])
+        weights = results.get("weight", np.zeros(len(order)))
+        labels = _labels(results["params"], weights)
         drawn = order[:n_best]
         display = cls(
             [labels[i] for i in drawn],
             results["mean_test_score"][drawn],
             results["std_test_score"][drawn],
             results["stage"][drawn],
-            weight=results["weight"][drawn] if "weight" in results else None,
             n_left_out=len(order) - len(drawn),
         )
         return display.plot(ax)
@@ -164,53 +160,32 @@ class CandidatesDisplay:
         ValueError, TypeError
             If ``ax`` is not one axes.
         """
-        labels = self._labels_with_weights()
-        figsize = 4 + 0.075 * max(40, *map(len, labels)), 1.6 + 0.19 * len(labels)
+        n_drawn, longest = len(self.labels), max(40, *map(len, self.labels))
+        figsize = 4 + 0.075 * longest, 1.6 + 0.19 * n_drawn
         self.ax_ = get_axes(ax, (1, 1), figsize).item()
         self.figure_ = self.ax_.figure
-        lowest = _lowest_drawn(np.asarray(self.mean), np.asarray(self.std))
-        self._draw_scores(lowest)
-        self._draw_far(lowest)
+        mean, std, stage = map(np.asarray, (self.mean, self.std, self.stage))
+        lowest = _lowest_drawn(mean, std)
+        self._draw_scores(mean, std, stage, lowest)
         star = {"color": "gold", "mec": "k", "markersize": 13, "zorder": 3}
-        best = max(self.mean[0], lowest)
-        self.ax_.plot(best, 0, "*", **star, label="best candidate")
-        self._label_axes(labels)
+        self.ax_.plot(max(mean[0], lowest), 0, "*", **star, label="best candidate")
+        self._label_axes(n_drawn)
         return self
 
-    def _draw_scores(self, lowest):
-        mean, std, stage = map(np.asarray, (self.mean, self.std, self.stage))
-        for number, (meaning, color, marker) in STAGES.items():
-            if not np.any(stage == number):
-                continue
+    def _draw_scores(self, mean, std, stage, lowest):
+        for number in [n for n in STAGES if n in stage]:
+            meaning, color, marker = STAGES[number]
+            fill = color if number == max(STAGES) else "white"
+            style = {"fmt": marker, "color": color, "mfc": fill, "markersize": 5}
             rows = np.flatnonzero((stage == number) & ~(mean < lowest))
-            self.ax_.errorbar(
-                mean[rows],
-                rows,
-                xerr=std[rows],
-                fmt=marker,
-                color=color,
-                markerfacecolor=color if number == max(STAGES) else "white",
-                markersize=5,
-                label=meaning,
-            )
+            self.ax_.errorbar(mean[rows], rows, xerr=std[rows], label=meaning, **style)
+            for row in np.flatnonzero((stage == number) & (mean < lowest)):
+                self.ax_.plot(lowest, row, "<", color=color, markersize=5)
+                write_beside(self.ax_, lowest, row, f"{mean[row]:.3g}")
 
-    def _draw_far(self, lowest):
-        for row in np.flatnonzero(np.asarray(self.mean) < lowest):
-            _, color, _ = STAGES[self.stage[row]]
-            self.ax_.plot(lowest, row, "<", color=color, markersize=5)
-            write_beside(self.ax_, lowest, row, f"{self.mean[row]:.3g}")
-
-    def _labels_with_weights(self):
-        if self.weight is None:
-            return self.labels
-        return [
-            f"{label}, weight {weight:.2g}" if weight > 0 else label
-            for label, weight in zip(self.labels, self.weight, strict=True)
-        ]
-
-    def _label_axes(self, labels):
-        ax, n_drawn = self.ax_, len(labels)
-        ax.set_yticks(range(n_drawn), labels, fontsize="small")
+    def _label_axes(self, n_drawn):
+        ax = self.ax_
+        ax.set_yticks(range(n_drawn), self.labels, fontsize="small")
         ax.set_ylim(n_drawn - 0.4, -0.6)
         ax.set_xlabel("cross-validated score: mean and standard deviation")
         if self.n_left_out:
@@ -220,7 +195,7 @@ class CandidatesDisplay:
         draw_legend(ax)
 
 
-def _labels(candidates):
+def _labels(candidates, weights):
     """Describe each candidate; leave out parameters that all networks share."""
     networks = [c for c in candidates if "kernel_sizes" in c]
     shared = {
@@ -228,18 +203,19 @@ def _labels(candidates):
         for name in set().union(*networks) - {"kernel_sizes"}
         if len({repr(c.get(name)) for c in networks}) == 1
     }
-    return [_label(c, shared if "kernel_sizes" in c else ()) for c in candidates]
-
-
-def _label(params, left_out):
-    model = params.get("model", "network" if "kernel_sizes" in params else "")
-    others = [
-        f"{name}={value}"
-        for name, value in params.items()
-        if name not in {"kernel_sizes", "model", *left_out}
+    return [
+        _label(params, shared if "kernel_sizes" in params else (), weight)
+        for params, weight in zip(candidates, weights, strict=True)
     ]
+
+
+def _label(params, left_out, weight):
+    model = params.get("model", "network" if "kernel_sizes" in params else "")
     first = f"{model} {params.get('kernel_sizes', '')}".strip()
-    return ", ".join([first] * bool(first) + others) or "default parameters"
+    left_out = {"kernel_sizes", "model", *left_out}
+    others = [f"{name}={v}" for name, v in params.items() if name not in left_out]
+    label = ", ".join(filter(None, [first, *others])) or "default parameters"
+    return f"{label}, weight {weight:.2g}" if weight > 0 else label
 
 
 def _lowest_drawn(mean, std, n_spreads=3):

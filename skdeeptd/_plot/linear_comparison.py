@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Self
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
-from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils import Bunch
 
 from skdeeptd._plot.drawing import draw_legend, get_axes, write_beside
@@ -27,12 +26,8 @@ class LinearComparisonDisplay:
 
     Parameters
     ----------
-    network, linear : array-like of shape (n_outputs,)
-        R2 of the network and of the linear model.
-    conclusion : sequence of str
-        "nothing", "linear" or "network", for each output.
-    network_se, linear_se : array-like of shape (n_outputs,), default=None
-        Standard errors of the R2. None draws no error bars.
+    result : Bunch
+        As returned by :func:`~skdeeptd.inspection.compare_with_linear`.
     output_names : sequence of str, default=None
         None for "output 0", "output 1", ...
 
@@ -54,25 +49,14 @@ class LinearComparisonDisplay:
     ...     n_samples=500, kernel_sizes=(6, 4), noise=0.5, random_state=0
     ... )
     >>> model = DeepTDRegressor((6, 4), random_state=0)
-    >>> LinearComparisonDisplay.from_estimator(model, X, y).conclusion
+    >>> LinearComparisonDisplay.from_estimator(model, X, y).result.conclusion
     ['network']
     """
 
     def __init__(
-        self,
-        network: ArrayLike,
-        linear: ArrayLike,
-        conclusion: Sequence[str],
-        *,
-        network_se: ArrayLike | None = None,
-        linear_se: ArrayLike | None = None,
-        output_names: Sequence[str] | None = None,
+        self, result: Bunch, *, output_names: Sequence[str] | None = None
     ) -> None:
-        self.network = network
-        self.linear = linear
-        self.conclusion = conclusion
-        self.network_se = network_se
-        self.linear_se = linear_se
+        self.result = result
         self.output_names = output_names
 
     @classmethod
@@ -105,15 +89,7 @@ class LinearComparisonDisplay:
         ValueError, TypeError
             If ``ax`` or ``output_names`` do not fit.
         """
-        display = cls(
-            result.network,
-            result.linear,
-            result.conclusion,
-            network_se=result.network_se,
-            linear_se=result.linear_se,
-            output_names=output_names,
-        )
-        return display.plot(ax)
+        return cls(result, output_names=output_names).plot(ax)
 
     @classmethod
     def from_estimator(
@@ -122,12 +98,9 @@ class LinearComparisonDisplay:
         X: ArrayLike,
         y: ArrayLike,
         *,
-        cv: int | BaseCrossValidator | Iterable | None = None,
-        sample_weight: ArrayLike | None = None,
-        linear: BaseEstimator | None = None,
-        n_jobs: int | None = None,
         output_names: Sequence[str] | None = None,
         ax: Axes | None = None,
+        **options: Any,
     ) -> Self:
         """Compare a regressor with a linear model, and draw the result.
 
@@ -139,12 +112,13 @@ class LinearComparisonDisplay:
             At least 9 samples.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets.
-        cv, sample_weight, linear, n_jobs
-            As in :func:`~skdeeptd.inspection.compare_with_linear`.
         output_names : sequence of str, default=None
             None for "output 0", "output 1", ...
         ax : matplotlib Axes, default=None
             As in ``plot``.
+        **options
+            ``cv``, ``sample_weight``, ``linear`` and ``n_jobs`` of
+            :func:`~skdeeptd.inspection.compare_with_linear`.
 
         Returns
         -------
@@ -157,15 +131,7 @@ class LinearComparisonDisplay:
         ValueError, TypeError
             As in ``compare_with_linear``, or if ``ax`` or ``output_names`` do not fit.
         """
-        result = compare_with_linear(
-            estimator,
-            X,
-            y,
-            cv=cv,
-            sample_weight=sample_weight,
-            linear=linear,
-            n_jobs=n_jobs,
-        )
+        result = compare_with_linear(estimator, X, y, **options)
         return cls.from_result(result, output_names=output_names, ax=ax)
 
     def plot(self, ax: Axes | None = None) -> Self:
@@ -188,7 +154,7 @@ class LinearComparisonDisplay:
         ValueError, TypeError
             If ``ax`` is not one axes, or there is not a name for each output.
         """
-        n_outputs = len(self.conclusion)
+        n_outputs = len(self.result.conclusion)
         names = self.output_names or [f"output {i}" for i in range(n_outputs)]
         if len(names) != n_outputs:
             raise ValueError(
@@ -196,9 +162,9 @@ class LinearComparisonDisplay:
             )
         ax = get_axes(ax, (1, 1), (6.5, 1.2 + 0.6 * n_outputs)).item()
         self.ax_, self.figure_ = ax, ax.figure
-        self._draw_bars(-0.18, self.linear, self.linear_se, "linear model", "0.6")
-        self._draw_bars(0.18, self.network, self.network_se, "network", "C0")
-        labels = zip(names, self.conclusion, strict=True)
+        self._draw_bars(-0.18, "linear", "linear model", "0.6")
+        self._draw_bars(0.18, "network", "network", "C0")
+        labels = zip(names, self.result.conclusion, strict=True)
         ax.set_yticks(range(n_outputs), [f"{n}\nconclusion: {c}" for n, c in labels])
         ax.set(xlim=(-0.2, 1), ylim=(n_outputs - 0.4, -0.6))
         ax.set_xlabel("cross-validated R2 and its standard error")
@@ -208,14 +174,13 @@ class LinearComparisonDisplay:
         draw_legend(ax)
         return self
 
-    def _draw_bars(self, offset, r2, std_errors, label, color, floor=-0.2):
+    def _draw_bars(self, offset, name, label, color, floor=-0.2):
         """Draw the bars of one model, cut off at an R2 of ``floor``."""
-        r2, rows = np.asarray(r2, dtype=float), offset + np.arange(len(r2))
-        cut = r2 < floor
+        r2, std_errors = self.result[name], self.result[f"{name}_se"]
+        rows, cut = offset + np.arange(len(r2)), r2 < floor
         self.ax_.barh(rows, np.maximum(r2, floor), 0.36, color=color, label=label)
-        if std_errors is not None:
-            std_errors = np.where(cut, 0, std_errors)
-            self.ax_.errorbar(r2, rows, xerr=std_errors, fmt="none", ecolor="k")
+        std_errors = np.where(cut, 0, std_errors)
+        self.ax_.errorbar(r2, rows, xerr=std_errors, fmt="none", ecolor="k")
         for row in np.flatnonzero(cut):
             self.ax_.plot(0.9 * floor, rows[row], "<", color="white", markersize=5)
             write_beside(self.ax_, 0, rows[row], f"{r2[row]:.3g}")
