@@ -2,7 +2,7 @@
 Displays: what a network has learned, and from what
 ===================================================
 
-The six displays of skdeeptd.plotting, each drawn from a fitted estimator. The signals
+The six displays of skdeeptd.plotting. The signals
 come from a network with kernels of 4, 5 and 6 weights, and noise of half their size is
 added; the images are digits.
 """
