@@ -2,7 +2,7 @@
 Displays: what a network has learned, and from what
 ===================================================
 
-The six displays of skdeeptd.plotting, each drawn from a fitted estimator. The signals
+The six displays of skdeeptd.plotting. The signals
 come from a network with kernels of 4, 5 and 6 weights, and noise of half their size is
 added; the images are digits.
 """
@@ -13,12 +13,13 @@ from sklearn.datasets import load_digits
 
 from skdeeptd import DeepTDRegressor, DeepTDRegressorCV, kernel_size_grid
 from skdeeptd.datasets import make_patch_cnn_regression
+from skdeeptd.inspection import compare_with_linear
 from skdeeptd.plotting import (
-    HeldOutDisplay,
+    CandidatesDisplay,
     ImportanceDisplay,
     KernelDisplay,
+    LinearComparisonDisplay,
     MomentDisplay,
-    PathDisplay,
     ReceptiveFieldDisplay,
 )
 
@@ -34,17 +35,18 @@ search = DeepTDRegressorCV(grid, ensemble_size=1, random_state=0).fit(X, y)
 print("best:", search.best_params_)
 
 # %%
-# Which shape? The candidates and their scores. Most leave before they are fitted in
-# full, with the lower score of a shorter fit.
+# Which kernel sizes? The candidates and their cross-validated scores. Most are dropped
+# after a short fit, and their scores are those of that short fit.
 
-PathDisplay.from_estimator(search, n_best=40)
+CandidatesDisplay.from_estimator(search, n_best=40)
 
 # %%
-# Is a network needed at all? On rows that neither has seen, the network explains far
-# more than a linear model does.
+# Is a network needed at all? Both models are cross-validated on the same folds, and the
+# network predicts held-out rows clearly better than the linear model.
 
-display = HeldOutDisplay.from_estimator(search)
-print(f"R2 of the network {display.network[0]:.2f}, linear {display.linear[0]:.2f}")
+result = compare_with_linear(search.best_estimator_, X, y)
+LinearComparisonDisplay.from_result(result)
+print(result.text[0])
 
 # %%
 # Does the moment look like a network of that shape? Its rows are the patches of the

@@ -12,6 +12,7 @@ import numpy as np
 
 from skdeeptd import DeepTDRegressorCV, kernel_size_grid
 from skdeeptd.datasets import make_patch_cnn_regression
+from skdeeptd.inspection import compare_with_linear
 
 X, y = make_patch_cnn_regression(
     n_samples=300, kernel_sizes=(4, 5, 6), noise=0.2, random_state=0
@@ -23,17 +24,17 @@ print(
     f"{len(results['params'])} candidates, best: {search.best_params_['kernel_sizes']}"
 )
 print(f"R2 on held-out folds {search.best_score_:.3f}")
-print(f"a network or less? {search.best_estimator_.verdict_[0]}")
+print(compare_with_linear(search.best_estimator_, X, y).text[0])
 
 # %%
-# The ten shapes of the best rank. One that did not reach the full fit has the score of
-# the stage in which it left.
+# The ten best kernel sizes. A candidate that was dropped early has the score of its
+# incomplete fit.
 
 best = np.argsort(results["rank_test_score"])[:10]
 mean, std = results["mean_test_score"][best], results["std_test_score"][best]
 stages = results["stage"][best]
 figure, ax = plt.subplots(figsize=(6.5, 4), layout="constrained")
-names = {3: "full fit", 2: "left after the short polish", 1: "left before the polish"}
+names = {3: "complete fit", 2: "short fit only", 1: "initial estimate only"}
 for stage, name in names.items():
     rows = np.flatnonzero(stages == stage)
     if len(rows):

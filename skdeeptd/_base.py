@@ -395,11 +395,11 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
                 warm_start=known,
             )
             self._store(fit, layout, stream.sample.X.dtype)
-            self._describe_stream(fit, grown, stream.share_kept)
+            self._describe_stream(fit, stream.share_kept)
         self._stream = stream.searched_if(grown).as_dict()
         return fit
 
-    def _describe_stream(self, fit, grown, share_kept):
+    def _describe_stream(self, fit, share_kept):
         pass
 
     def _known(self, blank, settled):
@@ -488,7 +488,7 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
         with callback_task(context.subcontext(task_name="uncertainty"), self):
             self._store_uncertainty(fit)
 
-    def _describe_stream(self, fit, grown, share_kept):
+    def _describe_stream(self, fit, share_kept):
         if fit.specs[0].leave_one_out:
             self.alpha_ /= share_kept
         self._store_uncertainty(fit)

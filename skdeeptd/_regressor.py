@@ -174,21 +174,6 @@ or sequence of them, default="relu"
     alpha_ : ndarray of shape (n_outputs,)
         What leave-one-out has chosen for each output, with ``share_filters`` one for
         all; only with ``alpha="loo"``.
-    verdict_ : list of str
-        Per output, what rows that were held out say of it: "nothing" (neither a network
-        of this shape nor a linear model predicts them clearly better than the mean
-        does), "linear" (the network is not clearly ahead of the linear model) or
-        "network". Clear is a mean difference of the squared errors of two standard
-        errors. It asks nothing of the features but that the rows are draws of one kind.
-    held_out_r2_ : dict of str to ndarray of shape (n_outputs,)
-        The R2 on these rows of the "network" and of the "linear" model, to compare
-        shapes by: each third of the rows is predicted from the other two, by networks
-        that get two starts and a short polish (above 300 weights one start and half as
-        many passes), and by partial least squares. Of many rows it takes a sample, of
-        20 for each weight and 600 at least; of fewer than 9 it is NaN. A network that
-        fits all rows exactly, of twice as many samples as it has free weights, has an
-        R2 of 1. With ``loss="huber"`` y is cut off three scales from the network
-        before, and the fits are those of least squares.
     covariance_ : ndarray of shape (n_outputs, n_weights, n_weights)
         Of all weights of an output: per filter its kernels, first layer first, each in
         C order and times its gain, its scale and its biases; last the intercept. In
@@ -220,6 +205,7 @@ or sequence of them, default="relu"
     --------
     skdeeptd.datasets.make_patch_cnn_regression : Data with a planted network.
     skdeeptd.metrics.kernel_similarity : Compare two lists of kernels.
+    skdeeptd.inspection.compare_with_linear : Tell whether a linear model is enough.
 
     Notes
     -----
@@ -258,18 +244,6 @@ or sequence of them, default="relu"
     True
     >>> kernel_similarity(model.kernels_, kernels).round(6)
     array([1., 1., 1.])
-
-    Is there anything in the data, and is it more than linear? Of a shuffled y there is
-    not:
-
-    >>> X, y = make_patch_cnn_regression(
-    ...     n_samples=400, kernel_sizes=(8, 8), noise=0.3, random_state=0
-    ... )
-    >>> for target in (y, y[::-1]):
-    ...     model = DeepTDRegressor(kernel_sizes=(8, 8), random_state=0)
-    ...     print(model.fit(X, target).verdict_)
-    ['network']
-    ['nothing']
     """
 
     def __init__(
@@ -389,8 +363,7 @@ or sequence of them, default="relu"
         -----
         ``fit`` drops the state of the stream, and the first call after ``fit`` begins a
         new one. All other attributes that speak of rows (``n_iter_``,
-        ``covariance_``, ``noise_variance_``, ``held_out_r2_``, ``verdict_``) are those
-        of the sample, the last two as it was when it had last doubled.
+        ``covariance_``, ``noise_variance_``) are those of the sample.
 
         Examples
         --------

@@ -1,32 +1,228 @@
-"""What matters to a fitted model.
+"""Inspect a model: the effect of each feature, and a comparison with a linear model.
 
 ==========  ==================  ===============================================
 symbol      array               axes
 ==========  ==================  ===============================================
 x_i         ``X``               (rows, features)
 s_j         ``spread``          (features,): standard deviation over the rows
-f           ``_outputs``        of the model, one of its outputs
+f           ``_raw_outputs``    (rows, outputs): predictions, or logits
 w_ij        ``weights``         (rows, features): s_j times df / dx_j at x_i
 ==========  ==================  ===============================================
 
-The derivative is a central difference of what the model predicts, so that all models,
-means of models and pipelines have it in one way.
+The derivative is a central difference of predictions, so that effective weights are
+defined in the same way for all models, averages of models and pipelines.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import logsumexp
+from sklearn import config_context
 from sklearn.base import BaseEstimator, is_classifier, is_regressor
+from sklearn.dummy import DummyRegressor
+from sklearn.linear_model import RidgeCV
+from sklearn.model_selection import (
+    BaseCrossValidator,
+    KFold,
+    check_cv,
+    cross_val_predict,
+)
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils import Bunch, check_array
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from skdeeptd._base import check_index, flatten
+from skdeeptd._base import check_index, check_weight, flatten
 
-STEP = 0.01  # of the difference, in standard deviations of the feature
-MOST_NUMBERS = 2**21  # that are predicted at a time
+
+def compare_with_linear(
+    estimator: BaseEstimator,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    cv: int | BaseCrossValidator | Iterable | None = None,
+    sample_weight: ArrayLike | None = None,
+    linear: BaseEstimator | None = None,
+    n_jobs: int | None = None,
+) -> Bunch:
+    """Compare the cross-validated R2 of a regressor with that of a linear model.
+
+    Clones of both models are fitted to the same folds and predict the held-out rows.
+    The result answers two questions for each output of y: can X predict y at all, and
+    is a network better than a linear model?
+
+    Parameters
+    ----------
+    estimator : regressor
+        The network: a regressor or a Pipeline that ends in one, fitted or not. A search
+        is repeated in every fold; pass its ``best_estimator_`` to save time.
+    X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+        At least 9 samples. The linear model gets samples of several axes flattened.
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        Targets. No output may be constant.
+    cv : int, cross-validation splitter or iterable, default=None
+        As in :class:`~sklearn.model_selection.GridSearchCV`; each sample must be held
+        out exactly once. None for five shuffled folds, or ``n_samples // 3`` if that is
+        smaller. Use contiguous blocks, ``KFold(5)``, if neighbouring samples are alike.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights in both fits and in the scores.
+    linear : regressor, default=None
+        The linear model. None for :class:`~sklearn.preprocessing.StandardScaler` and
+        :class:`~sklearn.linear_model.RidgeCV` with a penalty for each output.
+    n_jobs : int, default=None
+        Number of folds that are fitted at the same time, as in
+        :func:`~sklearn.model_selection.cross_val_predict`.
+
+    Returns
+    -------
+    Bunch
+        With an entry for each output in:
+
+        network, linear : ndarray of shape (n_outputs,)
+            Cross-validated R2.
+        network_se, linear_se : ndarray of shape (n_outputs,)
+            Standard errors of the R2.
+        conclusion : list of str
+            "nothing" if neither model predicts clearly better than the mean of y,
+            "network" if the network predicts clearly better than the linear model, else
+            "linear".
+        text : list of str
+            The conclusion as a sentence.
+
+    Raises
+    ------
+    TypeError
+        If a model is not a regressor, or weights are given and it takes none.
+    ValueError
+        If there are fewer than 9 samples of positive weight, an output is constant,
+        ``cv`` does not hold out each sample once, or X, y or the weights are invalid.
+
+    See Also
+    --------
+    skdeeptd.plotting.LinearComparisonDisplay : Draw the result.
+
+    Notes
+    -----
+    Let e_i be the error of a model in held-out sample i, d_i the error of the mean of
+    the training samples, v_i the weights divided by their sum, and q the ratio of the
+    weighted means of e_i^2 and d_i^2. Then R2 = 1 - q, and by the delta method::
+
+        se^2 = sum_i v_i^2 (e_i^2 - q d_i^2)^2 / (sum_i v_i d_i^2)^2
+
+    One model is clearly better than another if the weighted mean of the paired
+    differences of their squared errors exceeds two of its standard errors (the same
+    formula with the differences minus their mean) and a millionth of the mean of d_i^2.
+
+    The standard errors do not depend on the unit of the weights. They treat held-out
+    errors as independent, although the folds share training samples, and are therefore
+    slightly too small. R2 is not robust: a few outliers of y can decide it.
+
+    Examples
+    --------
+    >>> from skdeeptd import DeepTDRegressor
+    >>> from skdeeptd.datasets import make_patch_cnn_regression
+    >>> from skdeeptd.inspection import compare_with_linear
+    >>> X, y = make_patch_cnn_regression(
+    ...     n_samples=400, kernel_sizes=(8, 8), noise=0.3, random_state=0
+    ... )
+    >>> model = DeepTDRegressor(kernel_sizes=(8, 8), random_state=0)
+    >>> compare_with_linear(model, X, y).conclusion
+    ['network']
+
+    Nothing can be learned from a y in reverse order:
+
+    >>> compare_with_linear(model, X, y[::-1]).conclusion
+    ['nothing']
+    """
+    if linear is None:
+        ridge = RidgeCV(np.logspace(-5, 6, 23), alpha_per_target=True)
+        linear = make_pipeline(StandardScaler(), ridge)
+    for name, model in (("estimator", estimator), ("linear", linear)):
+        if not is_regressor(model):
+            raise TypeError(
+                f"{name} must be a regressor, got {type(model).__name__}; for classes "
+                f"compare cross_val_score of the classifier and of LogisticRegression"
+            )
+    flat, _ = flatten(X, None)
+    y = check_array(y, ensure_2d=False, dtype=float, input_name="y")
+    columns = y.reshape(len(y), -1)
+    weight = check_weight(estimator, columns, sample_weight)
+    splits = list(_splitter(cv, columns[weight > 0]).split(flat, y))
+
+    def held_out_errors(model, X):
+        params = {} if sample_weight is None else _weight_params(model, weight)
+        options = {"cv": splits, "n_jobs": n_jobs, "params": params}
+        with config_context(enable_metadata_routing=False):
+            predicted = cross_val_predict(model, X, y, **options)
+        name = f"the predictions of {type(model).__name__}"
+        predicted = check_array(predicted, ensure_2d=False, input_name=name)
+        return columns - predicted.reshape(columns.shape)
+
+    models = (DummyRegressor(), flat), (linear, flat), (estimator, X)
+    return _compare_errors(np.array([held_out_errors(*m) for m in models]), weight)
+
+
+def _splitter(cv, y):
+    """Return the folds; raise if the rows of y are too few or a column is constant."""
+    n_splits = min(5, len(y) // 3)
+    if n_splits < 3:
+        raise ValueError(f"at least 9 samples of positive weight needed, got {len(y)}")
+    constant = np.flatnonzero(np.ptp(y, axis=0) == 0).tolist()
+    if constant:
+        raise ValueError(f"output {constant} of y is constant: leave it out")
+    return check_cv(KFold(n_splits, shuffle=True, random_state=0) if cv is None else cv)
+
+
+def _weight_params(model, weight, prefix=""):
+    """Return the arguments of ``fit`` that hand weights to the steps of a Pipeline."""
+    if not isinstance(model, Pipeline):
+        return {f"{prefix}sample_weight": weight}
+    *steps, (name, last) = model.steps
+    params = {
+        f"{prefix}{step}__sample_weight": weight
+        for step, part in steps
+        if hasattr(part, "fit") and has_fit_parameter(part, "sample_weight")
+    }
+    return params | _weight_params(last, weight, f"{prefix}{name}__")
+
+
+def _compare_errors(errors, weight):
+    """Return R2, standard errors and conclusions from errors (3, rows, outputs).
+
+    The errors are those of the mean, of the linear model and of the network.
+    """
+    share = weight / np.sum(weight)
+    squares = (errors / np.max(np.abs(errors[0]), axis=0)) ** 2
+    means = np.einsum("i,mio->mo", share, squares)
+    ratio = means / means[0]
+    terms = (squares - ratio[:, np.newaxis] * squares[0]) / means[0]
+    std_errors = np.sqrt(np.einsum("i,mio->mo", share**2, terms**2))
+
+    def is_better(model, other):
+        gains = (squares[other] - squares[model]) / means[0]
+        mean = share @ gains
+        std_error = np.sqrt(share**2 @ (gains - mean) ** 2)
+        return mean > np.maximum(2 * std_error, 1e-6)
+
+    conclusion = np.where(is_better(2, 1), "network", "linear")
+    conclusion[~(is_better(1, 0) | is_better(2, 0))] = "nothing"
+    scores = dict(zip(("linear", "network"), 1 - ratio[1:], strict=True))
+    scores |= dict(zip(("linear_se", "network_se"), std_errors[1:], strict=True))
+    outputs = zip(conclusion, *scores.values(), strict=True)
+    text = [_sentence(*output) for output in outputs]
+    return Bunch(conclusion=conclusion.tolist(), text=text, **scores)
+
+
+def _sentence(conclusion, linear, network, linear_se, network_se):
+    """Return the conclusion for one output in plain words."""
+    linear = f"the linear model (R2 {linear:.2f} +- {linear_se:.2f})"
+    network = f"the network (R2 {network:.2f} +- {network_se:.2f})"
+    if conclusion == "nothing":
+        return f"Neither {network} nor {linear} is clearly better than the mean of y."
+    no = "" if conclusion == "network" else "not "
+    return f"On held-out samples {network} is {no}clearly better than {linear}."
 
 
 def effective_weights(
@@ -37,33 +233,34 @@ def effective_weights(
     input_shape: Sequence[int] | None = None,
     refits: Sequence[BaseEstimator] | None = None,
 ) -> Bunch:
-    """How much each feature moves the prediction, by its standard deviation.
+    """Compute the effect of each feature on the prediction.
 
-    The effective weight of a feature in a row is the derivative of the prediction there
-    times the standard deviation of the feature over the rows: its unit is that of y. Of
-    a linear model it is the coefficient times that deviation, in every row.
+    The effective weight of a feature in a sample is the derivative of the prediction by
+    the feature, times the standard deviation of the feature over the samples. Its unit
+    is that of y. For a linear model the weight is the coefficient times that standard
+    deviation, in every sample.
 
-    For each feature two predictions of all rows are compared, one hundredth of a
-    standard deviation to either side. So any regressor or classifier will do, and a
-    Pipeline gives the weights of its own input, whatever its steps make of that. It
-    takes two predictions of X for each feature: some hundred rows are enough.
+    The derivative is a central difference: all samples are predicted with the feature
+    shifted by a hundredth of its standard deviation up and down. It works for any
+    regressor or classifier, and gives the weights of the input of a Pipeline. X is
+    predicted twice for each feature, so a few hundred samples are enough.
 
     Parameters
     ----------
     estimator : regressor or classifier
-        Fitted; of this package or of scikit-learn, or a Pipeline. Of a model whose
-        prediction is made of steps, such as a tree, all weights are zero.
+        A fitted model of this package or of scikit-learn, or a Pipeline. All weights
+        are zero if the prediction is piecewise constant, as that of a tree.
     X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
-        At least two rows. They also give the standard deviations.
+        At least two samples. They also give the standard deviations.
     output : int, default=0
-        Of a classifier the logit: one where there are two classes, else one for each of
-        ``classes_``. It is the ``decision_function``, or where there is none the
-        logarithm of the odds of the class.
+        Index of the output. A classifier has one output, its logit, for two classes,
+        else a logit for each of ``classes_``: its ``decision_function`` or, without
+        one, the logarithm of the odds of the class.
     input_shape : sequence of int, default=None
-        Shape of a sample, for the results. None for that of X, or where X is flat for
-        that of the estimator, which a Pipeline does not have.
+        Shape of a sample in the results. None for that of X or, if X has two axes, that
+        of the estimator; a Pipeline has none.
     refits : sequence of estimators, default=None
-        At least two that were fitted to other samples, such as ``"estimator"`` of
+        At least two models fitted to other samples, such as ``"estimator"`` of
         :func:`sklearn.model_selection.cross_validate` with ``return_estimator=True``.
 
     Returns
@@ -72,31 +269,31 @@ def effective_weights(
         With arrays of the shape of a sample:
 
         magnitude
-            Mean over the rows of the absolute weight.
+            Mean absolute weight over the samples.
         sign
-            Mean of the weight over mean of its absolute value, from -1 to 1; 0 where
-            the feature does nothing.
+            Mean weight divided by the mean absolute weight, from -1 to 1; 0 for a
+            feature without effect.
         standard_error
-            Of the magnitude, as a mean over the rows.
+            Standard error of the magnitude as a mean over samples.
         refit_std
-            Standard deviation of the magnitude over the refits; NaN without them.
-            Folds that share most of their samples make it too small.
+            Standard deviation of the magnitude over the refits; NaN without them. It is
+            too small for refits that share most of their samples.
         weights
-            Of shape (n_samples,) + shape of a sample: the weights in each row.
+            The weights of each sample, of shape (n_samples,) + shape of a sample.
 
     Raises
     ------
     sklearn.exceptions.NotFittedError
-        Before ``fit``.
+        If the estimator or a refit is not fitted.
     ValueError, TypeError
-        Where X does not fit the estimator, holds NaN or inf or a single row, there is
-        no such output, the estimator is neither regressor nor classifier, or the refits
-        are fewer than two or of other classes.
+        If X does not fit the estimator, holds NaN or inf or has one sample, if there is
+        no such output, if the estimator is neither regressor nor classifier, or if
+        there is one refit, or one of another kind or with other classes.
 
     See Also
     --------
-    skdeeptd.plotting.ImportanceDisplay : Draws them.
-    sklearn.inspection.permutation_importance : What a score loses with each feature.
+    skdeeptd.plotting.ImportanceDisplay : Draw the result.
+    sklearn.inspection.permutation_importance : The loss of score without a feature.
 
     Examples
     --------
@@ -109,82 +306,72 @@ def effective_weights(
     >>> X = X / X.std(axis=0) * [1, 10, 1, 1]
     >>> y = X @ [3, -0.5, 0, 1]
     >>> model = make_pipeline(StandardScaler(), DeepTDRegressor((4,))).fit(X, y)
-    >>> found = effective_weights(model, X)
-    >>> found.magnitude.round(3) + 0
+    >>> result = effective_weights(model, X)
+    >>> result.magnitude.round(3) + 0
     array([3., 5., 0., 1.])
-    >>> found.sign[[0, 1, 3]].round(3)
+    >>> result.sign[[0, 1, 3]].round(3)
     array([ 1., -1.,  1.])
     """
-    like = _form_of(X)
+    restore = _input_restorer(X)
     X, shape = flatten(X, input_shape)
     X = check_array(X, dtype=float, ensure_min_samples=2)
-    estimators = [estimator, *_checked(refits, estimator)]
-    n_outputs = {_outputs(e, like(X)).shape[1] for e in estimators}
+    estimators = [estimator, *_check_refits(refits, estimator)]
+    n_outputs = {_raw_outputs(e, restore(X)).shape[1] for e in estimators}
     check_index("output", output, min(n_outputs))
-    weights, *others = (_weights(e, X, output, like) for e in estimators)
-    found = _summary(weights, [np.abs(w).mean(axis=0) for w in others])
-    shape = _shape_of(estimator) if shape is None else tuple(shape)
-    shape = shape or X.shape[1:]
+    weights, *others = (_feature_weights(e, X, output, restore) for e in estimators)
+    result = _summarize(weights, [np.abs(w).mean(axis=0) for w in others])
+    if shape is None:
+        owner = getattr(estimator, "features_", estimator)
+        shape = getattr(owner, "input_shape_", X.shape[1:])
+    shape = tuple(shape)
     if math.prod(shape) != X.shape[1]:
         raise ValueError(
             f"input_shape {shape} has {math.prod(shape)} entries, but X has "
             f"{X.shape[1]} features"
         )
-    found = {name: value.reshape(shape) for name, value in found.items()}
-    return Bunch(**found, weights=weights.reshape(-1, *shape))
+    result = {name: value.reshape(shape) for name, value in result.items()}
+    return Bunch(**result, weights=weights.reshape(-1, *shape))
 
 
-def _form_of(X):
-    """Makes of rows of numbers what X is: a data frame, or samples of some shape."""
+def _input_restorer(X):
+    """Return a function that gives rows the form of X: a frame, or several axes."""
     if hasattr(X, "columns"):
         return lambda rows: type(X)(dict(zip(X.columns, rows.T, strict=True)))
     shape = np.shape(X)[1:]
     return lambda rows: rows.reshape(-1, *shape)
 
 
-def _shape_of(estimator):
-    """That of a sample, where the estimator knows it."""
-    owner = getattr(estimator, "features_", estimator)
-    return getattr(owner, "input_shape_", None)
-
-
-def _checked(refits, estimator):
-    """A list of the refits, after a look at them and at the estimator."""
+def _check_refits(refits, estimator):
+    """Return a list of the refits; raise an error if a model is of a wrong kind."""
     refits = [] if refits is None else list(refits)
     if len(refits) == 1:
         raise ValueError("refits holds one estimator; a spread needs at least two")
     for fitted in [estimator, *refits]:
         if not (is_regressor(fitted) or is_classifier(fitted)):
-            raise TypeError(
-                f"effective weights are those of a regressor or a classifier, got "
-                f"{type(fitted).__name__}"
-            )
+            kind = type(fitted).__name__
+            raise TypeError(f"expected a regressor or a classifier, got {kind}")
         check_is_fitted(fitted)
         if is_classifier(fitted) != is_classifier(estimator):
             raise TypeError("refits and the estimator must be of one kind")
-        if is_classifier(fitted) and not np.array_equal(
-            fitted.classes_, estimator.classes_
-        ):
-            raise ValueError(
-                f"refits must have the classes of the estimator, "
-                f"{estimator.classes_}, got {fitted.classes_}"
-            )
+        classes, expected = (getattr(e, "classes_", ()) for e in (fitted, estimator))
+        if not np.array_equal(classes, expected):
+            raise ValueError(f"refits must have the classes {expected}, got {classes}")
     return refits
 
 
-def _outputs(estimator, X):
-    """Predictions, or logits, (rows, outputs)."""
+def _raw_outputs(estimator, X):
+    """Return predictions, or logits, (rows, outputs)."""
     if is_regressor(estimator):
-        found = estimator.predict(X)
+        outputs = estimator.predict(X)
     elif hasattr(estimator, "decision_function"):
-        found = estimator.decision_function(X)
+        outputs = estimator.decision_function(X)
     else:
-        found = _log_odds(estimator.predict_log_proba(X))
-    return np.reshape(found, (len(X), -1))
+        outputs = _log_odds(estimator.predict_log_proba(X))
+    return np.reshape(outputs, (len(X), -1))
 
 
 def _log_odds(log_proba):
-    """Of each class against all others; of two classes that of the second."""
+    """Return the log-odds of each class, or of the second of two classes."""
     n_classes = log_proba.shape[1]
     odds = [
         log_proba[:, k] - logsumexp(np.delete(log_proba, k, axis=1), axis=1)
@@ -193,32 +380,42 @@ def _log_odds(log_proba):
     return np.column_stack(odds[1:] if n_classes == 2 else odds)
 
 
-def _weights(estimator, X, output, like):
-    """w_ij; a feature that is constant has none."""
+def _feature_weights(
+    estimator, X, output, restore, *, step_stds=0.01, block_numbers=2**21
+):
+    """Return w_ij; those of a constant feature are zero.
+
+    A feature is shifted by ``step_stds`` standard deviations, and at most
+    ``block_numbers`` numbers (or one feature) are predicted at a time.
+    """
     spread = np.where(np.ptp(X, axis=0) > 0, X.std(axis=0), 0)
     varying = np.flatnonzero(spread)
-    weights, at_a_time = np.zeros(X.shape), max(1, MOST_NUMBERS // (2 * X.size))
-    for begin in range(0, len(varying), at_a_time):
-        features = varying[begin : begin + at_a_time]
+    weights, n_features = np.zeros(X.shape), max(1, block_numbers // (2 * X.size))
+    for begin in range(0, len(varying), n_features):
+        features = varying[begin : begin + n_features]
         shifted = np.empty((2, len(features), *X.shape))
         shifted[:] = X
-        of_each = np.arange(len(features))
-        shift = STEP * spread[features, np.newaxis]
-        shifted[0, of_each, :, features] += shift
-        shifted[1, of_each, :, features] -= shift
-        rows = like(shifted.reshape(-1, X.shape[1]))
-        above, below = _outputs(estimator, rows)[:, output].reshape(2, -1, len(X))
-        weights[:, features] = ((above - below) / (2 * STEP)).T
+        blocks = np.arange(len(features))
+        shift = step_stds * spread[features, np.newaxis]
+        shifted[0, blocks, :, features] += shift
+        shifted[1, blocks, :, features] -= shift
+        rows = restore(shifted.reshape(-1, X.shape[1]))
+        above, below = _raw_outputs(estimator, rows)[:, output].reshape(2, -1, len(X))
+        weights[:, features] = ((above - below) / (2 * step_stds)).T
     return weights
 
 
-def _summary(weights, of_refits):
+def _summarize(weights, refit_magnitudes):
+    """Return the entries of the result that have the shape of a sample, flat."""
     size, n_rows = np.abs(weights), len(weights)
     magnitude, mean = size.mean(axis=0), weights.mean(axis=0)
-    moves, unknown = magnitude > 0, np.full(len(magnitude), np.nan)
+    sign = np.divide(mean, magnitude, out=np.zeros_like(mean), where=magnitude > 0)
+    refit_std = np.full(len(magnitude), np.nan)
+    if refit_magnitudes:
+        refit_std = np.std(refit_magnitudes, axis=0, ddof=1)
     return {
         "magnitude": magnitude,
-        "sign": np.divide(mean, magnitude, out=np.zeros_like(mean), where=moves),
+        "sign": sign,
         "standard_error": size.std(axis=0, ddof=1) / math.sqrt(n_rows),
-        "refit_std": np.std(of_refits, axis=0, ddof=1) if of_refits else unknown,
+        "refit_std": refit_std,
     }

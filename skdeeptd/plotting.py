@@ -1,22 +1,22 @@
-"""Pictures of a fitted model, as displays in scikit-learn's manner.
+"""Draw models with displays like those of scikit-learn.
 
 The constructor of a display stores arrays, ``plot`` draws them, and ``from_estimator``
-takes them from a fitted estimator and draws them.
+takes them from an estimator and draws them.
 """
 
-from skdeeptd._plot.held_out import HeldOutDisplay
+from skdeeptd._plot.candidates import CandidatesDisplay
 from skdeeptd._plot.importance import ImportanceDisplay
 from skdeeptd._plot.kernels import KernelDisplay
+from skdeeptd._plot.linear_comparison import LinearComparisonDisplay
 from skdeeptd._plot.moment import MomentDisplay
-from skdeeptd._plot.path import PathDisplay
 from skdeeptd._plot.receptive_field import ReceptiveFieldDisplay
 
 __all__ = [
-    "HeldOutDisplay",
+    "CandidatesDisplay",
     "ImportanceDisplay",
     "KernelDisplay",
+    "LinearComparisonDisplay",
     "MomentDisplay",
-    "PathDisplay",
     "ReceptiveFieldDisplay",
 ]
 

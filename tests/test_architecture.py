@@ -32,7 +32,7 @@ FLOORS = [
     {"_solver.second_moment", "_solver.shared", "_solver.filters"},
     {"_solver.logistic", "_solver.likelihood"},
     {"_solver.search", "_solver.together", "_solver.deeptd", "_solver.uncertainty"},
-    {"_solver.diagnosis", "_solver.choice", "_solver.classes"},
+    {"_solver.choice", "_solver.classes"},
     {"_base"},
     {"_features", "_ridge", "_regressor", "_classifier"},
     {"_base_cv"},
@@ -40,8 +40,9 @@ FLOORS = [
     {"_export", "_export.layers", "_export.torch_modules", "_export.onnx_graph"},
     {"_dask"},
     {"__init__", "dask", "export", "datasets", "metrics", "inspection"},
-    {"_plot", "_plot.drawing", "_plot.kernels", "_plot.moment", "_plot.path"},
-    {"_plot.receptive_field", "_plot.held_out", "_plot.importance"},
+    {"_plot", "_plot.drawing", "_plot.kernels", "_plot.moment"},
+    {"_plot.receptive_field", "_plot.importance", "_plot.candidates"},
+    {"_plot.linear_comparison"},
     {"plotting", "__main__"},
 ]
 MATHS = ("_data.", "_model.", "_solver.")

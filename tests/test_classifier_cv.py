@@ -168,10 +168,10 @@ def test_little_time_leaves_logistic_regression():
 
 def test_the_candidates_can_be_drawn(fitted):
     pytest.importorskip("matplotlib")
-    from skdeeptd.plotting import PathDisplay
+    from skdeeptd.plotting import CandidatesDisplay
 
     model, _ = fitted
-    display = PathDisplay.from_estimator(model, n_best=5)
+    display = CandidatesDisplay.from_estimator(model, n_best=5)
     assert display.labels[0].startswith(model.best_params_["model"])
 
 

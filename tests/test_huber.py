@@ -274,16 +274,6 @@ def test_the_intervals_hold_the_truth_beside_outliers():
     assert 0.95 < np.mean(noises) < 1.2
 
 
-def test_the_verdict_is_that_of_the_rows_that_are_no_outliers():
-    for seed in range(5):
-        X, y, *_ = planted(seed)
-        model = DeepTDRegressor((4, 4), loss="huber", random_state=0).fit(X, y)
-        assert model.verdict_ == ["network"]
-        assert model.held_out_r2_["network"][0] > 0.8
-        noise = np.random.RandomState(seed).standard_cauchy(N)
-        assert model.fit(X, noise).held_out_r2_["network"][0] < 0.3
-
-
 @pytest.mark.parametrize(
     ("options", "Y"),
     [

@@ -1,16 +1,31 @@
-"""Effective weights, against coefficients, gradients and permutations."""
+"""Effective weights, against coefficients, gradients and permutations; comparisons with
+a linear model, against planted truths and scores of scikit-learn."""
+
+import functools
+import warnings
+from collections import Counter
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
 from scipy.stats import spearmanr
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn import config_context
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.cross_decomposition import PLSRegression
+from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.inspection import permutation_importance
-from sklearn.linear_model import LogisticRegression, RidgeCV
-from sklearn.model_selection import cross_validate
+from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeCV
+from sklearn.metrics import r2_score
+from sklearn.model_selection import (
+    KFold,
+    ShuffleSplit,
+    cross_val_predict,
+    cross_validate,
+)
+from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
@@ -21,11 +36,12 @@ from skdeeptd import (
     DeepTDRegressor,
     DeepTDRegressorCV,
     DeepTDRidge,
+    inspection,
 )
 from skdeeptd._model.fitted import networks_of
-from skdeeptd._model.network import input_gradient
+from skdeeptd._model.network import PatchCNN, forward, input_gradient
 from skdeeptd.datasets import make_patch_cnn_classification, make_patch_cnn_regression
-from skdeeptd.inspection import effective_weights
+from skdeeptd.inspection import compare_with_linear, effective_weights
 
 SEEDS = range(7)
 
@@ -255,7 +271,8 @@ def test_blocks_of_features_change_nothing(monkeypatch):
     X, y, _ = planted(0)
     model = DeepTDRidge(random_state=0).fit(X, y)
     whole = effective_weights(model, X).weights
-    monkeypatch.setattr("skdeeptd.inspection.MOST_NUMBERS", 14 * X.size)
+    few = functools.partial(inspection._feature_weights, block_numbers=14 * X.size)
+    monkeypatch.setattr(inspection, "_feature_weights", few)
     np.testing.assert_allclose(effective_weights(model, X).weights, whole, atol=1e-10)
 
 
@@ -264,7 +281,7 @@ def test_bad_input():
     model = DeepTDRegressor((6, 5), max_iter=100, random_state=0).fit(X, y)
     with pytest.raises(NotFittedError):
         effective_weights(DeepTDRegressor(), X)
-    with pytest.raises(TypeError, match="regressor or a classifier, got DeepTDFeat"):
+    with pytest.raises(TypeError, match="a regressor or a classifier, got DeepTDFeat"):
         effective_weights(DeepTDFeatures().fit(X, y), X)
     with pytest.raises(ValueError, match=r"29 features, but .* expecting 30"):
         effective_weights(model, X[:, :29])
@@ -282,7 +299,310 @@ def test_bad_input():
         effective_weights(model, X, refits=[model, DeepTDRegressor()])
     few, many = (LogisticRegression().fit(X, np.digitize(y, [0] * n)) for n in (1, 2))
     many.classes_ = np.array([0, 2])
-    with pytest.raises(ValueError, match="must have the classes of the estimator"):
+    with pytest.raises(ValueError, match=r"must have the classes \[0 1\], got"):
         effective_weights(few, X, refits=[few, many])
     with pytest.raises(TypeError, match="must be of one kind"):
         effective_weights(model, X, refits=[model, few])
+
+
+# Comparison with a linear model
+
+SIZES, N_SEEDS, N_ROWS = (8, 8), 10, 400
+
+
+def auto_regressive(rng):
+    X = rng.standard_normal((N_ROWS, 64))
+    for j in range(1, 64):
+        X[:, j] = 0.9 * X[:, j - 1] + np.sqrt(1 - 0.9**2) * X[:, j]
+    return X
+
+
+def images(rng):
+    X = load_digits().data
+    return X[rng.permutation(len(X))[:N_ROWS]] / 16
+
+
+def random_network(X, rng):
+    """Output of a random network that is open for more than half of the rows."""
+    while True:
+        kernels = tuple(rng.standard_normal((1, d)) for d in SIZES)
+        network = PatchCNN(kernels, np.ones(1), 0.0, ("relu", "identity"))
+        y = forward(network, X)
+        if np.mean(y != np.median(y)) > 0.5:
+            return y / y.std()
+
+
+def random_line(X, rng):
+    y = X @ rng.standard_normal(X.shape[1])
+    return y / y.std()
+
+
+def nothing(X, rng):
+    return np.zeros(len(X))
+
+
+@pytest.mark.parametrize("inputs", [auto_regressive, images])
+@pytest.mark.parametrize(
+    ("target", "conclusion"),
+    [(random_network, "network"), (random_line, "linear"), (nothing, "nothing")],
+)
+def test_the_conclusion_is_the_planted_truth(inputs, target, conclusion):
+    found = Counter()
+    for seed in range(N_SEEDS):
+        rng = np.random.default_rng(seed)
+        X = inputs(rng)
+        y = target(X, rng) + 0.3 * rng.standard_normal(N_ROWS)
+        model = DeepTDRegressor(SIZES, n_init=2, max_iter=20, tol=1e-2, random_state=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            found.update(compare_with_linear(model, X, y).conclusion)
+    assert found[conclusion] >= 0.9 * N_SEEDS, found
+
+
+def test_a_shuffled_y_holds_nothing():
+    X, y = make_patch_cnn_regression(300, SIZES, random_state=0)
+    model = DeepTDRegressor(SIZES, n_init=2, random_state=0)
+    assert compare_with_linear(model, X, y).conclusion == ["network"]
+    np.random.default_rng(0).shuffle(y)
+    result = compare_with_linear(model, X, y)
+    assert result.conclusion == ["nothing"]
+    assert max(result.network[0], result.linear[0]) < 0.1
+
+
+def test_two_models_that_fit_exactly_are_equal():
+    X = np.random.default_rng(0).standard_normal((100, 8))
+    y = X @ np.arange(8)
+    result = compare_with_linear(LinearRegression(), X, y)
+    assert result.conclusion == ["linear"]
+    np.testing.assert_allclose([result.network, result.linear], 1)
+
+
+def noisy_outputs(n_samples=200):
+    """Noise, a network and a line."""
+    rng = np.random.default_rng(0)
+    X, y = make_patch_cnn_regression(n_samples, SIZES, noise=0.3, random_state=0)
+    return X, np.column_stack([rng.standard_normal(n_samples), y, random_line(X, rng)])
+
+
+def test_each_output_has_a_conclusion_and_a_sentence():
+    X, y = noisy_outputs()
+    model = DeepTDRegressor(SIZES, random_state=0)
+    result = compare_with_linear(model, X, y)
+    assert result.conclusion == ["nothing", "network", "linear"]
+    neither, better, not_better = result.text
+    score = f"(R2 {result.network[0]:.2f} +- {result.network_se[0]:.2f})"
+    assert neither.startswith(f"Neither the network {score} nor the linear model")
+    assert "is clearly better than the linear model" in better
+    assert "is not clearly better than the linear model" in not_better
+    one = compare_with_linear(model, X, y[:, 1])
+    np.testing.assert_allclose(one.network, result.network[1], rtol=1e-6)
+    np.testing.assert_allclose(one.linear_se, result.linear_se[1], rtol=1e-6)
+
+
+def test_scores_are_those_of_predictions_of_held_out_rows():
+    X, y = noisy_outputs()
+    linear = PLSRegression(3)
+    result = compare_with_linear(KNeighborsRegressor(), X, y, cv=10, linear=linear)
+    means = np.empty_like(y)
+    for train, test in KFold(10).split(X):
+        means[test] = y[train].mean(axis=0)
+    for name, model in (("network", KNeighborsRegressor()), ("linear", linear)):
+        predicted = cross_val_predict(model, X, y, cv=KFold(10))
+        squares = np.sum((y - predicted) ** 2, axis=0)
+        expected = 1 - squares / np.sum((y - means) ** 2, axis=0)
+        np.testing.assert_allclose(result[name], expected)
+        plain = r2_score(y, predicted, multioutput="raw_values")
+        np.testing.assert_allclose(result[name], plain, atol=0.05)
+
+
+def test_standard_errors_are_the_spread_over_samples_of_rows():
+    """Of a model that learns nothing, so that folds share nothing."""
+    rng = np.random.default_rng(0)
+    spread, said = [], []
+    for _ in range(200):
+        X = rng.standard_normal((100, 2))
+        y = X[:, 0] + 0.5 * rng.standard_normal(100)
+        result = compare_with_linear(First(), X, y, cv=3, linear=LinearRegression())
+        spread.append([result.network[0], result.linear[0]])
+        said.append([result.network_se[0], result.linear_se[0]])
+    np.testing.assert_allclose(np.mean(said, axis=0), np.std(spread, axis=0), rtol=0.2)
+
+
+def test_equally_good_models_are_told_apart_as_rarely_as_two_standard_errors_say():
+    rng = np.random.default_rng(0)
+    errors = rng.standard_normal((3, 100, 1000)) * [[[2.0]], [[1.0]], [[1.0]]]
+    found = Counter(inspection._compare_errors(errors, np.ones(100)).conclusion)
+    assert found["nothing"] == 0
+    assert 10 <= found["network"] <= 40
+
+
+class First(RegressorMixin, BaseEstimator):
+    """Predicts the first feature."""
+
+    def fit(self, X, y):
+        self.fitted_ = True
+        return self
+
+    def predict(self, X):
+        return np.asarray(X)[:, 0]
+
+
+def test_weights_count_like_repeated_rows():
+    X, y = noisy_outputs(150)
+    rng = np.random.default_rng(1)
+    counts, fold = rng.integers(0, 4, 150), rng.integers(0, 3, 150)
+    rows = np.repeat(np.arange(150), counts)
+    model = DeepTDRegressor(SIZES, n_init=2, random_state=0)
+    weighted, repeated = (
+        compare_with_linear(
+            make_pipeline(StandardScaler(), "passthrough", make_pipeline(model)),
+            X[rows],
+            y[rows],
+            sample_weight=weight,
+            linear=make_pipeline(StandardScaler(), RidgeCV([10.0])),
+            cv=[(np.flatnonzero(f != k), np.flatnonzero(f == k)) for k in range(3)],
+        )
+        for rows, weight, f in [
+            (np.arange(150), counts, fold),
+            (rows, None, fold[rows]),
+        ]
+    )
+    np.testing.assert_allclose(weighted.linear, repeated.linear, rtol=1e-6)
+    np.testing.assert_allclose(weighted.network, repeated.network, atol=0.02)
+
+
+def test_the_unit_of_weights_does_not_matter():
+    X, y = noisy_outputs(150)
+    weight = np.random.default_rng(0).uniform(0.5, 2, 150)
+    one, other = (
+        compare_with_linear(
+            RidgeCV(),
+            X,
+            y,
+            sample_weight=unit * weight,
+            linear=make_pipeline(StandardScaler(), LinearRegression()),
+        )
+        for unit in (1, 1000)
+    )
+    assert one.conclusion == other.conclusion
+    np.testing.assert_allclose(one.linear_se, other.linear_se, atol=1e-12)
+
+
+def test_rows_of_weight_zero_have_no_part():
+    X, y = noisy_outputs(150)
+    X[:9], y[:9] = 1e9 * X[:9], 1e9 * y[:9]
+    folds = [f + 9 for f in np.array_split(np.arange(141), 3)]
+    splits = [(np.setdiff1d(np.arange(9, 150), f), f) for f in folds]
+    train, test = splits[0]
+    cv = [(train, np.r_[np.arange(9), test]), *splits[1:]]
+    result = compare_with_linear(
+        DeepTDRidge(random_state=0), X, y, cv=cv, sample_weight=np.arange(150) > 8
+    )
+    without = [(train - 9, test - 9) for train, test in splits]
+    expected = compare_with_linear(
+        DeepTDRidge(random_state=0), X[9:], y[9:], cv=without
+    )
+    for name in ("network", "linear", "network_se", "linear_se"):
+        np.testing.assert_allclose(result[name], expected[name], rtol=1e-6)
+
+
+def test_weights_arrive_if_metadata_routing_is_on():
+    X, y = noisy_outputs(60)
+    weight = np.arange(60) % 3
+    expected = compare_with_linear(RidgeCV(), X, y, sample_weight=weight)
+    with config_context(enable_metadata_routing=True):
+        result = compare_with_linear(RidgeCV(), X, y, sample_weight=weight)
+    np.testing.assert_array_equal(result.linear, expected.linear)
+
+
+def test_the_linear_model_sees_samples_of_several_axes_flat():
+    X, y = make_patch_cnn_regression(
+        150, ((2, 3), (2, 2)), input_shape=(4, 6), noise=0.2, random_state=0
+    )
+    model = DeepTDRegressor(((2, 3), (2, 2)), random_state=0)
+    result = compare_with_linear(model, X.reshape(-1, 4, 6), y)
+    flat = compare_with_linear(model.set_params(input_shape=(4, 6)), X, y)
+    np.testing.assert_array_equal(result.network, flat.network)
+    np.testing.assert_array_equal(result.linear, flat.linear)
+
+
+@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame])
+def test_frames_are_compared_like_arrays(frame):
+    X, y = noisy_outputs(100)
+    names = [f"f{i}" for i in range(64)]
+    model = make_pipeline(StandardScaler(), DeepTDRidge(random_state=0))
+    result = compare_with_linear(
+        model,
+        frame(dict(zip(names, X.T, strict=True))),
+        frame(dict(zip("abc", y.T, strict=True))),
+    )
+    expected = compare_with_linear(model, X, y)
+    np.testing.assert_allclose(result.network, expected.network)
+    np.testing.assert_allclose(result.linear, expected.linear)
+
+
+@pytest.mark.parametrize("unit", [1e-180, 1e180])
+def test_the_unit_of_y_does_not_matter(unit):
+    X, y = noisy_outputs(100)
+    linear = KNeighborsRegressor(20)
+    result = compare_with_linear(KNeighborsRegressor(), X, unit * y, linear=linear)
+    expected = compare_with_linear(KNeighborsRegressor(), X, y, linear=linear)
+    assert result.conclusion == expected.conclusion
+    np.testing.assert_allclose(result.network_se, expected.network_se)
+
+
+def test_the_estimators_are_left_as_they_were():
+    X, y = noisy_outputs(60)
+    model, linear = DeepTDRidge(random_state=0), RidgeCV()
+    compare_with_linear(model, X, y, linear=linear)
+    assert not hasattr(model, "coef_")
+    assert not hasattr(linear, "coef_")
+
+
+@pytest.mark.parametrize(("n_rows", "n_folds"), [(9, 3), (14, 4), (40, 5)])
+def test_few_rows_have_fewer_folds(n_rows, n_folds):
+    X, y = noisy_outputs(n_rows)
+    cv = KFold(n_folds, shuffle=True, random_state=0)
+    result = compare_with_linear(KNeighborsRegressor(2), X, y)
+    expected = compare_with_linear(KNeighborsRegressor(2), X, y, cv=cv)
+    np.testing.assert_array_equal(result.network, expected.network)
+
+
+def test_comparisons_of_bad_input_are_errors():
+    X, y = noisy_outputs(30)
+    labels = y[:, 0] > 0
+    with pytest.raises(TypeError, match="must be a regressor, got DeepTDClassifier"):
+        compare_with_linear(DeepTDClassifier(), X, labels)
+    with pytest.raises(TypeError, match="linear must be a regressor, got Logistic"):
+        compare_with_linear(RidgeCV(), X, y, linear=LogisticRegression())
+    with pytest.raises(TypeError, match="cross_val_score of the classifier"):
+        compare_with_linear(make_pipeline(LogisticRegression()), X, labels)
+    with pytest.raises(ValueError, match=r"at least 9 samples .* needed, got 8"):
+        compare_with_linear(RidgeCV(), X[:8], y[:8])
+    with pytest.raises(ValueError, match=r"at least 9 samples .* needed, got 8"):
+        compare_with_linear(RidgeCV(), X, y, sample_weight=np.arange(30) < 8)
+    with pytest.raises(ValueError, match=r"output \[1\] of y is constant"):
+        compare_with_linear(RidgeCV(), X, np.column_stack([y[:, 0], np.ones(30)]))
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        compare_with_linear(RidgeCV(), X[:20], y)
+    with pytest.raises(ValueError, match="y contains NaN"):
+        compare_with_linear(RidgeCV(), X, np.where(y > 1, np.nan, y))
+    with pytest.raises(ValueError, match="X contains NaN"):
+        compare_with_linear(RidgeCV(), np.where(X > 2, np.nan, X), y)
+    with pytest.raises(ValueError, match="could not convert string to float"):
+        compare_with_linear(RidgeCV(), X, np.where(labels, "a", "b"))
+    with pytest.raises(ValueError, match="only works for partitions"):
+        compare_with_linear(RidgeCV(), X, y, cv=ShuffleSplit())
+    with pytest.raises(
+        TypeError, match="got an unexpected keyword argument 'sample_weight'"
+    ):
+        compare_with_linear(PLSRegression(), X, y, sample_weight=np.ones(30))
+    with pytest.raises(ValueError, match="must not be negative, got -1 at row 0"):
+        compare_with_linear(RidgeCV(), X, y, sample_weight=np.arange(30) - 1.0)
+    with pytest.raises(ValueError, match="predictions of Diverging contains infinity"):
+        compare_with_linear(Diverging(), X, y[:, 0])
+
+
+class Diverging(First):
+    def predict(self, X):
+        return np.full(len(X), np.inf)

@@ -11,11 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.patches import StepPatch
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.utils import Bunch
 
 from skdeeptd import (
     DeepTDClassifier,
@@ -28,13 +31,13 @@ from skdeeptd._model.fitted import networks_of
 from skdeeptd._model.network import filter_outputs
 from skdeeptd._model.parameters import kernel_stds, n_parameters, pack, unpack
 from skdeeptd.datasets import make_patch_cnn_regression
-from skdeeptd.inspection import effective_weights
+from skdeeptd.inspection import compare_with_linear, effective_weights
 from skdeeptd.plotting import (
-    HeldOutDisplay,
+    CandidatesDisplay,
     ImportanceDisplay,
     KernelDisplay,
+    LinearComparisonDisplay,
     MomentDisplay,
-    PathDisplay,
     ReceptiveFieldDisplay,
 )
 
@@ -532,15 +535,20 @@ def points(ax):
     return drawn
 
 
+def label_of(params):
+    """The label of a candidate that differs from others in kernel sizes only."""
+    return f"network {params['kernel_sizes']}" if "kernel_sizes" in params else "ridge"
+
+
 def test_every_candidate_has_its_score_and_the_look_of_its_stage(search):
     results = search.cv_results_
     assert len(results["params"]) > 30
     assert set(results["stage"]) == {1, 2, 3}
-    ax = PathDisplay.from_estimator(search).ax_
+    ax = CandidatesDisplay.from_estimator(search).ax_
     drawn = points(ax)
-    labels = [label.get_text() for label in ax.get_yticklabels()]
+    labels = [label.get_text().split(", weight")[0] for label in ax.get_yticklabels()]
     params = enumerate(results["params"])
-    by_label = {str(p.get("kernel_sizes", "ridge")): i for i, p in params}
+    by_label = {label_of(p): i for i, p in params}
     looks = {}
     for row, label in enumerate(labels):
         i = by_label.pop(label)
@@ -558,7 +566,7 @@ def test_every_candidate_has_its_score_and_the_look_of_its_stage(search):
 
 def test_error_bars_are_the_standard_deviations(search):
     results = search.cv_results_
-    display = PathDisplay.from_estimator(search, n_best=3)
+    display = CandidatesDisplay.from_estimator(search, n_best=3)
     order = np.argsort(results["rank_test_score"])[:3]
     (container, *_) = display.ax_.containers
     ((low, _), (high, _)), *_ = container.lines[2][0].get_segments()
@@ -566,10 +574,9 @@ def test_error_bars_are_the_standard_deviations(search):
 
 
 def test_best_candidate_is_first_and_has_the_star(search):
-    ax = PathDisplay.from_estimator(search, n_best=5).ax_
-    assert ax.get_yticklabels()[0].get_text() == str(
-        search.best_params_["kernel_sizes"]
-    )
+    ax = CandidatesDisplay.from_estimator(search, n_best=5).ax_
+    label = f"{label_of(search.best_params_)}, weight 1"
+    assert ax.get_yticklabels()[0].get_text() == label
     (star,) = [line for line in ax.lines if line.get_marker() == "*"]
     np.testing.assert_allclose(star.get_xydata(), [[search.best_score_, 0]])
     low, high = ax.get_ylim()
@@ -578,19 +585,20 @@ def test_best_candidate_is_first_and_has_the_star(search):
     assert ax.get_ylabel() == f"best 5 of {n_candidates} candidates"
 
 
-def test_the_candidate_in_use_is_first_even_where_another_ranks_before_it(search):
+def test_the_best_candidate_is_first_even_if_another_ranks_before_it(search):
     search = copy.copy(search)
     ranks = search.cv_results_["rank_test_score"]
     search.best_index_ = int(np.flatnonzero(ranks == 2)[0])
-    display = PathDisplay.from_estimator(search, n_best=2)
+    display = CandidatesDisplay.from_estimator(search, n_best=2)
     by_rank = np.array(search.cv_results_["params"])[np.argsort(ranks)]
-    second, first = (str(by_rank[i].get("kernel_sizes", "ridge")) for i in (1, 0))
-    assert display.labels == [second, first]
+    second, first = (label_of(by_rank[i]) for i in (1, 0))
+    assert display.labels == [second, f"{first}, weight 1"]
 
 
 def test_scores_far_below_the_others_do_not_squeeze_them():
     mean = np.array([0.9, 0.8, 0.7, 0.6, -300.0])
-    display = PathDisplay(list("abcde"), mean, np.full(5, 0.1), [3, 2, 1, 1, 1]).plot()
+    stage = [3, 2, 1, 1, 1]
+    display = CandidatesDisplay(list("abcde"), mean, np.full(5, 0.1), stage).plot()
     low, high = display.ax_.get_xlim()
     assert -1 < low < 0.6
     assert 0.9 < high < 2
@@ -608,58 +616,130 @@ def test_labels_say_what_varies():
         "n_init": [1],
     }
     search = DeepTDRegressorCV(grid, cv=2, random_state=0).fit(X, y)
-    display = PathDisplay.from_estimator(search)
-    assert sorted(display.labels) == [
-        *(f"(4, 3), alpha={a}, n_filters={r}" for a in (0.5, 2) for r in (1, 2)),
+    display = CandidatesDisplay.from_estimator(search)
+    labels = [label.split(", weight")[0] for label in display.labels]
+    assert sorted(labels) == [
+        *(
+            f"network (4, 3), alpha={a}, n_filters={r}"
+            for a in (0.5, 2)
+            for r in (1, 2)
+        ),
         "ridge",
     ]
 
 
-# Rows held out
+class Table(BaseEstimator):
+    """Any fitted search with a table of stages."""
+
+    def fit(self, params, **columns):
+        self.cv_results_ = {"params": params, **columns}
+        return self
+
+
+def test_any_search_with_stages_is_drawn_with_the_weights_of_its_candidates():
+    search = Table().fit(
+        [{"model": "gp"}, {"alpha": 2.0}, {}],
+        mean_test_score=np.array([0.8, 0.9, 0.1]),
+        std_test_score=np.full(3, 0.1),
+        rank_test_score=np.array([2, 1, 3]),
+        stage=np.array([3, 3, 0]),
+        weight=np.array([0.25, 0.75, 0.0]),
+    )
+    display = CandidatesDisplay.from_estimator(search)
+    expected = ["alpha=2.0, weight 0.75", "gp, weight 0.25", "default parameters"]
+    assert display.labels == expected
+    drawn = [label.get_text() for label in display.ax_.get_yticklabels()]
+    assert drawn == expected
+    del search.cv_results_["weight"]
+    labels = CandidatesDisplay.from_estimator(search).labels
+    assert labels == ["alpha=2.0", "gp", "default parameters"]
+
+
+# Comparison with a linear model
 
 
 def bars(ax):
-    """By legend entry the places, the lengths and the colour of its bars."""
+    """By legend entry the positions and lengths of its bars."""
     return {
         container.get_label(): [
             (bar.get_y() + bar.get_height() / 2, bar.get_width()) for bar in container
         ]
         for container in ax.containers
+        if isinstance(container, BarContainer)
     }
 
 
-def test_bars_are_the_scores_beside_each_other_with_the_verdict():
-    model, _ = fitted((4, 3), n_outputs=2)
-    display = HeldOutDisplay.from_estimator(model)
+def intervals(ax):
+    """The ends of each error bar."""
+    bars = [c for c in ax.containers if isinstance(c, ErrorbarContainer)]
+    ends = [bar.lines[2][0].get_segments() for bar in bars]
+    return np.reshape(ends, (-1, 2, 2))
+
+
+@pytest.fixture(scope="module")
+def compared():
+    """A network, data of two outputs, and their comparison."""
+    model, X = fitted((4, 3), n_outputs=2)
+    y = model.predict(X) + np.random.default_rng(0).standard_normal((150, 2))
+    return model, X, y, compare_with_linear(model, X, y)
+
+
+def test_bars_are_the_scores_beside_each_other_with_the_conclusion(compared):
+    *_, result = compared
+    display = LinearComparisonDisplay.from_result(result)
     drawn = bars(display.ax_)
     assert list(drawn) == ["linear model", "network"]
     for label, name in [("linear model", "linear"), ("network", "network")]:
         lengths = [length for _, length in drawn[label]]
-        np.testing.assert_array_equal(lengths, model.held_out_r2_[name])
-    for output, (of_linear, of_network) in enumerate(zip(*drawn.values(), strict=True)):
-        assert output - 0.5 < of_linear[0] < output < of_network[0] < output + 0.5
+        np.testing.assert_array_equal(lengths, result[name])
+    pairs = zip(*drawn.values(), strict=True)
+    for output, (linear, network) in enumerate(pairs):
+        assert output - 0.5 < linear[0] < output < network[0] < output + 0.5
     labels = [label.get_text() for label in display.ax_.get_yticklabels()]
-    expected = [f"output {i}\nverdict: {v}" for i, v in enumerate(model.verdict_)]
-    assert labels == expected
-    assert display.ax_.get_xlabel() == "R2 on rows held out"
+    conclusions = enumerate(result.conclusion)
+    assert labels == [f"output {i}\nconclusion: {c}" for i, c in conclusions]
     low, high = display.ax_.get_ylim()
     assert low > high
     assert len(display.ax_.texts) == 0
 
 
-def test_verdicts_of_a_network_of_a_line_and_of_noise():
-    X, y = make_patch_cnn_regression(400, (4, 5), noise=0.2, random_state=0)
-    line, noise = X[:, 0], np.random.default_rng(0).standard_normal(400)
-    targets = np.column_stack([y, line, noise])
-    model = DeepTDRegressor((4, 5), random_state=0).fit(X, targets)
-    display = HeldOutDisplay.from_estimator(model)
-    assert display.verdict == ["network", "linear", "nothing"]
+def test_error_bars_of_scores_are_one_standard_error_to_either_side(compared):
+    *_, result = compared
+    ends = intervals(LinearComparisonDisplay.from_result(result).ax_)
+    scores = np.r_[result.linear, result.network]
+    std_errors = np.r_[result.linear_se, result.network_se]
+    np.testing.assert_allclose(ends[:, 0, 0], scores - std_errors)
+    np.testing.assert_allclose(ends[:, 1, 0], scores + std_errors)
+
+
+def test_the_display_computes_the_comparison(compared):
+    model, X, y, _ = compared
+    options = {"cv": 3, "linear": Ridge(), "sample_weight": np.arange(150) % 3}
+    result = compare_with_linear(model, X, y, **options)
+    display = LinearComparisonDisplay.from_estimator(
+        model, X, y, **options, output_names=["mass", "charge"]
+    )
+    for name in ("network", "linear", "network_se", "linear_se"):
+        np.testing.assert_array_equal(display.result[name], result[name])
+    labels = [label.get_text() for label in display.ax_.get_yticklabels()]
+    names = zip(["mass", "charge"], result.conclusion, strict=True)
+    assert labels == [f"{name}\nconclusion: {c}" for name, c in names]
+
+
+def made_up(network, linear, conclusion):
+    std_errors = {f"{name}_se": np.full(len(network), 0.1) for name in SCORES}
+    scores = dict(zip(SCORES, map(np.array, (network, linear)), strict=True))
+    return Bunch(**scores, **std_errors, conclusion=conclusion)
+
+
+SCORES = "network", "linear"
 
 
 def test_bars_far_below_zero_end_and_have_their_number():
-    display = HeldOutDisplay(
+    result = made_up(
         [-31.4, 0.9, -0.1], [0.5, -2.5, 0], ["linear", "network", "nothing"]
-    ).plot()
+    )
+    display = LinearComparisonDisplay(result).plot()
     low, high = display.ax_.get_xlim()
     drawn = bars(display.ax_)
     assert [length for _, length in drawn["network"]] == [low, 0.9, -0.1]
@@ -671,27 +751,10 @@ def test_bars_far_below_zero_end_and_have_their_number():
     assert notes == dict(zip(places, ["-31.4", "-2.5"], strict=True))
 
 
-def test_scores_that_are_not_known_say_so():
-    display = HeldOutDisplay([np.nan], [np.nan], ["nothing"]).plot()
-    assert [t.get_text() for t in display.ax_.texts] == ["too few rows"] * 2
-    model, _ = fitted((2, 2), n_samples=2)
-    assert np.isnan(model.held_out_r2_["network"]).all()
-    assert len(HeldOutDisplay.from_estimator(model).ax_.texts) == 2
-
-
-def test_outputs_have_the_names_given():
-    display = HeldOutDisplay(
-        [0.5, 0.4], [0.3, 0.4], ["network", "linear"], outputs=["mass", "charge"]
-    ).plot()
-    labels = [label.get_text() for label in display.ax_.get_yticklabels()]
-    assert labels == ["mass\nverdict: network", "charge\nverdict: linear"]
-
-
-def test_a_search_has_scores_of_its_network(search):
-    display = HeldOutDisplay.from_estimator(search)
-    network = search.best_estimator_
-    assert display.verdict == network.verdict_
-    np.testing.assert_array_equal(display.network, network.held_out_r2_["network"])
+def test_another_number_of_output_names_is_an_error(compared):
+    *_, result = compared
+    with pytest.raises(ValueError, match="holds 1 names for 2 outputs"):
+        LinearComparisonDisplay.from_result(result, output_names=["mass"])
 
 
 # Classes
@@ -782,11 +845,11 @@ def test_a_regressor_has_no_names():
 
 
 def test_displays_of_what_a_classifier_does_not_have_say_so():
-    model, _, _ = fitted_classes(["no", "yes"])
-    with pytest.raises(TypeError, match="held_out_r2_, which a DeepTDClassifier does"):
-        HeldOutDisplay.from_estimator(model)
-    with pytest.raises(TypeError, match="DeepTDClassifierCV, got DeepTDClassifier"):
-        PathDisplay.from_estimator(model)
+    model, X, y = fitted_classes(["no", "yes"])
+    with pytest.raises(TypeError, match="must be a regressor, got DeepTDClassifier"):
+        LinearComparisonDisplay.from_estimator(model, X, y)
+    with pytest.raises(TypeError, match=r"entry 'stage', .* got DeepTDClassifier"):
+        CandidatesDisplay.from_estimator(model)
 
 
 # All of them
@@ -813,27 +876,27 @@ def displays_of(search):
         yield KernelDisplay.from_estimator(overlapping)
         yield MomentDisplay.from_estimator(overlapping)
         yield ReceptiveFieldDisplay.from_estimator(overlapping, X)
-        yield HeldOutDisplay.from_estimator(overlapping)
     linear, _ = fitted((30,))
     yield KernelDisplay.from_estimator(linear)
     yield MomentDisplay.from_estimator(linear)
-    yield HeldOutDisplay.from_estimator(linear)
     for shape in [{}, {"kernel_sizes": ((2, 2, 3), -1), "input_shape": (8, 4, 3)}]:
         classes, X, _ = fitted_classes(["virginica", "versicolor", "setosa"], **shape)
         yield KernelDisplay.from_estimator(classes)
         yield MomentDisplay.from_estimator(classes, output=1)
         yield ReceptiveFieldDisplay.from_estimator(classes, X, output=2)
-    several, _ = fitted((4, 3), n_outputs=5)
-    yield HeldOutDisplay.from_estimator(several)
-    r2 = np.array([-3e4, np.nan, -0.15, 0.99])
-    yield HeldOutDisplay(r2, r2[::-1], ["nothing"] * 4).plot()
-    yield PathDisplay.from_estimator(search)
-    yield PathDisplay.from_estimator(search, n_best=2)
-    labels = [f"((2, 3), (4, {i})), n_filters=2, alpha=0.1" for i in range(80)]
+    r2 = np.array([-3e4, -0.15, 0.99, 0.5])
+    yield LinearComparisonDisplay.from_result(
+        made_up(r2, r2[::-1], ["nothing"] * 4),
+        output_names=["y", "glucose", "fructose, dissolved", "loss on drying"],
+    )
+    yield CandidatesDisplay.from_estimator(search)
+    yield CandidatesDisplay.from_estimator(search, n_best=2)
+    labels = [
+        f"((2, 3), (4, {i})), n_filters=2, alpha=0.1, weight 1" for i in range(80)
+    ]
     mean = np.append(-1e4, np.linspace(0.9, 0.1, 79))
-    yield PathDisplay(
-        labels, mean, np.full(80, 0.1), np.repeat([3, 2, 1, 1], 20)
-    ).plot()
+    stage = np.repeat([3, 2, 1, 0], 20)
+    yield CandidatesDisplay(labels, mean, np.full(80, 0.1), stage).plot()
 
 
 def test_nothing_overlaps_or_is_cut_off(search):
@@ -863,8 +926,14 @@ def test_nothing_is_cut_off_in_a_figure_of_the_caller(height):
             1,
             "1 x 1",
         ),
-        (lambda m, _, __, ax: HeldOutDisplay.from_estimator(m, ax=ax), 1, "1 x 1"),
-        (lambda _, __, s, ax: PathDisplay.from_estimator(s, ax=ax), 1, "1 x 1"),
+        (
+            lambda _, __, ___, ax: LinearComparisonDisplay.from_result(
+                made_up([0.5], [0], ["network"]), ax=ax
+            ),
+            1,
+            "1 x 1",
+        ),
+        (lambda _, __, s, ax: CandidatesDisplay.from_estimator(s, ax=ax), 1, "1 x 1"),
     ],
 )
 def test_given_axes_are_used_and_another_number_is_an_error(
@@ -894,7 +963,7 @@ FROM_ESTIMATOR = [
 ]
 
 
-@pytest.mark.parametrize("draw", [*FROM_ESTIMATOR, HeldOutDisplay.from_estimator])
+@pytest.mark.parametrize("draw", FROM_ESTIMATOR)
 def test_bad_estimators(draw):
     for unfitted in (DeepTDRegressor(), DeepTDRegressorCV(), DeepTDClassifier()):
         with pytest.raises(NotFittedError):
@@ -946,16 +1015,14 @@ def test_attributes_that_were_changed_are_an_error():
 
 def test_bad_searches(search):
     with pytest.raises(NotFittedError):
-        PathDisplay.from_estimator(DeepTDRegressorCV())
+        CandidatesDisplay.from_estimator(DeepTDRegressorCV())
     model, _ = fitted((3, 2))
-    message = (
-        "candidates of a DeepTDRegressorCV or DeepTDClassifierCV, got DeepTDRegressor"
-    )
+    message = "an entry 'stage', such as a DeepTDRegressorCV, got DeepTDRegressor"
     with pytest.raises(TypeError, match=message):
-        PathDisplay.from_estimator(model)
+        CandidatesDisplay.from_estimator(model)
     for bad in (0, -3, 2.5, None):
         with pytest.raises(ValueError, match=f"n_best must .* at least 1, got {bad!r}"):
-            PathDisplay.from_estimator(search, n_best=bad)
+            CandidatesDisplay.from_estimator(search, n_best=bad)
 
 
 def test_without_matplotlib_the_message_names_it(monkeypatch):
@@ -980,7 +1047,6 @@ def test_displays_draw_the_last_step_of_a_pipeline(n_steps):
         pipeline = make_pipeline(FunctionTransformer(halved).fit(X), pipeline)
     for display, name, of_pipeline, of_model in (
         (KernelDisplay, "kernels", (), ()),
-        (HeldOutDisplay, "network", (), ()),
         (MomentDisplay, "moment", (), ()),
         (ReceptiveFieldDisplay, "weights", (X,), (seen,)),
     ):
@@ -989,19 +1055,14 @@ def test_displays_draw_the_last_step_of_a_pipeline(n_steps):
         np.testing.assert_equal(getattr(given, name), getattr(own, name))
 
 
-def test_the_path_of_the_last_step_of_a_pipeline(search):
-    given = PathDisplay.from_estimator(make_pipeline(FunctionTransformer(), search))
-    assert given.labels == PathDisplay.from_estimator(search).labels
+def test_the_candidates_of_the_last_step_of_a_pipeline(search):
+    given = CandidatesDisplay.from_estimator(
+        make_pipeline(FunctionTransformer(), search)
+    )
+    assert given.labels == CandidatesDisplay.from_estimator(search).labels
 
 
-@pytest.mark.parametrize(
-    "draw",
-    [
-        *FROM_ESTIMATOR,
-        HeldOutDisplay.from_estimator,
-        PathDisplay.from_estimator,
-    ],
-)
+@pytest.mark.parametrize("draw", [*FROM_ESTIMATOR, CandidatesDisplay.from_estimator])
 def test_a_pipeline_that_ends_otherwise_is_an_error_that_names_the_step(draw):
     ends = make_pipeline(StandardScaler(), Ridge()).fit(np.eye(6), np.ones(6))
     with pytest.raises(TypeError, match="a Pipeline whose last step 'ridge' is Ridge"):

@@ -10,8 +10,6 @@ from skdeeptd.metrics import kernel_similarity
 
 N_SEEDS, N_TEST = 10, 500
 
-pytestmark = pytest.mark.usefixtures("without_verdict")
-
 
 def split(sizes, n_per_weight, seed, n_filters=1, **parameters):
     n_train = int(np.ceil(n_per_weight * n_filters * degrees_of_freedom(sizes)))

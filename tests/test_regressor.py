@@ -210,9 +210,6 @@ def test_several_axes_are_one_axis_after_a_permutation(polish):
     np.testing.assert_allclose(
         whole.predict(X), one_axis.predict(X[:, order]), atol=1e-9
     )
-    for name in ("network", "linear"):
-        scores = whole.held_out_r2_[name], one_axis.held_out_r2_[name]
-        np.testing.assert_allclose(*scores, atol=1e-6)
 
 
 def test_samples_of_another_shape_are_an_error():
@@ -257,7 +254,6 @@ def test_images_that_do_not_divide_get_a_network_with_padding():
         fitted.set_params(padding="valid").fit(X, y)
 
 
-@pytest.mark.usefixtures("without_verdict")
 @pytest.mark.parametrize("sizes", [((2, 2), (4, 4)), (4, 16)])
 def test_a_few_filters_beat_ridge_on_images_of_digits(sizes):
     X, digit = load_digits(return_X_y=True)

@@ -195,7 +195,6 @@ def test_several_outputs_have_weights_of_their_own():
 # A grid of networks
 
 
-@pytest.mark.usefixtures("without_verdict")
 @pytest.mark.parametrize("sizes", [(6, 5), (3, 2, 5)])
 def test_choice_is_that_of_a_grid_search(sizes):
     X, y = make_patch_cnn_regression(120, sizes, noise=0.1, random_state=1)

@@ -319,15 +319,4 @@ def test_displays_draw_outputs_that_share():
         assert len(drawn.kernels) == 2
         plotting.MomentDisplay.from_estimator(model, output=output)
         plotting.ReceptiveFieldDisplay.from_estimator(model, X, output=output)
-    plotting.HeldOutDisplay.from_estimator(model)
     plt.close("all")
-
-
-def test_verdicts_know_what_sharing_finds():
-    """On rows that only all outputs together settle."""
-    X, y, _ = planted("last kernels", 2, 150, 12, noise=0.3)
-    left = []
-    for shares in (True, False):
-        model = model_of("last kernels", share_filters=shares, n_init=2).fit(X, y)
-        left.append(1 - model.held_out_r2_["network"].mean())
-    assert left[0] < 0.8 * left[1]

@@ -80,7 +80,6 @@ def test_std_of_an_overlapping_network_is_that_of_the_delta_method(shape, hidden
     np.testing.assert_allclose(std, expected, rtol=1e-3)
 
 
-@pytest.mark.usefixtures("without_verdict")
 def test_intervals_cover_the_truth_as_often_as_they_say():
     """95 % intervals of the mean: one network, 60 fits with fresh X and noise."""
     sizes, noise, n_train, n_fits = (6, 5, 4), 0.5, 400, 60
@@ -122,7 +121,6 @@ def test_units_shapes_and_order_of_the_covariance():
     )
 
 
-@pytest.mark.usefixtures("without_verdict")
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_covariance_is_that_of_the_weights_in_repeated_fits(activation):
     """Unit kernels do not vary in norm; the rest does as 300 fits with new noise do."""

@@ -1,1 +1,1 @@
-"""The displays, one a file; ``skdeeptd.plotting`` gathers them."""
+"""Displays, one in each file; ``skdeeptd.plotting`` collects them."""

@@ -1,4 +1,4 @@
-"""What the displays share: checks, axes, steps, images."""
+"""Check arguments and draw the parts that several displays share."""
 
 import math
 from numbers import Integral
@@ -9,15 +9,13 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skdeeptd._base import BasePatchNetwork, check_index
-from skdeeptd._base_cv import BasePatchCV
 from skdeeptd._optional import optional
 
-TALLEST = 1.5  # height over width of the axes of an image in a new figure
-NORMAL_95 = 1.96  # standard deviations to either side that hold 95 %
+NORMAL_95 = 1.96  # half-width of a 95 % interval in standard deviations
 
 
-def axes_for(ax, shape, figsize):
-    """The axes given, or those of a new figure, as an array of this shape."""
+def get_axes(ax, shape, figsize):
+    """Return the given axes, or those of a new figure, as an array of this shape."""
     plt = optional("matplotlib.pyplot", extra="plot")
     if ax is None:
         figure = plt.figure(figsize=figsize, layout="constrained")
@@ -34,51 +32,49 @@ def axes_for(ax, shape, figsize):
     return axes.reshape(shape)
 
 
-def behind_steps(estimator, X=None):
-    """The last step of a Pipeline, and what the steps before it make of X."""
+def unwrap_pipeline(estimator, X=None):
+    """Return the last step of a Pipeline, and X transformed by the steps before."""
     if not isinstance(estimator, Pipeline):
         return estimator, X
     check_is_fitted(estimator)
     if X is not None and len(estimator) > 1:
         X = estimator[:-1].transform(X)
-    return behind_steps(estimator[-1], X)
+    return unwrap_pipeline(estimator[-1], X)
 
 
-def described(estimator):
-    """The kind of an estimator, and of a Pipeline which step is of it."""
+def describe_estimator(estimator):
+    """Return the class of an estimator, or of the last step of a Pipeline, in words."""
     if not isinstance(estimator, Pipeline):
         return type(estimator).__name__
     name, last = estimator.steps[-1]
-    kind = last if isinstance(last, str) else described(last)
+    kind = last if isinstance(last, str) else describe_estimator(last)
     return f"a Pipeline whose last step {name!r} is {kind}"
 
 
 def fitted_network(estimator, output=0):
-    """The estimator, last step or best one of a choice, if it has such an output.
+    """Return the network: the last step of a Pipeline, the best one of a search.
 
     Raises
     ------
     TypeError
-        Where that is no network.
+        If it is not a network.
     """
     given = estimator
-    estimator, _ = behind_steps(estimator)
-    if isinstance(estimator, BasePatchCV):
-        check_is_fitted(estimator)
+    estimator, _ = unwrap_pipeline(estimator)
+    check_is_fitted(estimator)
+    if hasattr(estimator, "best_estimator_"):
         given = estimator = estimator.best_estimator_
     if not isinstance(estimator, BasePatchNetwork):
         raise TypeError(
-            f"the display draws a DeepTDRegressor or DeepTDClassifier, or a "
-            f"DeepTDRegressorCV or DeepTDClassifierCV whose best_estimator_ is one, "
-            f"got {described(given)}"
+            f"the display draws a DeepTDRegressor or DeepTDClassifier, or a search "
+            f"whose best_estimator_ is one, got {describe_estimator(given)}"
         )
-    check_is_fitted(estimator)
     check_index("output", output, len(estimator.scales_))
     return estimator
 
 
-def name_of_output(estimator, output):
-    """The class whose logit it is; None of a regressor."""
+def output_name(estimator, output):
+    """Return a name for the class of a logit; None for a regressor."""
     if not is_classifier(estimator):
         return None
     classes = estimator.classes_
@@ -86,42 +82,42 @@ def name_of_output(estimator, output):
 
 
 def check_n_best(n_best):
-    """Raise where it is not a positive integer."""
+    """Raise an error if ``n_best`` is not a positive integer."""
     if not isinstance(n_best, Integral) or n_best < 1:
         raise ValueError(f"n_best must be an integer of at least 1, got {n_best!r}")
 
 
-def largest(values):
-    """The largest absolute value but for NaN, or 1 where there is none above zero."""
+def max_abs(values):
+    """Return the max_abs absolute value, without NaN, or 1 if it is zero."""
     return float(np.nanmax(np.abs(values))) or 1.0
 
 
-def side_by_side(array):
-    """Slices of an array of two axes or more on a grid; NaN where there are too few."""
+def tile_slices(array):
+    """Lay out the slices of an array of two or more axes on a grid; NaN fills it."""
     height, width = array.shape[:2]
     slices = array.reshape(height, width, -1).astype(float)
-    n_rows, n_columns = _grid(array.shape)
+    n_rows, n_columns = _tiling(array.shape)
     picture = np.full((n_rows * n_columns, height, width), np.nan)
     picture[: slices.shape[2]] = np.moveaxis(slices, 2, 0)
     picture = picture.reshape(n_rows, n_columns, height, width).swapaxes(1, 2)
     return picture.reshape(n_rows * height, n_columns * width)
 
 
-def _grid(shape):
-    """Rows and columns of slices in the picture of an array of this shape."""
+def _tiling(shape):
+    """Return the numbers of rows and columns of slices."""
     n_slices = math.prod(shape[2:])
     n_columns = n_slices if n_slices <= 4 else math.ceil(math.sqrt(n_slices))
     return math.ceil(n_slices / n_columns), n_columns
 
 
-def height_of(shape):
-    """Height over width of the axes for an array of this shape."""
-    n_rows, n_columns = _grid(shape)
-    return min(n_rows * shape[0] / (n_columns * shape[1]), TALLEST)
+def height_over_width(shape, most=1.5):
+    """Return height over width, at most ``most``, of the image of an array."""
+    n_rows, n_columns = _tiling(shape)
+    return min(n_rows * shape[0] / (n_columns * shape[1]), most)
 
 
 def draw_steps(ax, values, band=None):
-    """A step per value, around it the band where that is finite."""
+    """Draw a step for each value, and a band around them if it is finite."""
     edges = np.arange(len(values) + 1) - 0.5
     ax.axhline(0, color="0.7", linewidth=0.8)
     if band is not None and np.all(np.isfinite(band)):
@@ -139,16 +135,16 @@ def draw_steps(ax, values, band=None):
 
 
 def draw_image(ax, array, limit):
-    """Signed numbers in diverging colours; of more than two axes slice beside slice."""
+    """Draw signed numbers in diverging colours, slices of more axes on a grid."""
     image = ax.imshow(
-        side_by_side(array),
+        tile_slices(array),
         cmap="RdBu_r",
         vmin=-limit,
         vmax=limit,
         interpolation="nearest",
     )
     ax.set_facecolor("0.8")
-    n_rows, n_columns = _grid(array.shape)
+    n_rows, n_columns = _tiling(array.shape)
     for i in range(1, n_rows):
         ax.axhline(i * array.shape[0] - 0.5, color="k", linewidth=1)
     for i in range(1, n_columns):
@@ -161,14 +157,14 @@ def draw_image(ax, array, limit):
 
 
 def draw_color_bar(image, axes, label):
-    """Right of the axes, with ticks that do not depend on its height."""
+    """Draw a colour bar right of the axes; its ticks do not depend on its height."""
     bar = axes[0].figure.colorbar(image, ax=list(axes), shrink=0.9)
     bar.set_label(label, fontsize="small")
     bar.locator.set_params(nbins=5)
 
 
 def write_beside(ax, x, y, text):
-    """Small text to the right of a point."""
+    """Write small text to the right of a point."""
     ax.annotate(
         text,
         (x, y),
@@ -180,5 +176,5 @@ def write_beside(ax, x, y, text):
 
 
 def draw_legend(ax):
-    """Above the axes, where it hides nothing."""
+    """Draw the legend above the axes."""
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)

@@ -1,4 +1,4 @@
-"""What matters to a model, feature by feature."""
+"""Draw the effect of each feature on the predictions of a model."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from sklearn.base import BaseEstimator
 from skdeeptd._optional import optional
 from skdeeptd._plot.drawing import (
     NORMAL_95,
-    axes_for,
     check_n_best,
     draw_color_bar,
     draw_image,
-    height_of,
-    largest,
-    name_of_output,
-    side_by_side,
+    get_axes,
+    height_over_width,
+    max_abs,
+    output_name,
+    tile_slices,
 )
 from skdeeptd.inspection import effective_weights
 
@@ -27,40 +27,37 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LABEL = "effect of one standard deviation"
-SIGNS = "#2166ac", "0.55", "#b2182b"  # always less, both, always more
-LOWEST = 1.6  # inches of an image in a new figure
-BAND = {"color": "k", "alpha": 0.25}
+SIGN_COLORS = "#2166ac", "0.55", "#b2182b"  # negative, mixed, positive
 
 
 class ImportanceDisplay:
-    """What matters to a model: the effect of each feature, and its sign.
+    """Size and sign of the effect of each feature on the predictions of a model.
 
-    The height is the magnitude of :func:`~skdeeptd.inspection.effective_weights`: how
-    far one standard deviation of the feature moves the prediction, on average over
-    rows. The colour is its sign: red where more of the feature always means a larger
-    prediction, blue where it always means a smaller one, grey where it is now this, now
-    that.
+    The height is the magnitude of :func:`~skdeeptd.inspection.effective_weights`: the
+    mean change of the prediction for a change of the feature by one standard deviation.
+    The colour is the sign: red if the prediction always increases with the feature,
+    blue if it always decreases, grey if the direction varies between samples.
 
-    Features in an order, as of a signal, are drawn as steps over their place, with a
-    95 % band. Those with names are bars, the largest on top, with 95 % intervals; names
-    that are numbers, such as wavelengths, are places on an axis. An image is an image,
-    the paler the less a pixel matters; one of more than two axes is an image per
-    channel.
+    Ordered features, such as those of a signal, are drawn as steps with a 95 % band.
+    Named features are bars with 95 % intervals, the max_abs on top; increasing or
+    decreasing numbers as names, such as wavelengths, are positions on an axis. For an
+    input of two axes the display is an image, in which pixels of small magnitude are
+    pale; for more axes it is an image for each channel.
 
     Parameters
     ----------
     magnitude : array-like of shape input_shape
         Mean absolute weights.
     sign : array-like of shape input_shape
-        From -1 to 1.
+        Signs from -1 to 1.
     std : array-like of shape input_shape, default=None
-        Standard deviations of the magnitude. None where they are not known.
+        Standard deviations of the magnitude. None if they are not known.
     feature_names : sequence, default=None
-        The names of the features, or numbers that place them on an axis.
+        Names of the features, or numbers for their positions on an axis.
     n_best : int, default=20
-        Most bars to draw.
+        Maximum number of bars.
     name : str, default=None
-        What the output is, for the title, such as "class 3".
+        Name of the output, for the title, such as "class 3".
 
     Attributes
     ----------
@@ -69,8 +66,8 @@ class ImportanceDisplay:
 
     See Also
     --------
-    skdeeptd.inspection.effective_weights : The numbers.
-    ReceptiveFieldDisplay : The derivative of a network at samples.
+    skdeeptd.inspection.effective_weights : Compute the numbers.
+    ReceptiveFieldDisplay : Draw the derivative of a network at samples.
 
     Examples
     --------
@@ -120,17 +117,19 @@ class ImportanceDisplay:
         Parameters
         ----------
         estimator : regressor or classifier
-            Of this package or of scikit-learn, or a Pipeline.
+            A fitted model of this package or of scikit-learn. For a Pipeline the
+            features are those of its own input.
         X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
-            At least two rows. They also give the standard deviations.
+            At least two samples. They also give the standard deviations.
         output, input_shape, refits
-            As in :func:`~skdeeptd.inspection.effective_weights`. With refits the bands
-            are those of the spread over them, else those of the mean over the rows.
+            As in :func:`~skdeeptd.inspection.effective_weights`. The bands show the
+            standard deviation over the refits or, without refits, the standard error of
+            the mean over the samples.
         feature_names : sequence, default=None
-            None for the columns of X where it is a data frame, else for
-            ``feature_names_in_`` of the estimator where it has any.
+            None for the columns of a data frame X, else for ``feature_names_in_`` of
+            the estimator if it has any.
         n_best : int, default=20
-            Most bars to draw, of features with names.
+            Maximum number of bars for named features.
         ax : matplotlib Axes, default=None
             As in ``plot``.
 
@@ -141,26 +140,26 @@ class ImportanceDisplay:
         Raises
         ------
         sklearn.exceptions.NotFittedError
-            Before ``fit``.
+            If the estimator or a refit is not fitted.
         ImportError
-            Where matplotlib is not installed.
+            If matplotlib is not installed.
         ValueError, TypeError
-            As ``effective_weights``, and where ``n_best`` is not a positive integer,
-            the names are not one for each feature, or ``ax`` does not fit.
+            As in ``effective_weights``, or if ``n_best`` is not a positive integer,
+            there is not a name for each feature, or ``ax`` does not fit.
         """
-        found = effective_weights(
+        result = effective_weights(
             estimator, X, output=output, input_shape=input_shape, refits=refits
         )
         if feature_names is None:
-            known = getattr(estimator, "feature_names_in_", None)
-            feature_names = getattr(X, "columns", known)
+            fitted_names = getattr(estimator, "feature_names_in_", None)
+            feature_names = getattr(X, "columns", fitted_names)
         display = cls(
-            found.magnitude,
-            found.sign,
-            std=found.standard_error if refits is None else found.refit_std,
+            result.magnitude,
+            result.sign,
+            std=result.standard_error if refits is None else result.refit_std,
             feature_names=feature_names,
             n_best=n_best,
-            name=name_of_output(estimator, output),
+            name=output_name(estimator, output),
         )
         return display.plot(ax)
 
@@ -180,30 +179,30 @@ class ImportanceDisplay:
         Raises
         ------
         ImportError
-            Where matplotlib is not installed.
+            If matplotlib is not installed.
         ValueError, TypeError
-            Where ``ax`` holds another number of axes, or something else, ``n_best`` is
-            not a positive integer, or the names are not one for each feature.
+            If ``ax`` is not one axes, ``n_best`` is not a positive integer, or there
+            is not a name for each feature.
         """
         magnitude = np.asarray(self.magnitude, dtype=float)
-        places = self._places(magnitude)
+        positions = self._positions(magnitude)
         if magnitude.ndim > 1:
-            height = max(5 * height_of(magnitude.shape), LOWEST)
+            height = max(5 * height_over_width(magnitude.shape), 1.6)
             figsize, draw = (6.5, 0.8 + height), self._image
-        elif places is None:
+        elif positions is None:
             n_bars = min(self.n_best, len(magnitude))
             figsize, draw = (6.5, 1.2 + 0.22 * n_bars), self._bars
         else:
             figsize, draw = (6.5, 3.8), self._steps
-        self.ax_ = axes_for(ax, (1, 1), figsize).item()
+        self.ax_ = get_axes(ax, (1, 1), figsize).item()
         self.figure_ = self.ax_.figure
-        draw(magnitude, places)
+        draw(magnitude, positions)
         if self.name is not None:
             self.ax_.set_title(self.name, fontsize="medium")
         return self
 
-    def _places(self, magnitude):
-        """Of the features on an axis; None where they only have names."""
+    def _positions(self, magnitude):
+        """Return the positions of the features on an axis; None if they have names."""
         names = self.feature_names
         if names is None or magnitude.ndim > 1:
             return np.arange(magnitude.size)
@@ -213,24 +212,26 @@ class ImportanceDisplay:
             )
         check_n_best(self.n_best)
         try:
-            places = np.array([float(name) for name in names])
+            positions = np.array([float(name) for name in names])
         except ValueError:
             return None
-        ordered = np.all(np.diff(places) > 0) or np.all(np.diff(places) < 0)
-        return places if ordered else None
+        steps = np.diff(positions)
+        ordered = np.all(steps > 0) or np.all(steps < 0)
+        return positions if ordered else None
 
-    def _steps(self, magnitude, places):
-        ax, edges = self.ax_, _edges(places)
-        color = _colors()(_share(self.sign))
+    def _steps(self, magnitude, positions):
+        ax, edges = self.ax_, _edges(positions)
+        color = _colors(self.sign)
         ax.bar(edges[:-1], magnitude, np.diff(edges), align="edge", color=color)
         if self.std is not None:
             band = NORMAL_95 * np.asarray(self.std)
             low = np.maximum(magnitude - band, 0)
-            ax.stairs(magnitude + band, edges, baseline=low, fill=True, **BAND)
+            fill = {"fill": True, "color": "k", "alpha": 0.25}
+            ax.stairs(magnitude + band, edges, baseline=low, **fill)
         ax.stairs(magnitude, edges, baseline=None, color="k", linewidth=0.8)
         ax.set(xlim=(edges[0], edges[-1]), ylabel=LABEL)
-        ax.set_xlabel("feature" if self.feature_names is None else "place")
-        self._draw_bar_of_signs("sign")
+        ax.set_xlabel("feature" if self.feature_names is None else "feature name")
+        self._draw_sign_bar("sign")
 
     def _bars(self, magnitude, _):
         ax, best = self.ax_, np.argsort(-magnitude, kind="stable")[: self.n_best]
@@ -239,43 +240,44 @@ class ImportanceDisplay:
             [str(self.feature_names[i]) for i in best],
             magnitude[best],
             xerr=band,
-            color=_colors()(_share(np.asarray(self.sign)[best])),
+            color=_colors(np.asarray(self.sign)[best]),
             error_kw={"elinewidth": 1, "ecolor": "k"},
         )
         ax.set_ylim(len(best) - 0.4, -0.6)
         ax.set(xlim=(0, None), xlabel=LABEL)
         if len(best) < len(magnitude):
             ax.set_ylabel(f"best {len(best)} of {len(magnitude)} features")
-        self._draw_bar_of_signs("sign")
+        self._draw_sign_bar("sign")
 
     def _image(self, magnitude, _):
-        top = largest(magnitude)
+        top = max_abs(magnitude)
         image = draw_image(self.ax_, np.asarray(self.sign, dtype=float), 1)
-        image.set_cmap(_colors())
-        image.set_alpha(np.nan_to_num(side_by_side(magnitude / top)))
+        image.set_cmap(_color_map())
+        image.set_alpha(np.nan_to_num(tile_slices(magnitude / top)))
         self.ax_.set(facecolor="white", aspect="auto")
-        self._draw_bar_of_signs(f"sign; {top:.2g} in full colour")
+        self._draw_sign_bar(f"sign; {top:.2g} in full colour")
 
-    def _draw_bar_of_signs(self, label):
+    def _draw_sign_bar(self, label):
         cm = optional("matplotlib.cm", extra="plot")
-        signs = cm.ScalarMappable(cmap=_colors())
+        signs = cm.ScalarMappable(cmap=_color_map())
         signs.set_clim(-1, 1)
         draw_color_bar(signs, [self.ax_], label)
 
 
-def _colors():
+def _color_map():
     colors = optional("matplotlib.colors", extra="plot")
-    return colors.LinearSegmentedColormap.from_list("signs", SIGNS)
+    return colors.LinearSegmentedColormap.from_list("signs", SIGN_COLORS)
 
 
-def _share(sign):
-    """Where a sign stands among the colours, from 0 to 1."""
-    return (np.asarray(sign) + 1) / 2
+def _colors(sign):
+    """Return the colours of signs from -1 to 1."""
+    return _color_map()((np.asarray(sign) + 1) / 2)
 
 
-def _edges(places):
-    """Half-way between places, and as far beyond the first and the last."""
-    if len(places) == 1:
-        return places[0] + np.array([-0.5, 0.5])
-    inner = (places[1:] + places[:-1]) / 2
-    return np.array([2 * places[0] - inner[0], *inner, 2 * places[-1] - inner[-1]])
+def _edges(positions):
+    """Return the middles between positions, and as far beyond the first and last."""
+    if len(positions) == 1:
+        return positions[0] + np.array([-0.5, 0.5])
+    inner = (positions[1:] + positions[:-1]) / 2
+    first, last = 2 * positions[0] - inner[0], 2 * positions[-1] - inner[-1]
+    return np.array([first, *inner, last])

@@ -1,4 +1,4 @@
-"""The kernels of a network."""
+"""Draw the kernels of a network."""
 
 from __future__ import annotations
 
@@ -14,45 +14,44 @@ from skdeeptd._model.fitted import networks_of
 from skdeeptd._model.parameters import kernel_stds
 from skdeeptd._plot.drawing import (
     NORMAL_95,
-    axes_for,
     draw_color_bar,
     draw_image,
     draw_steps,
     fitted_network,
-    largest,
-    name_of_output,
-    side_by_side,
+    get_axes,
+    max_abs,
+    output_name,
+    tile_slices,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-ROOM_LEFT = 0.25  # inches
-
 
 class KernelDisplay:
     """Kernels of one output: a row per layer, a column per filter.
 
-    A kernel of one axis is drawn as steps, with a 95 % band where the standard
-    deviations are known. A kernel of two axes is an image, one of more axes an image
-    per channel; a cross marks a weight whose 95 % band holds zero. The kernels of a
+    A kernel of one axis is drawn as steps, with a 95 % band if the standard deviations
+    are known. A kernel of two axes is an image, one of more axes an image for each
+    channel; a cross marks a weight whose 95 % interval contains zero. The kernels of a
     layer share their range.
 
-    The band is that of ``covariance_`` for the kernel of unit norm. A filter of scale
-    zero has none, and only crosses: the data say nothing of its kernels.
+    The band comes from ``covariance_``, for kernels of unit norm. A filter of scale
+    zero has no band, and all its weights are crossed, because the data do not determine
+    its kernels.
 
     Parameters
     ----------
     kernels : sequence of array-like of shape (n_filters,) + kernel_size
         The kernels of each layer, first layer first.
     kernel_stds : sequence of array-like of the same shapes, default=None
-        Their standard deviations. None, or NaN, where they are not known.
+        Standard deviations of the weights. None, or NaN, if they are not known.
     scales : array-like of shape (n_filters,), default=None
-        For the titles.
+        Scales of the filters, for the titles.
     filters : array-like of shape (n_filters,), default=None
-        The numbers of the filters, for the titles. None for 0, 1, ...
+        Numbers of the filters, for the titles. None for 0, 1, ...
     name : str, default=None
-        What the output is, for the title of a new figure, such as "class 3".
+        Name of the output, for the title of a new figure, such as "class 3".
 
     Attributes
     ----------
@@ -69,7 +68,11 @@ class KernelDisplay:
     >>> from skdeeptd.datasets import make_patch_cnn_regression
     >>> from skdeeptd.plotting import KernelDisplay
     >>> X, y, kernels = make_patch_cnn_regression(
-    ...     n_samples=200, kernel_sizes=(6, 4), noise=0.3, random_state=0, return_kernels=True
+    ...     n_samples=200,
+    ...     kernel_sizes=(6, 4),
+    ...     noise=0.3,
+    ...     random_state=0,
+    ...     return_kernels=True,
     ... )
     >>> model = DeepTDRegressor((6, 4), random_state=0).fit(X, y)
     >>> KernelDisplay.from_estimator(model).axes_.shape
@@ -108,11 +111,12 @@ class KernelDisplay:
 
         Parameters
         ----------
-        estimator : DeepTDRegressor, DeepTDClassifier, DeepTDRegressorCV or Pipeline
-            Of a Pipeline the last step.
+        estimator : DeepTDRegressor, DeepTDClassifier, search or Pipeline
+            Fitted. The display draws the ``best_estimator_`` of a search, and the last
+            step of a Pipeline, whose input is the output of the steps before.
         output : int, default=0
-            Of a classifier the logit: one where there are two classes, else one for
-            each of ``classes_``.
+            Index of the output. A classifier has one output, its logit, for two
+            classes, else a logit for each of ``classes_``.
         filters : int or sequence of int, default=None
             Which filters to draw, in this order; None for all.
         ax : matplotlib Axes or array of them, default=None
@@ -125,12 +129,12 @@ class KernelDisplay:
         Raises
         ------
         sklearn.exceptions.NotFittedError
-            Before ``fit``.
+            If the estimator is not fitted.
         ImportError
-            Where matplotlib is not installed.
+            If matplotlib is not installed.
         ValueError, TypeError
-            Where there are no kernels, no such output or filter, or ``ax`` does not
-            fit.
+            If the estimator is not a network, there is no such output or filter, or
+            ``ax`` does not fit.
         """
         estimator = fitted_network(estimator, output)
         filters = _check_filters(filters, estimator.scales_.shape[1])
@@ -140,7 +144,7 @@ class KernelDisplay:
             kernel_stds=_stds(estimator, output, filters, kernels),
             scales=estimator.scales_[output, filters],
             filters=filters,
-            name=name_of_output(estimator, output),
+            name=output_name(estimator, output),
         )
         return display.plot(ax)
 
@@ -150,7 +154,7 @@ class KernelDisplay:
         Parameters
         ----------
         ax : matplotlib Axes or array of them, default=None
-            One per layer and filter, layer by layer. None makes a new figure.
+            One for each layer and filter, layer by layer. None makes a new figure.
 
         Returns
         -------
@@ -160,9 +164,9 @@ class KernelDisplay:
         Raises
         ------
         ImportError
-            Where matplotlib is not installed.
+            If matplotlib is not installed.
         ValueError, TypeError
-            Where ``ax`` holds another number of axes, or something else.
+            If ``ax`` does not hold as many axes as are needed.
         """
         kernels = [np.asarray(k) for k in self.kernels]
         stds = self.kernel_stds
@@ -170,7 +174,7 @@ class KernelDisplay:
             stds = [np.full(k.shape, np.nan) for k in kernels]
         n_layers, n_filters = len(kernels), len(kernels[0])
         figsize = max(4.5, 1.5 + 1.5 * n_filters), 0.6 + 1.6 * n_layers
-        self.axes_ = axes_for(ax, (n_layers, n_filters), figsize)
+        self.axes_ = get_axes(ax, (n_layers, n_filters), figsize)
         self.figure_ = self.axes_[0, 0].figure
         if ax is None and any(k.ndim > 2 for k in kernels):
             _leave_room_left(self.figure_)
@@ -200,18 +204,18 @@ class KernelDisplay:
 
     def _draw_steps(self, axes, kernels, bands):
         known = np.where(np.isfinite(bands), bands, 0)
-        limit = 1.05 * largest(np.abs(kernels) + known)
+        limit = 1.05 * max_abs(np.abs(kernels) + known)
         for ax, kernel, band in zip(axes, kernels, bands, strict=True):
             draw_steps(ax, kernel, band)
             ax.set(ylim=(-limit, limit))
             ax.tick_params(labelleft=ax is axes[0])
 
     def _draw_images(self, axes, kernels, bands):
-        limit, label = largest(kernels), ""
+        limit, label = max_abs(kernels), ""
         for ax, kernel, band in zip(axes, kernels, bands, strict=True):
             image = draw_image(ax, kernel, limit)
-            unsure = side_by_side(np.abs(kernel) <= band)
-            rows, columns = np.nonzero(unsure == 1)
+            uncertain = tile_slices(np.abs(kernel) <= band)
+            rows, columns = np.nonzero(uncertain == 1)
             if len(rows):
                 ax.plot(columns, rows, "x", color="0.4", markersize=4)
                 label = "x: 95 % band\nholds zero"
@@ -219,14 +223,14 @@ class KernelDisplay:
         draw_color_bar(image, axes, label)
 
 
-def _leave_room_left(figure):
-    """For "layer 1": the layout forgets it where an image just fits into its axes."""
-    left = ROOM_LEFT / figure.get_figwidth()
+def _leave_room_left(figure, inches=0.25):
+    """Make room for "layer 1", which the layout forgets if an image fills its axes."""
+    left = inches / figure.get_figwidth()
     figure.get_layout_engine().set(rect=(left, 0, 1 - left, 1))
 
 
 def _stds(estimator, output, filters, kernels):
-    """Standard deviations like the kernels, or None where they are not known."""
+    """Return the standard deviations of the kernels, or None if they are not known."""
     if not hasattr(estimator, "covariance_"):
         return None
     network, covariance = networks_of(estimator)[output], estimator.covariance_[output]
@@ -237,7 +241,7 @@ def _stds(estimator, output, filters, kernels):
 
 
 def _check_filters(filters, n_filters):
-    """The numbers of the filters as an array."""
+    """Return the numbers of the filters as an array."""
     filters = np.arange(n_filters) if filters is None else np.atleast_1d(filters)
     if filters.ndim > 1 or not len(filters):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The moment, and what the kernels explain of it."""
+"""Draw the moment and the part of it that the kernels explain."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from sklearn.base import BaseEstimator
 from skdeeptd._model.fitted import networks_of
 from skdeeptd._model.projection import explained_part
 from skdeeptd._plot.drawing import (
-    axes_for,
     draw_color_bar,
     draw_image,
     draw_steps,
     fitted_network,
-    height_of,
-    largest,
-    name_of_output,
+    get_axes,
+    height_over_width,
+    max_abs,
+    output_name,
 )
 
 if TYPE_CHECKING:
@@ -27,26 +27,26 @@ if TYPE_CHECKING:
 
 
 class MomentDisplay:
-    """The moment of one output, beside the part of it that the kernels explain.
+    """The moment of one output beside the part of it that the kernels explain.
 
-    That part is the projection of the moment on the outer products of the kernels, of
-    which there is one per filter. Where patches overlap, a feature has the sum of what
-    it meets in each of them.
+    The explained part is the projection of the moment onto the outer products of the
+    kernels, one for each filter. If patches overlap, the entry of a feature is the sum
+    over the patches that contain the feature.
 
     An input of one axis is cut into the patches of the first layer, one below the
-    other; where these overlap there is no such cut, and it is drawn as steps, a step
-    for each feature. One of two axes is an image, one of more an image per channel.
+    other. If these patches overlap, it is drawn as steps, a step for each feature. An
+    input of two axes is an image, one of more axes an image for each channel.
 
     Parameters
     ----------
     moment : array-like of shape input_shape
+        Cross-moment of X and the output.
     explained : array-like of shape input_shape
-        The part that the kernels explain.
+        Part of the moment that the kernels explain.
     patch_size : int, default=None
-        Where to cut an input of one axis: the weights of the first kernel. None does
-        not cut it.
+        Number of features of a patch, to cut an input of one axis. None does not cut.
     name : str, default=None
-        What the output is, for the title, such as "class 3".
+        Name of the output, for the title, such as "class 3".
 
     Attributes
     ----------
@@ -92,11 +92,12 @@ class MomentDisplay:
 
         Parameters
         ----------
-        estimator : DeepTDRegressor, DeepTDClassifier, DeepTDRegressorCV or Pipeline
-            Of a Pipeline the last step.
+        estimator : DeepTDRegressor, DeepTDClassifier, search or Pipeline
+            Fitted. The display draws the ``best_estimator_`` of a search, and the last
+            step of a Pipeline, whose input is the output of the steps before.
         output : int, default=0
-            Of a classifier the logit: one where there are two classes, else one for
-            each of ``classes_``.
+            Index of the output. A classifier has one output, its logit, for two
+            classes, else a logit for each of ``classes_``.
         ax : array of two matplotlib Axes, default=None
             As in ``plot``.
 
@@ -107,11 +108,12 @@ class MomentDisplay:
         Raises
         ------
         sklearn.exceptions.NotFittedError
-            Before ``fit``.
+            If the estimator is not fitted.
         ImportError
-            Where matplotlib is not installed.
+            If matplotlib is not installed.
         ValueError, TypeError
-            Where there is no moment, no such output, or ``ax`` does not fit.
+            If the estimator is not a network, there is no such output, or ``ax`` does
+            not fit.
         """
         estimator = fitted_network(estimator, output)
         network = networks_of(estimator)[output]
@@ -119,7 +121,7 @@ class MomentDisplay:
         explained = explained_part(network, moment.ravel()).reshape(moment.shape)
         overlap = estimator.strides_[:1] not in ((), estimator.kernel_sizes_[:1])
         patch_size = None if overlap else network.sizes[0]
-        name = name_of_output(estimator, output)
+        name = output_name(estimator, output)
         return cls(moment, explained, patch_size=patch_size, name=name).plot(ax)
 
     def plot(self, ax: Axes | ArrayLike | None = None) -> Self:
@@ -138,14 +140,14 @@ class MomentDisplay:
         Raises
         ------
         ImportError
-            Where matplotlib is not installed.
+            If matplotlib is not installed.
         ValueError, TypeError
-            Where ``ax`` holds another number of axes, or something else.
+            If ``ax`` does not hold as many axes as are needed.
         """
         arrays = [np.asarray(self.moment), np.asarray(self.explained)]
         one_axis = arrays[0].ndim == 1
-        height = 3.2 if one_axis else 3.2 * height_of(arrays[0].shape)
-        self.axes_ = axes_for(ax, (1, 2), (8, 1 + height))[0]
+        height = 3.2 if one_axis else 3.2 * height_over_width(arrays[0].shape)
+        self.axes_ = get_axes(ax, (1, 2), (8, 1 + height))[0]
         self.figure_ = self.axes_[0].figure
         if one_axis and self.patch_size is None:
             self._draw_steps(arrays)
@@ -158,7 +160,7 @@ class MomentDisplay:
         return self
 
     def _draw_steps(self, arrays):
-        limit = 1.05 * largest(arrays)
+        limit = 1.05 * max_abs(arrays)
         for ax, array in zip(self.axes_, arrays, strict=True):
             draw_steps(ax, array)
             ax.set(xlabel="feature", ylim=(-limit, limit))
@@ -166,10 +168,10 @@ class MomentDisplay:
         self.axes_[0].set_ylabel("moment")
 
     def _draw_images(self, arrays, one_axis):
-        limit = largest(arrays)
+        limit = max_abs(arrays)
         for ax, array in zip(self.axes_, arrays, strict=True):
             if one_axis:
-                array = _rows(array, self.patch_size)
+                array = _cut_into_rows(array, self.patch_size)
             image = draw_image(ax, array, limit)
             if one_axis:
                 ax.set(aspect="auto", xlabel="feature in its patch")
@@ -178,8 +180,8 @@ class MomentDisplay:
         draw_color_bar(image, self.axes_, "moment")
 
 
-def _rows(values, length):
-    """An array of one axis cut into rows; NaN fills the last one."""
+def _cut_into_rows(values, length):
+    """Cut an array of one axis into rows; NaN fills the last one."""
     rows = np.full((math.ceil(len(values) / length), length), np.nan)
     rows.flat[: len(values)] = values
     return rows

@@ -1,4 +1,4 @@
-"""What a network looks at."""
+"""Draw the derivative of a network by its input."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from skdeeptd._base import flatten
 from skdeeptd._model.fitted import networks_of
 from skdeeptd._model.network import input_gradient
 from skdeeptd._plot.drawing import (
-    axes_for,
-    behind_steps,
     draw_color_bar,
     draw_image,
     draw_steps,
     fitted_network,
-    height_of,
-    largest,
-    name_of_output,
+    get_axes,
+    height_over_width,
+    max_abs,
+    output_name,
+    unwrap_pipeline,
 )
 
 if TYPE_CHECKING:
@@ -29,23 +29,22 @@ if TYPE_CHECKING:
 
 
 class ReceptiveFieldDisplay:
-    """What the network looks at: the weight of each feature in its output.
+    """Derivative of an output by each feature, averaged over samples (a saliency map).
 
-    That is the derivative of the output by the feature: the weights of the linear model
-    that the network is around a sample, or their mean over samples. On average over
-    standard normal samples the moment estimates it (Stein's lemma); for a single linear
-    layer it is the same at every sample. Where a relu meets zero its slope is taken as
-    zero.
+    The derivatives are the coefficients of the linear model that equals the network
+    near a sample. For a single linear layer they are the same at every sample. For
+    standard normal samples their mean is what the moment estimates (Stein's lemma). The
+    slope of a relu at zero is taken as zero.
 
-    An input of one axis is drawn as steps, one of two axes as an image, one of more as
-    an image per channel.
+    An input of one axis is drawn as steps, one of two axes as an image, one of more
+    axes as an image for each channel.
 
     Parameters
     ----------
     weights : array-like of shape input_shape
-        The derivatives.
+        Mean derivatives.
     name : str, default=None
-        What the output is, for the title, such as "class 3".
+        Name of the output, for the title, such as "class 3".
 
     Attributes
     ----------
@@ -82,14 +81,14 @@ class ReceptiveFieldDisplay:
 
         Parameters
         ----------
-        estimator : DeepTDRegressor, DeepTDClassifier, DeepTDRegressorCV or Pipeline
-            The derivatives are by what the last step of a Pipeline takes.
+        estimator : DeepTDRegressor, DeepTDClassifier, search or Pipeline
+            Fitted. The display draws the ``best_estimator_`` of a search, and the last
+            step of a Pipeline: the derivatives are by the output of the steps before.
         X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
-            The samples; ``X[:1]`` for the first one alone. A Pipeline's other steps
-            transform them.
+            Input of the estimator; ``X[:1]`` draws the first sample alone.
         output : int, default=0
-            Of a classifier the logit: one where there are two classes, else one for
-            each of ``classes_``.
+            Index of the output. A classifier has one output, its logit, for two
+            classes, else a logit for each of ``classes_``.
         ax : matplotlib Axes, default=None
             As in ``plot``.
 
@@ -100,19 +99,19 @@ class ReceptiveFieldDisplay:
         Raises
         ------
         sklearn.exceptions.NotFittedError
-            Before ``fit``.
+            If the estimator is not fitted.
         ImportError
-            Where matplotlib is not installed.
+            If matplotlib is not installed.
         ValueError, TypeError
-            Where there are no kernels, no such output, X does not fit the estimator
-            or holds NaN or inf, or ``ax`` does not fit.
+            If the estimator is not a network, there is no such output, X does not fit
+            the estimator or holds NaN or inf, or ``ax`` does not fit.
         """
-        _, X = behind_steps(estimator, X)
+        _, X = unwrap_pipeline(estimator, X)
         estimator = fitted_network(estimator, output)
         X, shape = flatten(X, estimator.input_shape_)
         X = validate_data(estimator, X, dtype=float, reset=False)
         weights = input_gradient(networks_of(estimator)[output], X)
-        name = name_of_output(estimator, output)
+        name = output_name(estimator, output)
         return cls(weights.reshape(shape), name=name).plot(ax)
 
     def plot(self, ax: Axes | None = None) -> Self:
@@ -131,19 +130,19 @@ class ReceptiveFieldDisplay:
         Raises
         ------
         ImportError
-            Where matplotlib is not installed.
+            If matplotlib is not installed.
         ValueError, TypeError
-            Where ``ax`` holds another number of axes, or something else.
+            If ``ax`` does not hold as many axes as are needed.
         """
         weights, label = np.asarray(self.weights), "derivative of the output"
-        height = 5 * height_of(weights.shape) if weights.ndim > 1 else 3
-        self.ax_ = axes_for(ax, (1, 1), (6.5, 0.8 + height)).item()
+        height = 5 * height_over_width(weights.shape) if weights.ndim > 1 else 3
+        self.ax_ = get_axes(ax, (1, 1), (6.5, 0.8 + height)).item()
         self.figure_ = self.ax_.figure
         if weights.ndim == 1:
             draw_steps(self.ax_, weights)
             self.ax_.set(xlabel="feature", ylabel=label)
         else:
-            image = draw_image(self.ax_, weights, largest(weights))
+            image = draw_image(self.ax_, weights, max_abs(weights))
             draw_color_bar(image, [self.ax_], label)
         if self.name is not None:
             self.ax_.set_title(self.name, fontsize="medium")

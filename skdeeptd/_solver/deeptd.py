@@ -74,8 +74,7 @@ class Fit(NamedTuple):
 
     Both are in the problem's units; ``moment`` is (outputs, features), in those of y.
     ``together`` holds what outputs have in common whose hidden layers are one;
-    where the loss is Huber's, ``scales`` are those of the residuals, and ``judged`` is
-    the fit with targets that can be compared by their squares.
+    where the loss is Huber's, ``scales`` are those of the residuals.
     """
 
     specs: list
@@ -84,7 +83,6 @@ class Fit(NamedTuple):
     solutions: list
     together: Together | None = None
     scales: np.ndarray | None = None
-    judged: "Fit | None" = None
 
     @property
     def alphas(self):
@@ -193,8 +191,6 @@ def _with_huber_loss(begun, rows, spec):
     ]
     scales = problem.unit * [of_output.scale for of_output in found]
     spec.report(f"scales of the residuals: {scales}")
-    judged = np.column_stack([of_output.judged for of_output in found])
-    rows = problem.rows.with_targets(lambda _, weight: (judged, weight))
     return Fit(
         [
             own._replace(objective=of_output.objective)
@@ -204,7 +200,6 @@ def _with_huber_loss(begun, rows, spec):
         begun.moment,
         [of_output.solution for of_output in found],
         scales=scales,
-        judged=begun._replace(problem=problem._replace(rows=rows)),
     )
 
 

@@ -34,7 +34,6 @@ from skdeeptd._solver.polish import CLOSE_DAMPING, Solution, polish
 
 MEDIAN = 0.6744897501960817  # of |z| for a normal z
 WINSORISED = 2.0  # scales from the median at which a start sees y cut off
-JUDGED = 3.0  # scales from the network at which rows held out are cut off
 NO_SCALE = 1e-12  # in units of y: residuals of a network that fits exactly
 TIE = 1e-12  # of all weight: rounding that does not move a median
 FAR_OUT, MOST_OUT, RULE = 10.0, 0.2, 0.5  # scales; share of the rows; of the squares
@@ -43,12 +42,11 @@ FEWEST = 20  # rows that show outliers
 
 
 class HuberFit(NamedTuple):
-    """theta with the objective that it minimises, sigma, and y cut off beside both."""
+    """theta with the objective that it minimises, and sigma."""
 
     solution: Solution
     objective: Objective
     scale: float
-    judged: np.ndarray
 
 
 def weighted_median(values, weight):
@@ -149,9 +147,7 @@ def huber_fit(start, rows, spec):
         share=start.share,
         squares=squares,
     )
-    far = JUDGED * scale
-    judged = np.clip(rows.y, output - far, output + far)
-    return HuberFit(found, objective, scale, judged)
+    return HuberFit(found, objective, scale)
 
 
 def _objective(spec, scale):

@@ -1,0 +1,227 @@
+"""Draw the candidates of a search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from skdeeptd._plot.drawing import (
+    check_n_best,
+    describe_estimator,
+    draw_legend,
+    get_axes,
+    unwrap_pipeline,
+    write_beside,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+STAGES = {  # meaning, colour and marker of the last stage that a candidate reached
+    3: ("complete fit", "C0", "o"),
+    2: ("short fit only", "C1", "s"),
+    1: ("initial estimate only", "0.5", "D"),
+    0: ("skipped (time limit)", "0.5", "x"),
+}
+
+
+class CandidatesDisplay:
+    """Cross-validated scores of the candidates of a search, best candidate first.
+
+    A line shows the mean and the standard deviation of the score over the folds. Colour
+    and marker give the last stage that the candidate reached: scores of candidates that
+    were dropped early belong to incomplete fits. A star marks the best candidate.
+    Scores far below the others, by more than three interquartile ranges or standard
+    deviations below the lower quartile, are numbers at the edge.
+
+    Parameters
+    ----------
+    labels : sequence of str
+        A label for each candidate, in drawing order; the best candidate first.
+    mean, std : array-like of shape (n_candidates,)
+        Mean and standard deviation of the score over the folds.
+    stage : array-like of shape (n_candidates,)
+        Last stage that the candidate reached, from 1 to 3, or 0 if it was skipped.
+    n_left_out : int, default=0
+        Number of candidates of worse ranks that are not drawn.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+
+    Examples
+    --------
+    >>> from skdeeptd import DeepTDRegressorCV
+    >>> from skdeeptd.datasets import make_patch_cnn_regression
+    >>> from skdeeptd.plotting import CandidatesDisplay
+    >>> X, y = make_patch_cnn_regression(
+    ...     n_samples=200, kernel_sizes=(4, 6), noise=0.1, random_state=0
+    ... )
+    >>> search = DeepTDRegressorCV(random_state=0).fit(X, y)
+    >>> display = CandidatesDisplay.from_estimator(search, n_best=10)
+    >>> display.labels[0]
+    'network (4, 6), weight 1'
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        mean: ArrayLike,
+        std: ArrayLike,
+        stage: ArrayLike,
+        *,
+        n_left_out: int = 0,
+    ) -> None:
+        self.labels = labels
+        self.mean = mean
+        self.std = std
+        self.stage = stage
+        self.n_left_out = n_left_out
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: BaseEstimator, *, n_best: int = 50, ax: Axes | None = None
+    ) -> Self:
+        """Draw the candidates of a fitted search, best rank first.
+
+        Parameters
+        ----------
+        estimator : fitted search or Pipeline
+            A search of this package: ``cv_results_`` has an entry "stage". A positive
+            "weight" in an average of candidates becomes a part of the label. The last
+            step of a Pipeline is drawn.
+        n_best : int, default=50
+            Maximum number of candidates to draw.
+        ax : matplotlib Axes, default=None
+            As in ``plot``.
+
+        Returns
+        -------
+        CandidatesDisplay
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        ImportError
+            If matplotlib is not installed.
+        ValueError, TypeError
+            If the estimator is of another kind, ``n_best`` is not a positive integer,
+            or ``ax`` is not one axes.
+        """
+        search, _ = unwrap_pipeline(estimator)
+        check_is_fitted(search)
+        results = getattr(search, "cv_results_", {})
+        if "stage" not in results:
+            raise TypeError(
+                f"CandidatesDisplay draws a search whose cv_results_ has an entry "
+                f"'stage', such as a DeepTDRegressorCV, got "
+                f"{describe_estimator(estimator)}"
+            )
+        check_n_best(n_best)
+        order = np.argsort(results["rank_test_score"])
+        best = getattr(search, "best_index_", order[0])
+        order = np.array([best, *order[order != best]])
+        weights = results.get("weight", np.zeros(len(order)))
+        labels = _labels(results["params"], weights)
+        drawn = order[:n_best]
+        display = cls(
+            [labels[i] for i in drawn],
+            results["mean_test_score"][drawn],
+            results["std_test_score"][drawn],
+            results["stage"][drawn],
+            n_left_out=len(order) - len(drawn),
+        )
+        return display.plot(ax)
+
+    def plot(self, ax: Axes | None = None) -> Self:
+        """Draw the scores.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            None makes a new figure.
+
+        Returns
+        -------
+        CandidatesDisplay
+            The display itself.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError, TypeError
+            If ``ax`` is not one axes.
+        """
+        n_drawn, longest = len(self.labels), max(40, *map(len, self.labels))
+        figsize = 4 + 0.075 * longest, 1.6 + 0.19 * n_drawn
+        self.ax_ = get_axes(ax, (1, 1), figsize).item()
+        self.figure_ = self.ax_.figure
+        mean, std, stage = map(np.asarray, (self.mean, self.std, self.stage))
+        lowest = _lowest_drawn(mean, std)
+        self._draw_scores(mean, std, stage, lowest)
+        star = {"color": "gold", "mec": "k", "markersize": 13, "zorder": 3}
+        self.ax_.plot(max(mean[0], lowest), 0, "*", **star, label="best candidate")
+        self._label_axes(n_drawn)
+        return self
+
+    def _draw_scores(self, mean, std, stage, lowest):
+        for number in [n for n in STAGES if n in stage]:
+            meaning, color, marker = STAGES[number]
+            fill = color if number == max(STAGES) else "white"
+            style = {"fmt": marker, "color": color, "mfc": fill, "markersize": 5}
+            rows = np.flatnonzero((stage == number) & ~(mean < lowest))
+            self.ax_.errorbar(mean[rows], rows, xerr=std[rows], label=meaning, **style)
+            for row in np.flatnonzero((stage == number) & (mean < lowest)):
+                self.ax_.plot(lowest, row, "<", color=color, markersize=5)
+                write_beside(self.ax_, lowest, row, f"{mean[row]:.3g}")
+
+    def _label_axes(self, n_drawn):
+        ax = self.ax_
+        ax.set_yticks(range(n_drawn), self.labels, fontsize="small")
+        ax.set_ylim(n_drawn - 0.4, -0.6)
+        ax.set_xlabel("cross-validated score: mean and standard deviation")
+        if self.n_left_out:
+            ax.set_ylabel(f"best {n_drawn} of {n_drawn + self.n_left_out} candidates")
+        ax.grid(axis="y", color="0.9")
+        ax.set_axisbelow(True)
+        draw_legend(ax)
+
+
+def _labels(candidates, weights):
+    """Describe each candidate; leave out parameters that all networks share."""
+    networks = [c for c in candidates if "kernel_sizes" in c]
+    shared = {
+        name
+        for name in set().union(*networks) - {"kernel_sizes"}
+        if len({repr(c.get(name)) for c in networks}) == 1
+    }
+    return [
+        _label(params, shared if "kernel_sizes" in params else (), weight)
+        for params, weight in zip(candidates, weights, strict=True)
+    ]
+
+
+def _label(params, left_out, weight):
+    model = params.get("model", "network" if "kernel_sizes" in params else "")
+    first = f"{model} {params.get('kernel_sizes', '')}".strip()
+    left_out = {"kernel_sizes", "model", *left_out}
+    others = [f"{name}={v}" for name, v in params.items() if name not in left_out]
+    label = ", ".join(filter(None, [first, *others])) or "default parameters"
+    return f"{label}, weight {weight:.2g}" if weight > 0 else label
+
+
+def _lowest_drawn(mean, std, n_spreads=3):
+    """Return the score below which a mean is far from the others."""
+    known = np.isfinite(mean) & np.isfinite(std)
+    if not np.any(known):
+        return -np.inf
+    low, high = np.quantile(mean[known], [0.25, 0.75])
+    return low - n_spreads * max(high - low, np.median(std[known]))
