@@ -41,7 +41,7 @@ class DaskDeepTDRegressor(DaskMixin, DeepTDRegressor):
 
     Parameters
     ----------
-    kernel_sizes, input_shape, strides, padding, n_filters, activation, \
+    kernel_sizes, input_shape, strides, n_filters, activation, \
 output_activation, fit_intercept, hidden_bias, share_filters, alpha, polish, \
 max_iter, tol, n_init, random_state
         As in :class:`~skdeeptd.DeepTDRegressor`.
@@ -120,7 +120,6 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
         *,
         input_shape: Sequence[int] | None = None,
         strides: Strides | None = None,
-        padding: str = "valid",
         n_filters: int = 1,
         activation: str | Sequence[str] = "relu",
         output_activation: str = "identity",
@@ -141,7 +140,6 @@ covariance_, noise_variance_, n_features_in_, feature_names_in_
             kernel_sizes,
             input_shape=input_shape,
             strides=strides,
-            padding=padding,
             n_filters=n_filters,
             activation=activation,
             output_activation=output_activation,
@@ -240,7 +238,7 @@ class DaskDeepTDClassifier(DaskMixin, DeepTDClassifier):
 
     Parameters
     ----------
-    kernel_sizes, input_shape, strides, padding, n_filters, activation, \
+    kernel_sizes, input_shape, strides, n_filters, activation, \
 output_activation, fit_intercept, hidden_bias, alpha, class_weight, polish, max_iter, \
 tol, n_init, random_state
         As in :class:`~skdeeptd.DeepTDClassifier`.
@@ -294,7 +292,6 @@ strides_, input_shape_, activations_, n_iter_, n_features_in_, feature_names_in_
         *,
         input_shape: Sequence[int] | None = None,
         strides: Strides | None = None,
-        padding: str = "valid",
         n_filters: int | None = None,
         activation: str | Sequence[str] = "relu",
         output_activation: str = "identity",
@@ -315,7 +312,6 @@ strides_, input_shape_, activations_, n_iter_, n_features_in_, feature_names_in_
             kernel_sizes,
             input_shape=input_shape,
             strides=strides,
-            padding=padding,
             n_filters=n_filters,
             activation=activation,
             output_activation=output_activation,

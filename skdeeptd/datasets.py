@@ -18,13 +18,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from sklearn.utils import check_random_state, check_scalar
 
 from skdeeptd._model.activations import ACTIVATIONS, layer_activations
-from skdeeptd._model.layout import Layout, make_layout, n_features_of
 from skdeeptd._model.network import PatchCNN, blank_network, forward, numbers_per_row
+from skdeeptd._network.kernel_sizes import infer_n_features, make_layout
+from skdeeptd._network.layout import Layout
 from skdeeptd._typing import KernelSizes, RandomState, Strides
 
 ALIVE = 0.25  # least share of values that differ from the most frequent one
@@ -40,7 +42,6 @@ def make_patch_cnn_regression(
     *,
     input_shape: Sequence[int] | None = None,
     strides: Strides | None = None,
-    padding: str = "valid",
     n_filters: int = 1,
     n_outputs: int = 1,
     activation: str | Sequence[str] = "relu",
@@ -50,13 +51,13 @@ def make_patch_cnn_regression(
     noise: float = 0.0,
     return_kernels: bool = False,
     random_state: RandomState = None,
-) -> tuple[np.ndarray, ...]:
+) -> tuple[Any, ...]:
     """Regression data from a random patch network.
 
-    X is standard normal. The kernels have random directions and unit norm, the filters
-    of an output random signs; each output is scaled to a variance of about 1 before
-    the noise is added. Kernels that leave a layer dead, as where a relu gives zero
-    nearly everywhere, are drawn again.
+    X is standard normal. The kernels have random directions and unit norm, and the
+    filters of an output have random signs. Each output is scaled to a variance of about
+    1 before the noise is added. Kernels are drawn again if a layer is dead, for example
+    if a relu gives zero nearly everywhere.
 
     Parameters
     ----------
@@ -65,14 +66,11 @@ def make_patch_cnn_regression(
         First layer first, as in :class:`~skdeeptd.DeepTDRegressor`. The last entry may
         be -1, all that is left of ``input_shape``.
     input_shape : sequence of int, default=None
-        The shape of a sample. None takes the one axis that the patches cover: without
-        ``strides`` the product of the sizes.
+        The shape of a sample. None takes one axis, which the patches cover exactly:
+        without ``strides`` its length is the product of the sizes.
     strides : int, sequence of int or of tuple of int, default=None
         How far each hidden layer's kernel moves, as in
         :class:`~skdeeptd.DeepTDRegressor`. None takes the kernel sizes.
-    padding : {"valid", "same"}, default="valid"
-        Whether the patches end with ``input_shape``, or may reach beyond it, where
-        zeros stand.
     n_filters : int, default=1
     n_outputs : int, default=1
     activation : str or sequence of str, default="relu"
@@ -83,12 +81,12 @@ def make_patch_cnn_regression(
         standard deviation that its pre-activation has without it.
     share_filters : bool, default=False
         Whether the outputs have the hidden layers in common, as in
-        :class:`~skdeeptd.DeepTDRegressor`, or all kernels where ``output_activation``
+        :class:`~skdeeptd.DeepTDRegressor`, or all kernels if ``output_activation``
         is not "identity". The scales of the filters are then normal, not signs.
     noise : float, default=0.0
         Standard deviation of the Gaussian noise on y.
     return_kernels : bool, default=False
-        Whether to return the planted kernels too.
+        Whether to return the planted kernels as well.
     random_state : int, RandomState instance or None, default=None
 
     Returns
@@ -96,20 +94,21 @@ def make_patch_cnn_regression(
     X : ndarray of shape (n_samples, n_features)
     y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
     kernels : list of ndarray of shape (n_outputs, n_filters) + kernel_size
-        Only with ``return_kernels``: the planted kernels, laid out as
-        ``DeepTDRegressor.kernels_``. Scales and biases are not returned.
+        The planted kernels, one array per layer, in the form of
+        ``DeepTDRegressor.kernels_``. Only returned if ``return_kernels=True``. Scales
+        and biases are not returned.
 
     Raises
     ------
     ValueError, TypeError
-        Where a parameter is out of range, the sizes do not fit each other, or no
-        network whose output varies is found.
+        If a parameter is out of range, the sizes do not fit each other, or no network
+        whose output varies is found.
 
     Examples
     --------
     >>> from skdeeptd.datasets import make_patch_cnn_regression
     >>> X, y, kernels = make_patch_cnn_regression(
-    ...     n_samples=50, kernel_sizes=(5, 3), random_state=0, return_kernels=True
+    ...     n_samples=50, kernel_sizes=(5, 3), return_kernels=True, random_state=0
     ... )
     >>> X.shape, y.shape, [k.shape for k in kernels]
     ((50, 15), (50,), [(1, 1, 5), (1, 1, 3)])
@@ -117,10 +116,15 @@ def make_patch_cnn_regression(
     Patches of 3 x 3 pixels that overlap, on images of 8 x 8:
 
     >>> X, y, kernels = make_patch_cnn_regression(
-    ...     50, ((3, 3), -1), input_shape=(8, 8), strides=1, random_state=0, return_kernels=True
+    ...     n_samples=50,
+    ...     kernel_sizes=((3, 3), -1),
+    ...     input_shape=(8, 8),
+    ...     strides=1,
+    ...     return_kernels=True,
+    ...     random_state=0,
     ... )
-    >>> X.shape, [k.shape for k in kernels]
-    ((50, 64), [(1, 1, 3, 3), (1, 1, 6, 6)])
+    >>> X.shape, y.shape, [k.shape for k in kernels]
+    ((50, 64), (50,), [(1, 1, 3, 3), (1, 1, 6, 6)])
     """
     _check_counts(n_samples=n_samples, n_filters=n_filters, n_outputs=n_outputs)
     _check_size("noise", noise)
@@ -129,7 +133,6 @@ def make_patch_cnn_regression(
         kernel_sizes,
         input_shape,
         strides,
-        padding,
         n_filters,
         activation,
         output_activation,
@@ -150,21 +153,21 @@ def make_patch_cnn_classification(
     logit_std: float = 3.0,
     input_shape: Sequence[int] | None = None,
     strides: Strides | None = None,
-    padding: str = "valid",
     n_filters: int = 1,
     activation: str | Sequence[str] = "relu",
     output_activation: str = "identity",
     hidden_bias: bool = False,
     return_kernels: bool = False,
     random_state: RandomState = None,
-) -> tuple[np.ndarray, ...]:
+) -> tuple[Any, ...]:
     """Labels drawn from the probabilities of a random patch network.
 
-    X is standard normal. The outputs of the network are logits: of two classes one,
-    else one for each, with the hidden layers in common and a last layer of its own, as
-    in :func:`make_patch_cnn_regression` with ``share_filters=True``. Each is shifted to
-    a mean of about 0 and scaled to a standard deviation of about ``logit_std``. The
-    label of a sample is drawn from the probabilities that these logits give.
+    X is standard normal. The outputs of the network are logits: one for two classes,
+    or else one per class. They share the hidden layers, and each has its own last
+    layer, as in :func:`make_patch_cnn_regression` with ``share_filters=True``. Each
+    logit is shifted to a mean of about 0 and scaled to a standard deviation of about
+    ``logit_std``. The label of a sample is drawn from the probabilities that its logits
+    give.
 
     Parameters
     ----------
@@ -173,42 +176,48 @@ def make_patch_cnn_classification(
         As in :func:`make_patch_cnn_regression`.
     n_classes : int, default=2
     logit_std : float, default=3.0
-        Standard deviation of each logit, about. With zero the labels do not depend on
-        X; the larger it is, the fewer labels are a surprise.
-    input_shape, strides, padding, n_filters, activation, output_activation, \
+        Approximate standard deviation of each logit. With 0 the labels do not depend on
+        X; with a large value nearly all of them follow from X.
+    input_shape, strides, n_filters, activation, output_activation, \
 hidden_bias, random_state
         As in :func:`make_patch_cnn_regression`.
     return_kernels : bool, default=False
-        Whether to return the planted kernels and the logits too.
+        Whether to return the planted kernels and the logits as well.
 
     Returns
     -------
     X : ndarray of shape (n_samples, n_features)
     y : ndarray of shape (n_samples,)
-        Labels, integers from 0 to ``n_classes - 1``. Of few samples a class may have
-        none.
+        Labels, integers from 0 to ``n_classes - 1``. If ``n_samples`` is small, a class
+        may have no sample.
     kernels : list of ndarray of shape (n_outputs, n_filters) + kernel_size
-        Only with ``return_kernels``: the planted kernels, laid out as
-        ``DeepTDClassifier.kernels_``: ``n_outputs`` is 1 for two classes, else ``n_classes``. Of several classes a number added to all
-        logits of a sample changes nothing, so the last kernels of the classes are known
-        up to one that they share.
+        The planted kernels, one array per layer, in the form of
+        ``DeepTDClassifier.kernels_``; ``n_outputs`` is 1 for two classes, otherwise
+        ``n_classes``. Only returned if ``return_kernels=True``. With more than two
+        classes, the data identify the last kernels up to an array that is added to all
+        of them, since adding a number to all logits of a sample changes nothing.
     logits : ndarray of shape (n_samples,) or (n_samples, n_classes)
-        Only with ``return_kernels``: those that the labels were drawn from, as
-        :meth:`~skdeeptd.DeepTDClassifier.decision_function` gives them. The
-        probabilities are their ``scipy.special.softmax`` along axis 1, or, of class 1
-        where there are two, their ``scipy.special.expit``.
+        The logits that the labels were drawn from, in the form of
+        :meth:`~skdeeptd.DeepTDClassifier.decision_function`. Only returned if
+        ``return_kernels=True``. With two classes, ``scipy.special.expit`` of them is
+        the probability of class 1; otherwise ``scipy.special.softmax`` along axis 1
+        gives the probabilities of all classes.
 
     Raises
     ------
     ValueError, TypeError
-        Where a parameter is out of range, the sizes do not fit each other, or no
-        network whose output varies is found.
+        If a parameter is out of range, the sizes do not fit each other, or no network
+        whose output varies is found.
 
     Examples
     --------
     >>> from skdeeptd.datasets import make_patch_cnn_classification
     >>> X, y, kernels, logits = make_patch_cnn_classification(
-    ...     n_samples=50, kernel_sizes=(5, 3), n_classes=3, random_state=0, return_kernels=True
+    ...     n_samples=50,
+    ...     kernel_sizes=(5, 3),
+    ...     n_classes=3,
+    ...     return_kernels=True,
+    ...     random_state=0,
     ... )
     >>> X.shape, y.shape, [k.shape for k in kernels], logits.shape
     ((50, 15), (50,), [(3, 1, 5), (3, 1, 3)], (50, 3))
@@ -221,7 +230,6 @@ hidden_bias, random_state
         kernel_sizes,
         input_shape,
         strides,
-        padding,
         n_filters,
         activation,
         output_activation,
@@ -252,17 +260,14 @@ def _design(
     kernel_sizes: KernelSizes,
     input_shape: Sequence[int] | None,
     strides: Strides | None,
-    padding: str,
     n_filters: int,
     activation: str | Sequence[str],
     output_activation: str,
     hidden_bias: bool,
 ) -> tuple[Layout, PatchCNN]:
     """The layout, and a network without weights."""
-    if padding not in ("valid", "same"):
-        raise ValueError(f'padding must be "valid" or "same", got {padding!r}')
-    n_features = n_features_of(kernel_sizes, input_shape, strides)
-    layout = make_layout(n_features, kernel_sizes, input_shape, padding, strides)
+    n_features = infer_n_features(kernel_sizes, input_shape, strides)
+    layout = make_layout(n_features, kernel_sizes, input_shape, strides)
     activations = layer_activations(activation, output_activation, len(layout.sizes))
     return layout, blank_network(layout, n_filters, activations, hidden_bias)
 

@@ -271,7 +271,7 @@ def test_float32_gives_nearly_the_same():
         {"kernel_sizes": ((2, 2), -1)},
         {"kernel_sizes": ((2, 2, 2), -1), "input_shape": (4, 4, 2)},
         {"kernel_sizes": ((3, 3), -1), "strides": 1, "hidden_bias": True},
-        {"kernel_sizes": ((3, 3), -1), "strides": 2, "padding": "same"},
+        {"kernel_sizes": ((3, 3), -1), "strides": 2},
     ],
 )
 def test_images_are_taken_as_they_are(options):

@@ -23,7 +23,7 @@ ESTIMATORS = [
     DeepTDRegressor(output_activation="relu", n_jobs=2),
     DeepTDRegressor(alpha=1.0),
     DeepTDRegressor(loss="huber"),
-    DeepTDRegressor(padding="same", n_init=3),
+    DeepTDRegressor(n_init=3),
     DeepTDRegressorCV(cv=3),
     DeepTDFeatures(),
     DeepTDFeatures(activation="tanh", responses="all", standardize=False),

@@ -16,9 +16,9 @@ saves them; who needs the network makes it anew here.
 import numpy as np
 
 from skdeeptd._data.rows import concatenate_blocks
-from skdeeptd._model.layout import make_layout
 from skdeeptd._model.network import PatchCNN, forward, numbers_per_row
 from skdeeptd._model.parameters import split_gains
+from skdeeptd._network.kernel_sizes import make_layout
 
 
 def attributes_of(networks, layout, dtype):
@@ -81,13 +81,11 @@ def layout_of(estimator):
             f"kernel_sizes_ is {estimator.kernel_sizes_}, but kernels_ has kernels of "
             f"the shapes {shapes}: the attributes were changed after the fit"
         )
-    # Patches that end with the input are a case of "same", so that this holds for all.
     return make_layout(
         estimator.n_features_in_,
         estimator.kernel_sizes_,
         estimator.input_shape_,
-        padding="same",
-        strides=estimator.strides_,
+        estimator.strides_,
     )
 
 

@@ -1,0 +1,1 @@
+"""The patch network: its kernel sizes and the layout of its patches."""
