@@ -13,6 +13,8 @@ from skdeeptd._network.kernel_sizes import (
     Tilings,
     default_grid,
     default_kernel_shapes,
+    default_patch_shapes,
+    default_patch_strides,
     divisors,
     make_layout,
     most_even,
@@ -78,6 +80,31 @@ def test_the_first_kernel_spans_the_channels_wherever_they_stand(n_channels, til
     assert shapes[0][::-1] == reversed_shapes[0]
     if tile:
         assert shapes[1][::-1] == reversed_shapes[1] == (shapes[1][1], 1)
+
+
+# Default patches of DeepTDFeatures
+
+
+@pytest.mark.parametrize(
+    "shape", [(1,), (2,), (7,), (401,), (28, 28), (2, 24), (224, 224, 3), (1, 50)]
+)
+def test_default_patches_fit_the_input_and_are_not_too_many(shape):
+    found = default_patch_shapes(shape)
+    assert 1 <= len(found) <= 3
+    assert len(set(found)) == len(found)
+    for size in found:
+        strides, n_patches = default_patch_strides(size, shape), 1
+        for n, d, s in zip(shape, size, strides, strict=True):
+            assert 1 <= d <= n
+            assert 1 <= s <= d
+            n_patches *= -(-(n - d) // s) + 1
+        assert n_patches <= 200 or strides == size
+
+
+def test_an_axis_of_channels_lies_in_a_patch_whole():
+    assert {size[0] for size in default_patch_shapes((3, 64))} == {3}
+    assert {size[2] for size in default_patch_shapes((32, 32, 3))} == {3}
+    assert {size[0] for size in default_patch_shapes((32, 32))} == {5, 8, 11}
 
 
 # Sizes that do not divide evenly
