@@ -107,6 +107,20 @@ def test_an_axis_of_channels_lies_in_a_patch_whole():
     assert {size[0] for size in default_patch_shapes((32, 32))} == {5, 8, 11}
 
 
+@pytest.mark.parametrize(
+    ("input_shape", "shape", "strides"),
+    [
+        ((100,), (12,), (3,)),  # a quarter
+        ((30, 30), (5, 5), (2, 2)),  # a half, since a quarter gives 676 patches
+        ((32, 32), (5, 5), (5, 5)),  # the whole, since a half gives 225
+    ],
+)
+def test_patches_overlap_unless_they_would_be_more_than_200(
+    input_shape, shape, strides
+):
+    assert default_patch_strides(shape, input_shape) == strides
+
+
 # Sizes that do not divide evenly
 
 
@@ -177,6 +191,11 @@ def test_suggested_sizes_are_valid(n, wanted):
 )
 def test_suggested_sizes_are_the_nearest_by_ratio(n, wanted, nearest):
     assert nearest_factors(n, wanted) == nearest
+
+
+def test_one_feature_gets_a_suggestion_too():
+    with pytest.raises(ValueError, match=r"write 1 or -1; .* for example \(1,\)$"):
+        make_layout(1, (5,))
 
 
 def test_divisors():

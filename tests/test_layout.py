@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from skdeeptd._network.kernel_sizes import make_layout
+from skdeeptd._network.layout import degrees_of_freedom
 
 
 def patches_by_loops(sample, kernel_shapes):
@@ -173,3 +174,19 @@ def test_short_forms_of_strides_stand_for_full_ones():
     channels = make_layout(75, ((3, 3, 3), -1), (5, 5, 3), strides=1)
     assert channels.strides == ((1, 1, 3),)
     assert make_layout(12, (1, 4, -1), strides=2).strides == (1, 2)
+
+
+@pytest.mark.parametrize("sizes", [(7,), (4, 6), (3, 2, 5)])
+def test_free_weights_are_the_rank_of_the_outer_product(sizes):
+    """The dimension of the set of outer products of the kernels, by its tangents."""
+    rng = np.random.default_rng(0)
+    kernels = [rng.standard_normal(d) for d in sizes]
+    tangents = []
+    for layer, d in enumerate(sizes):
+        for direction in np.eye(d):
+            moved = [*kernels[:layer], direction, *kernels[layer + 1 :]]
+            product = moved[0]
+            for k in moved[1:]:
+                product = np.multiply.outer(product, k)
+            tangents.append(product.ravel())
+    assert degrees_of_freedom(sizes) == np.linalg.matrix_rank(tangents)
