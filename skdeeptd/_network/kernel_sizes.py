@@ -258,8 +258,9 @@ def default_kernel_shapes(input_shape, tile=True):
 
     The first kernel has about the root of the length of each axis: the next divisor
     above if ``tile`` is true and there is one, or else the root rounded up. A short
-    axis, as that of channels often is, lies whole in the first kernel. One shape is
-    left if no axis is longer than 2.
+    axis, as that of channels often is, lies whole in the first kernel. The second shape
+    is the number of patches, or -1 if strides may change it (``tile`` is false). One
+    shape is left if no axis is longer than 2.
     """
     first = []
     for n in input_shape:
