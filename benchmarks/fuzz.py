@@ -52,11 +52,11 @@ def chance(rng, share):
     return rng.random() < share
 
 
-def draw_sizes(rng, n, n_layers, padding):
+def draw_sizes(rng, n, n_layers, tile):
     """Kernel sizes for an axis of length n."""
     sizes = []
     for _ in range(n_layers - 1):
-        fits = [d for d in range(1, n + 1) if padding == "same" or n % d == 0]
+        fits = [d for d in range(1, n + 1) if not tile or n % d == 0]
         sizes.append(int(rng.choice(fits)))
         n = -(-n // sizes[-1])
     return [*sizes, n]
@@ -64,10 +64,10 @@ def draw_sizes(rng, n, n_layers, padding):
 
 def draw_params(rng):
     """The number of features, and the parameters of an estimator."""
-    n_layers, padding = int(rng.integers(1, 4)), str(rng.choice(["valid", "same"]))
+    n_layers, tile = int(rng.integers(1, 4)), chance(rng, 0.5)
     shape = tuple(rng.integers(1, 9, 2).tolist()) if chance(rng, 0.2) else None
     lengths = shape or [int(rng.integers(1, 65))]
-    axes = [draw_sizes(rng, n, n_layers, padding) for n in lengths]
+    axes = [draw_sizes(rng, n, n_layers, tile) for n in lengths]
     sizes = list(zip(*axes, strict=True)) if shape else axes[0]
     sizes = rng.integers(-1, 9, n_layers).tolist() if chance(rng, 0.03) else sizes
     names = list(ACTIVATIONS)
@@ -77,7 +77,6 @@ def draw_params(rng):
     params = {
         "kernel_sizes": None if default else sizes,
         "input_shape": shape,
-        "padding": padding,
         "n_filters": int(rng.choice([1, 1, 2, 3, 4])),
         "activation": one if default or chance(rng, 0.3) else each,
         "output_activation": str(rng.choice([*["identity"] * 5, *names])),
@@ -103,7 +102,7 @@ def overlapping(rng, axes, several):
     steps = [tuple(int(rng.integers(1, d + 1)) for d in sizes) for sizes in hidden]
     if not several:
         hidden, steps = ([size for (size,) in a] for a in (hidden, steps))
-    return {"kernel_sizes": [*hidden, -1], "strides": steps, "padding": "same"}
+    return {"kernel_sizes": [*hidden, -1], "strides": steps}
 
 
 def in_some_form(rng, array):

@@ -17,7 +17,7 @@ import argparse
 import numpy as np
 
 from skdeeptd import DeepTDRegressor
-from skdeeptd._model.layout import degrees_of_freedom
+from skdeeptd._network.layout import degrees_of_freedom
 from skdeeptd.datasets import make_patch_cnn_regression
 
 CASES = [((6, 5, 4), 1), ((10, 10, 10), 1), ((20, 20), 1), ((8, 8, 8), 2)]

@@ -30,8 +30,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from skdeeptd import DeepTDRegressor
-from skdeeptd._model.layout import degrees_of_freedom
 from skdeeptd._model.network import PatchCNN, forward
+from skdeeptd._network.layout import degrees_of_freedom
 from skdeeptd._solver.decomposition import moment_tensor, spectral_rank_one
 from skdeeptd.datasets import make_patch_cnn_regression
 from skdeeptd.metrics import kernel_similarity

@@ -41,8 +41,8 @@ from sklearn.metrics import r2_score
 from skdeeptd import DeepTDRegressor
 from skdeeptd._data.rows import RowBlocks
 from skdeeptd._data.threads import single_threaded_blas
-from skdeeptd._model.layout import degrees_of_freedom
 from skdeeptd._model.network import PatchCNN, forward
+from skdeeptd._network.layout import degrees_of_freedom
 from skdeeptd._solver.calibration import calibrate
 from skdeeptd._solver.normal_equations import Objective
 from skdeeptd._solver.polish import polish

@@ -30,10 +30,10 @@ from skdeeptd import DeepTDRegressor
 from skdeeptd._data.rows import RowBlocks
 from skdeeptd._data.scratch import reusing
 from skdeeptd._data.threads import single_threaded_blas
-from skdeeptd._model.layout import make_layout
 from skdeeptd._model.network import blank_network
 from skdeeptd._model.parameters import pack
 from skdeeptd._model.trunk import pack_trunk, unit_trunk, unpack_trunk
+from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd._solver.normal_equations import Objective, normal_equations
 from skdeeptd._solver.shared import best_readout, shared_equations
 from skdeeptd.datasets import make_patch_cnn_regression
@@ -113,7 +113,7 @@ def pass_times(sizes):
     objective = Objective()
 
     def blank(sizes):
-        layout = make_layout(X.shape[1], sizes, None, "valid", None)
+        layout = make_layout(X.shape[1], sizes, None, None)
         hidden = activations(sizes)[: len(sizes) - 1]
         return blank_network(layout, N_FILTERS, (*hidden, "identity"))
 

@@ -51,9 +51,9 @@ from skdeeptd import (
     DeepTDRegressorCV,
 )
 from skdeeptd._data.rows import RowBlocks
-from skdeeptd._model.layout import make_layout
 from skdeeptd._model.network import PatchCNN, blank_network
 from skdeeptd._model.parameters import pack
+from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd._solver.deeptd import fit_rows
 from skdeeptd._solver.normal_equations import Objective, normal_equations
 from skdeeptd._solver.search import Spec

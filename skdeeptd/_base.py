@@ -35,9 +35,9 @@ from skdeeptd._covariance import covariances, output_std
 from skdeeptd._fit import WarmStart, fit_rows
 from skdeeptd._init.multi_start import Spec, null_report
 from skdeeptd._loss import Poisson, SquaredError
-from skdeeptd._model.layout import default_of_two_layers, make_layout
 from skdeeptd._network.activations import ACTIVATIONS, layer_activations
 from skdeeptd._network.fitted import attributes_of, networks_of, predictions
+from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd._network.network import blank_network, same_structure
 from skdeeptd._typing import Method
 
@@ -230,11 +230,7 @@ def reporter(estimator):
 def design(estimator, n_features, input_shape, n_filters, alpha, loss):
     """Return the layout and the ``Spec`` of the parameters that all networks have."""
     layout = make_layout(
-        n_features,
-        estimator.kernel_sizes,
-        input_shape,
-        estimator.padding,
-        estimator.strides,
+        n_features, estimator.kernel_sizes, input_shape, estimator.strides
     )
     activations = layer_activations(
         estimator.activation, estimator.output_activation, len(layout.sizes)
@@ -313,7 +309,6 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
         "kernel_sizes": ["array-like", None],
         "input_shape": ["array-like", None],
         "strides": [Interval(Integral, 1, None, closed="left"), "array-like", None],
-        "padding": [StrOptions({"valid", "same"})],
         "n_filters": [Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS)), "array-like"],
         "output_activation": [StrOptions(set(ACTIVATIONS))],
@@ -432,12 +427,11 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
     def _warn(self, fit):
         is_linear = self.activations_ == ("identity",)
         if self.kernel_sizes is None and is_linear and self.n_features_in_ > 1:
-            parameter, sizes = default_of_two_layers(self.input_shape_)
             warn(
-                f"The network is linear: kernel_sizes=None splits an axis into two "
-                f"factors, and input_shape {self.input_shape_} has none. For kernel "
-                f"sizes {sizes} write {parameter}; if linear is what it should be, "
-                f"write kernel_sizes={self.kernel_sizes_}."
+                f"The network is linear: kernel_sizes=None takes one layer, since no "
+                f"axis of input_shape {self.input_shape_} is longer than 2. For a "
+                f"hidden layer write kernel_sizes={(*self.kernel_sizes_, 1)}; for a "
+                f"linear model write kernel_sizes={self.kernel_sizes_}."
             )
         if fit.unconverged_outputs:
             warn(

@@ -36,7 +36,8 @@ from skdeeptd._data.rows import RowBlocks
 from skdeeptd._data.scratch import reusing
 from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._features import DeepTDFeatures
-from skdeeptd._model.layout import default_grid, degrees_of_freedom
+from skdeeptd._network.kernel_sizes import default_grid
+from skdeeptd._network.layout import degrees_of_freedom
 from skdeeptd._solver.choice import (
     LAST_STAGE,
     best_of,

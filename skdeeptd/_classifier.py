@@ -61,7 +61,7 @@ class DeepTDClassifier(ClassifierMixin, BasePatchNetwork):
 
     Parameters
     ----------
-    kernel_sizes, input_shape, strides, padding
+    kernel_sizes, input_shape, strides
         As in :class:`DeepTDRegressor`.
     n_filters : int, default=None
         Kernels per layer. None takes one less than there are classes; of one linear
@@ -122,7 +122,6 @@ strides_, input_shape_, n_iter_
         *,
         input_shape: Sequence[int] | None = None,
         strides: Strides | None = None,
-        padding: str = "valid",
         n_filters: int | None = None,
         activation: str | Sequence[str] = "relu",
         output_activation: str = "identity",
@@ -141,7 +140,6 @@ strides_, input_shape_, n_iter_
         self.kernel_sizes = kernel_sizes
         self.input_shape = input_shape
         self.strides = strides
-        self.padding = padding
         self.n_filters = n_filters
         self.activation = activation
         self.output_activation = output_activation

@@ -66,8 +66,9 @@ class DeepTDClassifierCV(ClassifierMixin, BasePatchCV):
     - logistic regression;
     - logistic regression on :class:`DeepTDFeatures` of three kinds (local, pooled,
       both), and that of a radial basis kernel of both;
-    - networks of :class:`DeepTDClassifier` of all shapes of at most three layers that
-      tile the input and have no more than a weight for eight samples.
+    - networks of :class:`DeepTDClassifier` with the default kernel sizes and with all
+      of at most three layers that divide the input evenly, if they have no more than
+      a weight for eight samples.
 
     The first two come with five or six values of C each, and are what serves with few
     samples. Networks go through the stages of :class:`DeepTDRegressorCV`.

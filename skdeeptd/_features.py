@@ -29,9 +29,12 @@ from skdeeptd._data.rows import RowBlocks
 from skdeeptd._data.scratch import reusing
 from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._model.activations import ACTIVATIONS
-from skdeeptd._model.fitted import fitted_layout
-from skdeeptd._model.layout import make_layout
-from skdeeptd._model.patch_sizes import default_patches, default_strides
+from skdeeptd._network.fitted import fitted_layout
+from skdeeptd._network.kernel_sizes import (
+    default_patch_shapes,
+    default_patch_strides,
+    make_layout,
+)
 from skdeeptd._solver.filters import (
     RESPONSES,
     Filters,
@@ -232,7 +235,7 @@ class DeepTDFeatures(
             input_shape = (n_features,)
         input_shape = tuple(input_shape)
         if self.kernel_sizes is None:
-            shapes = default_patches(input_shape)
+            shapes = default_patch_shapes(input_shape)
         else:
             shapes = [_on_all_axes(d, input_shape) for d in self.kernel_sizes]
         if len(shapes) == 0:
@@ -246,7 +249,7 @@ class DeepTDFeatures(
                 f"sizes of patches; give one for each, or one number for all"
             )
         strides = [
-            default_strides(shape, input_shape) if stride is None else stride
+            default_patch_strides(shape, input_shape) if stride is None else stride
             for shape, stride in zip(shapes, strides, strict=True)
         ]
         return _layouts_of(n_features, input_shape, shapes, strides)
@@ -346,7 +349,7 @@ def filters_of(features):
 def _layouts_of(n_features, input_shape, shapes, strides):
     """Of each size; the second layer takes all that the patches of the first leave."""
     return [
-        make_layout(n_features, (shape, -1), input_shape, "same", (stride,))
+        make_layout(n_features, (shape, -1), input_shape, (stride,))
         for shape, stride in zip(shapes, strides, strict=True)
     ]
 

@@ -31,22 +31,22 @@ class DeepTDRegressor(BasePatchRegressor):
     Parameters
     ----------
     kernel_sizes : sequence of int or of tuple of int, default=None
-        The kernel size of each layer, first layer first. On each axis of the input
-        they multiply to its length: ``(4, 6)`` for 24 features, ``((4, 4), (2, 2))``
-        for ``input_shape=(8, 8)``. A tuple that is shorter than ``input_shape`` has
-        size 1 on the axes that it leaves out; an int holds for every axis that the
-        layers before have not used up. The last entry may be -1, for all that the
-        layers before leave: ``((3, 3), -1)``.
+        The kernel size of each layer, first layer first: ``(4, 6)`` for 24 features,
+        ``((4, 4), (2, 2))`` for ``input_shape=(8, 8)``. On each axis of the input they
+        multiply to its length, or to more: then the last patches see zeros beyond the
+        end, and each weight must still meet a value somewhere. The last entry may be
+        -1, for all that the layers before leave.
+
+        A tuple that is shorter than ``input_shape`` has size 1 on the axes that it
+        leaves out. An int holds for every axis that the layers before have not used up.
 
         None takes two layers and splits each axis as evenly as it divides, the larger
-        part in the first layer: (6, 5) for 30 features. An axis that is less than a
-        quarter of another, as that of channels often is, lies in the first kernel
-        whole: ((10, 6), (6, 1)) for 60 steps of 6 channels. Of the shapes with one
-        hidden layer an even split has the fewest weights; more layers can have fewer,
-        but need more samples for each. Where an axis is prime, the second layer has
-        size 1 on it; where all are, there is one layer, which with
-        ``output_activation="identity"`` is linear regression; ``fit`` then
-        warns, and says what to write for a network.
+        part in the first layer: (6, 5) for 30 features. An axis with a prime length is
+        split into its root, rounded up, and the rest: (10, 10) for 97. An axis that is
+        less than a quarter of another, as that of channels often is, lies in the first
+        kernel whole: ((10, 6), (6, 1)) for 60 steps of 6 channels. So does an axis of
+        at most 3 beside a longer one. If no axis is longer than 2, the network has one
+        layer, and ``fit`` warns that it is linear.
     input_shape : sequence of int, default=None
         The shape of a sample, channels last if there are any; X holds its entries in
         C order. None takes it from an X of more than two axes, and is one axis else.
@@ -56,15 +56,10 @@ class DeepTDRegressor(BasePatchRegressor):
         patches do not overlap. A tuple has an entry per axis; an int holds for every
         axis on which there is more than one patch. None is the paper's network, the
         strides of which are the kernel sizes. With ``kernel_sizes=None`` the first
-        kernel takes the root of each axis, rounded up, the second all that is left.
+        kernel takes the root of each axis, rounded up, and the second all that is left.
+        The last patch may reach beyond the end of an axis, where it sees zeros.
         What is known of the moment is proved for patches that do not overlap; where
         they do, it is where the search begins.
-    padding : {"valid", "same"}, default="valid"
-        "valid": the patches end where each axis does; without ``strides`` the kernel
-        sizes multiply to its length. "same": they may reach beyond its end, where
-        zeros stand, but no weight of a kernel may meet zeros only.
-        ``kernel_sizes=None`` with "same" splits each axis into the root of its length
-        and what is left, rounded up: (10, 10) for 97.
     n_filters : int, default=1
         Kernels per layer. Filters do not share weights; their outputs are added.
     activation : {"relu", "leaky_relu", "identity", "tanh", "softplus", "logistic"} \
@@ -252,7 +247,6 @@ or sequence of them, default="relu"
         *,
         input_shape: Sequence[int] | None = None,
         strides: Strides | None = None,
-        padding: str = "valid",
         n_filters: int = 1,
         activation: str | Sequence[str] = "relu",
         output_activation: str = "identity",
@@ -273,7 +267,6 @@ or sequence of them, default="relu"
         self.kernel_sizes = kernel_sizes
         self.input_shape = input_shape
         self.strides = strides
-        self.padding = padding
         self.n_filters = n_filters
         self.activation = activation
         self.output_activation = output_activation

@@ -90,8 +90,9 @@ class DeepTDRegressorCV(MultiOutputMixin, RegressorMixin, BasePatchCV):
     - both on filters, as :class:`DeepTDRidge` has it: ridge regression of three kinds
       (relu, tanh, pooled), kernel ridge regression of one, and with up to 500 samples
       of each one more, for features of one unit;
-    - networks of :class:`DeepTDRegressor` of all shapes of at most three layers that
-      tile the input and have no more than a weight for eight samples.
+    - networks of :class:`DeepTDRegressor` with the default kernel sizes and with all
+      of at most three layers that divide the input evenly, if they have no more than
+      a weight for eight samples.
 
     The first two are fitted in closed form, and are what serves with few samples.
     Networks go through three stages, and few reach the last: without the polish; with

@@ -1,14 +1,14 @@
-"""Data with a planted patch network.
+"""Draw data from random patch networks.
 
 ==========  ==================  ================================================
 symbol      array               axes
 ==========  ==================  ================================================
 x           ``X``               (n_samples, n_features), standard normal
 k_l         ``kernels[l]``      (n_outputs, n_filters) + kernel_size, unit norm
-b_l         ``bias``            a number, of a hidden layer of one filter
-z_l         ``z``               (rows, patches): its pre-activation on probe rows
-h_l         ``h``               (rows, patches): its output on probe rows
-eta         ``logits``          (n_samples, n_classes), or (n_samples,) of the second
+b_l         ``bias``            a number per filter and hidden layer
+z_l         ``z``               (rows, patches): pre-activation on probe rows
+h_l         ``h``               (rows, patches): output of a layer on probe rows
+eta         ``logits``          (n_samples, n_classes), or (n_samples,) for class 1
                                 of two classes
 ==========  ==================  ================================================
 """
@@ -18,20 +18,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from sklearn.utils import check_random_state, check_scalar
 
 from skdeeptd._model.activations import ACTIVATIONS, layer_activations
-from skdeeptd._model.layout import Layout, make_layout, n_features_of
 from skdeeptd._model.network import PatchCNN, blank_network, forward, numbers_per_row
+from skdeeptd._network.kernel_sizes import infer_n_features, make_layout
+from skdeeptd._network.layout import Layout
 from skdeeptd._typing import KernelSizes, RandomState, Strides
-
-ALIVE = 0.25  # least share of values that differ from the most frequent one
-BIAS = 0.5  # standard deviation, relative to that of the pre-activation
-VARIES = 1e-12  # least standard deviation, relative to the root mean square
-KERNEL_DRAWS, NETWORK_DRAWS = 200, 10  # at most, until one is alive
-PROBE_ROWS, PROBE_VALUES = 512, 2**23  # at most, to see if a network is alive
 
 
 def make_patch_cnn_regression(
@@ -40,7 +36,6 @@ def make_patch_cnn_regression(
     *,
     input_shape: Sequence[int] | None = None,
     strides: Strides | None = None,
-    padding: str = "valid",
     n_filters: int = 1,
     n_outputs: int = 1,
     activation: str | Sequence[str] = "relu",
@@ -50,13 +45,13 @@ def make_patch_cnn_regression(
     noise: float = 0.0,
     return_kernels: bool = False,
     random_state: RandomState = None,
-) -> tuple[np.ndarray, ...]:
-    """Regression data from a random patch network.
+) -> tuple[Any, ...]:
+    """Draw regression data from a random patch network.
 
-    X is standard normal. The kernels have random directions and unit norm, the filters
-    of an output random signs; each output is scaled to a variance of about 1 before
-    the noise is added. Kernels that leave a layer dead, as where a relu gives zero
-    nearly everywhere, are drawn again.
+    X is standard normal. The kernels have random directions and unit norm, and the
+    filters of an output have random signs. Each output is scaled to a variance of about
+    1 before the noise is added. Kernels are drawn again if a layer is dead, for example
+    if a relu gives zero nearly everywhere.
 
     Parameters
     ----------
@@ -65,14 +60,11 @@ def make_patch_cnn_regression(
         First layer first, as in :class:`~skdeeptd.DeepTDRegressor`. The last entry may
         be -1, all that is left of ``input_shape``.
     input_shape : sequence of int, default=None
-        The shape of a sample. None takes the one axis that the patches cover: without
-        ``strides`` the product of the sizes.
+        The shape of a sample. None takes one axis, which the patches cover exactly:
+        without ``strides`` its length is the product of the sizes.
     strides : int, sequence of int or of tuple of int, default=None
         How far each hidden layer's kernel moves, as in
         :class:`~skdeeptd.DeepTDRegressor`. None takes the kernel sizes.
-    padding : {"valid", "same"}, default="valid"
-        Whether the patches end with ``input_shape``, or may reach beyond it, where
-        zeros stand.
     n_filters : int, default=1
     n_outputs : int, default=1
     activation : str or sequence of str, default="relu"
@@ -83,12 +75,12 @@ def make_patch_cnn_regression(
         standard deviation that its pre-activation has without it.
     share_filters : bool, default=False
         Whether the outputs have the hidden layers in common, as in
-        :class:`~skdeeptd.DeepTDRegressor`, or all kernels where ``output_activation``
+        :class:`~skdeeptd.DeepTDRegressor`, or all kernels if ``output_activation``
         is not "identity". The scales of the filters are then normal, not signs.
     noise : float, default=0.0
         Standard deviation of the Gaussian noise on y.
     return_kernels : bool, default=False
-        Whether to return the planted kernels too.
+        Whether to return the kernels of the network as well.
     random_state : int, RandomState instance or None, default=None
 
     Returns
@@ -96,20 +88,21 @@ def make_patch_cnn_regression(
     X : ndarray of shape (n_samples, n_features)
     y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
     kernels : list of ndarray of shape (n_outputs, n_filters) + kernel_size
-        Only with ``return_kernels``: the planted kernels, laid out as
-        ``DeepTDRegressor.kernels_``. Scales and biases are not returned.
+        The kernels of the network, one array per layer, in the form of
+        ``DeepTDRegressor.kernels_``. Only returned if ``return_kernels=True``. Scales
+        and biases are not returned.
 
     Raises
     ------
     ValueError, TypeError
-        Where a parameter is out of range, the sizes do not fit each other, or no
-        network whose output varies is found.
+        If a parameter is out of range, the sizes do not fit each other, or no network
+        whose output varies is found.
 
     Examples
     --------
     >>> from skdeeptd.datasets import make_patch_cnn_regression
     >>> X, y, kernels = make_patch_cnn_regression(
-    ...     n_samples=50, kernel_sizes=(5, 3), random_state=0, return_kernels=True
+    ...     n_samples=50, kernel_sizes=(5, 3), return_kernels=True, random_state=0
     ... )
     >>> X.shape, y.shape, [k.shape for k in kernels]
     ((50, 15), (50,), [(1, 1, 5), (1, 1, 3)])
@@ -117,29 +110,33 @@ def make_patch_cnn_regression(
     Patches of 3 x 3 pixels that overlap, on images of 8 x 8:
 
     >>> X, y, kernels = make_patch_cnn_regression(
-    ...     50, ((3, 3), -1), input_shape=(8, 8), strides=1, random_state=0, return_kernels=True
+    ...     n_samples=50,
+    ...     kernel_sizes=((3, 3), -1),
+    ...     input_shape=(8, 8),
+    ...     strides=1,
+    ...     return_kernels=True,
+    ...     random_state=0,
     ... )
-    >>> X.shape, [k.shape for k in kernels]
-    ((50, 64), [(1, 1, 3, 3), (1, 1, 6, 6)])
+    >>> X.shape, y.shape, [k.shape for k in kernels]
+    ((50, 64), (50,), [(1, 1, 3, 3), (1, 1, 6, 6)])
     """
     _check_counts(n_samples=n_samples, n_filters=n_filters, n_outputs=n_outputs)
     _check_size("noise", noise)
     rng = check_random_state(random_state)
-    layout, blank = _design(
+    layout, blank = _design_network(
         kernel_sizes,
         input_shape,
         strides,
-        padding,
         n_filters,
         activation,
         output_activation,
         hidden_bias,
     )
-    X, _, networks = _plant(n_samples, n_outputs, layout, blank, share_filters, rng)
-    y = _outputs(networks, X)
+    X, _, networks = _draw(n_samples, n_outputs, layout, blank, share_filters, rng)
+    y = _predict(networks, X)
     y += noise * rng.standard_normal(y.shape)
     y = y[:, 0] if n_outputs == 1 else y
-    return (X, y, _kernels_of(networks, layout)) if return_kernels else (X, y)
+    return (X, y, _stack_kernels(networks, layout)) if return_kernels else (X, y)
 
 
 def make_patch_cnn_classification(
@@ -150,21 +147,21 @@ def make_patch_cnn_classification(
     logit_std: float = 3.0,
     input_shape: Sequence[int] | None = None,
     strides: Strides | None = None,
-    padding: str = "valid",
     n_filters: int = 1,
     activation: str | Sequence[str] = "relu",
     output_activation: str = "identity",
     hidden_bias: bool = False,
     return_kernels: bool = False,
     random_state: RandomState = None,
-) -> tuple[np.ndarray, ...]:
-    """Labels drawn from the probabilities of a random patch network.
+) -> tuple[Any, ...]:
+    """Draw labels from the class probabilities of a random patch network.
 
-    X is standard normal. The outputs of the network are logits: of two classes one,
-    else one for each, with the hidden layers in common and a last layer of its own, as
-    in :func:`make_patch_cnn_regression` with ``share_filters=True``. Each is shifted to
-    a mean of about 0 and scaled to a standard deviation of about ``logit_std``. The
-    label of a sample is drawn from the probabilities that these logits give.
+    X is standard normal. The outputs of the network are logits: one for two classes,
+    or else one per class. They share the hidden layers, and each has its own last
+    layer, as in :func:`make_patch_cnn_regression` with ``share_filters=True``. Each
+    logit is shifted to a mean of about 0 and scaled to a standard deviation of about
+    ``logit_std``. The label of a sample is drawn from the probabilities that its logits
+    give.
 
     Parameters
     ----------
@@ -173,42 +170,48 @@ def make_patch_cnn_classification(
         As in :func:`make_patch_cnn_regression`.
     n_classes : int, default=2
     logit_std : float, default=3.0
-        Standard deviation of each logit, about. With zero the labels do not depend on
-        X; the larger it is, the fewer labels are a surprise.
-    input_shape, strides, padding, n_filters, activation, output_activation, \
+        Approximate standard deviation of each logit. With 0 the labels do not depend on
+        X; with a large value nearly all of them follow from X.
+    input_shape, strides, n_filters, activation, output_activation, \
 hidden_bias, random_state
         As in :func:`make_patch_cnn_regression`.
     return_kernels : bool, default=False
-        Whether to return the planted kernels and the logits too.
+        Whether to return the kernels of the network and the logits as well.
 
     Returns
     -------
     X : ndarray of shape (n_samples, n_features)
     y : ndarray of shape (n_samples,)
-        Labels, integers from 0 to ``n_classes - 1``. Of few samples a class may have
-        none.
+        Labels, integers from 0 to ``n_classes - 1``. If ``n_samples`` is small, a class
+        may have no sample.
     kernels : list of ndarray of shape (n_outputs, n_filters) + kernel_size
-        Only with ``return_kernels``: the planted kernels, laid out as
-        ``DeepTDClassifier.kernels_``: ``n_outputs`` is 1 for two classes, else ``n_classes``. Of several classes a number added to all
-        logits of a sample changes nothing, so the last kernels of the classes are known
-        up to one that they share.
+        The kernels of the network, one array per layer, in the form of
+        ``DeepTDClassifier.kernels_``; ``n_outputs`` is 1 for two classes, otherwise
+        ``n_classes``. Only returned if ``return_kernels=True``. With more than two
+        classes, the data identify the last kernels up to an array that is added to all
+        of them, since adding a number to all logits of a sample changes nothing.
     logits : ndarray of shape (n_samples,) or (n_samples, n_classes)
-        Only with ``return_kernels``: those that the labels were drawn from, as
-        :meth:`~skdeeptd.DeepTDClassifier.decision_function` gives them. The
-        probabilities are their ``scipy.special.softmax`` along axis 1, or, of class 1
-        where there are two, their ``scipy.special.expit``.
+        The logits that the labels were drawn from, in the form of
+        :meth:`~skdeeptd.DeepTDClassifier.decision_function`. Only returned if
+        ``return_kernels=True``. With two classes, ``scipy.special.expit`` of them is
+        the probability of class 1; otherwise ``scipy.special.softmax`` along axis 1
+        gives the probabilities of all classes.
 
     Raises
     ------
     ValueError, TypeError
-        Where a parameter is out of range, the sizes do not fit each other, or no
-        network whose output varies is found.
+        If a parameter is out of range, the sizes do not fit each other, or no network
+        whose output varies is found.
 
     Examples
     --------
     >>> from skdeeptd.datasets import make_patch_cnn_classification
     >>> X, y, kernels, logits = make_patch_cnn_classification(
-    ...     n_samples=50, kernel_sizes=(5, 3), n_classes=3, random_state=0, return_kernels=True
+    ...     n_samples=50,
+    ...     kernel_sizes=(5, 3),
+    ...     n_classes=3,
+    ...     return_kernels=True,
+    ...     random_state=0,
     ... )
     >>> X.shape, y.shape, [k.shape for k in kernels], logits.shape
     ((50, 15), (50,), [(3, 1, 5), (3, 1, 3)], (50, 3))
@@ -217,24 +220,25 @@ hidden_bias, random_state
     check_scalar(n_classes, "n_classes", Integral, min_val=2)
     _check_size("logit_std", logit_std)
     rng = check_random_state(random_state)
-    layout, blank = _design(
+    layout, blank = _design_network(
         kernel_sizes,
         input_shape,
         strides,
-        padding,
         n_filters,
         activation,
         output_activation,
         hidden_bias,
     )
     n_outputs = 1 if n_classes == 2 else n_classes
-    X, probe, networks = _plant(n_samples, n_outputs, layout, blank, True, rng)
-    center = np.mean(_outputs(networks, probe), axis=0)
-    logits = logit_std * (_outputs(networks, X) - center)
-    of_classes = np.pad(logits, [(0, 0), (1, 0)]) if n_classes == 2 else logits
-    y = np.argmax(of_classes + rng.gumbel(size=of_classes.shape), axis=1)
+    X, probe, networks = _draw(n_samples, n_outputs, layout, blank, True, rng)
+    center = np.mean(_predict(networks, probe), axis=0)
+    logits = logit_std * (_predict(networks, X) - center)
+    per_class = np.pad(logits, [(0, 0), (1, 0)]) if n_classes == 2 else logits
+    y = np.argmax(per_class + rng.gumbel(size=per_class.shape), axis=1)
     logits = logits[:, 0] if n_classes == 2 else logits
-    return (X, y, _kernels_of(networks, layout), logits) if return_kernels else (X, y)
+    return (
+        (X, y, _stack_kernels(networks, layout), logits) if return_kernels else (X, y)
+    )
 
 
 def _check_counts(**counts: int) -> None:
@@ -248,38 +252,37 @@ def _check_size(name: str, value: float) -> None:
         raise ValueError(f"{name} must be finite, got {value}")
 
 
-def _design(
+def _design_network(
     kernel_sizes: KernelSizes,
     input_shape: Sequence[int] | None,
     strides: Strides | None,
-    padding: str,
     n_filters: int,
     activation: str | Sequence[str],
     output_activation: str,
     hidden_bias: bool,
 ) -> tuple[Layout, PatchCNN]:
-    """The layout, and a network without weights."""
-    if padding not in ("valid", "same"):
-        raise ValueError(f'padding must be "valid" or "same", got {padding!r}')
-    n_features = n_features_of(kernel_sizes, input_shape, strides)
-    layout = make_layout(n_features, kernel_sizes, input_shape, padding, strides)
+    """Return the layout and a network without weights."""
+    n_features = infer_n_features(kernel_sizes, input_shape, strides)
+    layout = make_layout(n_features, kernel_sizes, input_shape, strides)
     activations = layer_activations(activation, output_activation, len(layout.sizes))
     return layout, blank_network(layout, n_filters, activations, hidden_bias)
 
 
-def _plant(
+def _draw(
     n_samples: int,
     n_outputs: int,
     layout: Layout,
     blank: PatchCNN,
     share_filters: bool,
     rng: np.random.RandomState,
+    max_probe_rows: int = 512,
+    max_probe_values: int = 2**23,
 ) -> tuple[np.ndarray, np.ndarray, list[PatchCNN]]:
-    """X, other rows to look at networks on, and a network for each output."""
+    """Draw X, probe rows on which the outputs vary, and a network per output."""
     n_features = math.prod(layout.input_shape)
     X = rng.standard_normal((n_samples, n_features))
     per_row = max(n_features, numbers_per_row(blank) // len(blank.scales))
-    probe_rows = int(np.clip(PROBE_VALUES // per_row, 16, PROBE_ROWS))
+    probe_rows = int(np.clip(max_probe_values // per_row, 16, max_probe_rows))
     probe = rng.standard_normal((probe_rows, n_features))
     networks = [_draw_network(probe, blank, rng)]
     for _ in range(n_outputs - 1):
@@ -290,19 +293,16 @@ def _plant(
     return X, probe, networks
 
 
-def _outputs(networks: list[PatchCNN], X: np.ndarray) -> np.ndarray:
+def _predict(networks: list[PatchCNN], X: np.ndarray) -> np.ndarray:
     return np.column_stack([forward(network, X) for network in networks])
 
 
-def _kernels_of(networks: list[PatchCNN], layout: Layout) -> list[np.ndarray]:
-    """As the estimators store them, (n_outputs, n_filters) + kernel_size."""
+def _stack_kernels(networks: list[PatchCNN], layout: Layout) -> list[np.ndarray]:
+    """Return kernels as estimators store them, (n_outputs, n_filters) + kernel_size."""
+    layers = zip(*(network.kernels for network in networks), strict=True)
     return [
-        np.stack(of_layer).reshape(*np.shape(of_layer)[:2], *shape)
-        for of_layer, shape in zip(
-            zip(*(network.kernels for network in networks), strict=True),
-            layout.kernel_shapes,
-            strict=True,
-        )
+        np.stack(kernels).reshape(*np.shape(kernels)[:2], *shape)
+        for kernels, shape in zip(layers, layout.kernel_shapes, strict=True)
     ]
 
 
@@ -311,10 +311,11 @@ def _draw_network(
     blank: PatchCNN,
     rng: np.random.RandomState,
     shared: PatchCNN | None = None,
+    max_draws: int = 10,
 ) -> PatchCNN:
-    """A network, or another readout for the hidden layers of a ``shared`` one."""
+    """Draw a network, or only a last layer for the hidden layers of ``shared``."""
     n_filters = len(blank.scales)
-    for _ in range(NETWORK_DRAWS):
+    for _ in range(max_draws):
         if shared is None:
             drawn = [_draw_filter(probe, blank, rng) for _ in range(n_filters)]
             kernels, biases = zip(*drawn, strict=True)
@@ -324,9 +325,9 @@ def _draw_network(
                 scales=rng.choice([-1.0, 1.0], size=n_filters),
             )
         else:
-            network = _with_own_readout(shared, rng)
+            network = _redraw_last_layer(shared, rng)
         output = forward(network, probe)
-        if _is_alive(output):
+        if _varies(output):
             return network._replace(scales=network.scales / output.std())
     raise ValueError(
         f"no network of {n_filters} filters with kernels of {blank.sizes} weights "
@@ -334,8 +335,8 @@ def _draw_network(
     )
 
 
-def _with_own_readout(network: PatchCNN, rng: np.random.RandomState) -> PatchCNN:
-    """Other last kernels where the last layer is linear, and other scales."""
+def _redraw_last_layer(network: PatchCNN, rng: np.random.RandomState) -> PatchCNN:
+    """Draw scales, and also last kernels if the last layer is linear."""
     *hidden, last = network.kernels
     if network.activations[-1] == "identity":
         last = rng.standard_normal(last.shape)
@@ -345,36 +346,45 @@ def _with_own_readout(network: PatchCNN, rng: np.random.RandomState) -> PatchCNN
 
 
 def _draw_filter(
-    probe: np.ndarray, blank: PatchCNN, rng: np.random.RandomState
+    probe: np.ndarray,
+    blank: PatchCNN,
+    rng: np.random.RandomState,
+    max_draws: int = 200,
+    bias_std: float = 0.5,
 ) -> tuple[list[np.ndarray], list[float]]:
-    """A unit kernel per layer and a bias per hidden one, if there are any.
+    """Draw a unit kernel per layer, and a bias per hidden layer if there are any.
 
-    Both are drawn until the output of their layer is alive.
+    Both are drawn until the output of their layer varies. ``bias_std`` is relative to
+    the standard deviation of the pre-activation.
     """
     h, kernels, biases = probe, [], []
     for layer, (d, name) in enumerate(zip(blank.sizes, blank.activations, strict=True)):
-        patches = _in_patches(h, blank.order(layer), d)
-        for _ in range(KERNEL_DRAWS):
+        patches = _gather_patches(h, blank.order(layer), d)
+        for _ in range(max_draws):
             k = rng.standard_normal(d)
             k /= np.linalg.norm(k)
             z, bias = patches @ k, 0.0
             if layer < len(blank.biases):
-                bias = BIAS * z.std() * rng.standard_normal()
+                bias = bias_std * z.std() * rng.standard_normal()
             h = ACTIVATIONS[name].value(z + bias, np.empty_like(z))
-            if _is_alive(h):
+            if _varies(h):
                 break
         kernels.append(k)
         biases.append(bias)
     return kernels, biases[: len(blank.biases)]
 
 
-def _in_patches(h: np.ndarray, order: np.ndarray | None, d: int) -> np.ndarray:
-    """Values (rows, values) as (rows, patches, d)."""
+def _gather_patches(h: np.ndarray, order: np.ndarray | None, d: int) -> np.ndarray:
+    """Arrange values (rows, values) as (rows, patches, d)."""
     if order is not None:
         h = np.pad(h, [(0, 0), (0, 1)])[:, order]
     return h.reshape(len(h), -1, d)
 
 
-def _is_alive(h: np.ndarray) -> bool:
+def _varies(h: np.ndarray, min_share: float = 0.25, min_std: float = 1e-12) -> bool:
+    """Tell if enough values differ from their median.
+
+    ``min_std`` is the least standard deviation, relative to the root mean square.
+    """
     differ = np.mean(h != np.median(h))
-    return differ >= ALIVE and h.std() > VARIES * np.sqrt(np.mean(h**2))
+    return differ >= min_share and h.std() > min_std * np.sqrt(np.mean(h**2))

@@ -1,12 +1,12 @@
-"""How close learned kernels are to given ones.
+"""Measure how close estimated kernels are to true ones.
 
-==========  ======================  ==========================================
+==========  ======================  ==================================================
 symbol      array                   axes
-==========  ======================  ==========================================
+==========  ======================  ==================================================
 k_l         ``kernels[l]``          (n_outputs, n_filters) + kernel_size
-c           ``cosines``             (n_layers, n_filters, n_filters): of each
-                                    estimated filter with each true one
-==========  ======================  ==========================================
+c           ``cosines``             (n_layers, n_filters, n_filters): between each
+                                    estimated filter and each true one
+==========  ======================  ==================================================
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from scipy.optimize import linear_sum_assignment
 def kernel_similarity(
     estimated: Sequence[ArrayLike], true: Sequence[ArrayLike]
 ) -> np.ndarray:
-    """Absolute cosine between estimated and true kernels, layer by layer.
+    """Compute the absolute cosine between estimated and true kernels for each layer.
 
     The filters of each output are matched so that the sum over all layers is largest
-    (linear assignment). Signs and norms do not count, since the data do not fix all of
-    them.
+    (linear assignment). Signs and norms are ignored, since the data do not identify all
+    of them.
 
     Parameters
     ----------
@@ -36,13 +36,13 @@ def kernel_similarity(
     Returns
     -------
     ndarray of shape (n_layers,)
-        Mean over the outputs and their matched filters, between 0 and 1; a kernel of
-        norm zero has cosine 0 with everything.
+        Mean over the outputs and their matched filters, between 0 and 1. A kernel with
+        norm 0 has cosine 0 with every other.
 
     Raises
     ------
     ValueError
-        Where the two do not have the same shapes.
+        If the two do not have the same shapes.
 
     Examples
     --------
@@ -54,21 +54,22 @@ def kernel_similarity(
     array([0.854, 1.   ])
     """
     found = [np.asarray(k, dtype=float) for k in estimated]
-    planted = [np.asarray(k, dtype=float) for k in true]
-    shapes = [k.shape for k in found], [k.shape for k in planted]
+    expected = [np.asarray(k, dtype=float) for k in true]
+    shapes = [k.shape for k in found], [k.shape for k in expected]
     if shapes[0] != shapes[1] or not shapes[0] or min(map(len, shapes[0])) < 3:
         raise ValueError(
             f"estimated and true kernels must have the same shapes (n_outputs, "
             f"n_filters, *kernel_size) in every layer, got {shapes[0]} and {shapes[1]}"
         )
     matched = [
-        _matched_cosines([k[output] for k in found], [k[output] for k in planted])
-        for output in range(len(planted[0]))
+        _match_filters([k[output] for k in found], [k[output] for k in expected])
+        for output in range(len(expected[0]))
     ]
     return np.mean(matched, axis=(0, 2))
 
 
-def _matched_cosines(estimated: list[np.ndarray], true: list[np.ndarray]) -> np.ndarray:
+def _match_filters(estimated: list[np.ndarray], true: list[np.ndarray]) -> np.ndarray:
+    """Return the cosines of matched filters, (n_layers, n_filters)."""
     cosines = np.array(
         [
             np.abs(_unit_rows(a) @ _unit_rows(b).T)

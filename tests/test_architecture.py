@@ -21,10 +21,11 @@ FLOORS = [
     {"_optional", "_typing", "_compat", "_data.scratch"},
     {"_data", "_data.threads", "_data.rows", "_data.moments", "_data.stream"},
     {"_data.problem", "_data.chunks"},
-    {"_model", "_model.activations", "_model.layout", "_model.loss"},
+    {"_model", "_model.activations", "_model.loss"},
+    {"_network", "_network.layout", "_network.kernel_sizes"},
     {"_model.likelihood"},
     {"_model.network", "_model.parameters", "_model.fitted", "_model.projection"},
-    {"_model.patch_sizes", "_model.trunk"},
+    {"_model.trunk"},
     {"_solver", "_solver.linalg", "_solver.decomposition", "_solver.normal_equations"},
     {"_solver.directions", "_solver.ridge"},
     {"_solver.polish", "_solver.calibration", "_solver.linear", "_solver.readout"},
@@ -45,7 +46,7 @@ FLOORS = [
     {"_plot.linear_comparison"},
     {"plotting", "__main__"},
 ]
-MATHS = ("_data.", "_model.", "_solver.")
+MATHS = ("_data.", "_network.", "_model.", "_solver.")
 OF_THE_MATHS = {"numpy", "scipy"}
 ALSO = {  # what makes threads, and what reaches a cluster
     "_data.threads": {"threadpoolctl"},

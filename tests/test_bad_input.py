@@ -23,8 +23,8 @@ def with_value(array, value, position=3):
 
 
 BAD_PARAMETERS = [
-    ({"kernel_sizes": (4, 5)}, r"\(4, 5\) multiply to 20, but X has 24.*\(4, 6\)"),
-    ({"kernel_sizes": (7,)}, r"multiply to 7, but X has 24 features; .*\(24,\)"),
+    ({"kernel_sizes": (4, 5)}, r"\(4, 5\) multiply to 20 .*24: .*write 6.*\(4, 6\)$"),
+    ({"kernel_sizes": (7,)}, r"multiply to 7 .*length 24: .*write 24.*\(24,\)$"),
     ({"kernel_sizes": (4, 6, 0)}, "at least 1, got 0"),
     ({"kernel_sizes": (-4, -6)}, "at least 1, got -4"),
     ({"kernel_sizes": (4.0, 6)}, "integers, got 4.0"),
@@ -40,19 +40,18 @@ BAD_PARAMETERS = [
     ({"input_shape": ()}, "input_shape is empty"),
     (
         {"input_shape": (4, 6), "kernel_sizes": ((2, 2), (2, 2))},
-        r"to 4 on axis 1 \(\(2, 2\)\).*length 6; .* \(\(2, 2\), \(2, 3\)\)",
+        r"length 6: .*is 3 .*on axis 1, got size 2.* \(\(2, 2\), \(2, 3\)\)$",
     ),
-    ({"padding": "zeros"}, "padding.*'same'.*Got 'zeros'"),
-    ({"kernel_sizes": (4, 6, 2), "padding": "same"}, r"length 24; .*\(4, 6, 1\)"),
-    ({"kernel_sizes": (4, 5), "padding": "same"}, r"one value.*\(4, 6\)"),
-    ({"kernel_sizes": (30,), "padding": "same"}, r"length 24; for example \(24,\)"),
+    ({"kernel_sizes": (4, 6, 2)}, r"to 48 .*length 24: .*write 1 or -1.*\(4, 6\)$"),
+    ({"kernel_sizes": (30,)}, r"length 24: .*got size 30; write 24.*\(24,\)$"),
+    ({"kernel_sizes": (30, 1)}, r"size 30 of layer 1 .* meet zeros only.* 1 to 24 fit"),
     (
         {"input_shape": (4, 2, 3), "kernel_sizes": ((2, 2, 4), (2, 1))},
-        r"to 4 on axis 2 \(\(4, 1\)\).*length 3; .* \(\(2, 2, 3\), \(2, 1, 1\)\)",
+        r"length 3: .*size 4 .*on axis 2.* to 3 fit.* \(\(2, 2, 3\), \(2, 1, 1\)\)$",
     ),
     (
         {"input_shape": (4, 6), "kernel_sizes": (4,)},
-        r"to 4 on axis 1.*length 6; for example \(\(4, 6\),\)",
+        r"length 6: .*is 6 .*on axis 1, got size 4.*example \(\(4, 6\),\)$",
     ),
     ({"kernel_sizes": (4, 6), "activation": ["relu", "tanh"]}, "2 entries.*1 hidden"),
     ({"activation": "elu"}, "activation.*relu.*'elu'"),

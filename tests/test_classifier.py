@@ -49,7 +49,6 @@ def linear(n_features, **options):
     return DeepTDClassifier((n_features,), n_filters=1, **options)
 
 
-@pytest.mark.filterwarnings("ignore:The network is linear")
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize("weighted", [True, False])
 @pytest.mark.parametrize("n_classes", [2, 3])
@@ -218,7 +217,6 @@ def test_balanced_classes_have_the_same_sum_of_weights():
     assert np.abs(found - repeated.predict_log_proba(X)).max() < 1e-6
 
 
-@pytest.mark.filterwarnings("ignore:The network is linear")
 @pytest.mark.parametrize("sizes", [(12,), (4, 3)])
 def test_separable_classes_without_penalty_warn(sizes):
     X, _, log_p = planted(60)
@@ -271,7 +269,7 @@ def test_float32_gives_nearly_the_same():
         {"kernel_sizes": ((2, 2), -1)},
         {"kernel_sizes": ((2, 2, 2), -1), "input_shape": (4, 4, 2)},
         {"kernel_sizes": ((3, 3), -1), "strides": 1, "hidden_bias": True},
-        {"kernel_sizes": ((3, 3), -1), "strides": 2, "padding": "same"},
+        {"kernel_sizes": ((3, 3), -1), "strides": 2},
     ],
 )
 def test_images_are_taken_as_they_are(options):

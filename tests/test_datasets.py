@@ -5,8 +5,8 @@ from scipy.stats import chi2
 
 from skdeeptd import DeepTDClassifier, DeepTDRegressor, datasets
 from skdeeptd._model.activations import ACTIVATIONS
-from skdeeptd._model.layout import make_layout
 from skdeeptd._model.network import PatchCNN, forward
+from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd.datasets import (
     make_patch_cnn_classification,
     make_patch_cnn_regression,
@@ -68,7 +68,6 @@ PLANTED = {  # kernel shapes in full, strides in full, and what is passed
             "kernel_sizes": ((3, 2), (2, 1), -1),
             "strides": ((2, 1), 1),
             "input_shape": (6, 5),
-            "padding": "same",
         },
     ),
     "channels": (
@@ -229,7 +228,7 @@ def test_filters_that_cancel_are_drawn_again(seed):
         {"kernel_sizes": (3,) * 8, "strides": 1},
         {"kernel_sizes": (4, 3, -1), "strides": (2, 1), "input_shape": (40,)},
         {"kernel_sizes": (3, 2, -1), "strides": 1, "input_shape": (9, 9)},
-        {"kernel_sizes": (3, -1), "input_shape": (7, 8), "padding": "same"},
+        {"kernel_sizes": (3, -1), "input_shape": (7, 8)},
     ],
 )
 @pytest.mark.parametrize("seed", range(3))
@@ -259,7 +258,6 @@ def test_no_network_of_overlapping_patches_is_dead(
         ({"kernel_sizes": (4, 0)}, "at least 1, got 0"),
         ({"input_shape": (5, 5)}, r"example \(5, 5\)|length 5"),
         ({"kernel_sizes": (4, -1)}, r"\(4, -1\) hold -1.*no input_shape"),
-        ({"padding": "full"}, 'padding must be "valid" or "same", got \'full\''),
         ({"strides": 5}, "layer 1 has kernel size 4.* strides from 1 to 4 fit"),
         ({"strides": (2,)}, "each of 2 hidden layers, got 1"),
         ({"strides": (2, 1.5)}, "strides of layer 2 must hold integers, got 1.5"),
@@ -430,7 +428,6 @@ def test_a_classifier_finds_the_planted_kernels(n_classes, n_known):
         ({"n_classes": 2.0}, "n_classes"),
         ({"logit_std": -1}, "logit_std == -1"),
         ({"logit_std": np.inf}, "logit_std must be finite, got inf"),
-        ({"padding": "full"}, 'padding must be "valid" or "same", got \'full\''),
         ({"kernel_sizes": (4, 0)}, "at least 1, got 0"),
     ],
 )

@@ -25,35 +25,33 @@ from skdeeptd._model.activations import ACTIVATIONS
 from skdeeptd.datasets import make_patch_cnn_classification
 from skdeeptd.export import register_skl2onnx, to_onnx, to_torch
 
-# Input shape, kernel sizes, padding, activation of the hidden layers, strides.
+# Input shape, kernel sizes, activation of the hidden layers, strides.
 CASES = {
-    "one axis": ((24,), (4, 3, 2), "valid", ("relu", "leaky_relu")),
-    "one layer": ((7,), (7,), "valid", ()),
-    "gains": ((24,), (4, 3, 2), "valid", ("tanh", "softplus")),
-    "padded": ((23,), (4, 3, 2), "same", ("relu", "logistic")),
-    "two axes": ((4, 6), ((2, 3), (2, 1), (1, 2)), "valid", ("relu", "tanh")),
-    "padded axes": ((5, 7), ((2, 3), (3, 3)), "same", ("softplus",)),
-    "channels": ((4, 4, 3), ((2, 2, 3), (2, 2)), "valid", ("relu",)),
-    "late channels": ((4, 4, 3), ((2, 2), (2, 2, 3)), "valid", ("identity",)),
-    "four axes": ((2, 4, 2, 3), ((2, 2, 1, 3), (1, 2, 2)), "valid", ("logistic",)),
-    "overlap": ((14,), (4, -1), "valid", ("tanh",), 2),
-    "overlap in two layers": ((20,), (4, 3, -1), "valid", ("relu", "tanh"), (2, 1)),
-    "overlap above tiles": ((24,), (4, 3, -1), "valid", ("tanh",) * 2, (4, 1)),
-    "overlap of padded": ((17,), (3, 4, -1), "same", ("softplus", "relu"), (2, 3)),
-    "overlap on two axes": ((5, 6), ((3, 2), -1), "valid", ("tanh",), ((2, 1),)),
-    "overlap of padded axes": ((6, 5), (3, 2, -1), "same", ("tanh", "relu"), 2),
+    "one axis": ((24,), (4, 3, 2), ("relu", "leaky_relu")),
+    "one layer": ((7,), (7,), ()),
+    "gains": ((24,), (4, 3, 2), ("tanh", "softplus")),
+    "padded": ((23,), (4, 3, 2), ("relu", "logistic")),
+    "two axes": ((4, 6), ((2, 3), (2, 1), (1, 2)), ("relu", "tanh")),
+    "padded axes": ((5, 7), ((2, 3), (3, 3)), ("softplus",)),
+    "channels": ((4, 4, 3), ((2, 2, 3), (2, 2)), ("relu",)),
+    "late channels": ((4, 4, 3), ((2, 2), (2, 2, 3)), ("identity",)),
+    "four axes": ((2, 4, 2, 3), ((2, 2, 1, 3), (1, 2, 2)), ("logistic",)),
+    "overlap": ((14,), (4, -1), ("tanh",), 2),
+    "overlap in two layers": ((20,), (4, 3, -1), ("relu", "tanh"), (2, 1)),
+    "overlap above tiles": ((24,), (4, 3, -1), ("tanh",) * 2, (4, 1)),
+    "overlap of padded": ((17,), (3, 4, -1), ("softplus", "relu"), (2, 3)),
+    "overlap on two axes": ((5, 6), ((3, 2), -1), ("tanh",), ((2, 1),)),
+    "overlap of padded axes": ((6, 5), (3, 2, -1), ("tanh", "relu"), 2),
     "overlap of channels": (
         (6, 4, 3),
         ((3, 3, 3), (2, 1), -1),
-        "same",
         ("leaky_relu", "tanh"),
         ((2, 1, 3), 1),
     ),
-    "overlap on three axes": ((4, 3, 3), (2, 2, -1), "valid", ("tanh",) * 2, 1),
+    "overlap on three axes": ((4, 3, 3), (2, 2, -1), ("tanh",) * 2, 1),
     "overlap on four axes": (
         (3, 4, 2, 3),
         ((2, 3, 1, 2), (1, 2, 2), -1),
-        "same",
         ("tanh", "relu"),
         ((1, 2, 1, 1), 1),
     ),
@@ -64,7 +62,6 @@ RTOL = {np.float64: 1e-12, np.float32: 1e-6}
 def random_model(
     input_shape=(24,),
     kernel_sizes=(4, 3, 2),
-    padding="valid",
     activation="tanh",
     strides=None,
     *,
@@ -81,7 +78,6 @@ def random_model(
     y = y if n_outputs else y[:, 0]
     model = DeepTDRegressor(
         kernel_sizes,
-        padding=padding,
         activation=activation,
         strides=strides,
         n_filters=n_filters,
@@ -219,7 +215,7 @@ def mean_on(shape=(40,), dtype=np.float64, n_outputs=None):
         model.fit(rows, targets)
     features = DeepTDFeatures(responses="all", input_shape=shape, random_state=0)
     members = [
-        DeepTDRegressor((4, -1), strides=2, padding="same", input_shape=shape),
+        DeepTDRegressor((4, -1), strides=2, input_shape=shape),
         DeepTDRidge(features),
         DeepTDRidge(features, kernel="rbf"),
     ]
@@ -399,7 +395,7 @@ def test_torch_has_a_convolution_of_each_kernel_size_and_stride(case):
 
 def test_torch_reads_like_a_network_written_by_hand():
     torch = pytest.importorskip("torch")
-    model, X = random_model((8, 8), ((3, 3), -1), "valid", "relu", 1, n_filters=8)
+    model, X = random_model((8, 8), ((3, 3), -1), "relu", 1, n_filters=8)
     network = to_torch(model)
     assert repr(network.conv1) == (
         "Conv2d(1, 16, kernel_size=(3, 3), stride=(1, 1), bias=False)"
@@ -568,7 +564,6 @@ def test_onnx_of_several_outputs_axes_and_integers_by_skl2onnx():
 def random_classifier(
     input_shape=(24,),
     kernel_sizes=(4, 3, 2),
-    padding="valid",
     activation="tanh",
     strides=None,
     *,
@@ -583,7 +578,6 @@ def random_classifier(
     scores = features @ rng.standard_normal((features.shape[1], len(classes)))
     model = DeepTDClassifier(
         kernel_sizes,
-        padding=padding,
         activation=activation,
         strides=strides,
         n_filters=3,

@@ -81,8 +81,7 @@ def parameters(draw):
     }
     if draw(st.booleans()):
         steps = [draw(st.integers(1, d)) for d in sizes[:-1]]
-        overlap = {"kernel_sizes": [*sizes[:-1], -1], "strides": steps}
-        params |= {**overlap, "padding": "same"}
+        params |= {"kernel_sizes": [*sizes[:-1], -1], "strides": steps}
     if params["output_activation"] == "identity" and draw(st.booleans()):
         params["alpha"] = "loo"
     return int(np.prod(sizes)), params

@@ -5,7 +5,6 @@ import pytest
 from scipy.special import log_softmax
 
 from skdeeptd._data.rows import RowBlocks
-from skdeeptd._model.layout import make_layout
 from skdeeptd._model.likelihood import (
     curvature,
     halves,
@@ -22,6 +21,7 @@ from skdeeptd._model.trunk import (
     unpack_trunk,
     with_linear_end,
 )
+from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd._solver import logistic
 from skdeeptd._solver.likelihood import equations_at, fit_trunk
 from skdeeptd._solver.logistic import best_readout, regression_on, with_ones
@@ -46,7 +46,7 @@ def one_hot(labels, n_outputs):
 def drawn(case, n_outputs, seed=0, n_rows=60):
     n_features, sizes, strides, activations, biases = CASES[case]
     rng = np.random.RandomState(seed)
-    layout = make_layout(n_features, sizes, None, "valid", strides)
+    layout = make_layout(n_features, sizes, None, strides)
     blank = with_linear_end(blank_network(layout, 2, activations, biases))
     theta = rng.standard_normal(pack_trunk(blank).shape)
     trunk, _ = unit_trunk(unpack_trunk(theta, blank))

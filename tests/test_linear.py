@@ -3,8 +3,8 @@ import pytest
 from sklearn.linear_model import LinearRegression, Ridge
 
 from skdeeptd._data.rows import RowBlocks
-from skdeeptd._model.layout import make_layout
 from skdeeptd._model.network import blank_network, forward
+from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd._solver.linear import linear_network
 from skdeeptd._solver.normal_equations import Objective
 
@@ -80,8 +80,8 @@ def test_float32_features_lose_float32_digits_only(shape):
 
 
 @pytest.mark.parametrize(("n_rows", "input_shape"), [(40, (3, 5)), (6, (3, 5))])
-def test_padding_takes_no_coefficient(n_rows, input_shape):
-    layout = make_layout(15, ((3, 5),), input_shape, "same")
+def test_zeros_beyond_the_end_take_no_coefficient(n_rows, input_shape):
+    layout = make_layout(15, ((3, 5),), input_shape)
     order = np.random.default_rng(2).permutation([*range(15), -1, -1, -1])
     blank = blank_network(layout, 1, ("identity",))
     blank = blank._replace(kernels=(np.zeros((1, 18)),), orders=(order,))

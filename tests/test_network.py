@@ -3,7 +3,6 @@ import pytest
 
 from skdeeptd._data.scratch import reusing
 from skdeeptd._model.activations import ACTIVATIONS
-from skdeeptd._model.layout import make_layout
 from skdeeptd._model.network import (
     PatchCNN,
     alike,
@@ -15,6 +14,7 @@ from skdeeptd._model.network import (
     patch_order,
 )
 from skdeeptd._model.parameters import pack, unpack
+from skdeeptd._network.kernel_sizes import make_layout
 
 PHI = {
     "relu": lambda z: max(z, 0.0),
@@ -29,14 +29,14 @@ LAYOUTS = {
     "two axes": make_layout(24, ((2, 3), (2, 1), (1, 2)), (4, 6)),
     "one layer": make_layout(7, (7,)),
     "kernels of one weight": make_layout(12, (1, 4, 1, 3)),
-    "padded": make_layout(10, (4, 3), padding="same"),
-    "two padded axes": make_layout(15, ((2, 2), (2, 3)), (3, 5), "same"),
+    "padded": make_layout(10, (4, 3)),
+    "two padded axes": make_layout(15, ((2, 2), (2, 3)), (3, 5)),
     "overlap": make_layout(14, (4, -1), strides=2),
     "overlap in two layers": make_layout(20, (4, 3, -1), strides=(2, 1)),
     "overlap above tiles": make_layout(24, (4, 3, -1), strides=(4, 1)),
-    "overlap below tiles": make_layout(17, (3, 4, -1), strides=(1, 4), padding="same"),
+    "overlap below tiles": make_layout(17, (3, 4, -1), strides=(1, 4)),
     "overlap on two axes": make_layout(30, ((3, 2), -1), (5, 6), strides=((2, 1),)),
-    "overlap of channels": make_layout(30, ((4, 3), (2, 1), -1), (10, 3), "same", 2),
+    "overlap of channels": make_layout(30, ((4, 3), (2, 1), -1), (10, 3), 2),
 }
 
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from skdeeptd._model.activations import ACTIVATIONS
-from skdeeptd._model.layout import make_layout
 from skdeeptd._model.network import blank_network, forward, jacobian
 from skdeeptd._model.parameters import (
     add_per_filter,
@@ -20,6 +19,7 @@ from skdeeptd._model.parameters import (
     unpack,
     with_unit_kernels,
 )
+from skdeeptd._network.kernel_sizes import make_layout
 
 ACTIVATION_TRIPLES = [
     ("relu", "leaky_relu", "identity"),

@@ -321,13 +321,12 @@ def test_a_filter_of_scale_zero_is_not_sure_of_anything():
 
 CASES = [
     {"kernel_sizes": (4, 3, 2)},
-    {"kernel_sizes": (4, 3), "padding": "same", "input_shape": (11,)},
+    {"kernel_sizes": (4, 3), "input_shape": (11,)},
     {"kernel_sizes": ((2, 3), (2, 2)), "input_shape": (4, 6)},
     {"kernel_sizes": ((2, 2, 3), (2, 2)), "input_shape": (4, 4, 3)},
     {
         "kernel_sizes": ((2, 2), (2, 2)),
         "input_shape": (3, 4),
-        "padding": "same",
         "n_filters": 2,
     },
     {"kernel_sizes": (5, 4), "n_filters": 3, "n_outputs": 2},
@@ -336,7 +335,6 @@ CASES = [
         "kernel_sizes": (4, 3, -1),
         "strides": (4, 1),
         "input_shape": (22,),
-        "padding": "same",
     },
     {
         "kernel_sizes": ((3, 2), -1),
@@ -348,7 +346,6 @@ CASES = [
         "kernel_sizes": ((3, 2, 3), (2, 2), -1),
         "strides": ((2, 1), 1),
         "input_shape": (6, 4, 3),
-        "padding": "same",
     },
 ]
 
@@ -396,7 +393,7 @@ def test_moment_stands_beside_its_projection_on_the_outer_products(case):
 
 
 def test_a_signal_is_cut_into_the_patches_of_the_first_layer():
-    model, _ = fitted((4, 3), padding="same", input_shape=(11,))
+    model, _ = fitted((4, 3), input_shape=(11,))
     display = MomentDisplay.from_estimator(model)
     picture = image_of(display.axes_[0])
     assert picture.shape == (3, 4)
@@ -418,7 +415,7 @@ def test_a_signal_is_cut_into_the_patches_of_the_first_layer():
 def test_a_signal_is_not_cut_where_the_patches_of_the_first_layer_overlap(
     kernel_sizes, strides, cut
 ):
-    model, _ = fitted(kernel_sizes, strides=strides, input_shape=(22,), padding="same")
+    model, _ = fitted(kernel_sizes, strides=strides, input_shape=(22,))
     display = MomentDisplay.from_estimator(model)
     assert [len(ax.images) for ax in display.axes_] == [cut, cut]
     if cut:

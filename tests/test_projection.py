@@ -3,20 +3,20 @@
 import numpy as np
 import pytest
 
-from skdeeptd._model.layout import make_layout
 from skdeeptd._model.network import blank_network, patch_sources
 from skdeeptd._model.projection import explained_part
+from skdeeptd._network.kernel_sizes import make_layout
 
 CASES = [
-    ((24,), (4, 3, 2), "valid"),
-    ((11,), (4, 3), "same"),
-    ((4, 6), ((2, 3), (2, 2)), "valid"),
-    ((3, 4, 2), ((2, 2), (2, 2, 2)), "same"),
+    ((24,), (4, 3, 2)),
+    ((11,), (4, 3)),
+    ((4, 6), ((2, 3), (2, 2))),
+    ((3, 4, 2), ((2, 2), (2, 2, 2))),
 ]
 
 
-def random_network(input_shape, kernel_sizes, padding, n_filters=3):
-    layout = make_layout(np.prod(input_shape), kernel_sizes, input_shape, padding)
+def random_network(input_shape, kernel_sizes, n_filters=3):
+    layout = make_layout(np.prod(input_shape), kernel_sizes, input_shape)
     rng = np.random.default_rng(0)
     activations = ("tanh",) * len(layout.sizes)
     network = blank_network(layout, n_filters, activations)

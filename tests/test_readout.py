@@ -3,9 +3,9 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from skdeeptd._data.rows import RowBlocks
-from skdeeptd._model.layout import make_layout
 from skdeeptd._model.network import blank_network, forward
 from skdeeptd._model.parameters import normalize, pack, unpack
+from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd._solver.readout import loo_alpha, readout_features
 from skdeeptd._solver.ridge import ALPHAS
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from skdeeptd import DeepTDRegressor
-from skdeeptd._model.layout import degrees_of_freedom
+from skdeeptd._network.layout import degrees_of_freedom
 from skdeeptd.datasets import make_patch_cnn_regression
 from skdeeptd.metrics import kernel_similarity
 

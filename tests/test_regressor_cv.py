@@ -29,8 +29,8 @@ from skdeeptd import (
     kernel_size_grid,
 )
 from skdeeptd._base_cv import in_stage
-from skdeeptd._model.layout import make_layout
 from skdeeptd._model.network import blank_network
+from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd._solver.normal_equations import Objective
 from skdeeptd._solver.search import Spec
 from skdeeptd.datasets import make_patch_cnn_regression
@@ -266,14 +266,14 @@ def test_of_linear_candidates_one_number_of_filters_is_enough(noisy):
     assert sorted(tried) == [((6, 4), 1), ((6, 4), 2), ((24,), 1)]
 
 
-def test_several_axes_and_padding():
+def test_several_axes_and_sizes_above_the_length():
     X, y = make_patch_cnn_regression(
         200, ((2, 3), (2, 2)), input_shape=(4, 6), noise=0.1, random_state=0
     )
     search = one_of(kernel_size_grid((4, 6)), cv=3).fit(X.reshape(-1, 4, 6), y)
     assert search.best_params_["kernel_sizes"] == ((2, 3), (2, 2))
     assert search.predict(X.reshape(-1, 4, 6)).shape == (200,)
-    padded = one_of([(5, 5), (23,)], padding="same", cv=3)
+    padded = one_of([(5, 5), (23,)], cv=3)
     assert padded.fit(X[:, :23], y).predict(X[:, :23]).shape == (200,)
 
 

@@ -5,13 +5,13 @@ import pytest
 
 from skdeeptd._data.moments import cross_moment
 from skdeeptd._data.rows import RowBlocks
-from skdeeptd._model.layout import make_layout
 from skdeeptd._model.network import (
     PatchCNN,
     blank_network,
     forward,
     overlapping_patches,
 )
+from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd._solver.normal_equations import Objective
 from skdeeptd._solver.search import (
     FEWEST_STARTS,
@@ -191,7 +191,7 @@ def test_neighbours_on_two_axes_are_those_that_share_an_edge():
     assert steps == {(0, 1), (0, -1), (1, 0), (-1, 0)}
 
 
-def test_zeros_of_the_padding_are_not_shared():
+def test_zeros_beyond_the_end_are_not_shared():
     assert neighbours(np.array([[0, 1, 2], [2, -1, -1], [-1, -1, -1]])) == []
 
 

@@ -3,8 +3,8 @@ import pytest
 from scipy.linalg import subspace_angles
 
 from skdeeptd._data.rows import RowBlocks
-from skdeeptd._model.layout import make_layout
 from skdeeptd._model.network import blank_network, forward
+from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd._solver.second_moment import (
     MOST_OUTPUTS,
     all_patch_moments,

@@ -7,7 +7,6 @@ import pytest
 
 from skdeeptd import DeepTDRegressor, DeepTDRegressorCV
 from skdeeptd._data.rows import RowBlocks
-from skdeeptd._model.layout import make_layout
 from skdeeptd._model.network import blank_network, forward
 from skdeeptd._model.trunk import (
     networks_of_trunk,
@@ -16,6 +15,7 @@ from skdeeptd._model.trunk import (
     unpack_trunk,
     with_linear_end,
 )
+from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd._solver import shared
 from skdeeptd._solver.normal_equations import Objective
 from skdeeptd._solver.shared import best_readout, polish_together, shared_equations
@@ -34,7 +34,7 @@ CASES = {
 def drawn(case, seed=0, n_outputs=3, n_filters=2, n_rows=60):
     n_features, sizes, strides, activations, biases = CASES[case]
     rng = np.random.RandomState(seed)
-    layout = make_layout(n_features, sizes, None, "valid", strides)
+    layout = make_layout(n_features, sizes, None, strides)
     blank = with_linear_end(blank_network(layout, n_filters, activations, biases))
     theta = rng.standard_normal(pack_trunk(blank).shape)
     trunk, _ = unit_trunk(unpack_trunk(theta, blank))

@@ -18,9 +18,9 @@ import functools
 import numpy as np
 
 from skdeeptd._data.rows import concatenate_blocks
-from skdeeptd._model.layout import make_layout
 from skdeeptd._model.network import PatchCNN, forward, numbers_per_row
 from skdeeptd._model.parameters import split_gains
+from skdeeptd._network.kernel_sizes import make_layout
 
 
 def attributes_of(networks, layout, dtype):
@@ -105,7 +105,7 @@ def _hashable(sizes):
 
 @functools.lru_cache(maxsize=32)
 def _cached_layout(n_features, kernel_sizes, input_shape, strides):
-    return make_layout(n_features, kernel_sizes, input_shape, "same", strides)
+    return make_layout(n_features, kernel_sizes, input_shape, strides)
 
 
 def networks_of(estimator):

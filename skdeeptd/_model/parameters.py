@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skdeeptd._model.activations import ACTIVATIONS
-from skdeeptd._model.layout import degrees_of_freedom
+from skdeeptd._network.layout import degrees_of_freedom
 
 
 def pack(network):

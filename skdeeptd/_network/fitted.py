@@ -18,7 +18,7 @@ import functools
 import numpy as np
 
 from skdeeptd._data.rows import concatenate_blocks
-from skdeeptd._model.layout import make_layout
+from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd._network.network import Network, forward, numbers_per_row
 from skdeeptd._network.parameters import last_kernel_and_scale, split_gains
 
@@ -117,7 +117,7 @@ def _hashable(sizes):
 
 @functools.lru_cache(maxsize=32)
 def _cached_layout(n_features, kernel_sizes, input_shape, strides):
-    return make_layout(n_features, kernel_sizes, input_shape, "same", strides)
+    return make_layout(n_features, kernel_sizes, input_shape, strides)
 
 
 def networks_of(estimator):
