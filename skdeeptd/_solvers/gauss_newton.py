@@ -530,7 +530,7 @@ def _joined(grams, pairs, n_heads, is_large):
 def _equations_of(network, rows, loss, alpha, basis, sums, shift):
     """Return the ``Equations`` of the sums; add the penalty, and take the best heads."""
     _, _, grams, _, h, _, squares, (raw_squares, total_weight) = sums
-    n_heads, R, P = network.heads.shape
+    heads, (n_heads, R, P) = network.heads, network.heads.shape
     ridge, V = np.zeros(h.shape[1]), np.zeros(h.shape)
     V[:, : R * P] = network.heads.reshape(n_heads, -1)
     if alpha > 0:
@@ -548,39 +548,30 @@ def _equations_of(network, rows, loss, alpha, basis, sums, shift):
         gained = np.sum(change * (2 * h - of_change), axis=1)
         moved = V + change
         squares = squares + np.sum(ridge * (V**2 - moved**2), axis=1) - gained
-        squares, decrease, h = (
-            np.maximum(squares, 0.0),
-            np.sum(gained),
-            np.zeros_like(h),
-        )
-        value = max(value - decrease, 1e-14 * value)
+        squares, decrease = np.maximum(squares, 0.0), np.sum(gained)
+        h = np.zeros_like(h)
+        value = max(value - decrease, 0.0) + 1e-12 * value  # what rounding may hide
         intercept = change[:, R * P :].sum(axis=1) - change[:, : R * P] @ shift[0]
         network = network._replace(
             heads=moved[:, : R * P].reshape(network.heads.shape),
             intercept=network.intercept + intercept * (h.shape[1] > R * P),
         )
-    A, S, g, of_jacobian = _contract(sums, network.heads, basis, shift[1], change)
-    M = len(g) // R
-    if alpha > 0 and M:
-        size = np.sum(network.heads**2, axis=(0, 2))
-        each, A, S = np.arange(R), A.copy(), S.copy()
-        A.reshape(R, M, R, M)[each, :, each] += (
-            alpha * size[:, np.newaxis, np.newaxis] * curvature
-        )
-        of_heads = S[:, : R * P].reshape(n_heads, R, P, R, M)
-        for r in range(R):
-            of_heads[:, r, :, r] += (
-                alpha * network.heads[:, r, :, np.newaxis] * slope[r]
-            )
-        S[:, : R * P] = of_heads.reshape(n_heads, R * P, R * M)
-        g = g - alpha * (size[:, np.newaxis] * slope).ravel()
-    is_finite = np.isfinite(value) and np.all(np.isfinite(A.diagonal()))
+    if basis is heads:  # J holds for the heads of the pass
+        A, S, g, of_jacobian = *sums[:2], sums[3], shift[1]
+        if n_heads == 1:
+            S, g = S[np.newaxis], g[:, 0]
+    else:
+        heads = network.heads
+        A, S, g, of_jacobian = _contract(sums, heads, shift[1], change)
+    if alpha > 0 and len(g):
+        A, S, g = _penalised(A, S, g, heads, alpha * curvature, alpha * slope)
+    if basis is heads:
+        g = g - np.tensordot(change, S, axes=2)
+    is_finite = all(np.all(np.isfinite(a)) for a in (value, A.diagonal(), g))
     eps = np.finfo(rows.precision).eps
     return Equations(
         network,
-        value
-        if is_finite and factor is not None and np.all(np.isfinite(g))
-        else np.inf,
+        value if is_finite and factor is not None else np.inf,
         squares,
         A,
         S,
@@ -595,14 +586,26 @@ def _equations_of(network, rows, loss, alpha, basis, sums, shift):
     )
 
 
-def _contract(sums, heads, basis, shift, change):
-    """Return A, S, g and the shift of J for the heads, whose change lowers residuals."""
+def _penalised(A, S, g, heads, curvature, slope):
+    """Add the part of the penalty to A, S and g."""
+    n_heads, R, P = heads.shape
+    size, each, M = np.sum(heads**2, axis=(0, 2)), np.arange(R), len(g) // R
+    A, S = A.copy(), S.copy()
+    blocks = A.reshape(R, M, R, M)
+    blocks[each, :, each] += size[:, np.newaxis, np.newaxis] * curvature
+    for r in range(R):
+        here, entries = slice(r * M, (r + 1) * M), slice(r * P, (r + 1) * P)
+        S[:, entries, here] += heads[:, r, :, np.newaxis] * slope[r]
+    return A, S, g - (size[:, np.newaxis] * slope).ravel()
+
+
+def _contract(sums, heads, shift, change):
+    """Return A, S, g and the shift of J for heads, from the sums for each entry.
+
+    The residuals are those after a ``change`` of the heads.
+    """
     A, S, _, g = sums[:4]
     n_heads, R, P = heads.shape
-    if S.ndim == 3:
-        return A, S, g - np.tensordot(change, S, axes=2), shift
-    if len(basis) == n_heads:
-        return A, S[np.newaxis], g[:, 0] - change[0] @ S, shift
     M, by_entry = len(g) // (P * R), heads.transpose(0, 2, 1)
     axes = P, R, M
     pairs = np.einsum("opr,oqs->prqs", by_entry, by_entry)
@@ -612,12 +615,7 @@ def _contract(sums, heads, basis, shift, change):
     S = np.einsum("opr,tprm->otrm", by_entry, S.reshape(-1, *axes), optimize=True)
     shift = np.einsum("opr,prm->orm", by_entry, shift.reshape(axes))
     size = R * M
-    return (
-        A.reshape(size, size),
-        S.reshape(n_heads, -1, size),
-        g,
-        shift.reshape(-1, size),
-    )
+    return A.reshape(size, size), S.reshape(n_heads, -1, size), g, shift.reshape(-1, size)
 
 
 def _with_ridge(grams, ridge, n_heads):
