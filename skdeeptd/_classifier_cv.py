@@ -53,9 +53,9 @@ MODELS = {
 }
 CLOSED = [  # features, whether a kernel
     ({}, False),
-    ({"responses": "pooled"}, False),
-    ({"responses": "all"}, False),
-    ({"responses": "all"}, True),
+    ({"pooling": "global"}, False),
+    ({"pooling": "both"}, False),
+    ({"pooling": "both"}, True),
 ]
 
 
@@ -165,7 +165,7 @@ class DeepTDClassifierCV(ClassifierMixin, BasePatchCV):
             )
             grid = [{"kernel_sizes": of_network} for of_network in shapes]
             for params, is_kernel in CLOSED:
-                features = DeepTDFeatures(target_type="classes", **params, **common)
+                features = DeepTDFeatures(target_type="multiclass", **params, **common)
                 steps = [("features", features)]
                 if is_kernel:
                     steps.append(("kernel", KernelPCA(kernel="rbf")))

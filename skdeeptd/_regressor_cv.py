@@ -36,12 +36,12 @@ MODELS = {"linear": "ridge on filters", "rbf": "kernel ridge on filters"}
 ON_FILTERS = [  # features, kernel
     ({}, "linear"),
     ({"activation": "tanh"}, "linear"),
-    ({"responses": "pooled"}, "linear"),
-    ({"responses": "all"}, "rbf"),
+    ({"pooling": "global"}, "linear"),
+    ({"pooling": "both"}, "rbf"),
 ]
 OF_ONE_UNIT = [  # where rows are few; of many these predict what the others do
     ({"standardize": False}, "linear"),
-    ({"responses": "all", "standardize": False}, "rbf"),
+    ({"pooling": "both", "standardize": False}, "rbf"),
 ]
 
 

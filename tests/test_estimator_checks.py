@@ -26,7 +26,7 @@ ESTIMATORS = [
     DeepTDRegressor(padding="same", n_init=3),
     DeepTDRegressorCV(cv=3),
     DeepTDFeatures(),
-    DeepTDFeatures(activation="tanh", responses="all", standardize=False),
+    DeepTDFeatures(activation="tanh", pooling="both", standardize=False),
     DeepTDRidge(),
     DeepTDRidge(kernel="rbf"),
     DeepTDClassifier(),

@@ -217,7 +217,7 @@ def mean_on(shape=(40,), dtype=np.float64, n_outputs=None):
     model = DeepTDRegressorCV(max_time=1e-9, cv=2, input_shape=shape)
     with pytest.warns(UserWarning, match="max_time"):
         model.fit(rows, targets)
-    features = DeepTDFeatures(responses="all", input_shape=shape, random_state=0)
+    features = DeepTDFeatures(pooling="both", input_shape=shape, random_state=0)
     members = [
         DeepTDRegressor((4, -1), strides=2, padding="same", input_shape=shape),
         DeepTDRidge(features),
@@ -239,11 +239,11 @@ def assert_as_computed(output, expected, dtype):
 
 
 @both
-@pytest.mark.parametrize("responses", ["local", "pooled", "all"])
+@pytest.mark.parametrize("pooling", ["local", "global", "both"])
 @pytest.mark.parametrize("case", FEATURES)
-def test_features_are_those_of_transform(run, responses, case):
+def test_features_are_those_of_transform(run, pooling, case):
     shape, parameters = FEATURES[case]
-    features, X = features_on(shape, responses=responses, **parameters)
+    features, X = features_on(shape, pooling=pooling, **parameters)
     table = features.transform(X)
     assert np.any(np.abs(table) == 5)
     for n_samples in (1, 120):
@@ -254,7 +254,7 @@ def test_features_are_those_of_transform(run, responses, case):
 @both
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_features_of_any_activation(run, activation):
-    features, X = features_on((40,), responses="all", activation=activation)
+    features, X = features_on((40,), pooling="both", activation=activation)
     assert_as_computed(run(features, X), features.transform(X), np.float64)
 
 
@@ -262,7 +262,7 @@ def test_features_of_any_activation(run, activation):
 @pytest.mark.parametrize("n_outputs", [None, 1, 2])
 @pytest.mark.parametrize("kernel", ["linear", "rbf"])
 def test_ridge_on_features_is_that_of_predict(run, kernel, n_outputs):
-    ridge, X = ridge_on(kernel=kernel, n_outputs=n_outputs, responses="all")
+    ridge, X = ridge_on(kernel=kernel, n_outputs=n_outputs, pooling="both")
     assert_as_computed(run(ridge, X), ridge.predict(X), np.float64)
 
 

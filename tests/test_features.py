@@ -56,7 +56,7 @@ def responses_by_hand(features, x):
 
 def test_responses_are_those_of_explicit_loops():
     features = DeepTDFeatures(
-        (3, 8), strides=(2, 3), n_filters=4, responses="all", random_state=0
+        (3, 8), strides=(2, 3), n_filters=4, pooling="both", random_state=0
     ).fit(X, Y)
     raw = np.array([responses_by_hand(features, x) for x in X])
     expected = np.clip((raw - features.center_) / features.unit_, -5, 5)
@@ -113,7 +113,7 @@ def test_filters_of_an_even_target_come_from_the_second_moment():
 
 def test_whole_weights_are_repeated_rows():
     weight = np.random.default_rng(2).integers(0, 4, len(X))
-    common = {"n_filters": 4, "responses": "all", "random_state": 0}
+    common = {"n_filters": 4, "pooling": "both", "random_state": 0}
     weighted = DeepTDFeatures(**common).fit(X, Y, sample_weight=weight)
     rows = np.repeat(np.arange(len(X)), weight)
     repeated = DeepTDFeatures(**common).fit(X[rows], Y[rows])
@@ -219,7 +219,7 @@ def test_an_axis_of_channels_lies_in_a_patch_whole():
         ({"kernel_sizes": (0,)}, "0"),
         ({"kernel_sizes": (3, 4), "strides": (1,)}, "strides has 1 entries"),
         ({"kernel_sizes": (3,), "strides": 4}, "stride"),
-        ({"responses": "some"}, "responses"),
+        ({"pooling": "some"}, "pooling"),
         ({"activation": "sine"}, "activation"),
         ({"n_filters": 0}, "n_filters"),
         ({"input_shape": (3, 7)}, "21"),
@@ -241,7 +241,5 @@ def test_bad_data():
             features.transform(np.where(X > 2, bad, X))
         with pytest.raises(ValueError, match=r"NaN|infinity"):
             DeepTDFeatures().fit(np.where(X > 2, bad, X), Y)
-    with pytest.raises(ValueError, match="too large"):
-        DeepTDFeatures().fit(X * 1e200, Y)
     with pytest.raises(ValueError, match="requires y"):
         DeepTDFeatures().fit(X, None)

@@ -10,8 +10,7 @@ from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.model_selection import KFold
 
 from skdeeptd import DeepTDFeatures, DeepTDRidge
-from skdeeptd._solver import ridge
-from skdeeptd._solver.ridge import ALPHAS, cv_kernel_ridge, cv_ridge
+from skdeeptd._solver.ridge import cv_kernel_ridge, cv_ridge, penalties
 
 RNG = np.random.default_rng(0)
 F, Y = RNG.standard_normal((30, 12)), RNG.standard_normal((30, 2))
@@ -29,15 +28,18 @@ def test_ridge_is_that_of_scikit_learn_with_the_penalty_of_refits(n_rows, n_entr
     largest = np.linalg.norm(table, 2) ** 2
     for output in range(2):
         y, errors = Y_[:, output], []
-        for alpha in ALPHAS * largest:
+        alphas = penalties(np.array([largest]))
+        for alpha in alphas:
             model, error = Ridge(alpha, solver="svd"), 0.0
             for others, left in KFold(min(20, n_rows)).split(F_):
                 model.fit(F_[others], y[others], weight[others])
                 error += weight[left] @ (y[left] - model.predict(F_[left])) ** 2
             errors.append(error)
         best = np.argmin(errors)
-        np.testing.assert_allclose(found.alpha[output], ALPHAS[best] * largest)
-        np.testing.assert_allclose(found.cv_error[output], errors[best], rtol=1e-6)
+        np.testing.assert_allclose(found.alpha[output], alphas[best])
+        np.testing.assert_allclose(
+            found.cv_error[output], errors[best] / n_rows, rtol=1e-6
+        )
         model = Ridge(found.alpha[output], solver="svd").fit(F_, y, weight)
         np.testing.assert_allclose(found.coef[:, output], model.coef_, atol=1e-9)
         np.testing.assert_allclose(found.intercept[output], model.intercept_)
@@ -46,7 +48,7 @@ def test_ridge_is_that_of_scikit_learn_with_the_penalty_of_refits(n_rows, n_entr
 def test_a_linear_kernel_is_plain_ridge():
     plain, of_kernel = cv_ridge(F, Y, WEIGHT), cv_kernel_ridge(F @ F.T, Y, WEIGHT)
     np.testing.assert_allclose(F.T @ of_kernel.coef, plain.coef, atol=1e-10)
-    for name in ("intercept", "alpha", "noise_variance", "cv_error"):
+    for name in ("intercept", "alpha", "scale", "cv_error"):
         np.testing.assert_allclose(
             getattr(of_kernel, name), getattr(plain, name), rtol=1e-8
         )
@@ -65,7 +67,7 @@ def test_kernel_ridge_is_that_of_scikit_learn_where_the_mean_is_zero():
         np.testing.assert_allclose(ours, expected, atol=1e-8)
 
 
-def test_windows_of_a_series_need_neighbours_left_out_together(monkeypatch):
+def test_windows_of_a_series_need_neighbours_left_out_together():
     """Three steps ahead of an oscillation; single rows left out promise too much."""
     scores = {20: [], 150: []}
     for seed in range(8):
@@ -76,8 +78,7 @@ def test_windows_of_a_series_need_neighbours_left_out_together(monkeypatch):
         known, new = X[:150], X[160:]
         gram, cross = (rbf_kernel(rows, known, gamma=0.01) for rows in (known, new))
         for n_blocks, of_number in scores.items():
-            monkeypatch.setattr(ridge, "N_BLOCKS", n_blocks)
-            found = cv_kernel_ridge(gram, y[:150], np.ones(150))
+            found = cv_kernel_ridge(gram, y[:150], np.ones(150), n_blocks)
             predicted = found.intercept + cross @ found.coef
             of_number.append(r2_score(y[160:], predicted))
     assert np.mean(scores[20]) > 0.3
@@ -124,7 +125,7 @@ def test_deviations_are_those_of_a_gaussian_process(kernel):
     alpha = model.alpha_[0]
     solved = np.linalg.solve(gram_c + alpha * np.eye(60), cross_c.T)
     variance = (own_c - np.sum(cross_c.T * solved, axis=0)) / alpha + 1 / 60
-    np.testing.assert_allclose(std**2, model.noise_variance_[0] * variance, rtol=1e-5)
+    np.testing.assert_allclose(std**2, model.variance_scale_[0] * variance, rtol=1e-5)
 
 
 @KERNELS
@@ -159,7 +160,7 @@ def test_kernel_ridge_on_images():
     for seed in range(3):
         rows = np.random.RandomState(seed).permutation(len(X))
         train, test = rows[:150], rows[150:]
-        features = DeepTDFeatures(responses="all", standardize=False, random_state=seed)
+        features = DeepTDFeatures(pooling="both", standardize=False, random_state=seed)
         model = DeepTDRidge(features, kernel="rbf").fit(X[train], y[train])
         scores.append(model.score(X[test], y[test]))
     assert np.mean(scores) > 0.78

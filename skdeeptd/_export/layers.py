@@ -44,13 +44,14 @@ def layers_of(networks):
     return list(itertools.starmap(Layer, layers))
 
 
-def known(name, activations, target):
-    if name not in activations:
+def known(name, functions, target, kind="activation"):
+    """Return what ``functions`` has for an activation or a statistic."""
+    if name not in functions:
         raise ValueError(
-            f"the activation {name!r} cannot be exported to {target}; "
-            f"known are {', '.join(activations)}"
+            f"the {kind} {name!r} cannot be exported to {target}; "
+            f"known are {', '.join(functions)}"
         )
-    return activations[name]
+    return functions[name]
 
 
 def check_can_be_exported(estimator):

@@ -1,4 +1,4 @@
-"""A hidden layer of filters of several sizes from the moments, without a polish.
+"""Learn convolutional filters of several sizes from moments, and apply them.
 
 ==========  ==================  ==================================================
 symbol      name                axes
@@ -8,16 +8,17 @@ x           ``X``               (rows, features)
 k_r, b_r    ``bank``            a layer whose filters have one size
 z_rp        ``z``               (filters, rows, patches): k_r'x_p + b_r
 h_rp        ``h``               phi(z_rp)
-            ``center, unit``    (entries,), mean and spread of what comes out
+            ``center, unit``    (entries,), mean and spread of the responses
 ==========  ==================  ==================================================
 
-The filters are those of ``second_moment``. What comes out is standardised by a spread
-with a floor and clipped, so that whatever the rows to come hold, nothing explodes along
-directions in which the rows of the fit hardly varied.
+The filters are those of ``second_moment``; no descent follows. Features and responses
+are standardised by a spread with a floor, and the responses are clipped, so that new
+rows cannot have large responses along directions that hardly vary in the training rows.
 """
 
 import functools
 import itertools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -29,46 +30,54 @@ from skdeeptd._model.network import (
     numbers_per_row,
     patch_order,
 )
-from skdeeptd._solver.calibration import mean_square
-from skdeeptd._solver.second_moment import BIAS_STD, all_patch_moments, kernels_of
-
-FLOOR = 0.1  # of the median spread, that every spread has at least
-HARDLY = 0.01  # of the median spread, below which a response is left out
-CLIP = 5.0  # spreads, beyond which an entry stays
-SEGMENTS = 4  # parts of the input that are pooled by themselves
-RESPONSES = ("local", "pooled", "all")
+from skdeeptd._solver.second_moment import moment_filters
 
 
 class FilterSpec(NamedTuple):
-    """What filters to learn; ``orders`` and ``sizes`` hold an entry per bank.
+    """Describe the filters to learn; ``orders`` and ``sizes`` hold an entry per bank.
 
     An order is that of the features in the patches, as in ``Layout.orders``; a size is
-    that of the kernels. ``responses`` are "local", those of each patch, "pooled", which
-    forget where a patch lies, or "all".
+    that of the kernels. ``pooling`` is an argument of ``pooled_statistics``.
     """
 
     orders: tuple
     sizes: tuple
     n_filters: int
     activation: str
-    responses: str
+    pooling: str
     standardize: bool
 
 
 class Filters(NamedTuple):
-    """``banks`` are networks of one layer with a bias."""
+    """Hold learned filters; ``banks`` are networks of one layer with a bias.
+
+    Standardised responses beyond ``clip`` are set to it.
+    """
 
     banks: tuple
-    responses: str
+    pooling: str
     shift: np.ndarray
     scale: np.ndarray
     center: np.ndarray
     unit: np.ndarray
+    clip: float = 5.0
+
+
+class Statistic(NamedTuple):
+    """Name one statistic of the responses of a bank, with a column per filter.
+
+    ``kind`` is "mean" of h, "positive", the share of patches with z > 0, "max" of z, or
+    "each", h itself, with a column per filter and patch.
+    """
+
+    kind: str
+    patches: slice
+    name: str
 
 
 @np.errstate(over="ignore", invalid="ignore")
 def learn_filters(rows, spec, rng, like=None):
-    """Filters from the moments of X and of targets of unit spread.
+    """Learn filters from the moments of X and of targets of unit spread.
 
     Parameters
     ----------
@@ -77,8 +86,8 @@ def learn_filters(rows, spec, rng, like=None):
     spec : FilterSpec
     rng : numpy.random.RandomState
     like : Filters or None
-        Of the same rows, and of a spec with other activations or responses only: the
-        kernels are theirs.
+        Filters of the same rows whose spec differs in activation or pooling only; their
+        kernels are used.
 
     Returns
     -------
@@ -87,18 +96,20 @@ def learn_filters(rows, spec, rng, like=None):
     Raises
     ------
     FloatingPointError
-        Where squares overflow.
+        If a feature is not finite.
     """
     share = rows.weight / np.sum(rows.weight)
-    shift, spread = _mean_and_spread(rows.X.astype(float), share)
+    shift, spread, size = _mean_and_spread(rows.X.astype(float), share)
+    if not np.all(np.isfinite(spread)):
+        raise FloatingPointError("the spread of a feature overflows")
     if not spec.standardize:
-        spread = np.full_like(spread, np.sqrt(np.mean(spread**2)))
-    scale = _floored(spread)
-    y_mean, y_spread = _mean_and_spread(rows.y, share)
-    y = (rows.y - y_mean) / np.where(y_spread > 0, y_spread, 1.0)
+        largest = spread.max() or 1.0
+        mean_square = np.mean((spread / largest) ** 2)
+        spread = np.full_like(spread, largest * np.sqrt(mean_square))
+    scale = _floored(spread, _typical(spread, size))
+    y_mean, y_spread, _ = _mean_and_spread(rows.y, share)
+    y = (rows.y - y_mean) / np.where(y_spread > 0, y_spread, np.inf)
     standard = RowBlocks((rows.X - shift) / scale, y, rows.weight, rows.n_jobs)
-    if not np.all(np.isfinite(scale)):
-        raise FloatingPointError("the squares of a feature overflow")
     if like is None:
         banks = tuple(
             _bank(standard, order, size, spec, rng)
@@ -107,63 +118,135 @@ def learn_filters(rows, spec, rng, like=None):
     else:
         activations = (spec.activation,)
         banks = tuple(bank._replace(activations=activations) for bank in like.banks)
-    of_block = functools.partial(_raw_of_block, banks, spec.responses)
-    raw = concatenate_blocks(of_block, standard.X, rows.n_jobs, _width(banks))
-    center, spread = _mean_and_spread(raw, share)
-    return Filters(banks, spec.responses, shift, scale, center, _unit_of(spread))
+    raw_responses = functools.partial(_raw_responses, banks, spec.pooling)
+    raw = concatenate_blocks(raw_responses, standard.X, rows.n_jobs, _width(banks))
+    center, spread, _ = _mean_and_spread(raw, share)
+    return Filters(banks, spec.pooling, shift, scale, center, _response_unit(spread))
 
 
-def responses_of(filters, X, n_jobs=None):
-    """Standardised and clipped, (rows, entries), in the dtype of X.
+def filter_responses(filters, X, n_jobs=None):
+    """Return standardised and clipped responses, (rows, entries), in the dtype of X.
 
-    NaN in the rows where X is not finite.
+    Rows that are not finite have NaN.
     """
-    dtype = X.dtype
+    dtype, clip = X.dtype, filters.clip
     banks = tuple(bank.astype(dtype) for bank in filters.banks)
-    shift, scale, center, unit = (values.astype(dtype) for values in filters[2:])
+    center, unit = filters.center.astype(dtype), filters.unit.astype(dtype)
 
-    def outputs(block):
+    def responses(block):
         with np.errstate(over="ignore", invalid="ignore"):
-            raw = _raw_of_block(banks, filters.responses, (block - shift) / scale)
-            raw = np.clip((raw - center) / unit, -CLIP, CLIP)
+            standard = ((block - filters.shift) / filters.scale).astype(dtype)
+            raw = _raw_responses(banks, filters.pooling, standard)
+            raw = np.clip((raw - center) / unit, -clip, clip)
             raw[~np.isfinite(block.sum(axis=1))] = np.nan
         return raw
 
-    return concatenate_blocks(outputs, X, n_jobs, _width(banks))
+    return concatenate_blocks(responses, X, n_jobs, _width(banks))
+
+
+def pooled_statistics(pooling, n_patches, n_parts=4):
+    """List the statistics of the responses of a bank, in the order of the columns.
+
+    Parameters
+    ----------
+    pooling : {"local", "global", "both"}
+        The response at each patch, statistics over patches, or both. The statistics are
+        over all patches and, if each part has at least two, over parts of them.
+    n_patches : int
+    n_parts : int
+
+    Returns
+    -------
+    list of Statistic
+
+    Raises
+    ------
+    ValueError
+        If ``pooling`` is unknown.
+    """
+    parts = {"": slice(0, n_patches)}
+    if n_patches >= 2 * n_parts:
+        ends = [i * n_patches // n_parts for i in range(n_parts + 1)]
+        parts |= {
+            f"_part{i}": slice(*pair) for i, pair in enumerate(itertools.pairwise(ends))
+        }
+    local = [Statistic("each", parts[""], "position")]
+    pooled = [
+        Statistic(kind, patches, kind + part)
+        for part, patches in parts.items()
+        for kind in ("mean", "positive", "max")
+    ]
+    statistics = {"local": local, "global": pooled, "both": local + pooled}
+    if pooling not in statistics:
+        raise ValueError(f"pooling must be one of {list(statistics)}, got {pooling!r}")
+    return statistics[pooling]
+
+
+def column_names(pooling, shape, grid, n_filters):
+    """Return the names of the columns of a bank of kernels of this shape.
+
+    ``grid`` holds the number of patches on each axis.
+    """
+    size, filters = "x".join(map(str, shape)), range(n_filters)
+    places = ["x".join(map(str, place)) for place in np.ndindex(grid)]
+    names = []
+    for kind, _, name in pooled_statistics(pooling, math.prod(grid)):
+        ends = [name + place for place in places] if kind == "each" else [name]
+        names += [f"size{size}_filter{i}_{end}" for i in filters for end in ends]
+    return names
 
 
 def _mean_and_spread(values, share):
-    mean = share @ values
-    return mean, np.sqrt(share @ (values - mean) ** 2)
+    """Return mean, standard deviation and largest size of each column.
+
+    A deviation below the rounding of the values is zero. The squares are those of
+    values over their size, so that they neither overflow nor underflow.
+    """
+    size = np.abs(values).max(axis=0)
+    unit = np.where(size > 0, size, 1.0)
+    scaled = values / unit
+    deviation = scaled - scaled[0]
+    mean = share @ deviation
+    spread = np.sqrt(share @ (deviation - mean) ** 2)
+    spread[spread <= 8 * np.finfo(float).eps] = 0.0
+    return unit * (scaled[0] + mean), unit * spread, size
 
 
-def _floored(spread):
-    """At least a tenth of the median, and one where nothing varies."""
-    floored = np.maximum(spread, FLOOR * np.median(spread))
-    return np.where(floored > 0, floored, 1.0)
+def _typical(spread, size, least=1e-3):
+    """Return the median spread of the columns that vary, zero if there are none.
+
+    A column varies if its spread is more than ``least`` times its size, or ``least``
+    times the largest spread.
+    """
+    varies = spread > least * np.minimum(size, spread.max())
+    return np.median(spread[varies]) if np.any(varies) else 0.0
 
 
-def _unit_of(spread):
-    """Infinite for responses that hardly vary: a scaler behind them finds zeros."""
-    return np.where(spread < HARDLY * np.median(spread), np.inf, _floored(spread))
+def _floored(spread, typical, floor=0.1):
+    """Return the spread, at least ``floor`` times the typical one; one if that is 0."""
+    return np.maximum(spread, floor * typical) if typical > 0 else np.ones_like(spread)
+
+
+def _response_unit(spread, least=0.01):
+    """Return what to divide by: infinity if the spread is below ``least`` typical ones.
+
+    A scaler after the transformer then finds zeros, which it cannot make large.
+    """
+    typical = _typical(spread, np.inf)
+    return np.where(spread <= least * typical, np.inf, _floored(spread, typical))
 
 
 def _bank(rows, order, size, spec, rng):
-    """Filters of one size, whose pre-activations have a mean square of one."""
-    n_filters = spec.n_filters
-    zeros = np.zeros((n_filters, size)), np.zeros(n_filters)
-    bank = bank_of(order, *zeros, spec.activation)
-    moments = all_patch_moments(bank, rows, rng)
-    kernels = kernels_of(*moments, n_filters, rng)
-    kernels *= rng.choice([-1.0, 1.0], size=(n_filters, 1))
-    root = np.sqrt(mean_square(bank._replace(kernels=(kernels,)), rows, layer=0))
+    """Return filters of one size whose pre-activations have a mean square of one."""
+    blank = np.zeros((spec.n_filters, size)), np.zeros(spec.n_filters)
+    bank = make_bank(order, *blank, spec.activation)
+    kernels, root, biases = moment_filters(bank, rows, rng)
     kernels /= np.where(root > 0, root, 1.0)[:, np.newaxis]
-    biases = BIAS_STD * rng.standard_normal(n_filters)
     return bank._replace(kernels=(kernels,), biases=(biases,))
 
 
-def bank_of(order, kernels, biases, activation):
-    """The layer of filters of one size."""
+def make_bank(order, kernels, biases, activation):
+    """Return the layer of filters of one size."""
     return PatchCNN(
         kernels=(kernels,),
         scales=np.ones(len(kernels)),
@@ -178,32 +261,27 @@ def _width(banks):
     return sum(map(numbers_per_row, banks))
 
 
-def _raw_of_block(banks, responses, X):
+def _raw_responses(banks, pooling, X):
     columns = []
     for bank in banks:
         layer = layers_forward(bank, patch_order(bank, X))[0]
-        if responses != "pooled":
-            columns.append(layer.h.transpose(1, 0, 2).reshape(len(X), -1).copy())
-        if responses != "local":
-            columns += _pooled(layer.z, layer.h)
+        columns += [
+            _columns(statistic, layer.z, layer.h)
+            for statistic in pooled_statistics(pooling, layer.z.shape[2])
+        ]
     return np.concatenate(columns, axis=1)
 
 
-def _pooled(z, h):
-    """Mean, share above zero and maximum, of all patches and of parts of them."""
-    return [
-        statistic.T
-        for part in pooled_parts(z.shape[2])
-        for statistic in (
-            h[:, :, part].mean(axis=2),
-            (z[:, :, part] > 0).mean(axis=2).astype(z.dtype),
-            z[:, :, part].max(axis=2),
-        )
-    ]
-
-
-def pooled_parts(n_patches):
-    """All patches, and where they are enough, those of each segment."""
-    ends = [i * n_patches // SEGMENTS for i in range(SEGMENTS + 1)]
-    segments = [slice(a, b) for a, b in itertools.pairwise(ends)]
-    return [slice(0, n_patches), *segments * (n_patches >= 2 * SEGMENTS)]
+def _columns(statistic, z, h):
+    """Return the columns of a statistic, (rows, columns)."""
+    z, h = z[:, :, statistic.patches], h[:, :, statistic.patches]
+    match statistic.kind:
+        case "each":
+            return h.transpose(1, 0, 2).reshape(h.shape[1], -1).copy()
+        case "mean":
+            return h.mean(axis=2).T
+        case "positive":
+            return (z > 0).mean(axis=2).astype(z.dtype).T
+        case "max":
+            return z.max(axis=2).T
+    raise ValueError(f"the statistic {statistic.kind!r} is unknown")

@@ -18,7 +18,7 @@ the residual of the one that has seen all rows (Golub, Heath and Wahba 1979, equ
 import numpy as np
 
 from skdeeptd._model.network import layers_forward, patch_order
-from skdeeptd._solver.ridge import ALPHAS, NO_WEIGHT, principal
+from skdeeptd._solver.ridge import penalties, principal
 
 ROUNDING = 1e-13  # share of the largest |F| below which its deviations are none
 
@@ -77,10 +77,10 @@ def loo_alpha(network, rows, fit_intercept):
 def _loo_errors(basis, values, target, share):
     """Penalties, and the sums of squares on rows left out, (penalties, outputs)."""
     along = (basis.T @ target).T
-    alphas, errors = ALPHAS * values.max(initial=0), []
+    alphas, errors = penalties(values), []
     for alpha in alphas:
         leverage = share + basis**2 @ (1 / (values + alpha))
         residual = target - basis @ (along / (values + alpha)).T
-        left = np.maximum(1 - leverage, NO_WEIGHT)[:, np.newaxis]
+        left = np.maximum(1 - leverage, 1e-10)[:, np.newaxis]
         errors.append(np.sum((residual / left) ** 2, axis=0))
     return alphas, np.array(errors)

@@ -1,4 +1,4 @@
-"""Ridge regression whose penalty rows left out choose, plain or of a kernel.
+"""Ridge and kernel ridge regression with a cross-validated penalty.
 
 ==========  ==================  ==================================================
 symbol      array               axes
@@ -8,46 +8,51 @@ K           ``gram``            (rows, rows): F F' or another kernel of the rows
 w           ``weight``          (rows,)
 s           ``share``           (rows,): w over its sum, zeros without an intercept
 Z           ``table``           (rows, entries): W^1/2 (F - 1 s'F)
-lambda_j    ``values``          eigenvalues of Z'Z, or of Z Z' where that is smaller
+lambda_j    ``values``          eigenvalues of Z'Z, or of Z Z' if that is smaller
 B           ``basis``           (rows, eigenvalues): Z V, V the eigenvectors
 H                               (rows, rows): s^1/2 s'^1/2 + B (lambda + alpha)^-1 B'
 ==========  ==================  ==================================================
 
-A ridge regression that has not seen the rows b misses them by (1 - H_bb)^-1 r_b, where
-r is the residual of the one that has seen all rows (Allen 1974 has it for single rows).
-So all penalties cost one decomposition and no refit. A row is left out with all of its
-weight. What is left out together are twentieths, one row after the other: neighbours in
-a series tell of each other, and single ones left out would say that nothing needs a
-penalty. Of rows that are sorted by y larger parts would be all that there is of it.
+The penalty is chosen by cross-validation over contiguous blocks of rows, because in a
+time series single held-out rows can be predicted from their neighbours. The residuals
+of a ridge regression without the rows b are (1 - H_bb)^-1 r_b, where r are the
+residuals of the one with all rows (Allen 1974 for single rows). So all penalties cost
+one decomposition and no refit. A row is held out with all of its weight.
+
+The posterior of the mean of y is that of a Gaussian process with covariance K over
+alpha and noise of variance 1 / w, both in units of ``scale``. Under it the held-out
+residuals of a block have the covariance (1 - H_bb)^-1 in these units. ``scale`` is what
+makes their standardised squares one on average; in-sample residuals do not determine
+it, because they vanish if the regression interpolates.
 """
 
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import cholesky, solve_triangular
-
-ALPHAS = np.logspace(1, -9, 21)  # that are tried, in units of the largest eigenvalue
-N_BLOCKS = 20  # of rows that are left out together
-NO_WEIGHT = 1e-10  # what is left of rows that the others say nothing of
 
 
 class Ridge(NamedTuple):
-    """y = intercept + F coef, or intercept + K(., rows) coef.
+    """Hold y = intercept + F coef, or intercept + K(., rows) coef.
 
-    ``coef`` is (entries or rows, outputs); ``intercept``, ``alpha`` and
-    ``noise_variance``, of a row of weight one, and ``cv_error``, the sum of squares on
-    rows left out, are (outputs,).
+    ``coef`` is (entries or rows, outputs). ``intercept``, ``alpha`` and the following
+    are (outputs,): ``cv_error``, the weighted mean of squared held-out residuals, and
+    ``scale``, the unit of the posterior variance; both NaN for a single row.
+    ``center`` (entries or rows,), ``vectors`` (entries or rows, directions) and
+    ``values`` are the principal directions of F or of K(., rows).
     """
 
     coef: np.ndarray
     intercept: np.ndarray
     alpha: np.ndarray
-    noise_variance: np.ndarray
     cv_error: np.ndarray
+    scale: np.ndarray
+    center: np.ndarray
+    vectors: np.ndarray
+    values: np.ndarray
 
 
-def cv_ridge(features, y, weight):
-    """Ridge regression on some features, with an intercept.
+def cv_ridge(features, y, weight, n_blocks=20):
+    """Fit a ridge regression with an intercept.
 
     Parameters
     ----------
@@ -55,74 +60,89 @@ def cv_ridge(features, y, weight):
     y : array of shape (rows, outputs)
     weight : array of shape (rows,)
         Positive.
+    n_blocks : int
+        Number of blocks of the cross-validation, at most one per row.
 
     Returns
     -------
     Ridge
     """
     share, root = weight / np.sum(weight), np.sqrt(weight)[:, np.newaxis]
-    center, y_mean = share @ features, share @ y
+    center = share @ features
     table = (features - center) * root
     basis, values = principal(table)
-    along, *told = _along(basis, values, (y - y_mean) * root, share)
-    coef = table.T @ (basis @ (along / values[:, np.newaxis]))
-    return Ridge(coef, y_mean - center @ coef, *told)
+    vectors = table.T @ (basis / values)
+    return _solve(basis, values, y, weight, n_blocks, center, vectors)
 
 
-def cv_kernel_ridge(gram, y, weight):
-    """The same of a kernel; ``gram`` is K."""
+def cv_kernel_ridge(gram, y, weight, n_blocks=20):
+    """Fit a kernel ridge regression with an intercept; ``gram`` is K."""
     share, root = weight / np.sum(weight), np.sqrt(weight)[:, np.newaxis]
-    y_mean = share @ y
-    centered = _centered(gram, gram, share)
-    values, left = _eigen(root * centered * root.T, len(gram))
-    sizes = np.sqrt(values)
-    along, *told = _along(left * sizes, values, (y - y_mean) * root, share)
-    dual = root * (left / sizes @ along)
-    coef = dual - np.outer(share, dual.sum(axis=0))
-    return Ridge(coef, y_mean - share @ gram @ coef, *told)
+    center = share @ gram
+    centered = gram - center - (gram @ share)[:, np.newaxis] + center @ share
+    size = weight @ np.diag(gram)  # centring leaves rounding errors of this size
+    values, left = _eigen(root * centered * root.T, len(gram), size)
+    dual = root * left / np.sqrt(values)
+    vectors = dual - np.outer(share, dual.sum(axis=0))
+    return _solve(left * np.sqrt(values), values, y, weight, n_blocks, center, vectors)
 
 
-def _centered(cross, gram, share):
-    """Products of other rows with those of the fit, less the mean of these."""
-    mean = share @ gram
-    return cross - mean - (cross @ share)[:, np.newaxis] + mean @ share
+def _solve(basis, values, y, weight, n_blocks, center, vectors):
+    share, root = weight / np.sum(weight), np.sqrt(weight)[:, np.newaxis]
+    y_mean, alphas = share @ y, penalties(values)
+    target = (y - y_mean) * root
+    errors, products = _cv_sums(basis, values, target, share, alphas, n_blocks)
+    best = np.argmin(errors, axis=0), np.arange(y.shape[1])
+    alpha = alphas[best[0]]
+    coef = vectors @ (basis.T @ target / (values[:, np.newaxis] + alpha))
+    n_rows = len(y) if len(y) > 1 else np.nan
+    return Ridge(
+        coef,
+        y_mean - center @ coef,
+        alpha,
+        errors[best] / n_rows,
+        products[best] / n_rows,
+        center,
+        vectors,
+        values,
+    )
 
 
-def _along(basis, values, target, share):
-    """Of each output the coefficients of the basis, alpha, the noise and the error."""
-    alphas, errors = _cv_errors(basis, values, target, share)
-    alpha = alphas[np.argmin(errors, axis=0)]
-    along = basis.T @ target / (values[:, np.newaxis] + alpha)
-    n_used = 1 + np.sum(values[:, np.newaxis] / (values[:, np.newaxis] + alpha), axis=0)
-    squares = np.sum((target - basis @ along) ** 2, axis=0)
-    noise = squares / np.maximum(len(target) - n_used, 1)
-    return along, alpha, noise, np.min(errors, axis=0)
+def posterior_variance(centered, square, ridge_vectors, values, alpha, weight):
+    """Return the variance of the mean of y at new rows, in units of ``scale``.
 
+    Parameters
+    ----------
+    centered : array of shape (rows, entries or training rows)
+        Features, or kernel with the training rows, less the center.
+    square : array of shape (rows,)
+        Squared distance from the mean of the training rows.
+    ridge_vectors, values : array
+        Principal directions and eigenvalues.
+    alpha : array of shape (outputs,)
+    weight : float
+        Sum of the weights of the training rows.
 
-def ridge_variance(features, new, weight, alpha):
-    """Of the mean of y at new rows, over the noise variance: (rows,)."""
-    center = weight / np.sum(weight) @ features
-    table = (features - center) * np.sqrt(weight)[:, np.newaxis]
-    inner = table.T @ table + alpha * np.eye(table.shape[1])
-    half = solve_triangular(cholesky(inner, lower=True), (new - center).T, lower=True)
-    return 1 / np.sum(weight) + np.sum(half**2, axis=0)
-
-
-def kernel_ridge_variance(gram, cross, own, weight, alpha):
-    """The same of a kernel.
-
-    ``cross`` is (new rows, rows), ``own`` the kernel of each new row with itself.
+    Returns
+    -------
+    array of shape (rows, outputs)
     """
-    share, root = weight / np.sum(weight), np.sqrt(weight)[:, np.newaxis]
-    inner = root * _centered(gram, gram, share) * root.T + alpha * np.eye(len(gram))
-    centered = root * _centered(cross, gram, share).T
-    half = solve_triangular(cholesky(inner, lower=True), centered, lower=True)
-    square = own - 2 * cross @ share + share @ gram @ share
-    return 1 / np.sum(weight) + (square - np.sum(half**2, axis=0)) / alpha
+    explained = (centered @ ridge_vectors) ** 2 @ (
+        values[:, np.newaxis] / (values[:, np.newaxis] + alpha)
+    )
+    return 1 / weight + np.maximum(square[:, np.newaxis] - explained, 0) / alpha
+
+
+def penalties(values, n_penalties=21, decades=(1, -9)):
+    """Return the penalties to try, between powers of ten of the largest eigenvalue.
+
+    If nothing varies, the penalties are in units of one.
+    """
+    return (values.max(initial=0) or 1.0) * np.logspace(*decades, n_penalties)
 
 
 def principal(table):
-    """B and lambda, without what is zero to rounding."""
+    """Return B and lambda, without eigenvalues that are zero up to rounding."""
     n_rows, n_entries = table.shape
     longer = max(n_rows, n_entries)
     if n_entries <= n_rows:
@@ -132,36 +152,42 @@ def principal(table):
     return left * np.sqrt(values), values
 
 
-def _eigen(gram, size):
+def _eigen(gram, n_terms, size=0.0):
+    """Return eigenvalues above the rounding errors of sums of ``n_terms`` numbers.
+
+    ``size`` is the largest intermediate result if that exceeds the eigenvalues.
+    """
     values, vectors = np.linalg.eigh(gram)
-    kept = values > size * np.finfo(float).eps * max(values[-1], 0)
+    kept = values > n_terms * np.finfo(float).eps * max(values[-1], size)
     return values[kept], vectors[:, kept]
 
 
-def _cv_errors(basis, values, target, share):
-    """Penalties, and the sums of squares on rows left out, (penalties, outputs).
+def _cv_sums(basis, values, target, share, alphas, n_blocks):
+    """Return sums over held-out rows for each penalty, (penalties, outputs).
 
-    ``target`` is W^1/2 (y - 1 s'y), (rows, outputs).
+    ``target`` is W^1/2 (y - 1 s'y), (rows, outputs). The sums are of squared held-out
+    residuals, and of held-out times in-sample residuals.
     """
     basis = np.column_stack([basis, np.sqrt(share)])
-    along, alphas = basis.T @ target, ALPHAS * values.max(initial=0)
     shrunk = np.array([1 / np.append(values + alpha, 1.0) for alpha in alphas])
-    coef = shrunk[:, :, np.newaxis] * along
+    coef = shrunk[:, :, np.newaxis] * (basis.T @ target)
     roots = np.sqrt(shrunk)[:, np.newaxis]
-    blocks = np.array_split(np.arange(len(target)), min(N_BLOCKS, len(target)))
-    errors = 0.0
-    for block in blocks:
-        of_block = basis[block]
-        residual = target[block] - of_block @ coef
-        missed = _missed(of_block, residual, roots)
-        errors = errors + np.sum(missed**2, axis=1)
-    return alphas, errors
+    errors = products = 0.0
+    for block in np.array_split(np.arange(len(target)), min(n_blocks, len(target))):
+        residual = target[block] - basis[block] @ coef
+        held_out = _held_out(basis[block], residual, roots)
+        errors = errors + np.sum(held_out**2, axis=1)
+        products = products + np.sum(held_out * residual, axis=1)
+    return errors, products
 
 
-def _missed(basis, residual, roots):
-    """(1 - H_bb)^-1 r_b for each penalty, by the smaller of two systems."""
+def _held_out(basis, residual, roots, slack=1e-10):
+    """Return (1 + slack - H_bb)^-1 r_b for each penalty, by the smaller system.
+
+    ``slack`` keeps 1 - H_bb invertible for rows that the other rows do not determine.
+    """
     n_rows, n_entries = basis.shape
-    eye = (1 + NO_WEIGHT) * np.eye(min(n_rows, n_entries))
+    eye = (1 + slack) * np.eye(min(n_rows, n_entries))
     if n_rows <= n_entries:
         halves = (basis * root for root in roots)
         return np.linalg.solve(eye - np.stack([h @ h.T for h in halves]), residual)

@@ -39,7 +39,7 @@ from skdeeptd._solver.decomposition import (
 from skdeeptd._solver.normal_equations import Objective
 from skdeeptd._solver.polish import CLOSE_DAMPING, Solution, polish
 from skdeeptd._solver.readout import loo_alpha
-from skdeeptd._solver.second_moment import serves, start_of_both_moments
+from skdeeptd._solver.second_moment import start_of_both_moments, supports_second_moment
 
 SIGNS_PER_CANDIDATE = 4
 WHITENING_STEPS = 10
@@ -248,7 +248,7 @@ def search(on, moment, first=None):
 
 def _first_start(on, tensor, rng):
     spec = on.spec
-    if serves(spec.blank) and (spec.polish or spec.leave_one_out):
+    if supports_second_moment(spec.blank) and (spec.polish or spec.leave_one_out):
         start = start_of_both_moments(spec.blank, on.rows, rng)
         return Solution(start, np.nan, 0, False)
     batch = next(candidate_batches(tensor, len(spec.blank.scales), rng))
@@ -353,7 +353,7 @@ def _first_starts(on, moment, tensor, first, rng):
     """``first``, then those of the moment and of the whitened moment."""
     if first is not None:
         yield Solution(first, np.nan, 0, False)
-    if serves(on.spec.blank):
+    if supports_second_moment(on.spec.blank):
         yield _first_start(on, tensor, rng)
     n_filters = len(on.spec.blank.scales)
     of_moment = candidate_batches(tensor, n_filters, rng)

@@ -1,9 +1,9 @@
-"""A start for one hidden layer with biases from the first and the second moment.
+"""Initialise one hidden layer with biases from the first and the second moment.
 
 ==========  ==================  ==================================================
 symbol      array               axes
 ==========  ==================  ==================================================
-x_p         ``patches``         (rows, patches, d): what patch p holds, centred
+x_p         ``patches``         (rows, patches, d): the values in patch p, centred
 y           ``y``               (rows,), centred; or (rows, outputs)
 S_p         ``first``           (patches, d): sum_i w_i y_i x_ip
 M_p         ``second``          (patches, d, d): sum_i w_i y_i x_ip x_ip'
@@ -11,10 +11,9 @@ M_p         ``second``          (patches, d, d): sum_i w_i y_i x_ip x_ip'
 
 For Gaussian x of unit covariance S_p / sum w is E[y x_p] = sum_r a_rp E[phi'] k_r and
 M_p / sum w is E[y (x_p x_p' - I)] = sum_r a_rp E[phi''] k_r k_r' (Stein's lemma, once
-and twice). So both lie in the span of the kernels: half of these begin as leading
-directions of all S_p, half as those of all M_p. Where outputs share the kernels, the
-moments of all of them count. Neither tells their signs and biases where the kernels are
-turned within the span, so these are drawn.
+and twice). Both lie in the span of the kernels: half of the initial kernels are leading
+directions of all S_p, half of all M_p. If outputs share the kernels, the moments of all
+outputs count. The moments do not determine signs and biases, which are drawn.
 """
 
 import functools
@@ -25,12 +24,9 @@ from skdeeptd._data.rows import add
 from skdeeptd._model.network import patch_order
 from skdeeptd._solver.calibration import mean_square
 
-BIAS_STD = 0.5  # of the pre-activation's deviation
-MOST_OUTPUTS = 10  # whose moments are taken; of more as many random mixtures
 
-
-def serves(network):
-    """Whether the network is one that such a start is for."""
+def supports_second_moment(network):
+    """Tell whether ``start_of_both_moments`` can initialise the network."""
     return (
         len(network.biases) == 1
         and len(network.kernels) == 2
@@ -41,12 +37,12 @@ def serves(network):
 
 
 def start_of_both_moments(network, rows, rng):
-    """The network with kernels and biases of its hidden layer, and no readout.
+    """Return the network with kernels and biases of its hidden layer, and no readout.
 
     Parameters
     ----------
     network : PatchCNN
-        Its structure, one that this start ``serves``.
+        A network that ``supports_second_moment``.
     rows : RowBlocks
         With a target of one output, or of several that share the hidden layer.
     rng : numpy.random.RandomState
@@ -58,30 +54,53 @@ def start_of_both_moments(network, rows, rng):
     Raises
     ------
     FloatingPointError
-        Where a moment overflows.
+        If a moment overflows.
     """
-    n_filters = len(network.scales)
-    moments = all_patch_moments(network, rows, rng)
-    kernels = kernels_of(*moments, n_filters, rng)
-    kernels *= rng.choice([-1.0, 1.0], size=(n_filters, 1))
-    start = network._replace(
+    kernels, size, biases = moment_filters(network, rows, rng)
+    gain = np.where(size > 0, size, 1.0)
+    if network.is_homogeneous:
+        biases = biases * gain
+    else:
+        kernels = kernels / gain[:, np.newaxis]
+    return network._replace(
         kernels=(kernels, np.zeros_like(network.kernels[1])),
-        scales=np.ones(n_filters),
-        biases=(np.zeros(n_filters),),
+        scales=np.ones(len(kernels)),
+        biases=(np.where(size > 0, biases, 0.0),),
         intercept=0.0,
     )
-    size = np.sqrt(mean_square(start, rows, layer=0))
-    biases = BIAS_STD * size * rng.standard_normal(n_filters)
-    if start.is_homogeneous:
-        return start._replace(biases=(biases,))
-    gain = 1 / np.where(size > 0, size, 1.0)
-    kernels = kernels * gain[:, np.newaxis], start.kernels[1]
-    return start._replace(kernels=kernels, biases=(biases * gain,))
+
+
+def moment_filters(network, rows, rng, bias_std=0.5):
+    """Draw filters for the first layer of a network.
+
+    Parameters
+    ----------
+    network : PatchCNN
+    rows : RowBlocks
+    rng : numpy.random.RandomState
+    bias_std : float
+        Standard deviation of the biases, in units of the pre-activations.
+
+    Returns
+    -------
+    kernels : ndarray of shape (filters, d)
+        Of norm one, with random signs.
+    size : ndarray of shape (filters,)
+        Root mean square of their pre-activations without biases.
+    biases : ndarray of shape (filters,)
+        In units of ``size``.
+    """
+    n_filters = len(network.scales)
+    kernels = kernels_of(*all_patch_moments(network, rows, rng), n_filters, rng)
+    kernels *= rng.choice([-1.0, 1.0], size=(n_filters, 1))
+    with_kernels = network._replace(kernels=(kernels, *network.kernels[1:]))
+    size = np.sqrt(mean_square(with_kernels, rows, layer=0))
+    return kernels, size, bias_std * rng.standard_normal(n_filters)
 
 
 def kernels_of(first, second, n_filters, rng):
-    """Half of them leading directions of all S_p, half those of all M_p."""
-    first, second = _of_size_one(first), _of_size_one(second)
+    """Return leading directions, half of all S_p, half of all M_p."""
+    first, second = _scaled_to_one(first), _scaled_to_one(second)
     second = second.reshape(-1, second.shape[2])  # M_p is symmetric
     n_second = n_filters // 2
     return np.concatenate(
@@ -92,18 +111,19 @@ def kernels_of(first, second, n_filters, rng):
     )
 
 
-def all_patch_moments(network, rows, rng):
-    """S_p and M_p of all outputs, one output after the other.
+def all_patch_moments(network, rows, rng, most_outputs=10):
+    """Return S_p and M_p of all outputs, one output after the other.
 
-    Of many outputs those of Gaussian mixtures: the sums over outputs of S'S and of M'M,
-    all that ``kernels_of`` takes, are then the same in expectation but for a factor.
+    For more than ``most_outputs`` outputs the moments are those of as many Gaussian
+    mixtures of outputs: the sums over outputs of S'S and M'M, which ``kernels_of``
+    uses, are then the same in expectation up to a factor.
     """
     if rows.pilot()[1].ndim == 1:
         return patch_moments(network, rows)
     n_outputs = rows.pilot()[1].shape[1]
     mixtures = np.eye(n_outputs)
-    if n_outputs > MOST_OUTPUTS:
-        mixtures = rng.standard_normal((MOST_OUTPUTS, n_outputs))
+    if n_outputs > most_outputs:
+        mixtures = rng.standard_normal((most_outputs, n_outputs))
     moments = [
         patch_moments(network, rows.with_targets(functools.partial(_mixed, mixture)))
         for mixture in mixtures
@@ -117,7 +137,7 @@ def _mixed(mixture, y, weight):
 
 @np.errstate(over="ignore", invalid="ignore")
 def patch_moments(network, rows):
-    """S_p and M_p: one pass."""
+    """Return S_p and M_p in one pass."""
     d = network.sizes[0]
     total, y_sum = add(rows.targets(lambda y, w: (np.sum(w), w @ y)))
     pilot = patch_order(network, rows.pilot()[0]).reshape(-1, d).copy()
@@ -138,8 +158,8 @@ def patch_moments(network, rows):
     return first, second - cross - cross.swapaxes(1, 2)
 
 
-def _of_size_one(moment):
-    """The moment over its largest entry."""
+def _scaled_to_one(moment):
+    """Return the moment divided by its largest entry."""
     size = np.abs(moment).max()
     if not np.isfinite(size):
         raise FloatingPointError("the second moment of X and y overflows")
@@ -147,7 +167,7 @@ def _of_size_one(moment):
 
 
 def _leading(gram, n, rng):
-    """Leading eigenvectors, and beyond all of them directions that are drawn."""
+    """Return ``n`` leading eigenvectors, and drawn directions if there are fewer."""
     vectors = np.linalg.eigh(gram)[1][:, ::-1].T[:n]
     drawn = rng.standard_normal((n - len(vectors), len(gram)))
     drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
