@@ -167,8 +167,16 @@ def _scaled_to_one(moment):
 
 
 def _leading(gram, n, rng):
-    """Return ``n`` leading eigenvectors, and drawn directions if there are fewer."""
-    vectors = np.linalg.eigh(gram)[1][:, ::-1].T[:n]
+    """Return ``n`` leading eigenvectors, and drawn directions if there are fewer.
+
+    Eigenvalues below the root of the rounding error do not count: the units of X would
+    change their vectors.
+    """
+    values, vectors = np.linalg.eigh(gram)
+    kept = values > np.sqrt(np.finfo(float).eps) * values[-1]
+    vectors = vectors[:, kept][:, ::-1].T[:n]
     drawn = rng.standard_normal((n - len(vectors), len(gram)))
+    if len(vectors) < len(gram):
+        drawn -= drawn @ vectors.T @ vectors
     drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
     return np.concatenate([vectors, drawn])
