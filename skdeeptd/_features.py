@@ -31,14 +31,13 @@ from skdeeptd._data.scratch import reusing
 from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._model.activations import ACTIVATIONS
 from skdeeptd._model.layout import make_layout
+from skdeeptd._model.network import PatchCNN
 from skdeeptd._model.patch_sizes import default_patches, default_strides
 from skdeeptd._solver.filters import (
     Filters,
-    FilterSpec,
     column_names,
     filter_responses,
     learn_filters,
-    make_bank,
 )
 from skdeeptd._typing import KernelSizes, RandomState, Strides
 
@@ -176,7 +175,6 @@ class DeepTDFeatures(Documented, TransformerMixin, BaseEstimator):
         self.n_jobs = n_jobs
 
     @forgetting
-    @fit_context(prefer_skip_nested_validation=True)
     def fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> Self:
@@ -200,24 +198,23 @@ class DeepTDFeatures(Documented, TransformerMixin, BaseEstimator):
         """
         return self._learn(X, y, sample_weight)
 
+    @fit_context(prefer_skip_nested_validation=True)
     def _learn(self, X, y, sample_weight=None, like=None):
         """Fit, with the kernels of ``like``, fitted to the same rows, if given."""
         X, input_shape = flatten(X, self.input_shape)
         (X, y, weight), _ = check_rows(self, X, self._targets(y), sample_weight)
         rows = RowBlocks(X, y, weight, self.n_jobs).of_weight()
         layouts = self._layouts(rows.n_features, input_shape)
-        spec = FilterSpec(
-            orders=tuple(layout.orders[0] for layout in layouts),
-            sizes=tuple(layout.sizes[0] for layout in layouts),
-            n_filters=self.n_filters,
-            activation=self.activation,
-            pooling=self.pooling,
-            standardize=self.standardize,
-        )
-        rng = check_random_state(self.random_state)
+        if like is None:
+            kernels = [np.zeros((self.n_filters, n.sizes[0])) for n in layouts]
+            biases = np.zeros((len(layouts), self.n_filters))
+            rng = check_random_state(self.random_state)
+        else:
+            kernels, biases, rng = like.kernels_, like.biases_, None
+        banks = _banks(layouts, kernels, biases, self.activation)
         with single_threaded_blas(), reusing(), explaining(self, rows):
-            known = None if like is None else filters_of(like)
-            self._store(learn_filters(rows, spec, rng, known), layouts)
+            filters = learn_filters(rows, banks, self.pooling, self.standardize, rng)
+        self._store(filters, layouts)
         return self
 
     def _targets(self, y):
@@ -269,7 +266,9 @@ class DeepTDFeatures(Documented, TransformerMixin, BaseEstimator):
         self.shift_, self.scale_ = filters.shift, filters.scale
         self.center_, self.unit_ = filters.center, filters.unit
 
-    def get_feature_names_out(self, input_features: ArrayLike | None = None):
+    def get_feature_names_out(
+        self, input_features: ArrayLike | None = None
+    ) -> np.ndarray:
         """Return a name for each column of ``transform``.
 
         Parameters
@@ -296,8 +295,7 @@ class DeepTDFeatures(Documented, TransformerMixin, BaseEstimator):
         check_feature_names_in(self, input_features, generate_names=False)
         names: list[str] = []
         for number, layout in enumerate(layouts_of(self)):
-            shape, grid = layout.full_shapes
-            n_filters = len(self.kernels_[number])
+            (shape, grid), n_filters = layout.full_shapes, len(self.kernels_[number])
             new = column_names(self.pooling_, shape, grid, n_filters)
             repeated = new[0] in names
             names += [f"bank{number}_{name}" for name in new] if repeated else new
@@ -357,24 +355,33 @@ def layouts_of(features):
 
 def filters_of(features):
     """Return the ``Filters`` of fitted features."""
-    banks = tuple(
-        make_bank(
-            layout.orders[0],
-            kernels.reshape(len(kernels), -1),
-            biases,
-            features.activation_,
-        )
-        for layout, kernels, biases in zip(
-            layouts_of(features), features.kernels_, features.biases_, strict=True
-        )
-    )
     return Filters(
-        banks,
+        _banks(
+            layouts_of(features),
+            features.kernels_,
+            features.biases_,
+            features.activation_,
+        ),
         features.pooling_,
         features.shift_,
         features.scale_,
         features.center_,
         features.unit_,
+    )
+
+
+def _banks(layouts, kernels, biases, activation):
+    """Return a network of one layer for each kernel size."""
+    return tuple(
+        PatchCNN(
+            kernels=(k.reshape(len(k), -1),),
+            scales=np.ones(len(k)),
+            intercept=0.0,
+            activations=(activation,),
+            orders=layout.orders[:1],
+            biases=(b,),
+        )
+        for layout, k, b in zip(layouts, kernels, biases, strict=True)
     )
 
 

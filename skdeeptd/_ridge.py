@@ -56,8 +56,8 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
         None takes the best of 0.1, 0.5 and 2 over the mean of d^2, by the same
         cross-validation on at most 300 of the samples.
     input_shape : sequence of int, default=None
-        Shape of a sample, if X has a flat row for each; None takes that of
-        ``features``, or the shape of X itself.
+        Shape of a sample, if X has a flat row for each, in place of that of
+        ``features``. None takes that of ``features``, or the shape of X itself.
     random_state : int, RandomState instance or None, default=None
         Seed of the filters if ``features`` has none.
 
@@ -164,55 +164,33 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
     def _learn(self, X, y, sample_weight=None, like=None):
         """Fit, with the kernels of ``like``, fitted to the same rows, if given."""
         features = DeepTDFeatures() if self.features is None else clone(self.features)
-        flat, input_shape = flatten(X, self._input_shape(features))
+        shape = features.input_shape if self.input_shape is None else self.input_shape
+        flat, input_shape = flatten(X, shape)
         (flat, columns, weight), self._y_ndim = check_rows(self, flat, y, sample_weight)
         features.set_params(input_shape=input_shape, target_type="continuous")
         if features.random_state is None:
             features.set_params(random_state=self.random_state)
         rows = _merged(RowBlocks(flat, columns, weight).of_weight())
         check_finite(self, rows.largest()[0])
-        if like is None:
-            features.fit(rows.X, rows.y, rows.weight)
-        else:
-            features._learn(rows.X, rows.y, rows.weight, like)
-        self.features_ = features
+        self.features_ = features._learn(rows.X, rows.y, rows.weight, like)
         table = features.transform(rows.X.astype(float, copy=False))
         with explaining(self, rows):
             problem = make_problem(rows, fit_intercept=True)
         with single_threaded_blas():
-            self._store(self._regression(table, problem.rows.y, rows.weight), problem)
+            ridge = self._regression(table, problem.rows.y, rows.weight)
+        self._store(ridge, problem)
         self.total_weight_ = float(np.sum(rows.weight))
         if self.kernel == "rbf":
             self.X_fit_, self.share_ = table, rows.weight / self.total_weight_
         if len(table) == 1:
-            warn(
-                "noise_variance_ is NaN, and so are standard deviations: they need at "
-                "least two different samples, got one"
-            )
+            warn("standard deviations are NaN: they need at least two samples, got one")
         return self
-
-    def _input_shape(self, features):
-        given = [s for s in (self.input_shape, features.input_shape) if s is not None]
-        if len({tuple(shape) for shape in given}) > 1:
-            raise ValueError(
-                f"input_shape={self.input_shape} differs from that of features, "
-                f"{features.input_shape}; give one of them"
-            )
-        return given[0] if given else None
-
-    def _regression(self, table, y, weight):
-        if self.kernel == "linear":
-            return cv_ridge(table, y, weight)
-        squares = euclidean_distances(table, squared=True)
-        self.gamma_ = self.gamma or _best_gamma(squares, y, weight)
-        return cv_kernel_ridge(np.exp(-self.gamma_ * squares), y, weight)
 
     def _store(self, ridge, problem):
         """Store the regression in the units of y."""
-        self.kernel_ = self.kernel
-        coef = ridge.coef * problem.unit
+        self.kernel_, coef = self.kernel, ridge.coef * problem.unit
         if self.kernel == "linear":
-            self.coef_ = np.ascontiguousarray(coef.T)
+            self.coef_ = coef.T
         else:
             self.dual_coef_ = coef
         self.intercept_ = ridge.intercept * problem.unit + problem.shift
@@ -221,6 +199,13 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.variance_scale_ = ridge.scale * problem.unit**2
         self.center_, self.eigenvectors_ = ridge.center, ridge.vectors
         self.eigenvalues_ = ridge.values
+
+    def _regression(self, table, y, weight):
+        if self.kernel == "linear":
+            return cv_ridge(table, y, weight)
+        squares = euclidean_distances(table, squared=True)
+        self.gamma_ = self.gamma or _best_gamma(squares, y, weight)
+        return cv_kernel_ridge(np.exp(-self.gamma_ * squares), y, weight)
 
     @overload
     def predict(
@@ -282,13 +267,9 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
             square = 1 - self.center_ @ self.share_ - 2 * centered @ self.share_
         else:
             square = np.sum(centered**2, axis=1)
+        directions = self.eigenvectors_, self.eigenvalues_
         variance = posterior_variance(
-            centered,
-            square,
-            self.eigenvectors_,
-            self.eigenvalues_,
-            self.alpha_,
-            self.total_weight_,
+            centered, square, *directions, self.alpha_, self.total_weight_
         )
         return np.column_stack([y, np.sqrt(variance * self.variance_scale_)])
 

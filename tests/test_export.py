@@ -22,6 +22,7 @@ from skdeeptd import (
 )
 from skdeeptd._export.torch_modules import MOST_AXES
 from skdeeptd._model.activations import ACTIVATIONS
+from skdeeptd._solver.filters import Statistic
 from skdeeptd.datasets import make_patch_cnn_classification
 from skdeeptd.export import register_skl2onnx, to_onnx, to_torch
 
@@ -252,18 +253,49 @@ def test_features_are_those_of_transform(run, pooling, case):
 
 
 @both
+@pytest.mark.parametrize("pooling", ["local", "global", "both"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_features_of_any_activation(run, activation):
-    features, X = features_on((40,), pooling="both", activation=activation)
+def test_features_of_any_activation_and_pooling(run, activation, pooling):
+    features, X = features_on((40,), pooling=pooling, activation=activation)
     assert_as_computed(run(features, X), features.transform(X), np.float64)
 
 
 @both
-@pytest.mark.parametrize("n_outputs", [None, 1, 2])
+@pytest.mark.parametrize("pooling", ["local", "global", "both"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("kernel", ["linear", "rbf"])
-def test_ridge_on_features_is_that_of_predict(run, kernel, n_outputs):
-    ridge, X = ridge_on(kernel=kernel, n_outputs=n_outputs, pooling="both")
+def test_ridge_on_features_is_that_of_predict(run, kernel, activation, pooling):
+    ridge, X = ridge_on(kernel=kernel, pooling=pooling, activation=activation)
     assert_as_computed(run(ridge, X), ridge.predict(X), np.float64)
+
+
+@both
+@pytest.mark.parametrize("n_outputs", [1, 2])
+@pytest.mark.parametrize("kernel", ["linear", "rbf"])
+def test_ridge_of_several_outputs(run, kernel, n_outputs):
+    ridge, X = ridge_on(kernel=kernel, n_outputs=n_outputs)
+    assert_as_computed(run(ridge, X), ridge.predict(X), np.float64)
+
+
+@both
+@pytest.mark.parametrize("kernel", ["linear", "rbf"])
+def test_parameters_set_after_fit_are_not_exported(run, kernel):
+    ridge, X = ridge_on(kernel=kernel)
+    expected = ridge.predict(X)
+    ridge.set_params(kernel="rbf" if kernel == "linear" else "linear")
+    ridge.features_.set_params(activation="tanh", pooling="both", n_filters=1)
+    assert_as_computed(run(ridge, X), expected, np.float64)
+
+
+@both
+def test_a_statistic_without_translation_is_an_error(run, monkeypatch):
+    features, X = features_on((40,), pooling="global")
+    unknown = [Statistic("median", slice(0, 3), "median")]
+    for module in ("onnx_graph", "torch_modules"):
+        name = f"skdeeptd._export.{module}.pooled_statistics"
+        monkeypatch.setattr(name, lambda *_: unknown)
+    with pytest.raises(ValueError, match="statistic 'median' cannot be exported"):
+        run(features, X)
 
 
 @both

@@ -167,9 +167,11 @@ def test_noise_on_a_constant_background_does_not_matter():
     np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=0.05)
 
 
-def test_constant_samples_have_no_responses():
-    features = DeepTDFeatures(pooling="both").fit(np.full((20, 9), 0.3), Y[:20])
-    assert not np.any(features.transform(np.ones((5, 9))))
+@pytest.mark.parametrize("other", [0.3, 0.1 + 0.2])
+def test_samples_that_are_constant_up_to_rounding_have_no_responses(other):
+    constant = np.where(X[:20, :9] > 0, 0.3, other)
+    features = DeepTDFeatures(pooling="both").fit(constant, Y[:20])
+    assert not np.any(features.transform(constant + X[:20, :9]))
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])

@@ -212,7 +212,7 @@ def test_deviations_are_of_the_size_of_the_errors(kernel, noise):
 
 def test_one_sample_has_no_deviations():
     X, y = data()
-    with pytest.warns(UserWarning, match="noise_variance_ is NaN"):
+    with pytest.warns(UserWarning, match="deviations are NaN"):
         model = DeepTDRidge().fit(X[:1], y[:1])
     predicted, std = model.predict(X, return_std=True)
     np.testing.assert_allclose(predicted, y[0])
@@ -300,10 +300,13 @@ def test_input_shape_is_that_of_the_samples():
     for model in (
         DeepTDRidge(input_shape=(4, 4), random_state=0),
         DeepTDRidge(DeepTDFeatures(input_shape=(4, 4)), random_state=0),
+        DeepTDRidge(
+            DeepTDFeatures(input_shape=(2, 8)), input_shape=(4, 4), random_state=0
+        ),
     ):
         np.testing.assert_array_equal(model.fit(X, y).predict(X), images.predict(X))
     with pytest.raises(ValueError, match=r"\(4, 4\).*\(2, 8\)"):
-        DeepTDRidge(DeepTDFeatures(input_shape=(2, 8)), input_shape=(4, 4)).fit(X, y)
+        DeepTDRidge(input_shape=(2, 8)).fit(X.reshape(-1, 4, 4), y)
 
 
 def test_samples_that_are_not_finite_are_named():

@@ -17,35 +17,15 @@ rows cannot have large responses along directions that hardly vary in the traini
 """
 
 import functools
-import itertools
 import math
 from typing import NamedTuple
 
 import numpy as np
+from scipy.linalg import norm
 
 from skdeeptd._data.rows import RowBlocks, concatenate_blocks
-from skdeeptd._model.network import (
-    PatchCNN,
-    layers_forward,
-    numbers_per_row,
-    patch_order,
-)
+from skdeeptd._model.network import layers_forward, numbers_per_row, patch_order
 from skdeeptd._solver.second_moment import moment_filters
-
-
-class FilterSpec(NamedTuple):
-    """Describe the filters to learn; ``orders`` and ``sizes`` hold an entry per bank.
-
-    An order is that of the features in the patches, as in ``Layout.orders``; a size is
-    that of the kernels. ``pooling`` is an argument of ``pooled_statistics``.
-    """
-
-    orders: tuple
-    sizes: tuple
-    n_filters: int
-    activation: str
-    pooling: str
-    standardize: bool
 
 
 class Filters(NamedTuple):
@@ -76,18 +56,21 @@ class Statistic(NamedTuple):
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def learn_filters(rows, spec, rng, like=None):
+def learn_filters(rows, banks, pooling, standardize, rng=None):
     """Learn filters from the moments of X and of targets of unit spread.
 
     Parameters
     ----------
     rows : RowBlocks
         Of positive weights, with targets (rows, outputs).
-    spec : FilterSpec
-    rng : numpy.random.RandomState
-    like : Filters or None
-        Filters of the same rows whose spec differs in activation or pooling only; their
-        kernels are used.
+    banks : tuple of PatchCNN
+        Layers of filters of one size each.
+    pooling : str
+        An argument of ``pooled_statistics``.
+    standardize : bool
+        Whether each feature is divided by its own spread.
+    rng : numpy.random.RandomState or None
+        None keeps the kernels and biases of ``banks``, learned from the same rows.
 
     Returns
     -------
@@ -102,26 +85,18 @@ def learn_filters(rows, spec, rng, like=None):
     shift, spread, size = _mean_and_spread(rows.X.astype(float), share)
     if not np.all(np.isfinite(spread)):
         raise FloatingPointError("the spread of a feature overflows")
-    if not spec.standardize:
-        largest = spread.max() or 1.0
-        mean_square = np.mean((spread / largest) ** 2)
-        spread = np.full_like(spread, largest * np.sqrt(mean_square))
+    if not standardize:
+        spread = np.full_like(spread, norm(spread) / np.sqrt(len(spread)))
     scale = _floored(spread, _typical(spread, size))
     y_mean, y_spread, _ = _mean_and_spread(rows.y, share)
     y = (rows.y - y_mean) / np.where(y_spread > 0, y_spread, np.inf)
     standard = RowBlocks((rows.X - shift) / scale, y, rows.weight, rows.n_jobs)
-    if like is None:
-        banks = tuple(
-            _bank(standard, order, size, spec, rng)
-            for order, size in zip(spec.orders, spec.sizes, strict=True)
-        )
-    else:
-        activations = (spec.activation,)
-        banks = tuple(bank._replace(activations=activations) for bank in like.banks)
-    raw_responses = functools.partial(_raw_responses, banks, spec.pooling)
+    if rng is not None:
+        banks = tuple(_learned(bank, standard, rng) for bank in banks)
+    raw_responses = functools.partial(_raw_responses, banks, pooling)
     raw = concatenate_blocks(raw_responses, standard.X, rows.n_jobs, _width(banks))
     center, spread, _ = _mean_and_spread(raw, share)
-    return Filters(banks, spec.pooling, shift, scale, center, _response_unit(spread))
+    return Filters(banks, pooling, shift, scale, center, _response_unit(spread))
 
 
 def filter_responses(filters, X, n_jobs=None):
@@ -164,16 +139,14 @@ def pooled_statistics(pooling, n_patches, n_parts=4):
     ValueError
         If ``pooling`` is unknown.
     """
-    parts = {"": slice(0, n_patches)}
+    parts = [("", slice(0, n_patches))]
     if n_patches >= 2 * n_parts:
         ends = [i * n_patches // n_parts for i in range(n_parts + 1)]
-        parts |= {
-            f"_part{i}": slice(*pair) for i, pair in enumerate(itertools.pairwise(ends))
-        }
-    local = [Statistic("each", parts[""], "position")]
+        parts += [(f"_part{i}", slice(*ends[i : i + 2])) for i in range(n_parts)]
+    local = [Statistic("each", parts[0][1], "position")]
     pooled = [
         Statistic(kind, patches, kind + part)
-        for part, patches in parts.items()
+        for part, patches in parts
         for kind in ("mean", "positive", "max")
     ]
     statistics = {"local": local, "global": pooled, "both": local + pooled}
@@ -236,25 +209,11 @@ def _response_unit(spread, least=0.01):
     return np.where(spread <= least * typical, np.inf, _floored(spread, typical))
 
 
-def _bank(rows, order, size, spec, rng):
+def _learned(bank, rows, rng):
     """Return filters of one size whose pre-activations have a mean square of one."""
-    blank = np.zeros((spec.n_filters, size)), np.zeros(spec.n_filters)
-    bank = make_bank(order, *blank, spec.activation)
     kernels, root, biases = moment_filters(bank, rows, rng)
     kernels /= np.where(root > 0, root, 1.0)[:, np.newaxis]
     return bank._replace(kernels=(kernels,), biases=(biases,))
-
-
-def make_bank(order, kernels, biases, activation):
-    """Return the layer of filters of one size."""
-    return PatchCNN(
-        kernels=(kernels,),
-        scales=np.ones(len(kernels)),
-        intercept=0.0,
-        activations=(activation,),
-        orders=(order,),
-        biases=(biases,),
-    )
 
 
 def _width(banks):
@@ -275,13 +234,10 @@ def _raw_responses(banks, pooling, X):
 def _columns(statistic, z, h):
     """Return the columns of a statistic, (rows, columns)."""
     z, h = z[:, :, statistic.patches], h[:, :, statistic.patches]
-    match statistic.kind:
-        case "each":
-            return h.transpose(1, 0, 2).reshape(h.shape[1], -1).copy()
-        case "mean":
-            return h.mean(axis=2).T
-        case "positive":
-            return (z > 0).mean(axis=2).astype(z.dtype).T
-        case "max":
-            return z.max(axis=2).T
-    raise ValueError(f"the statistic {statistic.kind!r} is unknown")
+    functions = {
+        "each": lambda: h.transpose(1, 0, 2).reshape(h.shape[1], -1).copy(),
+        "mean": lambda: h.mean(axis=2).T,
+        "positive": lambda: (z > 0).mean(axis=2).astype(z.dtype).T,
+        "max": lambda: z.max(axis=2).T,
+    }
+    return functions[statistic.kind]()

@@ -91,24 +91,15 @@ def _solve(basis, values, y, weight, n_blocks, center, vectors):
     share, root = weight / np.sum(weight), np.sqrt(weight)[:, np.newaxis]
     y_mean, alphas = share @ y, penalties(values)
     target = (y - y_mean) * root
-    errors, products = _cv_sums(basis, values, target, share, alphas, n_blocks)
-    best = np.argmin(errors, axis=0), np.arange(y.shape[1])
-    alpha = alphas[best[0]]
+    sums = _cv_sums(basis, values, target, share, alphas, n_blocks)
+    best = np.argmin(sums[0], axis=0)
+    alpha = alphas[best]
     coef = vectors @ (basis.T @ target / (values[:, np.newaxis] + alpha))
-    n_rows = len(y) if len(y) > 1 else np.nan
-    return Ridge(
-        coef,
-        y_mean - center @ coef,
-        alpha,
-        errors[best] / n_rows,
-        products[best] / n_rows,
-        center,
-        vectors,
-        values,
-    )
+    means = sums[:, best, np.arange(y.shape[1])] / (len(y) if len(y) > 1 else np.nan)
+    return Ridge(coef, y_mean - center @ coef, alpha, *means, center, vectors, values)
 
 
-def posterior_variance(centered, square, ridge_vectors, values, alpha, weight):
+def posterior_variance(centered, square, vectors, values, alpha, weight):
     """Return the variance of the mean of y at new rows, in units of ``scale``.
 
     Parameters
@@ -117,7 +108,7 @@ def posterior_variance(centered, square, ridge_vectors, values, alpha, weight):
         Features, or kernel with the training rows, less the center.
     square : array of shape (rows,)
         Squared distance from the mean of the training rows.
-    ridge_vectors, values : array
+    vectors, values : array
         Principal directions and eigenvalues.
     alpha : array of shape (outputs,)
     weight : float
@@ -127,9 +118,8 @@ def posterior_variance(centered, square, ridge_vectors, values, alpha, weight):
     -------
     array of shape (rows, outputs)
     """
-    explained = (centered @ ridge_vectors) ** 2 @ (
-        values[:, np.newaxis] / (values[:, np.newaxis] + alpha)
-    )
+    share = values[:, np.newaxis] / (values[:, np.newaxis] + alpha)
+    explained = (centered @ vectors) ** 2 @ share
     return 1 / weight + np.maximum(square[:, np.newaxis] - explained, 0) / alpha
 
 
@@ -163,22 +153,21 @@ def _eigen(gram, n_terms, size=0.0):
 
 
 def _cv_sums(basis, values, target, share, alphas, n_blocks):
-    """Return sums over held-out rows for each penalty, (penalties, outputs).
+    """Return sums over held-out rows for each penalty, (2, penalties, outputs).
 
-    ``target`` is W^1/2 (y - 1 s'y), (rows, outputs). The sums are of squared held-out
-    residuals, and of held-out times in-sample residuals.
+    The sums are of squared held-out residuals, and of held-out times in-sample
+    residuals. ``target`` is W^1/2 (y - 1 s'y), (rows, outputs).
     """
     basis = np.column_stack([basis, np.sqrt(share)])
     shrunk = np.array([1 / np.append(values + alpha, 1.0) for alpha in alphas])
     coef = shrunk[:, :, np.newaxis] * (basis.T @ target)
     roots = np.sqrt(shrunk)[:, np.newaxis]
-    errors = products = 0.0
+    sums = 0.0
     for block in np.array_split(np.arange(len(target)), min(n_blocks, len(target))):
         residual = target[block] - basis[block] @ coef
         held_out = _held_out(basis[block], residual, roots)
-        errors = errors + np.sum(held_out**2, axis=1)
-        products = products + np.sum(held_out * residual, axis=1)
-    return errors, products
+        sums = sums + np.sum(held_out * np.stack([held_out, residual]), axis=2)
+    return sums
 
 
 def _held_out(basis, residual, roots, slack=1e-10):

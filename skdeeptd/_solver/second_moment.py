@@ -57,15 +57,14 @@ def start_of_both_moments(network, rows, rng):
         If a moment overflows.
     """
     kernels, size, biases = moment_filters(network, rows, rng)
-    gain = np.where(size > 0, size, 1.0)
     if network.is_homogeneous:
-        biases = biases * gain
+        biases = biases * size
     else:
-        kernels = kernels / gain[:, np.newaxis]
+        kernels = kernels / np.where(size > 0, size, 1.0)[:, np.newaxis]
     return network._replace(
         kernels=(kernels, np.zeros_like(network.kernels[1])),
         scales=np.ones(len(kernels)),
-        biases=(np.where(size > 0, biases, 0.0),),
+        biases=(biases,),
         intercept=0.0,
     )
 
