@@ -65,7 +65,7 @@ class DeepTDClassifierCV(ClassifierMixin, BasePatchCV):
     Without arguments it compares, on folds:
 
     - logistic regression;
-    - logistic regression on :class:`DeepTDFeatures` of three kinds (local, pooled,
+    - logistic regression on :class:`DeepTDFeatures` of three kinds (local, global,
       both), and that of a radial basis kernel of both;
     - networks of :class:`DeepTDClassifier` of all shapes of at most three layers that
       tile the input and have no more than a weight for eight samples.

@@ -79,11 +79,13 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
     intercept_, alpha_ : ndarray of shape (n_outputs,)
         Intercept and penalty of each output.
     noise_variance_ : ndarray of shape (n_outputs,)
-        Weighted mean of the squared cross-validated residuals: the variance of the
-        noise of y and of the error of the prediction together. NaN for one sample.
+        Weighted mean of the squared cross-validated residuals: an upper estimate of the
+        variance of the noise, because it includes the error of the prediction. NaN for
+        one sample.
     variance_scale_ : ndarray of shape (n_outputs,)
-        Unit of the posterior variance, in which the squares of the standardised
-        cross-validated residuals are one on average.
+        Unit of the posterior variance and posterior variance of the noise, chosen so
+        that the squares of the standardised cross-validated residuals are one on
+        average. It is near zero if the regression interpolates.
     center_, eigenvectors_, eigenvalues_ : ndarray
         Mean and principal directions of the features, or of the kernel with the
         training samples, for ``return_std``.
@@ -227,7 +229,7 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
         X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
         return_std : bool, default=False
             Whether to return the posterior standard deviation of the mean of y too. The
-            variance of a single y is larger by at most ``noise_variance_``. The
+            posterior variance of a new y is larger by ``variance_scale_``. The
             posterior takes the filters and ``alpha_`` as given.
 
         Returns

@@ -156,6 +156,14 @@ def test_predictions_depend_on_neither_unit_nor_dtype(background, standardize, k
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def test_features_far_from_zero_lose_no_digits_in_float32():
+    X, y = filled_spectra(0.1)
+    X = (X + 1000).astype(np.float32)
+    features = DeepTDFeatures(pooling="both", random_state=0).fit(X, y)
+    double = features.transform(X.astype(float))
+    np.testing.assert_allclose(features.transform(X), double, atol=1e-5)
+
+
 def test_noise_on_a_constant_background_does_not_matter():
     X, y = filled_spectra(0.8)
     noise = 1e-6 * np.random.default_rng(4).standard_normal((150, 28))
