@@ -88,8 +88,8 @@ class DeepTDRegressorCV(MultiOutputMixin, RegressorMixin, BasePatchCV):
 
     - ridge regression and kernel ridge regression;
     - both on filters, as :class:`DeepTDRidge` has it: ridge regression of three kinds
-      (relu, tanh, global pooling), kernel ridge regression of one, and with up to 500 samples
-      of each one more, for features of one unit;
+      (relu, tanh, global pooling), kernel ridge regression of one, and with up to 500
+      samples of each one more, for features of one unit;
     - networks of :class:`DeepTDRegressor` of all shapes of at most three layers that
       tile the input and have no more than a weight for eight samples.
 
