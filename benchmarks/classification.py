@@ -273,7 +273,7 @@ def deeptd(data):
 
 def features(data):
     model = make_pipeline(
-        DeepTDFeatures(responses="all", target_type="classes", random_state=0),
+        DeepTDFeatures(pooling="both", target_type="multiclass", random_state=0),
         StandardScaler(),
         logistic(),
     )

@@ -28,11 +28,11 @@ estimators = {
 
 # %%
 # ``input_shape`` says that a row is an image. Labels that are numbers could be a
-# quantity: ``target_type="classes"`` says that they are not. ``responses="all"`` gives
-# what each filter sees at each place, and over the whole image besides.
+# quantity: ``target_type="multiclass"`` says that they are classes. ``pooling="both"``
+# gives the response of each filter at each position, and statistics over the image.
 
 features = DeepTDFeatures(
-    input_shape=(8, 8), responses="all", target_type="classes", random_state=0
+    input_shape=(8, 8), pooling="both", target_type="multiclass", random_state=0
 )
 steps = {"the pixels": StandardScaler(), "DeepTDFeatures": features}
 

@@ -493,6 +493,7 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
             self.alpha_ = fit.alphas
         if fit.scales is not None:
             self.residual_scale_ = fit.scales
+        self.link_ = "log" if self.loss == "poisson" else "identity"
 
     def _warn(self, fit):
         super()._warn(fit)
@@ -566,7 +567,7 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
         if return_std:
             self._check_has_covariance()
         outputs = self._outputs(X)
-        link = Poisson() if self.loss == "poisson" else SquaredError()
+        link = Poisson() if self.link_ == "log" else SquaredError()
         means = link.mean(outputs)
         predicted = like_y(means, self._y_ndim)
         if not return_std:

@@ -52,9 +52,9 @@ MODELS = {
 }
 CLOSED = [  # features, whether a kernel
     ({}, False),
-    ({"responses": "pooled"}, False),
-    ({"responses": "all"}, False),
-    ({"responses": "all"}, True),
+    ({"pooling": "global"}, False),
+    ({"pooling": "both"}, False),
+    ({"pooling": "both"}, True),
 ]
 
 
@@ -64,7 +64,7 @@ class DeepTDClassifierCV(ClassifierMixin, BasePatchCV):
     Without arguments it compares, on folds:
 
     - logistic regression;
-    - logistic regression on :class:`DeepTDFeatures` of three kinds (local, pooled,
+    - logistic regression on :class:`DeepTDFeatures` of three kinds (local, global,
       both), and that of a radial basis kernel of both;
     - networks of :class:`DeepTDClassifier` with the default kernel sizes and with all
       of at most three layers that divide the input evenly, if they have no more than
@@ -165,7 +165,7 @@ class DeepTDClassifierCV(ClassifierMixin, BasePatchCV):
             )
             grid = [{"kernel_sizes": of_network} for of_network in shapes]
             for params, is_kernel in CLOSED:
-                features = DeepTDFeatures(target_type="classes", **params, **common)
+                features = DeepTDFeatures(target_type="multiclass", **params, **common)
                 steps = [("features", features)]
                 if is_kernel:
                     steps.append(("kernel", KernelPCA(kernel="rbf")))

@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import StrOptions as StrOptions
 from sklearn.utils._param_validation import (
     validate_parameter_constraints as validate_parameter_constraints,
 )
-from sklearn.utils.validation import _check_sample_weight
+from sklearn.utils.validation import _check_feature_names_in, _check_sample_weight
 
 from skdeeptd._typing import Method
 
@@ -39,6 +39,7 @@ class _NullTask:
     call_on_fit_task_begin = call_on_fit_task_end = _ignore
 
 
+check_feature_names_in = _check_feature_names_in
 check_sample_weight = _check_sample_weight
 
 

@@ -184,3 +184,35 @@ def output_std(network, covariance, has_linear_end, X):
     by_weights = stored_jacobian(network, has_linear_end, X.astype(float, copy=False))
     variance = np.sum((by_weights @ covariance) * by_weights, axis=1)
     return np.sqrt(np.maximum(variance, 0))
+
+
+def kernel_stds(kernels, scales, covariance):
+    """Return the standard deviations of kernels of unit norm, per layer (filters, d_l).
+
+    They are infinite for a filter whose scale or kernel is zero. The part of k that
+    varies in k / |k| is orthogonal to k.
+
+    Parameters
+    ----------
+    kernels : list of array of shape (filters, d_l)
+        Times their gains.
+    scales : array of shape (filters,)
+    covariance : array of shape (weights, weights)
+        Of the stored weights of one output.
+    """
+    n_filters, each = len(scales), np.arange(len(scales))
+    width = (len(covariance) - 1) // n_filters
+    by_filter = covariance[:-1, :-1].reshape(n_filters, width, n_filters, width)
+    blocks, stds, end = by_filter[each, :, each, :], [], 0
+    for k in kernels:
+        begin, end = end, end + k.shape[1]
+        norm = np.linalg.norm(k, axis=1, keepdims=True)
+        is_learned = (norm > 0) & (scales[:, np.newaxis] != 0)
+        norm = np.where(norm > 0, norm, 1)
+        unit = k / norm
+        across = np.eye(k.shape[1]) - unit[:, :, np.newaxis] * unit[:, np.newaxis, :]
+        block = blocks[:, begin:end, begin:end]
+        variance = np.sum((across @ block) * across, axis=2)
+        std = np.sqrt(np.maximum(variance, 0)) / norm
+        stds.append(np.where(is_learned, std, np.inf))
+    return stds

@@ -36,12 +36,12 @@ MODELS = {"linear": "ridge on filters", "rbf": "kernel ridge on filters"}
 ON_FILTERS = [  # features, kernel
     ({}, "linear"),
     ({"activation": "tanh"}, "linear"),
-    ({"responses": "pooled"}, "linear"),
-    ({"responses": "all"}, "rbf"),
+    ({"pooling": "global"}, "linear"),
+    ({"pooling": "both"}, "rbf"),
 ]
 OF_ONE_UNIT = [  # where rows are few; of many these predict what the others do
     ({"standardize": False}, "linear"),
-    ({"responses": "all", "standardize": False}, "rbf"),
+    ({"pooling": "both", "standardize": False}, "rbf"),
 ]
 
 
@@ -88,11 +88,10 @@ class DeepTDRegressorCV(MultiOutputMixin, RegressorMixin, BasePatchCV):
 
     - ridge regression and kernel ridge regression;
     - both on filters, as :class:`DeepTDRidge` has it: ridge regression of three kinds
-      (relu, tanh, pooled), kernel ridge regression of one, and with up to 500 samples
-      of each one more, for features of one unit;
-    - networks of :class:`DeepTDRegressor` with the default kernel sizes and with all
-      of at most three layers that divide the input evenly, if they have no more than
-      a weight for eight samples.
+      (relu, tanh, global pooling), kernel ridge regression of one, and with up to 500
+      samples of each one more, for features of one unit;
+    - networks of :class:`DeepTDRegressor` of all shapes of at most three layers that
+      tile the input and have no more than a weight for eight samples.
 
     The first two are fitted in closed form, and are what serves with few samples.
     Networks go through three stages, and few reach the last: without the polish; with

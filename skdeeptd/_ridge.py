@@ -1,83 +1,99 @@
-"""DeepTDRidge: ridge regression on what filters from the moments see."""
+"""DeepTDRidge: ridge regression on the responses of filters learned from moments."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from numbers import Real
 from typing import Literal, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, clone
-from sklearn.metrics.pairwise import euclidean_distances, rbf_kernel
-from sklearn.utils import gen_batches
+from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skdeeptd._base import (
     Documented,
+    check_finite,
     check_rows,
     explaining,
     flatten,
     forgetting,
     like_y,
+    warn,
 )
 from skdeeptd._compat import Interval, StrOptions, fit_context
-from skdeeptd._data.problem import make_problem
-from skdeeptd._data.rows import RowBlocks
+from skdeeptd._data.standardize import standardize
+from skdeeptd._data.rows import RowBlocks, concatenate_blocks
 from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._features import DeepTDFeatures, filters_of
-from skdeeptd._solver.filters import responses_of
-from skdeeptd._solver.ridge import (
-    cv_kernel_ridge,
-    cv_ridge,
-    kernel_ridge_variance,
-    ridge_variance,
-)
+from skdeeptd._init.filters import filter_responses
+from skdeeptd._solvers.ridge import cv_kernel_ridge, cv_ridge, posterior_variance
 from skdeeptd._typing import RandomState
-
-GAMMAS = (0.1, 0.5, 2.0)  # over the mean squared distance of two rows
-FEW_ROWS = 300  # that choose among them
-BATCH = 1000  # rows that are predicted at a time
 
 
 class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
     """Ridge or kernel ridge regression on :class:`DeepTDFeatures`.
 
-    The penalty is chosen by cross-validation in closed form, for each output its own:
-    from 21 between 10 and 1e-9 times the largest eigenvalue. Left out together are
-    twentieths of the rows, in the order given, since in a series single ones would be
-    told by their neighbours. There are no other choices, so that a fit of a few hundred
-    rows takes a moment.
+    The penalty of each output is chosen by 20-fold cross-validation over contiguous
+    blocks of samples, without refits: from 21 values between 10 and 1e-9 times the
+    largest eigenvalue. Blocks are contiguous because in a time series single held-out
+    samples can be predicted from their neighbours. Nothing else is searched, so that a
+    fit to a few hundred samples takes a fraction of a second.
 
-    The filters have seen all rows, those left out too. So the error on these is too
-    small; what tells how good the model is are folds, or other rows.
+    The filters are learned from all samples, held-out ones included, so that the
+    cross-validated error is too small. Compare models on other folds or samples.
 
     Parameters
     ----------
     features : DeepTDFeatures, default=None
-        None for one with default parameters.
+        Transformer, of which a clone is fitted; None for default parameters.
     kernel : {"linear", "rbf"}, default="linear"
-        "rbf" is exp(-gamma d^2), with d the distance of what the filters see of two
-        samples. It takes the square of the number of samples in memory, and its third
-        power in time.
+        "rbf" is exp(-gamma d^2), with d the distance between the features of two
+        samples. Memory grows with the square of the number of samples, time with its
+        third power.
     gamma : float, default=None
         None takes the best of 0.1, 0.5 and 2 over the mean of d^2, by the same
-        cross-validation on 300 of the samples.
+        cross-validation on at most 300 of the samples.
+    input_shape : sequence of int, default=None
+        Shape of a sample, if X has a flat row for each, in place of that of
+        ``features``. None takes that of ``features``, or the shape of X itself.
     random_state : int, RandomState instance or None, default=None
-        Of the filters, where ``features`` has none.
+        Seed of the filters if ``features`` has none.
 
     Attributes
     ----------
     features_ : DeepTDFeatures
-        As fitted.
-    coef_ : ndarray of shape (n_features_out, n_outputs), or (n_samples, n_outputs)
-        With kernel="rbf" those of the kernel's values with each row of the fit.
-    intercept_, alpha_, noise_variance_ : ndarray of shape (n_outputs,)
+        The fitted transformer.
+    kernel_ : str
+        Kernel of the fit.
     gamma_ : float
         Only with kernel="rbf".
-    features_of_rows_ : ndarray of shape (n_samples, n_features_out)
-        Of the samples of the fit whose weight is not zero, equal ones once.
-    weight_of_rows_ : ndarray of shape (n_samples,)
+    coef_ : ndarray of shape (n_outputs, n_features_out)
+        Weights of the features, only with kernel="linear".
+    dual_coef_ : ndarray of shape (n_samples, n_outputs)
+        Weights of the kernel with each training sample, only with kernel="rbf".
+    X_fit_ : ndarray of shape (n_samples, n_features_out)
+        Features of the training samples, only with kernel="rbf". Samples of weight zero
+        are left out; equal samples with equal y are one.
+    intercept_, alpha_ : ndarray of shape (n_outputs,)
+        Intercept and penalty of each output.
+    noise_variance_ : ndarray of shape (n_outputs,)
+        Weighted mean of the squared cross-validated residuals: an upper estimate of the
+        variance of the noise, because it includes the error of the prediction. NaN for
+        one sample.
+    variance_scale_ : ndarray of shape (n_outputs,)
+        Unit of the posterior variance and posterior variance of the noise, chosen so
+        that the squares of the standardised cross-validated residuals are one on
+        average. It is near zero if the regression interpolates.
+    center_, eigenvectors_, eigenvalues_ : ndarray
+        Mean and principal directions of the features, or of the kernel with the
+        training samples, for ``return_std``.
+    total_weight_ : float
+        Sum of the weights.
+    share_ : ndarray of shape (n_samples,)
+        Weights of the training samples over their sum, only with kernel="rbf".
     n_features_in_, feature_names_in_
         As in scikit-learn.
 
@@ -92,7 +108,7 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
     >>> from sklearn.datasets import load_digits
     >>> X, y = load_digits(return_X_y=True)
     >>> X, y = X.reshape(-1, 8, 8), y % 2
-    >>> features = DeepTDFeatures(responses="all", random_state=0)
+    >>> features = DeepTDFeatures(pooling="both", random_state=0)
     >>> model = DeepTDRidge(features, kernel="rbf").fit(X[:200], y[:200])
     >>> bool(model.score(X[200:], y[200:]) > 0.7)
     True
@@ -102,6 +118,7 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
         "features": [DeepTDFeatures, None],
         "kernel": [StrOptions({"linear", "rbf"})],
         "gamma": [Interval(Real, 0, None, closed="neither"), None],
+        "input_shape": ["array-like", None],
         "random_state": ["random_state"],
     }
 
@@ -111,11 +128,13 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
         *,
         kernel: str = "linear",
         gamma: float | None = None,
+        input_shape: Sequence[int] | None = None,
         random_state: RandomState = None,
     ) -> None:
         self.features = features
         self.kernel = kernel
         self.gamma = gamma
+        self.input_shape = input_shape
         self.random_state = random_state
 
     @forgetting
@@ -123,15 +142,15 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
     def fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> Self:
-        """Learn the filters, and the regression on what they see.
+        """Learn the filters, and fit the regression on their responses.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         sample_weight : array-like of shape (n_samples,), default=None
-            A row of weight two is two rows. Rows that are equal, y included, are left
-            out together.
+            A sample of weight two counts as two samples. Equal samples with equal y are
+            held out together.
 
         Returns
         -------
@@ -141,35 +160,48 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
         Raises
         ------
         ValueError, TypeError
-            Where the data or a parameter are not as they should be.
+            If X, y or a parameter is invalid.
         """
         return self._learn(X, y, sample_weight)
 
     def _learn(self, X, y, sample_weight=None, like=None):
-        """``like`` are features with the same kernels, fitted to the same rows."""
+        """Fit, with the kernels of ``like``, fitted to the same rows, if given."""
         features = DeepTDFeatures() if self.features is None else clone(self.features)
-        flat, input_shape = flatten(X, features.input_shape)
+        shape = features.input_shape if self.input_shape is None else self.input_shape
+        flat, input_shape = flatten(X, shape)
         (flat, columns, weight), self._y_ndim = check_rows(self, flat, y, sample_weight)
         features.set_params(input_shape=input_shape, target_type="continuous")
         if features.random_state is None:
             features.set_params(random_state=self.random_state)
         rows = _merged(RowBlocks(flat, columns, weight).of_weight())
-        if like is None:
-            features.fit(rows.X, rows.y, rows.weight)
-        else:
-            features._learn(rows.X, rows.y, rows.weight, like)
-        self.features_ = features
-        table = self.features_.transform(rows.X).astype(float, copy=False)
+        check_finite(self, rows.largest()[0])
+        self.features_ = features._learn(rows.X, rows.y, rows.weight, like)
+        table = features.transform(rows.X.astype(float, copy=False))
         with explaining(self, rows):
-            problem = make_problem(rows, fit_intercept=True)
+            problem = standardize(rows, fit_intercept=True)
         with single_threaded_blas():
             ridge = self._regression(table, problem.rows.y, rows.weight)
-        self.coef_ = ridge.coef * problem.unit
+        self._store(ridge, problem)
+        self.total_weight_ = float(np.sum(rows.weight))
+        if self.kernel == "rbf":
+            self.X_fit_, self.share_ = table, rows.weight / self.total_weight_
+        if len(table) == 1:
+            warn("standard deviations are NaN: they need at least two samples, got one")
+        return self
+
+    def _store(self, ridge, problem):
+        """Store the regression in the units of y."""
+        self.kernel_, coef = self.kernel, ridge.coef * problem.unit
+        if self.kernel == "linear":
+            self.coef_ = coef.T
+        else:
+            self.dual_coef_ = coef
         self.intercept_ = ridge.intercept * problem.unit + problem.shift
         self.alpha_ = ridge.alpha
-        self.noise_variance_ = ridge.noise_variance * problem.unit**2
-        self.features_of_rows_, self.weight_of_rows_ = table, rows.weight
-        return self
+        self.noise_variance_ = ridge.cv_error * problem.unit**2
+        self.variance_scale_ = ridge.scale * problem.unit**2
+        self.center_, self.eigenvectors_ = ridge.center, ridge.vectors
+        self.eigenvalues_ = ridge.values
 
     def _regression(self, table, y, weight):
         if self.kernel == "linear":
@@ -191,28 +223,28 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
     def predict(
         self, X: ArrayLike, return_std: bool = False
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """Output of the regression.
+        """Predict y.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
         return_std : bool, default=False
-            Whether to return the standard deviation of the mean of y too, not that of a
-            single y, whose variance is larger by ``noise_variance_``. It takes
-            ``alpha_`` for prior knowledge, and the filters for given.
+            Whether to return the posterior standard deviation of the mean of y too. The
+            posterior variance of a new y is larger by ``variance_scale_``. The
+            posterior takes the filters and ``alpha_`` as given.
 
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
         y_std : ndarray of the same shape
-            Only with ``return_std``.
+            Only with ``return_std``; NaN if ``variance_scale_`` is.
 
         Raises
         ------
         sklearn.exceptions.NotFittedError
             Before ``fit``.
         ValueError
-            Where X has another number of features than in ``fit``, or NaN or inf.
+            If X has another number of features than in ``fit``, or NaN or inf.
         """
         check_is_fitted(self)
         X, _ = flatten(X, self.features_.input_shape_)
@@ -221,36 +253,33 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     def _predict(self, X, return_std):
         """Predict for X that is validated."""
-        features = self.features_
+        features = filters_of(self.features_)
+        table = filter_responses(features, X.astype(float, copy=False))
+        outputs = functools.partial(self._outputs, return_std=return_std)
         with single_threaded_blas():
-            table = responses_of(filters_of(features), X, features.n_jobs)
-            table = table.astype(float, copy=False)
-            parts = [self._output(table[batch]) for batch in gen_batches(len(X), BATCH)]
-            y = np.concatenate(parts).astype(X.dtype, copy=False)
-            y = like_y(y, self._y_ndim)
-            if not return_std:
-                return y
-            std = np.sqrt(self._variance(table)).astype(X.dtype, copy=False)
-        return y, like_y(std, self._y_ndim)
+            found = concatenate_blocks(outputs, table, width=len(self.center_))
+        found = np.split(found.astype(X.dtype, copy=False), 1 + return_std, axis=1)
+        found = [like_y(columns, self._y_ndim) for columns in found]
+        return tuple(found) if return_std else found[0]
 
-    def _output(self, table):
-        if self.kernel == "rbf":
-            squares = _squared_distances(table, self.features_of_rows_)
-            table = np.exp(-self.gamma_ * squares)
-        return self.intercept_ + table @ self.coef_
-
-    def _variance(self, table):
-        known, weight = self.features_of_rows_, self.weight_of_rows_
-        if self.kernel == "rbf":
-            gram = rbf_kernel(known, gamma=self.gamma_)
-            cross = rbf_kernel(table, known, gamma=self.gamma_)
-            of_alpha = functools.partial(
-                kernel_ridge_variance, gram, cross, np.ones(len(table)), weight
-            )
+    def _outputs(self, table, return_std):
+        """Return the mean of y, and behind it the standard deviation, in columns."""
+        is_rbf = self.kernel_ == "rbf"
+        if is_rbf:
+            table = np.exp(-self.gamma_ * _squared_distances(table, self.X_fit_))
+        y = self.intercept_ + table @ (self.dual_coef_ if is_rbf else self.coef_.T)
+        if not return_std:
+            return y
+        centered = table - self.center_
+        if is_rbf:
+            square = 1 - self.center_ @ self.share_ - 2 * centered @ self.share_
         else:
-            of_alpha = functools.partial(ridge_variance, known, table, weight)
-        variance = np.column_stack([of_alpha(alpha) for alpha in self.alpha_])
-        return variance * self.noise_variance_
+            square = np.sum(centered**2, axis=1)
+        directions = self.eigenvectors_, self.eigenvalues_
+        variance = posterior_variance(
+            centered, square, *directions, self.alpha_, self.total_weight_
+        )
+        return np.column_stack([y, np.sqrt(variance * self.variance_scale_)])
 
 
 def _squared_distances(a, b):
@@ -260,7 +289,7 @@ def _squared_distances(a, b):
 
 
 def _merged(rows):
-    """Each of the rows that are equal, y included, once, with the sum of weights."""
+    """Return rows without repetitions, with the sum of the weights of equal ones."""
     first, place = {}, np.empty(len(rows.X), dtype=int)
     for i, (x, y) in enumerate(zip(rows.X, rows.y, strict=True)):
         place[i] = first.setdefault((x.tobytes(), y.tobytes()), i)
@@ -270,14 +299,19 @@ def _merged(rows):
     return RowBlocks(rows.X[kept], rows.y[kept], np.bincount(group, rows.weight))
 
 
-def _best_gamma(squares, y, weight):
-    """By cross-validation on some of the rows, whose distances have these squares."""
+def _best_gamma(squares, y, weight, factors=(0.1, 0.5, 2.0), most_rows=300):
+    """Return the best gamma by cross-validation on at most ``most_rows`` rows.
+
+    ``squares`` are the squared distances of the rows; gamma is one of ``factors`` over
+    their mean.
+    """
     share = weight / np.sum(weight)
     unit = share @ squares @ share or 1.0
-    some = np.unique(np.linspace(0, len(y) - 1, FEW_ROWS).astype(int))
-    few, y, weight = squares[np.ix_(some, some)], y[some], weight[some]
+    some = np.unique(np.linspace(0, len(y) - 1, most_rows).astype(int))
+    squares, y, weight = squares[np.ix_(some, some)], y[some], weight[some]
+    gammas = np.array(factors) / unit
     errors = [
-        np.sum(cv_kernel_ridge(np.exp(-gamma / unit * few), y, weight).cv_error)
-        for gamma in GAMMAS
+        np.sum(cv_kernel_ridge(np.exp(-gamma * squares), y, weight).cv_error)
+        for gamma in gammas
     ]
-    return GAMMAS[np.argmin(errors)] / unit
+    return gammas[np.argmin(errors)]

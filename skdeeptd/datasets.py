@@ -18,15 +18,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.utils import check_random_state, check_scalar
 
-from skdeeptd._model.activations import ACTIVATIONS, layer_activations
-from skdeeptd._model.network import PatchCNN, blank_network, forward, numbers_per_row
+from skdeeptd._network.activations import ACTIVATIONS, layer_activations
 from skdeeptd._network.kernel_sizes import infer_n_features, make_layout
 from skdeeptd._network.layout import Layout
+from skdeeptd._network.network import Network, forward, numbers_per_row
 from skdeeptd._typing import KernelSizes, RandomState, Strides
 
 
@@ -123,7 +123,7 @@ def make_patch_cnn_regression(
     _check_counts(n_samples=n_samples, n_filters=n_filters, n_outputs=n_outputs)
     _check_size("noise", noise)
     rng = check_random_state(random_state)
-    layout, blank = _design_network(
+    design = _design(
         kernel_sizes,
         input_shape,
         strides,
@@ -132,11 +132,11 @@ def make_patch_cnn_regression(
         output_activation,
         hidden_bias,
     )
-    X, _, networks = _draw(n_samples, n_outputs, layout, blank, share_filters, rng)
-    y = _predict(networks, X)
+    X, _, drawn = _draw(n_samples, n_outputs, design, share_filters, rng)
+    y = _predict(drawn, X)
     y += noise * rng.standard_normal(y.shape)
     y = y[:, 0] if n_outputs == 1 else y
-    return (X, y, _stack_kernels(networks, layout)) if return_kernels else (X, y)
+    return (X, y, _stack_kernels(drawn, design.layout)) if return_kernels else (X, y)
 
 
 def make_patch_cnn_classification(
@@ -220,7 +220,7 @@ hidden_bias, random_state
     check_scalar(n_classes, "n_classes", Integral, min_val=2)
     _check_size("logit_std", logit_std)
     rng = check_random_state(random_state)
-    layout, blank = _design_network(
+    design = _design(
         kernel_sizes,
         input_shape,
         strides,
@@ -230,15 +230,15 @@ hidden_bias, random_state
         hidden_bias,
     )
     n_outputs = 1 if n_classes == 2 else n_classes
-    X, probe, networks = _draw(n_samples, n_outputs, layout, blank, True, rng)
-    center = np.mean(_predict(networks, probe), axis=0)
-    logits = logit_std * (_predict(networks, X) - center)
+    X, probe, drawn = _draw(n_samples, n_outputs, design, True, rng)
+    center = np.mean(_predict(drawn, probe), axis=0)
+    logits = logit_std * (_predict(drawn, X) - center)
     per_class = np.pad(logits, [(0, 0), (1, 0)]) if n_classes == 2 else logits
     y = np.argmax(per_class + rng.gumbel(size=per_class.shape), axis=1)
     logits = logits[:, 0] if n_classes == 2 else logits
-    return (
-        (X, y, _stack_kernels(networks, layout), logits) if return_kernels else (X, y)
-    )
+    if not return_kernels:
+        return X, y
+    return X, y, _stack_kernels(drawn, design.layout), logits
 
 
 def _check_counts(**counts: int) -> None:
@@ -252,7 +252,39 @@ def _check_size(name: str, value: float) -> None:
         raise ValueError(f"{name} must be finite, got {value}")
 
 
-def _design_network(
+class _Design(NamedTuple):
+    layout: Layout
+    activations: tuple[str, ...]
+    n_filters: int
+    hidden_bias: bool
+
+
+class _Drawn(NamedTuple):
+    """Unit kernels of all layers, (n_filters, d) each, scales and biases."""
+
+    design: _Design
+    kernels: tuple[np.ndarray, ...]
+    scales: np.ndarray
+    biases: tuple[np.ndarray, ...]
+
+    def network(self) -> Network:
+        *hidden, last = self.kernels
+        heads, orders = last * self.scales[:, np.newaxis], self.design.layout.orders
+        activations = self.design.activations
+        if activations[-1] == "identity":
+            activations = activations[:-1]
+        else:
+            hidden, heads = [*hidden, last], self.scales[:, np.newaxis]
+            orders = (*orders, None)
+        if not hidden:
+            heads = heads.sum(axis=0, keepdims=True)
+        kernels, intercept = tuple(hidden), np.zeros(1)
+        return Network(
+            kernels, activations, heads[np.newaxis], intercept, orders, self.biases
+        )
+
+
+def _design(
     kernel_sizes: KernelSizes,
     input_shape: Sequence[int] | None,
     strides: Strides | None,
@@ -260,46 +292,47 @@ def _design_network(
     activation: str | Sequence[str],
     output_activation: str,
     hidden_bias: bool,
-) -> tuple[Layout, PatchCNN]:
-    """Return the layout and a network without weights."""
+) -> _Design:
     n_features = infer_n_features(kernel_sizes, input_shape, strides)
     layout = make_layout(n_features, kernel_sizes, input_shape, strides)
     activations = layer_activations(activation, output_activation, len(layout.sizes))
-    return layout, blank_network(layout, n_filters, activations, hidden_bias)
+    return _Design(layout, activations, n_filters, hidden_bias)
 
 
 def _draw(
     n_samples: int,
     n_outputs: int,
-    layout: Layout,
-    blank: PatchCNN,
+    design: _Design,
     share_filters: bool,
     rng: np.random.RandomState,
     max_probe_rows: int = 512,
     max_probe_values: int = 2**23,
-) -> tuple[np.ndarray, np.ndarray, list[PatchCNN]]:
+) -> tuple[np.ndarray, np.ndarray, list[_Drawn]]:
     """Draw X, probe rows on which the outputs vary, and a network per output."""
+    layout = design.layout
     n_features = math.prod(layout.input_shape)
     X = rng.standard_normal((n_samples, n_features))
-    per_row = max(n_features, numbers_per_row(blank) // len(blank.scales))
+    zeros = tuple(np.zeros((1, d)) for d in layout.sizes)
+    one_filter = _Drawn(design, zeros, np.zeros(1), ()).network()
+    per_row = max(n_features, numbers_per_row(one_filter))
     probe_rows = int(np.clip(max_probe_values // per_row, 16, max_probe_rows))
     probe = rng.standard_normal((probe_rows, n_features))
-    networks = [_draw_network(probe, blank, rng)]
+    drawn = [_draw_network(probe, design, rng)]
     for _ in range(n_outputs - 1):
-        shared = networks[0] if share_filters else None
-        networks.append(_draw_network(probe, blank, rng, shared))
+        shared = drawn[0] if share_filters else None
+        drawn.append(_draw_network(probe, design, rng, shared))
     if share_filters and n_outputs > 1:
-        networks[0] = _draw_network(probe, blank, rng, networks[0])
-    return X, probe, networks
+        drawn[0] = _draw_network(probe, design, rng, drawn[0])
+    return X, probe, drawn
 
 
-def _predict(networks: list[PatchCNN], X: np.ndarray) -> np.ndarray:
-    return np.column_stack([forward(network, X) for network in networks])
+def _predict(drawn: list[_Drawn], X: np.ndarray) -> np.ndarray:
+    return np.column_stack([forward(d.network(), X) for d in drawn])
 
 
-def _stack_kernels(networks: list[PatchCNN], layout: Layout) -> list[np.ndarray]:
+def _stack_kernels(drawn: list[_Drawn], layout: Layout) -> list[np.ndarray]:
     """Return kernels as estimators store them, (n_outputs, n_filters) + kernel_size."""
-    layers = zip(*(network.kernels for network in networks), strict=True)
+    layers = zip(*(d.kernels for d in drawn), strict=True)
     return [
         np.stack(kernels).reshape(*np.shape(kernels)[:2], *shape)
         for kernels, shape in zip(layers, layout.kernel_shapes, strict=True)
@@ -308,46 +341,47 @@ def _stack_kernels(networks: list[PatchCNN], layout: Layout) -> list[np.ndarray]
 
 def _draw_network(
     probe: np.ndarray,
-    blank: PatchCNN,
+    design: _Design,
     rng: np.random.RandomState,
-    shared: PatchCNN | None = None,
+    shared: _Drawn | None = None,
     max_draws: int = 10,
-) -> PatchCNN:
+) -> _Drawn:
     """Draw a network, or only a last layer for the hidden layers of ``shared``."""
-    n_filters = len(blank.scales)
+    n_filters = design.n_filters
     for _ in range(max_draws):
         if shared is None:
-            drawn = [_draw_filter(probe, blank, rng) for _ in range(n_filters)]
-            kernels, biases = zip(*drawn, strict=True)
-            network = blank._replace(
-                kernels=tuple(np.stack(k) for k in zip(*kernels, strict=True)),
-                biases=tuple(np.array(b) for b in zip(*biases, strict=True)),
-                scales=rng.choice([-1.0, 1.0], size=n_filters),
+            filters = [_draw_filter(probe, design, rng) for _ in range(n_filters)]
+            kernels, biases = zip(*filters, strict=True)
+            drawn = _Drawn(
+                design,
+                tuple(np.stack(k) for k in zip(*kernels, strict=True)),
+                rng.choice([-1.0, 1.0], size=n_filters),
+                tuple(np.array(b) for b in zip(*biases, strict=True)),
             )
         else:
-            network = _redraw_last_layer(shared, rng)
-        output = forward(network, probe)
+            drawn = _redraw_last_layer(shared, rng)
+        output = forward(drawn.network(), probe)
         if _varies(output):
-            return network._replace(scales=network.scales / output.std())
+            return drawn._replace(scales=drawn.scales / output.std())
     raise ValueError(
-        f"no network of {n_filters} filters with kernels of {blank.sizes} weights "
-        f"whose output varies was found; use other activations, or fewer layers"
+        f"no network of {n_filters} filters with kernels of {design.layout.sizes} "
+        f"weights whose output varies was found; use other activations, or fewer layers"
     )
 
 
-def _redraw_last_layer(network: PatchCNN, rng: np.random.RandomState) -> PatchCNN:
+def _redraw_last_layer(drawn: _Drawn, rng: np.random.RandomState) -> _Drawn:
     """Draw scales, and also last kernels if the last layer is linear."""
-    *hidden, last = network.kernels
-    if network.activations[-1] == "identity":
+    *hidden, last = drawn.kernels
+    if drawn.design.activations[-1] == "identity":
         last = rng.standard_normal(last.shape)
         last /= np.linalg.norm(last, axis=1, keepdims=True)
-    scales = rng.standard_normal(len(network.scales))
-    return network._replace(kernels=(*hidden, last), scales=scales)
+    scales = rng.standard_normal(len(drawn.scales))
+    return drawn._replace(kernels=(*hidden, last), scales=scales)
 
 
 def _draw_filter(
     probe: np.ndarray,
-    blank: PatchCNN,
+    design: _Design,
     rng: np.random.RandomState,
     max_draws: int = 200,
     bias_std: float = 0.5,
@@ -358,20 +392,24 @@ def _draw_filter(
     the standard deviation of the pre-activation.
     """
     h, kernels, biases = probe, [], []
-    for layer, (d, name) in enumerate(zip(blank.sizes, blank.activations, strict=True)):
-        patches = _gather_patches(h, blank.order(layer), d)
+    n_biases = len(design.activations) - 1 if design.hidden_bias else 0
+    layers = zip(
+        design.layout.orders, design.layout.sizes, design.activations, strict=True
+    )
+    for layer, (order, d, name) in enumerate(layers):
+        patches = _gather_patches(h, order, d)
         for _ in range(max_draws):
             k = rng.standard_normal(d)
             k /= np.linalg.norm(k)
             z, bias = patches @ k, 0.0
-            if layer < len(blank.biases):
+            if layer < n_biases:
                 bias = bias_std * z.std() * rng.standard_normal()
             h = ACTIVATIONS[name].value(z + bias, np.empty_like(z))
             if _varies(h):
                 break
         kernels.append(k)
         biases.append(bias)
-    return kernels, biases[: len(blank.biases)]
+    return kernels, biases[:n_biases]
 
 
 def _gather_patches(h: np.ndarray, order: np.ndarray | None, d: int) -> np.ndarray:

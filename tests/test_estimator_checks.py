@@ -25,7 +25,7 @@ ESTIMATORS = [
     DeepTDRegressor(loss="huber"),
     DeepTDRegressorCV(cv=3),
     DeepTDFeatures(),
-    DeepTDFeatures(activation="tanh", responses="all", standardize=False),
+    DeepTDFeatures(activation="tanh", pooling="both", standardize=False),
     DeepTDRidge(),
     DeepTDRidge(kernel="rbf"),
     DeepTDClassifier(),

@@ -22,6 +22,7 @@ from skdeeptd import (
 )
 from skdeeptd._export.torch_modules import MOST_AXES
 from skdeeptd._model.activations import ACTIVATIONS
+from skdeeptd._solver.filters import Statistic
 from skdeeptd.datasets import make_patch_cnn_classification
 from skdeeptd.export import register_skl2onnx, to_onnx, to_torch
 
@@ -213,7 +214,7 @@ def mean_on(shape=(40,), dtype=np.float64, n_outputs=None):
     model = DeepTDRegressorCV(max_time=1e-9, cv=2, input_shape=shape)
     with pytest.warns(UserWarning, match="max_time"):
         model.fit(rows, targets)
-    features = DeepTDFeatures(responses="all", input_shape=shape, random_state=0)
+    features = DeepTDFeatures(pooling="both", input_shape=shape, random_state=0)
     members = [
         DeepTDRegressor((4, -1), strides=2, input_shape=shape),
         DeepTDRidge(features),
@@ -235,11 +236,11 @@ def assert_as_computed(output, expected, dtype):
 
 
 @both
-@pytest.mark.parametrize("responses", ["local", "pooled", "all"])
+@pytest.mark.parametrize("pooling", ["local", "global", "both"])
 @pytest.mark.parametrize("case", FEATURES)
-def test_features_are_those_of_transform(run, responses, case):
+def test_features_are_those_of_transform(run, pooling, case):
     shape, parameters = FEATURES[case]
-    features, X = features_on(shape, responses=responses, **parameters)
+    features, X = features_on(shape, pooling=pooling, **parameters)
     table = features.transform(X)
     assert np.any(np.abs(table) == 5)
     for n_samples in (1, 120):
@@ -248,18 +249,49 @@ def test_features_are_those_of_transform(run, responses, case):
 
 
 @both
+@pytest.mark.parametrize("pooling", ["local", "global", "both"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_features_of_any_activation(run, activation):
-    features, X = features_on((40,), responses="all", activation=activation)
+def test_features_of_any_activation_and_pooling(run, activation, pooling):
+    features, X = features_on((40,), pooling=pooling, activation=activation)
     assert_as_computed(run(features, X), features.transform(X), np.float64)
 
 
 @both
-@pytest.mark.parametrize("n_outputs", [None, 1, 2])
+@pytest.mark.parametrize("pooling", ["local", "global", "both"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("kernel", ["linear", "rbf"])
-def test_ridge_on_features_is_that_of_predict(run, kernel, n_outputs):
-    ridge, X = ridge_on(kernel=kernel, n_outputs=n_outputs, responses="all")
+def test_ridge_on_features_is_that_of_predict(run, kernel, activation, pooling):
+    ridge, X = ridge_on(kernel=kernel, pooling=pooling, activation=activation)
     assert_as_computed(run(ridge, X), ridge.predict(X), np.float64)
+
+
+@both
+@pytest.mark.parametrize("n_outputs", [1, 2])
+@pytest.mark.parametrize("kernel", ["linear", "rbf"])
+def test_ridge_of_several_outputs(run, kernel, n_outputs):
+    ridge, X = ridge_on(kernel=kernel, n_outputs=n_outputs)
+    assert_as_computed(run(ridge, X), ridge.predict(X), np.float64)
+
+
+@both
+@pytest.mark.parametrize("kernel", ["linear", "rbf"])
+def test_parameters_set_after_fit_are_not_exported(run, kernel):
+    ridge, X = ridge_on(kernel=kernel)
+    expected = ridge.predict(X)
+    ridge.set_params(kernel="rbf" if kernel == "linear" else "linear")
+    ridge.features_.set_params(activation="tanh", pooling="both", n_filters=1)
+    assert_as_computed(run(ridge, X), expected, np.float64)
+
+
+@both
+def test_a_statistic_without_translation_is_an_error(run, monkeypatch):
+    features, X = features_on((40,), pooling="global")
+    unknown = [Statistic("median", slice(0, 3), "median")]
+    for module in ("onnx_graph", "torch_modules"):
+        name = f"skdeeptd._export.{module}.pooled_statistics"
+        monkeypatch.setattr(name, lambda *_: unknown)
+    with pytest.raises(ValueError, match="statistic 'median' cannot be exported"):
+        run(features, X)
 
 
 @both

@@ -7,7 +7,7 @@ from skdeeptd._model.network import blank_network, forward
 from skdeeptd._model.parameters import normalize, pack, unpack
 from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd._solver.readout import loo_alpha, readout_features
-from skdeeptd._solver.ridge import ALPHAS
+from skdeeptd._solver.ridge import penalties
 
 
 def random_problem(n_rows, seed=0, n_filters=2):
@@ -35,7 +35,7 @@ def test_penalty_is_the_best_of_refits_without_each_row(n_rows, fit_intercept):
     F = readout_features(network, X)
     share = weight / weight.sum() * fit_intercept
     centred = (F - share @ F) * np.sqrt(weight)[:, np.newaxis]
-    alphas = ALPHAS * np.linalg.norm(centred, 2) ** 2
+    alphas = penalties(np.linalg.norm(centred, 2, keepdims=True) ** 2)
     errors = []
     for alpha in alphas:
         ridge = Ridge(alpha, fit_intercept=fit_intercept, solver="svd")

@@ -25,7 +25,7 @@ from sklearn.utils.validation import check_is_fitted
 from skdeeptd import DeepTDRegressor, DeepTDRegressorCV
 from skdeeptd._data import rows as row_blocks
 from skdeeptd._network.kernel_sizes import make_layout
-from skdeeptd._solver.ridge import ALPHAS
+from skdeeptd._solvers.ridge import penalties
 from skdeeptd.datasets import make_patch_cnn_regression
 from skdeeptd.metrics import kernel_similarity
 
@@ -846,7 +846,7 @@ def test_loo_of_one_linear_layer_is_ridge_with_the_same_choice(n_filters):
     )
     share = weight / weight.sum()
     table = (X - share @ X) * np.sqrt(weight)[:, np.newaxis]
-    alphas = np.linalg.norm(table, 2) ** 2 * ALPHAS
+    alphas = penalties(np.linalg.norm(table, 2, keepdims=True) ** 2)
     ridge = RidgeCV(alphas).fit(X, y, weight)
     np.testing.assert_allclose(fitted.alpha_, [n_filters * ridge.alpha_], rtol=1e-6)
     np.testing.assert_allclose(fitted.predict(X), ridge.predict(X), rtol=1e-6)

@@ -6,11 +6,10 @@ from skdeeptd._data.rows import RowBlocks
 from skdeeptd._model.network import blank_network, forward
 from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd._solver.second_moment import (
-    MOST_OUTPUTS,
     all_patch_moments,
     patch_moments,
-    serves,
     start_of_both_moments,
+    supports_second_moment,
 )
 
 
@@ -74,9 +73,9 @@ def test_mixtures_of_many_outputs_have_the_products_of_all_outputs_in_the_mean()
         all_patch_moments(network, RowBlocks(X, y, weight), mixtures)
         for _ in range(200)
     ]
-    assert len(drawn[0][0]) == 2 * MOST_OUTPUTS
+    assert len(drawn[0][0]) == 2 * 10
     for all_drawn, moment in zip(zip(*drawn, strict=True), exact, strict=True):
-        products = np.mean([_gram(m) for m in all_drawn], axis=0) / MOST_OUTPUTS
+        products = np.mean([_gram(m) for m in all_drawn], axis=0) / 10
         assert np.abs(products - _gram(moment)).max() < 0.1 * _gram(moment).max()
 
 
@@ -105,7 +104,7 @@ def test_more_filters_than_directions_are_drawn():
 
 def test_it_serves_one_hidden_layer_with_biases_only():
     layout = make_layout(12, (3, -1), strides=1)
-    assert serves(blank(layout))
+    assert supports_second_moment(blank(layout))
     others = [
         blank(layout, hidden_bias=False),
         blank(layout, n_filters=1),
@@ -113,4 +112,4 @@ def test_it_serves_one_hidden_layer_with_biases_only():
         blank(layout, activations=("relu", "relu")),
         blank(make_layout(12, (2, 2, 3)), activations=("relu", "relu", "identity")),
     ]
-    assert not any(map(serves, others))
+    assert not any(map(supports_second_moment, others))

@@ -14,7 +14,6 @@ a last linear layer adds scale times channel over the filters of an output, and 
 intercept.
 """
 
-import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -33,24 +32,26 @@ class Layer(NamedTuple):
     activation: str
 
 
-def layers_of(networks):
-    """The layers of all networks, their filters side by side."""
-    kernels, biases = (
-        [np.concatenate(of_layer) for of_layer in zip(*by_network, strict=True)]
-        for by_network in ([n.kernels for n in networks], [n.biases for n in networks])
-    )
-    biases += [None] * (len(kernels) - len(biases))
-    layers = zip(kernels, biases, networks[0].activations, strict=True)
-    return list(itertools.starmap(Layer, layers))
+def layers_of(estimator):
+    """Return the layers of a network, with the filters of all outputs side by side."""
+    layers, n_biases = [], estimator.biases_.shape[2]
+    for number, (k, name) in enumerate(
+        zip(estimator.kernels_, estimator.activations_, strict=True)
+    ):
+        gains = estimator.gains_[:, :, number].reshape(-1, 1)
+        biases = estimator.biases_[:, :, number].ravel() if number < n_biases else None
+        layers.append(Layer(k.reshape(len(gains), -1) * gains, biases, name))
+    return layers
 
 
-def known(name, activations, target):
-    if name not in activations:
+def known(name, functions, target, kind="activation"):
+    """Return what ``functions`` has for an activation or a statistic."""
+    if name not in functions:
         raise ValueError(
-            f"the activation {name!r} cannot be exported to {target}; "
-            f"known are {', '.join(activations)}"
+            f"the {kind} {name!r} cannot be exported to {target}; "
+            f"known are {', '.join(functions)}"
         )
-    return activations[name]
+    return functions[name]
 
 
 def check_can_be_exported(estimator):
@@ -78,6 +79,11 @@ def has_one_axis(estimator):
     if isinstance(estimator, DeepTDClassifier):
         return n_columns_of(estimator) == 1
     return getattr(estimator, "_y_ndim", 2) == 1
+
+
+def has_log_link(estimator):
+    """Return whether the predictions are exponentials of the network's outputs."""
+    return getattr(estimator, "link_", "identity") == "log"
 
 
 def n_columns_of(estimator):

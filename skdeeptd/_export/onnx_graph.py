@@ -8,14 +8,14 @@ import itertools
 
 import numpy as np
 
-from skdeeptd._export.layers import known, layers_of, n_columns_of
+from skdeeptd._export.layers import Layer, known, has_log_link, layers_of, n_columns_of
 from skdeeptd._features import DeepTDFeatures, filters_of
-from skdeeptd._model.activations import LEAKY_SLOPE
-from skdeeptd._model.fitted import networks_of
+from skdeeptd._init.filters import pooled_statistics
+from skdeeptd._network.activations import LEAKY_SLOPE
+from skdeeptd._network.fitted import layout_of
 from skdeeptd._optional import optional
 from skdeeptd._regressor_cv import DeepTDRegressorCV
 from skdeeptd._ridge import DeepTDRidge
-from skdeeptd._solver.filters import CLIP, pooled_parts
 
 OPSET, IR_VERSION = 17, 8
 
@@ -74,9 +74,9 @@ def _outputs(add, X, estimator):
 
 
 def _network(add, X, estimator):
-    networks, h, channels = networks_of(estimator), X, 1
-    for number, layer in enumerate(layers_of(networks)):
-        h = _patches(add, h, networks[0].order(number), channels)
+    orders, h, channels = layout_of(estimator).orders, X, 1
+    for layer, order in zip(layers_of(estimator), orders, strict=True):
+        h = _patches(add, h, order, channels)
         h = _activation(add, _pre_activation(add, h, layer, channels), layer)
         channels = len(layer.kernels)
     scales, intercept = estimator.scales_, estimator.intercept_
@@ -84,7 +84,8 @@ def _network(add, X, estimator):
     h = add("MatMul", scales[:, np.newaxis, :], h)
     h = add("Add", h, intercept[:, np.newaxis, np.newaxis])
     h = add("Transpose", h, perm=[2, 0, 1])
-    return add("Reshape", h, np.array([-1, n_columns_of(estimator)]))
+    h = add("Reshape", h, np.array([-1, n_columns_of(estimator)]))
+    return add("Exp", h) if has_log_link(estimator) else h
 
 
 def _features(add, X, features):
@@ -93,44 +94,41 @@ def _features(add, X, features):
     X = add("Div", add("Sub", X, filters.shift), filters.scale)
     columns = []
     for bank in filters.banks:
-        columns += _bank(add, X, bank, filters.responses, len(filters.shift))
+        columns += _bank(add, X, bank, filters.pooling, len(filters.shift))
     raw = add("Concat", *columns, axis=1)
     raw = add("Div", add("Sub", raw, filters.center), filters.unit)
-    return add("Clip", raw, -CLIP, CLIP)
+    return add("Clip", raw, -filters.clip, filters.clip)
 
 
-def _bank(add, X, bank, responses, n_features):
-    """The responses of the filters of one size of patches."""
-    (layer,), order = layers_of([bank]), bank.orders[0]
+def _bank(add, X, bank, pooling, n_features):
+    """Return the columns of the filters of one size."""
+    layer = Layer(bank.kernels[0], bank.biases[0], bank.activations[0])
+    order = bank.orders[0]
     n_filters, size = layer.kernels.shape
     n_patches = (n_features if order is None else len(order)) // size
     z = _pre_activation(add, _patches(add, X, order, 1), layer, 1)
     z = add("Reshape", z, np.array([n_filters, -1, n_patches]))
     z = add("Transpose", z, perm=[1, 0, 2])
     h = _activation(add, z, layer)
-    columns = []
-    if responses != "pooled":
-        columns.append(add("Reshape", h, np.array([-1, n_filters * n_patches])))
-    if responses != "local":
-        above = add("Cast", add("Greater", z, 0.0), to=add.elements)
-        for part in pooled_parts(n_patches):
-            begin, end, _ = part.indices(n_patches)
-            over = [np.array([i]) for i in (begin, end, 2)]
-            for operator, values in (
-                ("ReduceMean", h),
-                ("ReduceMean", above),
-                ("ReduceMax", z),
-            ):
-                values = add("Slice", values, *over)
-                columns.append(add(operator, values, axes=[2], keepdims=0))
-    return columns
+    return [
+        _statistic(add, statistic, z, h)
+        for statistic in pooled_statistics(pooling, n_patches)
+    ]
+
+
+def _statistic(add, statistic, z, h):
+    kind, patches, _ = statistic
+    ends = [np.array([i]) for i in (patches.start, patches.stop, 2)]
+    z, h = (add("Slice", values, *ends) for values in (z, h))
+    return known(kind, _ONNX_STATISTICS, "ONNX", kind="statistic")(add, z, h)
 
 
 def _ridge(add, X, ridge):
     table = _features(add, X, ridge.features_)
-    if ridge.kernel == "rbf":
-        table = _rbf(add, table, ridge.features_of_rows_, ridge.gamma_)
-    return add("Add", add("MatMul", table, ridge.coef_), ridge.intercept_)
+    coef = ridge.dual_coef_ if ridge.kernel_ == "rbf" else ridge.coef_.T
+    if ridge.kernel_ == "rbf":
+        table = _rbf(add, table, ridge.X_fit_, ridge.gamma_)
+    return add("Add", add("MatMul", table, coef), ridge.intercept_)
 
 
 def _rbf(add, table, rows, gamma):
@@ -236,4 +234,17 @@ _ONNX_ACTIVATIONS = {
     "tanh": lambda add, z: add("Tanh", z),
     "softplus": _onnx_softplus,
     "logistic": _onnx_logistic,
+}
+
+
+def _onnx_positive(add, z, h):
+    above = add("Cast", add("Greater", z, 0.0), to=add.elements)
+    return add("ReduceMean", above, axes=[2], keepdims=0)
+
+
+_ONNX_STATISTICS = {
+    "each": lambda add, z, h: add("Flatten", h, axis=1),
+    "mean": lambda add, z, h: add("ReduceMean", h, axes=[2], keepdims=0),
+    "positive": _onnx_positive,
+    "max": lambda add, z, h: add("ReduceMax", z, axes=[2], keepdims=0),
 }

@@ -8,14 +8,20 @@ from typing import NamedTuple
 import numpy as np
 
 from skdeeptd._base import like_y
-from skdeeptd._export.layers import dtype_of, has_one_axis, known, layers_of
-from skdeeptd._features import DeepTDFeatures, layouts_of
-from skdeeptd._model.activations import LEAKY_SLOPE
-from skdeeptd._model.fitted import layout_of, networks_of
+from skdeeptd._export.layers import (
+    dtype_of,
+    has_log_link,
+    has_one_axis,
+    known,
+    layers_of,
+)
+from skdeeptd._features import DeepTDFeatures, filters_of, layouts_of
+from skdeeptd._init.filters import pooled_statistics
+from skdeeptd._network.activations import LEAKY_SLOPE
+from skdeeptd._network.fitted import layout_of
 from skdeeptd._optional import optional
 from skdeeptd._regressor_cv import DeepTDRegressorCV
 from skdeeptd._ridge import DeepTDRidge
-from skdeeptd._solver.filters import CLIP, pooled_parts
 
 MOST_AXES = 3  # of torch's convolutions
 SOFTPLUS_THRESHOLD = 40.0  # from where log(1 + e^z) is z, in float64 too
@@ -33,12 +39,12 @@ def module_of(estimator):
 
 def _network(estimator):
     torch = optional("torch", extra="torch")
-    networks, axes, channels = networks_of(estimator), _axes(layout_of(estimator)), 1
+    axes, channels = _axes(layout_of(estimator)), 1
     modules = OrderedDict(input=_input(estimator.input_shape_, axes.shape))
     if any(axes.zeros):
         modules["pad"] = _pad(axes)
     for number, (layer, *where, order) in enumerate(
-        zip(layers_of(networks), axes.kernel_shapes, axes.strides, axes.orders), 1
+        zip(layers_of(estimator), axes.kernel_shapes, axes.strides, axes.orders), 1
     ):
         if order is not None:
             modules[f"patches{number}"] = _patches(order)
@@ -50,7 +56,22 @@ def _network(estimator):
         channels, estimator.scales_, estimator.intercept_, ones, ones
     )
     modules["output"] = torch.nn.Flatten(0 if has_one_axis(estimator) else 1)
+    if has_log_link(estimator):
+        modules["mean"] = _exponential()
     return torch.nn.Sequential(modules)
+
+
+def _exponential():
+    torch = optional("torch", extra="torch")
+
+    class Exponential(torch.nn.Module):
+        def forward(self, z):
+            return torch.exp(z)
+
+        def __reduce__(self):
+            return _exponential, ()
+
+    return Exponential()
 
 
 def _features(features):
@@ -62,6 +83,7 @@ def _features(features):
         _bank(features, number, layout)
         for number, layout in enumerate(layouts_of(features))
     )
+    made.clip = filters_of(features).clip
     for name in ("shift", "scale", "center", "unit"):
         made.register_buffer(name, torch.tensor(getattr(features, f"{name}_")))
     return made
@@ -85,20 +107,21 @@ def _bank(features, number, layout):
     )
     made = _bank_class()()
     made.before = torch.nn.Sequential(modules)
-    made.activation = _activation(features.activation)
-    made.responses = features.responses
+    made.activation = _activation(features.activation_)
+    made.pooling = features.pooling_
     return made
 
 
 def _ridge(estimator):
     torch = optional("torch", extra="torch")
     modules = OrderedDict(features=_features(estimator.features_))
-    if estimator.kernel == "rbf":
+    coef = estimator.coef_ if estimator.kernel_ == "linear" else estimator.dual_coef_.T
+    if estimator.kernel_ == "rbf":
         kernel = _rbf_class()()
         kernel.gamma = float(estimator.gamma_)
-        kernel.register_buffer("rows", torch.tensor(estimator.features_of_rows_))
+        kernel.register_buffer("rows", torch.tensor(estimator.X_fit_))
         modules["kernel"] = kernel
-    modules["ridge"] = _linear(estimator.coef_.T, estimator.intercept_)
+    modules["ridge"] = _linear(coef, estimator.intercept_)
     modules["output"] = torch.nn.Flatten(0 if has_one_axis(estimator) else 1)
     return torch.nn.Sequential(modules)
 
@@ -140,7 +163,7 @@ def _features_class():
         def forward(self, X):
             X = (self.input(X).flatten(1) - self.shift) / self.scale
             raw = torch.cat([bank(X) for bank in self.banks], dim=1)
-            return torch.clamp((raw - self.center) / self.unit, -CLIP, CLIP)
+            return torch.clamp((raw - self.center) / self.unit, -self.clip, self.clip)
 
     return Features
 
@@ -155,11 +178,10 @@ def _bank_class():
         def forward(self, X):
             z = self.before(X).flatten(2)
             h = self.activation(z)
-            columns = [] if self.responses == "pooled" else [h.flatten(1)]
-            parts = [] if self.responses == "local" else pooled_parts(z.shape[2])
-            for part in parts:
-                above = (z[..., part] > 0).to(z.dtype)
-                columns += [h[..., part].mean(2), above.mean(2), z[..., part].amax(2)]
+            columns = [
+                _statistic(kind)(z[..., patches], h[..., patches])
+                for kind, patches, _ in pooled_statistics(self.pooling, z.shape[2])
+            ]
             return torch.cat(columns, dim=1)
 
     return Bank
@@ -307,3 +329,13 @@ def _activation(name):
         "logistic": torch.nn.Sigmoid,
     }
     return known(name, modules, "torch")()
+
+
+def _statistic(name):
+    functions = {
+        "each": lambda z, h: h.flatten(1),
+        "mean": lambda z, h: h.mean(2),
+        "positive": lambda z, h: (z > 0).to(z.dtype).mean(2),
+        "max": lambda z, h: z.amax(2),
+    }
+    return known(name, functions, "torch", kind="statistic")

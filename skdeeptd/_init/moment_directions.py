@@ -34,7 +34,7 @@ def supports_second_moment(network):
     )
 
 
-def start_of_both_moments(network, rows, rng, bias_std=0.5):
+def start_of_both_moments(network, rows, rng):
     """Return the network with hidden kernels and biases, and heads of zero.
 
     Parameters
@@ -44,8 +44,6 @@ def start_of_both_moments(network, rows, rng, bias_std=0.5):
     rows : RowBlocks
         With a target (rows, outputs).
     rng : numpy.random.RandomState
-    bias_std : float
-        Standard deviation of the biases over that of the pre-activations.
 
     Returns
     -------
@@ -56,23 +54,47 @@ def start_of_both_moments(network, rows, rng, bias_std=0.5):
     FloatingPointError
         If a moment overflows.
     """
-    n_filters = network.n_filters
-    moments = all_patch_moments(network, rows, rng)
-    kernels = leading_kernels(*moments, n_filters, rng)
-    kernels *= rng.choice([-1.0, 1.0], size=(n_filters, 1))
-    size = np.sqrt(mean_square(network._replace(kernels=(kernels,)), rows, layer=0))
-    biases = bias_std * size * rng.standard_normal(n_filters)
-    if not network.is_homogeneous:
-        gain = 1 / np.where(size > 0, size, 1.0)
-        kernels, biases = kernels * gain[:, np.newaxis], biases * gain
+    kernels, size, biases = moment_filters(network, rows, rng)
+    if network.is_homogeneous:
+        biases = biases * size
+    else:
+        kernels = kernels / np.where(size > 0, size, 1.0)[:, np.newaxis]
     heads, intercept = np.zeros_like(network.heads), np.zeros(len(network.heads))
     return network._replace(
         kernels=(kernels,), biases=(biases,), heads=heads, intercept=intercept
     )
 
 
+def moment_filters(network, rows, rng, bias_std=0.5):
+    """Draw filters for the first layer of a network.
+
+    Parameters
+    ----------
+    network : Network
+    rows : RowBlocks
+    rng : numpy.random.RandomState
+    bias_std : float
+        Standard deviation of the biases, in units of the pre-activations.
+
+    Returns
+    -------
+    kernels : ndarray of shape (filters, d)
+        Of norm one, with random signs.
+    size : ndarray of shape (filters,)
+        Root mean square of their pre-activations without biases.
+    biases : ndarray of shape (filters,)
+        In units of ``size``.
+    """
+    n_filters = network.n_filters
+    kernels = leading_kernels(*all_patch_moments(network, rows, rng), n_filters, rng)
+    kernels *= rng.choice([-1.0, 1.0], size=(n_filters, 1))
+    with_kernels = network._replace(kernels=(kernels, *network.kernels[1:]))
+    size = np.sqrt(mean_square(with_kernels, rows, layer=0))
+    return kernels, size, bias_std * rng.standard_normal(n_filters)
+
+
 def leading_kernels(first, second, n_filters, rng):
-    """Return leading directions of all S_p, then of all M_p, (filters, d)."""
+    """Return leading directions, half of all S_p, half of all M_p."""
     first, second = _with_largest_one(first), _with_largest_one(second)
     second = second.reshape(-1, second.shape[2])  # M_p is symmetric
     n_second = n_filters // 2
@@ -139,8 +161,16 @@ def _with_largest_one(moment):
 
 
 def _leading(gram, n, rng):
-    """Return leading eigenvectors, and beyond all of them directions that are drawn."""
-    vectors = np.linalg.eigh(gram)[1][:, ::-1].T[:n]
+    """Return ``n`` leading eigenvectors, and drawn directions if there are fewer.
+
+    Eigenvalues below the root of the rounding error do not count: the units of X would
+    change their vectors.
+    """
+    values, vectors = np.linalg.eigh(gram)
+    kept = values > np.sqrt(np.finfo(float).eps) * values[-1]
+    vectors = vectors[:, kept][:, ::-1].T[:n]
     drawn = rng.standard_normal((n - len(vectors), len(gram)))
+    if len(vectors) < len(gram):
+        drawn -= drawn @ vectors.T @ vectors
     drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
     return np.concatenate([vectors, drawn])

@@ -10,8 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
 from skdeeptd._base import check_index
-from skdeeptd._model.fitted import networks_of
-from skdeeptd._model.parameters import kernel_stds
+from skdeeptd._covariance import kernel_stds
 from skdeeptd._plot.drawing import (
     NORMAL_95,
     draw_color_bar,
@@ -233,11 +232,14 @@ def _stds(estimator, output, filters, kernels):
     """Return the standard deviations of the kernels, or None if they are not known."""
     if not hasattr(estimator, "covariance_"):
         return None
-    network, covariance = networks_of(estimator)[output], estimator.covariance_[output]
-    return [
-        std[filters].reshape(k.shape)
-        for std, k in zip(kernel_stds(network, covariance), kernels, strict=True)
+    gains = estimator.gains_[output]
+    weights = [
+        k[output].reshape(len(gains), -1) * gain[:, np.newaxis]
+        for k, gain in zip(estimator.kernels_, gains.T, strict=True)
     ]
+    covariance, scales = estimator.covariance_[output], estimator.scales_[output]
+    stds = kernel_stds(weights, scales, covariance)
+    return [s[filters].reshape(k.shape) for s, k in zip(stds, kernels, strict=True)]
 
 
 def _check_filters(filters, n_filters):

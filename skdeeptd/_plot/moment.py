@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
-from skdeeptd._model.fitted import networks_of
-from skdeeptd._model.projection import explained_part
+from skdeeptd._network.fitted import networks_of
+from skdeeptd._network.projection import explained_part
 from skdeeptd._plot.drawing import (
     draw_color_bar,
     draw_image,

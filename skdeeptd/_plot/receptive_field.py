@@ -10,8 +10,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 
 from skdeeptd._base import flatten
-from skdeeptd._model.fitted import networks_of
-from skdeeptd._model.network import input_gradient
+from skdeeptd._network.fitted import networks_of
+from skdeeptd._network.network import input_gradient
 from skdeeptd._plot.drawing import (
     draw_color_bar,
     draw_image,

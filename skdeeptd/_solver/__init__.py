@@ -1,1 +1,1 @@
-"""How a network is found: decompose, calibrate, search, polish, choose."""
+"""Comparison of candidates."""

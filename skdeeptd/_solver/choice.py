@@ -35,10 +35,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import lsq_linear
 
-from skdeeptd._data.problem import make_problem
+from skdeeptd._data.standardize import standardize
 from skdeeptd._data.rows import RowBlocks
-from skdeeptd._solver.deeptd import untold
-from skdeeptd._solver.search import EXACT, silent
+from skdeeptd._fit import null_stage as untold
+from skdeeptd._init.multi_start import EXACT
+from skdeeptd._init.multi_start import null_report as silent
 
 KEPT, LEAST_KEPT, MOST_KEPT = 1 / 8, 3, 10  # of the shapes, after the first stage
 STANDARD_ERRORS = 2.0  # of a difference over the folds that is a clear one
@@ -107,8 +108,8 @@ class Table(NamedTuple):
 
 
 def make_fold(train, test):
-    problem = make_problem(train, fit_intercept=True)
-    return Fold(train, problem.moment_of_y(problem.moment()), test, kept={})
+    problem = standardize(train, fit_intercept=True)
+    return Fold(train, problem.moment() * problem.unit[:, np.newaxis], test, kept={})
 
 
 def compare(

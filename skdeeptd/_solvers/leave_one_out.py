@@ -18,7 +18,7 @@ import numpy as np
 
 from skdeeptd._network.network import head_features, hidden_forward
 from skdeeptd._network.parameters import penalty
-from skdeeptd._solver.ridge import principal
+from skdeeptd._solvers.ridge import penalties, principal
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -57,7 +57,7 @@ def loo_alpha(network, rows, fit_intercept):
         return 0.0
     basis, values = principal(table)
     targets = (y - share @ y) * root
-    along, alphas = basis.T @ targets, np.logspace(1, -9, 21) * values.max(initial=0)
+    along, alphas = basis.T @ targets, penalties(values)
     errors = []
     for alpha in alphas:
         leverage = share + basis**2 @ (1 / (values + alpha))

@@ -1,1 +1,0 @@
-"""The patch network: its layout, its parameters, its derivatives. Nothing is fitted."""
