@@ -28,13 +28,14 @@ One pass over the rows gives all of the above, and the step is
     dtheta = (A - S'G^-1 S + lambda D^2)^-1 (g - S'G^-1 h),   dV = G^-1 (h - S dtheta)
 
 (variable projection, Golub and Pereyra 1973). A step is kept if it lowers the
-objective; the damping follows Nielsen 1999. If the loss is quadratic, the same sums give
-the best heads for the hidden weights, which replace those of the pass.
+objective; the damping follows Nielsen 1999. If the loss is quadratic, the same sums
+give the best heads for the hidden weights, which replace those of the pass.
 """
 
 from typing import NamedTuple
 
 import numpy as np
+from scipy import linalg
 from scipy.linalg import lapack
 from scipy.sparse.linalg import LinearOperator, cg
 
@@ -168,6 +169,14 @@ def gauss_newton(
             network, rows, loss, alpha, fit_intercept, move != "heads", centre
         )
 
+    def evaluate_heads(network, centre):
+        centre = centre[0], centre[1][:, :0]
+        return normal_equations(
+            network, rows, loss, alpha, fit_intercept, False, centre
+        )
+
+    refits_heads = loss.is_quadratic and len(network.heads) > 1 and move != "heads"
+    refits_heads = refits_heads and not gram_of_entries_pays(network)
     current, n_iter = equations, 0
     if current is None:
         current, n_iter = evaluate(network), 1
@@ -199,10 +208,15 @@ def gauss_newton(
                 left = max(current.loss - predicted, 0.0)
                 return Solution(normalize(moved), left, n_iter, True, current)
         promised_before = predicted
+        n_iter += 1
         if is_coupled_and_large(loss, current.head_gradient):
             moved = newton_cg_heads(moved, rows, loss, alpha, fit_intercept, current)
-        trial = evaluate(moved, current.centre)
-        n_iter += 1
+        trial = None
+        if refits_heads:  # in a cheap pass, so that J holds for the best heads
+            trial = evaluate_heads(moved, current.centre)
+            moved = trial.network
+        if trial is None or trial.loss < current.loss:
+            trial = evaluate(moved, current.centre)
         if trial.loss < current.loss:
             decrease = current.loss - trial.loss
             gain = min(decrease / predicted, 1.0) if predicted > 0 else 1.0
@@ -457,9 +471,7 @@ def _stacked_sums(network, rows, loss, basis, shift, fit_intercept, with_hidden)
     is_large = is_coupled_and_large(
         loss, np.empty((n_heads, len(flat) + fit_intercept))
     )
-    pairs = [(0, 0)] if loss.is_quadratic else [(q, q) for q in range(n_heads)]
-    if loss.couples_outputs and not is_large:
-        pairs = [(q, p) for q in range(n_heads) for p in range(q + 1)]
+    is_whole = loss.couples_outputs and not is_large
 
     def statistic(X, y, weight):
         layers = hidden_forward(in_dtype, X)
@@ -480,16 +492,20 @@ def _stacked_sums(network, rows, loss, basis, shift, fit_intercept, with_hidden)
         flat_half = half.reshape(len(X) * n_heads, R * M)
         hessian = flat_half.T @ flat_half
         half *= (factor * root)[:, :, np.newaxis]
-        grams = []
-        for q, p in pairs:
-            entry = (
-                weight if curvature is None else weight * loss.entry(curvature, q, p)
-            )
-            grams.append((features * entry[:, np.newaxis]).T @ features)
+        entries = weight[:, np.newaxis]
+        if is_whole:  # C = diag(p) - p p'
+            entries = entries * curvature
+            outer = (root * curvature)[:, :, np.newaxis] * features[:, np.newaxis]
+            outer = outer.reshape(len(X), n_heads * features.shape[1])
+        elif not loss.is_quadratic:
+            diagonal = [loss.entry(curvature, q, q) for q in range(n_heads)]
+            entries = entries * np.transpose(diagonal)
+        grams = [(features * entry[:, np.newaxis]).T @ features for entry in entries.T]
         return (
             hessian,
             np.array([features.T @ half[:, q] for q in range(n_heads)]),
             np.array(grams),
+            outer.T @ outer if is_whole else 0.0,
             np.einsum("iqm,iq->m", jacobian, weighted),
             weighted.T @ features,
             weight @ residual**2 if loss.is_quadratic else np.array([weight @ value]),
@@ -500,9 +516,11 @@ def _stacked_sums(network, rows, loss, basis, shift, fit_intercept, with_hidden)
         numbers_per_row(network) * (1 + n_heads) + 3 * n_heads * R * M + 3 * len(flat)
     )
     sums = rows.reduce(statistic, width=width)
-    hessian, cross, grams, gradient, head_gradient, squares, sizes = sums
-    if loss.couples_outputs:
-        grams = _joined(grams, pairs, n_heads, is_large)
+    hessian, cross, grams, outer, gradient, head_gradient, squares, sizes = sums
+    if is_whole:
+        grams = linalg.block_diag(*grams)[np.newaxis] - outer
+    elif is_large:  # C is a Laplacian, at most twice its diagonal
+        grams = 2 * grams
     j_sum = cross[:, -1] if fit_intercept else np.zeros((n_heads, R * M))
     return hessian, cross, grams, gradient, head_gradient, j_sum, squares, sizes
 
@@ -510,21 +528,6 @@ def _stacked_sums(network, rows, loss, basis, shift, fit_intercept, with_hidden)
 def is_coupled_and_large(loss, head_gradient, most_entries=1000):
     """Return whether G of coupled heads is too large to be formed whole."""
     return loss.couples_outputs and head_gradient.size > most_entries
-
-
-def _joined(grams, pairs, n_heads, is_large):
-    """Return G of coupled heads, (1, Q T, Q T), or twice its diagonal blocks.
-
-    The rows of C sum to zero: it is the Laplacian of a graph, which is never more than
-    twice its diagonal.
-    """
-    if is_large:
-        return 2 * grams
-    n_features = grams.shape[1]
-    blocks = np.empty((n_heads, n_features) * 2)
-    for (q, p), gram in zip(pairs, grams, strict=True):
-        blocks[q, :, p] = blocks[p, :, q] = gram
-    return blocks.reshape(1, n_heads * n_features, n_heads * n_features)
 
 
 def _equations_of(network, rows, loss, alpha, basis, sums, shift):
