@@ -316,13 +316,18 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
     def __sklearn_is_fitted__(self):
         return hasattr(self, "kernels_")
 
-    def _fit(self, X, y, sample_weight):
+    def _fit_reusing(self, X, y, sample_weight, previous):
+        """Fit like ``fit``, from what a network fitted to the same rows has learned."""
+        self._validate_params()
+        return self._fit(X, y, sample_weight, previous)
+
+    def _fit(self, X, y, sample_weight, previous=None):
         context = self._init_callback_context(max_subtasks=3)
         metadata = {"sample_weight": sample_weight}
         with told(context, self, X=X, y=y, metadata=metadata):
             rows, input_shape = self._rows(X, y, sample_weight)
             layout, spec = self._design(rows, input_shape)
-            self._learn(rows, layout, spec, context)
+            self._learn(rows, layout, spec, context, previous)
         return self
 
     def _rows(self, X, y, sample_weight):
@@ -330,13 +335,25 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
         X, input_shape = flatten(X, self.input_shape)
         return RowBlocks(*self._check(X, y, sample_weight), self.n_jobs), input_shape
 
-    def _learn(self, rows, layout, spec, context):
+    def _learn(self, rows, layout, spec, context, previous=None):
         """Steps 2 to 6 of ``fit``."""
+        known = {} if previous is None else self._reusable(previous, spec.blank)
         with single_threaded_blas(), reusing(), explaining(self, rows):
-            fit = self._fit_rows(rows, spec, stage=telling(self, context))
+            fit = self._fit_rows(rows, spec, stage=telling(self, context), **known)
             self._store(fit, layout, rows.precision)
             self._describe(fit, context)
         self._warn(fit)
+
+    def _reusable(self, previous, blank):
+        """Return the moment of another network, and its kernels if alpha differs."""
+        params, others = (e.get_params(deep=False) for e in (self, previous))
+        changed = {name for name in params if repr(params[name]) != repr(others[name])}
+        if changed & {"loss", "class_weight", "fit_intercept"}:
+            return {}
+        moment = previous.moment_.reshape(len(previous.moment_), -1).astype(float)
+        is_alpha = changed == {"alpha"}
+        known = self._known(previous, blank, settled=True) if is_alpha else None
+        return {"moment": moment, "known": known}
 
     def _describe(self, fit, context):
         pass
@@ -366,7 +383,9 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
             stream = stream_of(self._stream) if begun else empty_stream(X, y, spec.seed)
             stream = stream.extended(X, y, weight, capacity, self.n_jobs)
             grown = len(stream.sample.X) >= 2 * stream.searched
-            known = self._known(spec.blank, settled=not grown) if begun else None
+            known = None
+            if begun:
+                known = self._known(self, spec.blank, settled=not grown)
             fit = self._fit_rows(
                 stream.rows(self.n_jobs),
                 spec.with_alpha_times(stream.share_kept),
@@ -381,14 +400,14 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
     def _describe_stream(self, fit, grown, share_kept):
         pass
 
-    def _known(self, blank, settled):
-        """What each output begins with: its network so far, where there is one."""
+    def _known(self, fitted, blank, settled):
+        """What each output begins with: a fitted network, where there is one."""
         intercept = {} if self.fit_intercept else {"intercept": 0.0}
         return [
             Known(network._replace(**intercept), settled)
             if self.polish and alike(network, blank) and np.any(network.scales)
             else None
-            for network in networks_of(self)
+            for network in networks_of(fitted)
         ]
 
     def _store(self, fit, layout, dtype):

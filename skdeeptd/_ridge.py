@@ -144,6 +144,21 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
         """
         return self._learn(X, y, sample_weight)
 
+    def _fit_reusing(self, X, y, sample_weight, previous):
+        """Fit like ``fit``, with the filters of another fit to the same rows.
+
+        The filters are learned anew if their parameters differ in more than the
+        activation, the responses and the target type.
+        """
+        own, other = (
+            (e.features or DeepTDFeatures()).get_params() for e in (self, previous)
+        )
+        of_responses = {"activation", "responses", "target_type", "n_jobs"}
+        same = all(repr(own[k]) == repr(other[k]) for k in set(own) - of_responses)
+        same = same and own["random_state"] is not None
+        like = previous.features_ if same else None
+        return self._learn(X, y, sample_weight, like)
+
     def _learn(self, X, y, sample_weight=None, like=None):
         """``like`` are features with the same kernels, fitted to the same rows."""
         features = DeepTDFeatures() if self.features is None else clone(self.features)
