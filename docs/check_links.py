@@ -14,6 +14,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from skdeeptd import (
+    DeepTDAutoClassifier,
+    DeepTDAutoRegressor,
     DeepTDClassifier,
     DeepTDClassifierCV,
     DeepTDFeatures,
@@ -25,6 +27,8 @@ from skdeeptd._base import DOCUMENTATION
 from skdeeptd.dask import DaskDeepTDClassifier, DaskDeepTDRegressor
 
 ESTIMATORS = [
+    DeepTDAutoRegressor(),
+    DeepTDAutoClassifier(),
     DeepTDRegressor(),
     DeepTDRegressorCV(),
     DeepTDRidge(),

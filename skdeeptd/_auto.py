@@ -41,11 +41,6 @@ from skdeeptd._stacking import (
 )
 from skdeeptd._typing import RandomState
 
-REMEDIES = {
-    "predict": "use a regressor, such as SVR()",
-    "predict_proba": "use a classifier with probabilities, or CalibratedClassifierCV",
-}
-
 
 class BaseAuto(BaseSearch):
     """Average the best of linear models, kernel models and networks.
@@ -128,7 +123,9 @@ class BaseAuto(BaseSearch):
 
     def _extra_candidates(self):
         """Check the estimators handed in, and return a candidate for each."""
-        method = "predict_proba" if hasattr(self, "classes_") else "predict"
+        method, remedy = "predict", "use a regressor, such as SVR()"
+        if hasattr(self, "classes_"):
+            method, remedy = "predict_proba", "wrap it in CalibratedClassifierCV"
         found = {}
         for entry in self.extra_estimators or ():
             if not isinstance(entry, list | tuple) or len(entry) != 2:
@@ -147,9 +144,8 @@ class BaseAuto(BaseSearch):
             if missing or isinstance(estimator, type):
                 raise TypeError(
                     f"{name!r} in extra_estimators must be an unfitted estimator with "
-                    f"{method}, got {estimator!r}, which has "
-                    f"{', '.join(['no ' + n for n in missing]) or 'no parameters yet'}; "
-                    f"{REMEDIES[method]}"
+                    f"{method}, got {estimator!r}, which has no "
+                    f"{' and no '.join(missing) or 'parameters yet'}; {remedy}"
                 )
             found[name] = Candidate(estimator, {"model": name})
         return list(found.values())
@@ -246,9 +242,10 @@ def _plain_features(common, **params):
 class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
     """Regression without arguments: the best of several models, or their average.
 
-    On folds it compares ridge regression, kernel ridge regression, both on convolutional
-    filters (:class:`DeepTDRidge`), and networks (:class:`DeepTDRegressor`); see Notes.
-    Predictions are a weighted average of the best models (stacking).
+    On folds it compares ridge and kernel ridge regression, both of them on
+    convolutional filters (:class:`DeepTDRidge`), and networks
+    (:class:`DeepTDRegressor`); see Notes. Predictions are a weighted average of the
+    best models (stacking).
 
     Parameters
     ----------
@@ -457,8 +454,8 @@ class DeepTDAutoClassifier(ClassificationSearch, BaseAuto):
 
     On folds it compares logistic regression, logistic regression and kernel logistic
     regression on convolutional filters (:class:`DeepTDFeatures`), and networks
-    (:class:`DeepTDClassifier`); see Notes. Probabilities are a weighted average of those
-    of the best models (stacking).
+    (:class:`DeepTDClassifier`); see Notes. Probabilities are a weighted average of
+    those of the best models (stacking).
 
     Parameters
     ----------

@@ -18,11 +18,9 @@ fits like ``fit`` but may take over what ``previous``, another estimator of its 
 has learned from the same rows. Candidates of one path are fitted one after the other,
 and each gets the one before as ``previous``. In the stages before the last, the first
 of a path gets a network that was fitted to the same rows. Pipelines of a path differ in
-their last step only: their other steps are fitted once per fold, and a last step that
-has ``warm_start`` begins with the one before.
+their last step only: their other steps are fitted once per fold.
 """
 
-import copy
 import itertools
 import math
 from collections.abc import Callable, Hashable
@@ -188,12 +186,9 @@ def fit_candidate(estimator, X, y, sample_weight, previous=None):
 
 def _fit_last_step(pipeline, X, y, sample_weight, previous):
     """Fit a Pipeline with the fitted steps of another one, but for the last."""
-    name, last = pipeline.steps[-1]
-    params = last.get_params()
-    if "warm_start" in params:
-        last = copy.deepcopy(previous[-1]).set_params(**{**params, "warm_start": True})
+    *_, (name, last) = pipeline.steps
     extra = _weight_arguments(last, sample_weight)
-    last.fit(previous[:-1].transform(X), y, **extra).set_params(**params)
+    last.fit(previous[:-1].transform(X), y, **extra)
     return Pipeline([*previous.steps[:-1], (name, last)])
 
 
@@ -239,7 +234,7 @@ def compare(
     previous = [None] * len(folds)
     alive = np.array([i for i, c in enumerate(candidates) if not c.early], int)
     for number in range(LAST_STAGE + 1):
-        name = f"stage {number}" if number else "candidates without stages"
+        name = f"stage {number}" if number else "models without stages"
         if number == 1 and len(alive) and clock() < end:
             first = candidates[alive[0]]
             previous = run_all(_fit_first_stage, [(first, fold) for fold in folds])

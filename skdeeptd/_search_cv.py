@@ -190,7 +190,7 @@ class BaseSearch(Documented, CallbackSupportMixin, BaseEstimator):
         return folds
 
     def _run_all(self, function, calls):
-        """Run calls in processes, or in threads if time is limited: these start fast."""
+        """Run calls in processes, or in threads, which start fast, if time is short."""
         prefer = None if self.max_time is None else "threads"
         parallel = Parallel(n_jobs=self.n_jobs, prefer=prefer)
         return parallel(delayed(function)(*call) for call in calls)
@@ -212,7 +212,7 @@ class BaseSearch(Documented, CallbackSupportMixin, BaseEstimator):
     def _network_candidates(
         self, param_grid, n_rows, rows_per_weight=8, max_layers=3, max_shapes=60
     ):
-        """Return the networks of a grid; None: of the default grid, with few weights."""
+        """Return the networks of a grid; None takes default ones with few weights."""
         if param_grid is None:
             n_logits = max(1, len(getattr(self, "classes_", ())) - 1)
             param_grid = [

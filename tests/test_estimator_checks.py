@@ -7,6 +7,8 @@ from sklearn.utils.estimator_checks import (
 )
 
 from skdeeptd import (
+    DeepTDAutoClassifier,
+    DeepTDAutoRegressor,
     DeepTDClassifier,
     DeepTDClassifierCV,
     DeepTDFeatures,
@@ -24,6 +26,7 @@ ESTIMATORS = [
     DeepTDRegressor(alpha=1.0),
     DeepTDRegressor(loss="huber"),
     DeepTDRegressor(padding="same", n_init=3),
+    DeepTDAutoRegressor(cv=3),
     DeepTDRegressorCV(cv=3),
     DeepTDFeatures(),
     DeepTDFeatures(activation="tanh", responses="all", standardize=False),
@@ -34,6 +37,7 @@ ESTIMATORS = [
     DeepTDClassifier(activation="tanh", tol=1e-4),
     DeepTDClassifier(strides=1),
     DeepTDClassifier(class_weight="balanced", n_jobs=2),
+    DeepTDAutoClassifier(cv=3),
     DeepTDClassifierCV(cv=3),
 ]
 

@@ -72,7 +72,7 @@ def search():
         "alpha": [1e-2],
         "n_init": [2],
     }
-    return DeepTDRegressorCV(grid, ensemble_size=1, cv=3, random_state=0).fit(X, y)
+    return DeepTDRegressorCV(grid, cv=3, random_state=0).fit(X, y)
 
 
 def steps(ax):
@@ -610,8 +610,7 @@ def test_labels_say_what_varies():
     search = DeepTDRegressorCV(grid, cv=2, random_state=0).fit(X, y)
     display = PathDisplay.from_estimator(search)
     assert sorted(display.labels) == [
-        *(f"(4, 3), alpha={a}, n_filters={r}" for a in (0.5, 2) for r in (1, 2)),
-        "ridge",
+        f"(4, 3), alpha={a}, n_filters={r}" for a in (0.5, 2) for r in (1, 2)
     ]
 
 
@@ -948,9 +947,7 @@ def test_bad_searches(search):
     with pytest.raises(NotFittedError):
         PathDisplay.from_estimator(DeepTDRegressorCV())
     model, _ = fitted((3, 2))
-    message = (
-        "candidates of a DeepTDRegressorCV or DeepTDClassifierCV, got DeepTDRegressor"
-    )
+    message = "DeepTDRegressorCV or DeepTDClassifierCV, got DeepTDRegressor"
     with pytest.raises(TypeError, match=message):
         PathDisplay.from_estimator(model)
     for bad in (0, -3, 2.5, None):

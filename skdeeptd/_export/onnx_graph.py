@@ -8,12 +8,12 @@ import itertools
 
 import numpy as np
 
+from skdeeptd._auto import DeepTDAutoRegressor
 from skdeeptd._export.layers import known, layers_of, n_columns_of
 from skdeeptd._features import DeepTDFeatures, filters_of
 from skdeeptd._model.activations import LEAKY_SLOPE
 from skdeeptd._model.fitted import networks_of
 from skdeeptd._optional import optional
-from skdeeptd._regressor_cv import DeepTDRegressorCV
 from skdeeptd._ridge import DeepTDRidge
 from skdeeptd._solver.filters import CLIP, pooled_parts
 
@@ -64,7 +64,7 @@ def _labels_of(estimator):
 
 
 def _outputs(add, X, estimator):
-    if isinstance(estimator, DeepTDRegressorCV):
+    if isinstance(estimator, DeepTDAutoRegressor):
         return _mean(add, X, estimator)
     if isinstance(estimator, DeepTDRidge):
         return _ridge(add, X, estimator)

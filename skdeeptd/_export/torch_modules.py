@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skdeeptd._auto import DeepTDAutoRegressor
 from skdeeptd._base import like_y
 from skdeeptd._export.layers import dtype_of, has_one_axis, known, layers_of
 from skdeeptd._features import DeepTDFeatures, layouts_of
 from skdeeptd._model.activations import LEAKY_SLOPE
 from skdeeptd._model.fitted import layout_of, networks_of
 from skdeeptd._optional import optional
-from skdeeptd._regressor_cv import DeepTDRegressorCV
 from skdeeptd._ridge import DeepTDRidge
 from skdeeptd._solver.filters import CLIP, pooled_parts
 
@@ -22,7 +22,7 @@ SOFTPLUS_THRESHOLD = 40.0  # from where log(1 + e^z) is z, in float64 too
 
 
 def module_of(estimator):
-    if isinstance(estimator, DeepTDRegressorCV):
+    if isinstance(estimator, DeepTDAutoRegressor):
         return _mean(estimator)
     if isinstance(estimator, DeepTDRidge):
         return _ridge(estimator)

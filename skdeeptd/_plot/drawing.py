@@ -9,8 +9,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skdeeptd._base import BasePatchNetwork, check_index
-from skdeeptd._base_cv import BasePatchCV
 from skdeeptd._optional import optional
+from skdeeptd._search_cv import BaseSearch
 
 TALLEST = 1.5  # height over width of the axes of an image in a new figure
 NORMAL_95 = 1.96  # standard deviations to either side that hold 95 %
@@ -63,7 +63,7 @@ def fitted_network(estimator, output=0):
     """
     given = estimator
     estimator, _ = behind_steps(estimator)
-    if isinstance(estimator, BasePatchCV):
+    if isinstance(estimator, BaseSearch):
         check_is_fitted(estimator)
         given = estimator = estimator.best_estimator_
     if not isinstance(estimator, BasePatchNetwork):

@@ -59,13 +59,13 @@ class PathDisplay:
 
     Examples
     --------
-    >>> from skdeeptd import DeepTDRegressorCV
+    >>> from skdeeptd import DeepTDAutoRegressor
     >>> from skdeeptd.datasets import make_patch_cnn_regression
     >>> from skdeeptd.plotting import PathDisplay
     >>> X, y = make_patch_cnn_regression(
     ...     n_samples=200, kernel_sizes=(4, 6), noise=0.1, random_state=0
     ... )
-    >>> search = DeepTDRegressorCV(random_state=0).fit(X, y)
+    >>> search = DeepTDAutoRegressor(random_state=0).fit(X, y)
     >>> display = PathDisplay.from_estimator(search, n_best=10)
     >>> display.labels[0]
     '(4, 6)'
@@ -94,7 +94,8 @@ class PathDisplay:
 
         Parameters
         ----------
-        estimator : DeepTDRegressorCV, DeepTDClassifierCV or Pipeline
+        estimator : DeepTDAutoRegressor, DeepTDAutoClassifier, DeepTDRegressorCV, \
+DeepTDClassifierCV or Pipeline
             Of a Pipeline the last step.
         n_best : int, default=50
             Most candidates to draw; the others rank behind them.
@@ -216,8 +217,9 @@ def _results(estimator):
     results = getattr(search, "cv_results_", {})
     if "stage" not in results:
         raise TypeError(
-            f"PathDisplay draws the candidates of a DeepTDRegressorCV or "
-            f"DeepTDClassifierCV, got {described(estimator)}"
+            f"PathDisplay draws the candidates of a DeepTDAutoRegressor, "
+            f"DeepTDAutoClassifier, DeepTDRegressorCV or DeepTDClassifierCV, got "
+            f"{described(estimator)}"
         )
     return results
 
