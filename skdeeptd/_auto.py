@@ -339,9 +339,8 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
     >>> model = DeepTDAutoRegressor(random_state=0).fit(X[:150], y[:150])
     >>> bool(model.score(X[150:], y[150:]) > 0.7)
     True
-    >>> best = model.leaderboard().iloc[0]
-    >>> best["model"]
-    'kernel ridge on filters, responses=all, standardize=False'
+    >>> model.leaderboard()["model"][0].split(",")[0]
+    'kernel ridge on filters'
     """
 
     def _linear_and_kernel_candidates(

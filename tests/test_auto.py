@@ -81,7 +81,7 @@ def fitted():
 @pytest.fixture(scope="module")
 def fitted_classifier():
     (X, y), test = digits(150, odd=False)
-    return DeepTDAutoClassifier(random_state=0).fit(X, y), test
+    return DeepTDAutoClassifier(cv=3, random_state=0).fit(X, y), test
 
 
 # Regression without arguments
@@ -92,7 +92,7 @@ def test_images_without_any_argument():
     scores, names = [], set()
     for seed in range(3):
         train, test = digits(150, seed)
-        model = DeepTDAutoRegressor(cv=5, random_state=0).fit(*train)
+        model = DeepTDAutoRegressor(cv=3, random_state=0).fit(*train)
         scores.append(model.score(*test))
         names |= set(model.cv_results_["param_model"].compressed())
     assert np.mean(scores) > 0.79
@@ -123,7 +123,7 @@ def test_linear_data_are_not_worse_than_ridge_by_more_than_noise():
     X = rng.randn(200, 12)
     y = X @ rng.randn(12) + rng.randn(200)
     linear = RidgeCV().fit(X[:100], y[:100]).score(X[100:], y[100:])
-    ours = DeepTDAutoRegressor(random_state=0).fit(X[:100], y[:100])
+    ours = DeepTDAutoRegressor(cv=3, random_state=0).fit(X[:100], y[:100])
     assert ours.score(X[100:], y[100:]) > linear - 0.05
 
 
@@ -148,7 +148,7 @@ def test_predictions_stay_bounded_if_a_feature_hardly_varied():
     X = rng.randn(80, 20)
     y = X[:, 0] + 0.1 * rng.randn(80)
     X[:, 7] = 1e-9 * rng.randn(80)
-    model = DeepTDAutoRegressor(random_state=0).fit(X[:60], y[:60])
+    model = DeepTDAutoRegressor(cv=3, random_state=0).fit(X[:60], y[:60])
     X[60:, 7] = 1.0
     assert np.abs(model.predict(X[60:])).max() < 3 * np.abs(y).max()
 
@@ -202,7 +202,11 @@ def test_the_size_of_the_ensemble_has_a_bound(noisy):
     X, y = noisy
     y = y + np.sin(3 * X[:, 0])
     sizes = [
-        len(DeepTDAutoRegressor(ensemble_size=n, random_state=0).fit(X, y).estimators_)
+        len(
+            DeepTDAutoRegressor(cv=3, ensemble_size=n, random_state=0)
+            .fit(X, y)
+            .estimators_
+        )
         for n in (1, 2)
     ]
     assert sizes[0] == 1
@@ -266,7 +270,8 @@ def test_the_leaderboard_has_the_best_candidate_first(fitted):
         board["standard_error"][0], np.std(scores, ddof=1) / np.sqrt(3)
     )
     np.testing.assert_allclose(board["weight"].sum(), 1)
-    assert {"ridge", "kernel ridge", "network ((4, 4), (2, 2))"} <= set(board["model"])
+    assert {"ridge", "kernel ridge"} <= set(board["model"])
+    assert any(name.startswith("network ((") for name in board["model"])
 
 
 def test_the_leaderboard_is_a_list_without_pandas(fitted, monkeypatch):
@@ -581,7 +586,7 @@ def test_classes_of_images_without_any_argument():
     ours, theirs = [], []
     for seed in range(3):
         (X, y), (X_test, y_test) = digits(150, seed, odd=False)
-        model = DeepTDAutoClassifier(random_state=0).fit(X, y)
+        model = DeepTDAutoClassifier(cv=3, random_state=0).fit(X, y)
         ours.append(model.score(X_test, y_test))
         flat = X.reshape(len(X), -1), X_test.reshape(len(X_test), -1)
         grid = {"C": np.logspace(-3, 1, 5)}
@@ -648,7 +653,7 @@ def test_a_planted_network_is_preferred_and_near_the_truth():
     chosen = []
     for seed in range(2):
         X, y = planted_classes(2000, seed)
-        model = DeepTDAutoClassifier(random_state=0).fit(X[:1000], y[:1000])
+        model = DeepTDAutoClassifier(cv=3, random_state=0).fit(X[:1000], y[:1000])
         chosen.append(isinstance(model.best_estimator_, DeepTDClassifier))
         linear = model.cv_results_["mean_test_score"][:6].max()
         assert mean_log_likelihood(model, X[1000:], y[1000:]) > linear + 0.05
@@ -658,7 +663,7 @@ def test_a_planted_network_is_preferred_and_near_the_truth():
 def test_noise_is_predicted_by_about_the_shares():
     rng = np.random.RandomState(0)
     X, y = rng.randn(300, 24), rng.randint(3, size=300)
-    model = DeepTDAutoClassifier(random_state=0).fit(X[:150], y[:150])
+    model = DeepTDAutoClassifier(cv=3, random_state=0).fit(X[:150], y[:150])
     assert log_loss(y[150:], model.predict_proba(X[150:])) < np.log(3) + 0.05
 
 
