@@ -151,11 +151,15 @@ class BaseAuto(BaseSearch):
         return list(found.values())
 
     def _best(self, candidates, table, order):
-        is_linear = np.array([candidate.is_linear for candidate in candidates])
-        best = order[0]
-        scores, reached = table.column("score"), table.stages == table.stages[best]
-        rivals = order[(is_linear & reached)[order]]
-        return _best_unless_linear(scores, best, rivals)
+        scores, stages, best = table.column("score"), table.stages, order[0]
+        linear = [
+            i
+            for i in order
+            if candidates[i].is_linear
+            and stages[i] == stages[best]
+            and np.all(np.isfinite(scores[i]))
+        ]
+        return _best_unless_linear(scores, best, linear)
 
     def _refit(self, candidates, table, folds, rows, begin):
         """Fit the best candidate to all rows, and the others of weight in time.
@@ -224,7 +228,7 @@ def _best_unless_linear(scores, best, linear):
     ``linear`` are the linear candidates, the best one first. To be ahead on every fold
     is enough: if the linear model fails on some, the standard error says nothing.
     """
-    if not len(linear) or best in linear:
+    if not linear or best in linear:
         return best
     lead = scores[best], scores[linear[0]]
     is_ahead = clearly_ahead(*lead) or np.all(lead[0] > lead[1])

@@ -233,28 +233,22 @@ class BaseSearch(Documented, CallbackSupportMixin, BaseEstimator):
         return found
 
     def _warn_of_failures(self, candidates, table):
-        failures = {
-            (candidate.name, fold): result.error
+        failures = [
+            (candidate.name, f"{candidate.name} on fold {fold}: {result.error}")
             for candidate, row in zip(candidates, table.results, strict=True)
             for fold, result in enumerate(row)
             if result.error
-        }
-        first = "".join(
-            f"; {name} on fold {fold}: {error}"
-            for (name, fold), error in list(failures.items())[:1]
-        )
+        ]
+        first = f"; {failures[0][1]}" if failures else ""
         if not np.any(np.isfinite(table.column("score").mean(axis=1))):
             raise ValueError(
                 f"no candidate has a finite score on all folds{first}. Each fold needs "
                 f"at least two held-out rows for R2"
             )
         if failures:
-            named = list(dict.fromkeys(name for name, _ in failures))
-            warn(
-                f"{len(failures)} fits on folds failed and were scored NaN, those of "
-                f"{named}{first}",
-                FitFailedWarning,
-            )
+            names = sorted({name for name, _ in failures})
+            text = f"{len(failures)} fits on folds failed and were scored NaN, those of"
+            warn(f"{text} {names}{first}", FitFailedWarning)
         n_left = int(np.sum(table.stages == 0))
         if n_left:
             warn(

@@ -38,6 +38,7 @@ from skdeeptd import (
     _search_cv,
 )
 from skdeeptd._auto import _best_unless_linear
+from skdeeptd._search import Candidate, Result, Table
 from skdeeptd._search_cv import mean_log_likelihood
 from skdeeptd.datasets import make_patch_cnn_regression
 
@@ -163,7 +164,15 @@ def test_predictions_stay_bounded_if_a_feature_hardly_varied():
 )
 def test_a_network_must_be_clearly_ahead_of_the_linear_model(linear, network, chosen):
     scores = np.array([linear, network])
-    assert _best_unless_linear(scores, 1, np.array([0])) == chosen
+    assert _best_unless_linear(scores, 1, [0]) == chosen
+
+
+def test_a_linear_model_that_failed_is_not_preferred():
+    scores = [[np.nan, np.nan], [0.5, 0.6]]
+    table = Table([[Result(score=s) for s in row] for row in scores], np.full(2, 3))
+    candidates = [Candidate(None, {}, is_linear=True), Candidate(None, {})]
+    order = np.array([1, 0])
+    assert DeepTDAutoRegressor()._best(candidates, table, order) == 1
 
 
 # The average
@@ -707,7 +716,8 @@ def test_labels_may_be_strings():
 
 
 def test_weights_of_classes_are_repetitions():
-    """In fits, scores and the weights of the average."""
+    """In the fits and scores of the linear model; those of the average are tested
+    in test_stacking."""
     X, y = planted_classes(120, 1, size=4)
     repeats = np.random.RandomState(0).randint(1, 3, size=120)
     fold = np.arange(120) % 3
