@@ -115,11 +115,9 @@ class BaseAuto(BaseSearch):
 
     def _candidates(self, n_rows):
         """Return the candidates, the first of which is a fast linear model."""
-        return [
-            *self._linear_and_kernel_candidates(n_rows),
-            *self._network_candidates(None, n_rows),
-            *self._extra_candidates(),
-        ]
+        found = self._linear_and_kernel_candidates(n_rows)
+        found += self._network_candidates(None, n_rows)
+        return found + self._extra_candidates()
 
     def _extra_candidates(self):
         """Check the estimators handed in, and return a candidate for each."""

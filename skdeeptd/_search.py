@@ -193,15 +193,7 @@ def _fit_last_step(pipeline, X, y, sample_weight, previous):
 
 
 def compare(
-    candidates,
-    folds,
-    evaluate,
-    run_all,
-    *,
-    report,
-    stage,
-    end=math.inf,
-    n_at_a_time=1,
+    candidates, folds, evaluate, run_all, report, stage, end=math.inf, n_at_a_time=1
 ):
     """Fit the candidates on all folds, stage by stage.
 
@@ -228,10 +220,9 @@ def compare(
     -------
     Table
     """
-    n_candidates = len(candidates)
     rows = [[Result()] * len(folds) for _ in candidates]
-    table = Table(rows, np.zeros(n_candidates, int))
-    previous = [None] * len(folds)
+    table = Table(rows, np.zeros(len(candidates), int))
+    nothing = previous = [None] * len(folds)
     alive = np.array([i for i, c in enumerate(candidates) if not c.early], int)
     for number in range(LAST_STAGE + 1):
         name = f"stage {number}" if number else "models without stages"
@@ -240,7 +231,7 @@ def compare(
             previous = run_all(_fit_first_stage, [(first, fold) for fold in folds])
         with stage(name, len(alive)) as part:
             begin, n_done = clock(), 0
-            shared = previous if 0 < number < LAST_STAGE else [None] * len(folds)
+            shared = previous if 0 < number < LAST_STAGE else nothing
             calls = {
                 path: [
                     ([candidates[i] for i in path], number, fold, evaluate, other)
@@ -251,11 +242,7 @@ def compare(
             if math.isinf(end):
                 done = _run_all_paths(calls, run_all)
             else:
-                known = table.column("fit_time")[:, 0]
-                is_first = not np.any(table.stages)
-                done = _run_in_time(
-                    calls, run_all, end, number, known, n_at_a_time, is_first
-                )
+                done = _run_in_time(calls, run_all, end, number, table, n_at_a_time)
             for path, by_fold in done:
                 for i, results in zip(path, zip(*by_fold, strict=True), strict=True):
                     with part(f"candidate {i}"):
@@ -288,16 +275,15 @@ def _run_all_paths(calls, run_all):
         yield path, [next(results) for _ in path_calls]
 
 
-def _run_in_time(
-    calls, run_all, end, number, known, n_at_a_time, is_first, times_slower=4.0
-):
+def _run_in_time(calls, run_all, end, number, table, n_at_a_time, times_slower=4.0):
     """Yield the same for the paths for which there is time.
 
-    ``known`` holds the seconds of each candidate on a fold in the stage before. A stage
-    is expected to take ``times_slower`` as long, or as many times as the slowest path
-    of the stage so far. The first path of all is run in any case.
+    A stage is expected to take ``times_slower`` as long as the one before, whose times
+    are in the table, or as many times as the slowest path of the stage so far. The
+    first path of all is run in any case.
     """
-    ratios = []
+    known, ratios = table.column("fit_time")[:, 0], []
+    is_first = not np.any(table.stages)
     for path, (first, *others) in calls.items():
         is_needed, is_first = is_first, False
         if not is_needed and clock() >= end:
@@ -337,9 +323,8 @@ def run_on_fold(path, number, fold, evaluate, previous=None):
         for candidate in path:
             begin = clock()
             try:
-                fitted = fit_candidate(
-                    _at_stage(candidate, number), *fold[:3], previous
-                )
+                estimator = _at_stage(candidate, number)
+                fitted = fit_candidate(estimator, *fold[:3], previous)
                 seconds = clock() - begin
                 score, predicted = evaluate(fitted, fold)
             except Exception as error:  # of any kind, as in a grid search

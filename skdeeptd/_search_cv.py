@@ -127,7 +127,10 @@ class BaseSearch(Documented, CallbackSupportMixin, BaseEstimator):
             given = None if sample_weight is None else weight
             folds = self._folds(X, y, weight, given, split_params)
             candidates = self._candidates(max(len(fold.X) for fold in folds))
-            evaluate = self._evaluation(candidates[0].estimator)
+            scoring = self._default_scoring if self.scoring is None else self.scoring
+            self.scorer_ = check_scoring(candidates[0].estimator, scoring=scoring)
+            scorer = None if self.scoring is None else self.scorer_
+            evaluate = Evaluation(getattr(self, "classes_", None), scorer)
             with single_threaded_blas(), warnings.catch_warnings():
                 # Short fits do not converge; the fit of all rows warns.
                 warnings.simplefilter("ignore", UserWarning)
@@ -194,13 +197,6 @@ class BaseSearch(Documented, CallbackSupportMixin, BaseEstimator):
         prefer = None if self.max_time is None else "threads"
         parallel = Parallel(n_jobs=self.n_jobs, prefer=prefer)
         return parallel(delayed(function)(*call) for call in calls)
-
-    def _evaluation(self, estimator):
-        """Store ``scorer_``, and return how candidates are scored."""
-        scoring = self._default_scoring if self.scoring is None else self.scoring
-        self.scorer_ = check_scoring(estimator, scoring=scoring)
-        scorer = None if self.scoring is None else self.scorer_
-        return Evaluation(getattr(self, "classes_", None), scorer)
 
     def _common_params(self):
         """Return the parameters that all candidates of this package have."""
