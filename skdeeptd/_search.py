@@ -18,7 +18,7 @@ fits like ``fit`` but may take over what ``previous``, another estimator of its 
 has learned from the same rows. Candidates of one path are fitted one after the other,
 and each gets the one before as ``previous``. In the stages before the last, the first
 of a path gets a network that was fitted to the same rows. Pipelines of a path differ in
-their last step only: their other steps are fitted once per fold.
+their last step only: their other steps are fitted, and transform the rows, once per fold.
 """
 
 import itertools
@@ -187,9 +187,27 @@ def fit_candidate(estimator, X, y, sample_weight, previous=None):
 def _fit_last_step(pipeline, X, y, sample_weight, previous):
     """Fit a Pipeline with the fitted steps of another one, but for the last."""
     *_, (name, last) = pipeline.steps
-    extra = _weight_arguments(last, sample_weight)
-    last.fit(previous[:-1].transform(X), y, **extra)
-    return Pipeline([*previous.steps[:-1], (name, last)])
+    steps = previous[0]
+    if not isinstance(steps, FittedSteps):
+        steps = FittedSteps(previous[:-1])
+    last.fit(steps.transform(X), y, **_weight_arguments(last, sample_weight))
+    return Pipeline([("fitted_steps", steps), (name, last)])
+
+
+class FittedSteps(BaseEstimator):
+    """Fitted steps of a Pipeline, which transform the rows of a fold once."""
+
+    def __init__(self, steps=None):
+        self.steps = steps
+        self._known = {}
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        if id(X) not in self._known:
+            self._known[id(X)] = X, self.steps.transform(X)
+        return self._known[id(X)][1]
 
 
 def compare(

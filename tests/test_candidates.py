@@ -248,12 +248,16 @@ def test_stages_are_parameters_and_the_last_is_a_plain_fit(log):
 
 def test_pipelines_of_a_path_fit_their_first_steps_once():
     (fold,) = make_folds(n_folds=1, weighted=True)
-    fits = []
+    fits, transforms = [], []
 
     class Counting(StandardScaler):
         def fit(self, X, y=None, sample_weight=None):
             fits.append(len(X))
             return super().fit(X, y, sample_weight)
+
+        def transform(self, X):
+            transforms.append(len(X))
+            return super().transform(X)
 
     path = [
         Candidate(Pipeline([("scale", Counting()), ("ridge", Ridge(a))]), {})
@@ -261,6 +265,7 @@ def test_pipelines_of_a_path_fit_their_first_steps_once():
     ]
     results = run_on_fold(path, 0, fold, Evaluation(None, None))
     assert fits == [40]
+    assert sorted(transforms) == [10, 10, 40, 40]  # of the first one, and of the others
     for candidate, result in zip(path, results, strict=True):
         plain = fit_candidate(candidate.estimator, *fold[:3])
         np.testing.assert_array_equal(
