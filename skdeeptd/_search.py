@@ -18,7 +18,8 @@ fits like ``fit`` but may take over what ``previous``, another estimator of its 
 has learned from the same rows. Candidates of one path are fitted one after the other,
 and each gets the one before as ``previous``. In the stages before the last, the first
 of a path gets a network that was fitted to the same rows. Pipelines of a path differ in
-their last step only: their other steps are fitted, and transform the rows, once per fold.
+their last step only: their other steps are fitted, and transform the rows, once for
+each fold.
 """
 
 import itertools
