@@ -58,7 +58,7 @@ def covariances(fit, has_linear_end, most_bytes=2**32):
         fit.groups, fit.specs, fit.solutions, strict=True
     ):
         if 3 * 8 * solution.network.n_weights**2 > most_bytes:
-            found |= {o: (None, np.nan) for o in outputs}
+            found |= dict.fromkeys(outputs, (None, np.nan))
             continue
         of_group = _of_group(fit.problem, outputs, spec, solution, has_linear_end)
         found |= dict(zip(outputs, of_group, strict=True))

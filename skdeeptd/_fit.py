@@ -146,7 +146,7 @@ class Fit(NamedTuple):
 
 
 def _with_dominant_outliers(networks, groups, rows):
-    rows = rows.of_weight()
+    rows = rows.drop_zero_weight()
     found = []
     for network, outputs in zip(networks, groups, strict=True):
         residual = rows.y[:, outputs] - raw_outputs(network, rows)
@@ -187,7 +187,7 @@ def fit_rows(rows, spec, *, moment=None, warm_start=None, stage=null_stage):
     if not is_squared:
         target, squared, factor = _squared_problem(rows, spec)
         moment = None if spec.epsilon is not None else moment
-    n_outputs, dtype = rows.pilot()[1].shape[1], rows.precision
+    n_outputs, dtype = rows.first_row()[1].shape[1], rows.precision
     shares = spec.n_sharing > 1 and bool(spec.blank.kernels)
     with stage("moment"):
         problem = standardize(target, spec.fit_intercept, equal_losses=shares)

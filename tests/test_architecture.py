@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import skdeeptd
-from skdeeptd._base import DOCUMENTATION
+from skdeeptd._validation import DOCUMENTATION
 
 # Floors, the lowest first; a module imports of the package only what is on its own
 # floor or below, and of its own floor nothing that leads back to it.
@@ -36,8 +36,10 @@ FLOORS = [
     {"_solver.choice", "_solver.classes"},
     {"_base"},
     {"_features", "_ridge", "_regressor", "_classifier"},
-    {"_base_cv"},
-    {"_regressor_cv", "_classifier_cv"},
+    {"_stacking"},
+    {"_search"},
+    {"_search_cv"},
+    {"_auto"},
     {"_export", "_export.layers", "_export.torch_modules", "_export.onnx_graph"},
     {"_dask"},
     {"__init__", "dask", "export", "datasets", "metrics", "inspection"},
@@ -53,8 +55,8 @@ ALSO = {  # what makes threads, and what reaches a cluster
     "_data.rows": {"joblib"},
 }
 # What computes nothing of a network by itself.
-SHOWS = {"_optional", "_model", "_base", "_regressor", "_regressor_cv", "_plot"}
-SHOWS |= {"_base_cv", "_features", "_ridge", "_classifier", "_export", "inspection"}
+SHOWS = {"_optional", "_model", "_base", "_regressor", "_auto", "_plot"}
+SHOWS |= {"_search_cv", "_features", "_ridge", "_classifier", "_export", "inspection"}
 MOST_LINES, MOST_METHODS = 250, 12  # of a class, besides docstrings
 PUBLIC = [
     *("skdeeptd", "skdeeptd.dask", "skdeeptd.datasets", "skdeeptd.export"),
@@ -172,14 +174,15 @@ OF_NAMED_TUPLES = {"_replace", "_asdict", "_fields"}
 # that a meta-estimator fits; class attributes; private names elsewhere.
 OWN_COPIES = {
     "features._learn",
-    "fitted._learn",
-    "draft._take_in",
+    "draft._partial_fit_batch",
     "estimator._check",
     "estimator._fit_chunks",
     "unchanged._tasks",
     "BasePatchNetwork._parameter_constraints",
     "DeepTDRegressor._parameter_constraints",
     "DeepTDClassifier._parameter_constraints",
+    "BaseSearch._parameter_constraints",
+    "self._network._parameter_constraints",
     "sys._getframe",
 }
 
@@ -199,6 +202,8 @@ def test_no_import_inside_a_function():
 
 def test_all_names_are_there_and_documented():
     assert skdeeptd.__all__ == [
+        "DeepTDAutoClassifier",
+        "DeepTDAutoRegressor",
         "DeepTDClassifier",
         "DeepTDClassifierCV",
         "DeepTDFeatures",
@@ -237,6 +242,6 @@ def test_public_modules_are_these():
 def test_notebooks_link_to_the_documentation_of_the_project():
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
     assert project["project"]["urls"]["Documentation"] == DOCUMENTATION
-    for estimator in (skdeeptd.DeepTDRegressor(), skdeeptd.DeepTDRegressorCV()):
+    for estimator in (skdeeptd.DeepTDRegressor(), skdeeptd.DeepTDAutoRegressor()):
         page = f"generated/skdeeptd.{type(estimator).__name__}.html"
         assert f"{DOCUMENTATION}/{page}" in estimator._repr_html_()

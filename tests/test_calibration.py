@@ -2,12 +2,12 @@ import itertools
 
 import numpy as np
 import pytest
-
-from skdeeptd._data.rows import RowBlocks
 from skdeeptd._model.network import PatchCNN, forward
 from skdeeptd._solver import calibration
 from skdeeptd._solver.calibration import calibrate, pattern_outputs
 from skdeeptd._solver.normal_equations import Objective
+
+from skdeeptd._data.rows import RowBlocks
 
 
 def planted(activations, sizes, n_filters=1, seed=0, n_rows=300):

@@ -3,7 +3,6 @@ import tracemalloc
 
 import numpy as np
 import pytest
-
 from skdeeptd._solver.decomposition import (
     _contractions,
     _most_square,
@@ -20,6 +19,7 @@ from skdeeptd._solver.decomposition import (
     rank_one_batches,
     spectral_rank_one,
 )
+
 from skdeeptd.metrics import kernel_similarity
 
 

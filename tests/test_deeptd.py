@@ -2,10 +2,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
-
-from skdeeptd import DeepTDRegressor
 from skdeeptd._solver import deeptd
 from skdeeptd._solver.deeptd import sample_sizes
+
+from skdeeptd import DeepTDRegressor
 from skdeeptd.datasets import make_patch_cnn_regression
 from skdeeptd.metrics import kernel_similarity
 

@@ -8,10 +8,15 @@ import pytest
 from scipy.integrate import quad
 from scipy.optimize import brentq, minimize
 from scipy.stats import norm
-
-from skdeeptd import DeepTDRegressor, DeepTDRegressorCV, DeepTDRidge
 from skdeeptd._model.loss import Huber
 from skdeeptd._solver.outliers import consistency, huber_scale, weighted_median
+
+from skdeeptd import (
+    DeepTDAutoRegressor,
+    DeepTDRegressor,
+    DeepTDRegressorCV,
+    DeepTDRidge,
+)
 from skdeeptd.datasets import make_patch_cnn_regression
 
 N, N_TEST = 200, 1000
@@ -303,7 +308,6 @@ def test_a_search_over_losses_runs():
     search = DeepTDRegressorCV(
         {"kernel_sizes": [(4, 4)], "loss": ["squared_error", "huber"]},
         scoring="neg_median_absolute_error",
-        ensemble_size=1,
         random_state=0,
     ).fit(X, y)
     assert search.best_params_["loss"] == "huber"
@@ -365,7 +369,9 @@ def test_a_warning_of_outliers_names_the_output_and_the_way_out(n_outliers):
 
 
 @pytest.mark.parametrize(
-    "model", [DeepTDRegressor(), DeepTDRegressorCV(), DeepTDRidge()], ids=repr
+    "model",
+    [DeepTDRegressor(), DeepTDRegressorCV(), DeepTDAutoRegressor(), DeepTDRidge()],
+    ids=repr,
 )
 @pytest.mark.parametrize(
     "y",

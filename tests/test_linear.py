@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
+from skdeeptd._model.network import blank_network, forward
+from skdeeptd._solver.linear import linear_network
+from skdeeptd._solver.normal_equations import Objective
 from sklearn.linear_model import LinearRegression, Ridge
 
 from skdeeptd._data.rows import RowBlocks
-from skdeeptd._model.network import blank_network, forward
 from skdeeptd._network.kernel_sizes import make_layout
-from skdeeptd._solver.linear import linear_network
-from skdeeptd._solver.normal_equations import Objective
 
 MANY, FEW = (60, 9), (12, 30)  # rows and features: by the features, by the rows
 

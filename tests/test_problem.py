@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-
 from skdeeptd._data.problem import FEW_ROWS, SMALLEST_SHARE, make_problem
-from skdeeptd._data.rows import RowBlocks
 from skdeeptd._model.network import blank_network, forward
 from skdeeptd._model.parameters import n_parameters, unpack
+
+from skdeeptd._data.rows import RowBlocks
 from skdeeptd._network.kernel_sizes import make_layout
 
 with_or_without_intercept = pytest.mark.parametrize("fit_intercept", [True, False])

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
+from skdeeptd._model.network import blank_network, forward
+from skdeeptd._model.parameters import normalize, pack, unpack
+from skdeeptd._solver.readout import loo_alpha, readout_features
+from skdeeptd._solver.ridge import penalties
 from sklearn.linear_model import Ridge
 
 from skdeeptd._data.rows import RowBlocks
-from skdeeptd._model.network import blank_network, forward
-from skdeeptd._model.parameters import normalize, pack, unpack
 from skdeeptd._network.kernel_sizes import make_layout
-from skdeeptd._solver.readout import loo_alpha, readout_features
-from skdeeptd._solver.ridge import penalties
 
 
 def random_problem(n_rows, seed=0, n_filters=2):

@@ -2,16 +2,12 @@ import itertools
 
 import numpy as np
 import pytest
-
-from skdeeptd._data.moments import cross_moment
-from skdeeptd._data.rows import RowBlocks
 from skdeeptd._model.network import (
     PatchCNN,
     blank_network,
     forward,
     overlapping_patches,
 )
-from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd._solver.normal_equations import Objective
 from skdeeptd._solver.search import (
     FEWEST_STARTS,
@@ -26,6 +22,10 @@ from skdeeptd._solver.search import (
     search,
 )
 from skdeeptd._solver.together import ground_of
+
+from skdeeptd._data.moments import cross_moment
+from skdeeptd._data.rows import RowBlocks
+from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd.datasets import make_patch_cnn_regression
 
 SIZES = (4, 3, 3)

@@ -1,16 +1,16 @@
 import numpy as np
 import pytest
 from scipy.linalg import subspace_angles
-
-from skdeeptd._data.rows import RowBlocks
 from skdeeptd._model.network import blank_network, forward
-from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd._solver.second_moment import (
     all_patch_moments,
     patch_moments,
     start_of_both_moments,
     supports_second_moment,
 )
+
+from skdeeptd._data.rows import RowBlocks
+from skdeeptd._network.kernel_sizes import make_layout
 
 
 def blank(layout, n_filters=4, activations=("relu", "identity"), hidden_bias=True):

@@ -343,9 +343,7 @@ def gram_of_entries_pays(network):
     return of_entries <= n_heads * (M + n_entries)
 
 
-def _first_centre(
-    network, rows, loss, basis, fit_intercept, is_centred, with_hidden
-):
+def _first_centre(network, rows, loss, basis, fit_intercept, is_centred, with_hidden):
     """Return a network and what F and J are taken from on, before any pass.
 
     These are F and J of the first row, and the intercept that fits that row, if the sums
@@ -366,7 +364,7 @@ def _first_centre(
         features, total = rows.reduce(statistic, width=numbers_per_row(network))
         features = features / total
     else:
-        X, y = rows.pilot()
+        X, y = rows.first_row()
         layers = hidden_forward(network, X)
         features = head_features(network, layers, X)[0].copy()
         if with_hidden:
@@ -392,7 +390,11 @@ def _centred(sums, shift, is_stacked, far_share):
     flat = jacobian if is_stacked else jacobian.reshape(1, -1)
     A = A - total * flat.T @ flat
     of_each = total * features[:, np.newaxis] * flat[:, np.newaxis]
-    S = S - np.pad(of_each, ((0, 0), (0, 1), (0, 0))) if is_stacked else S - np.pad(of_each[0], ((0, 1), (0, 0)))
+    S = (
+        S - np.pad(of_each, ((0, 0), (0, 1), (0, 0)))
+        if is_stacked
+        else S - np.pad(of_each[0], ((0, 1), (0, 0)))
+    )
     S[..., -1, :] = 0
     grams = grams - np.pad(total * np.outer(features, features), (0, 1))
     grams[:, -1, :-1] = grams[:, :-1, -1] = 0
@@ -618,7 +620,12 @@ def _contract(sums, heads, shift, change):
     S = np.einsum("opr,tprm->otrm", by_entry, S.reshape(-1, *axes), optimize=True)
     shift = np.einsum("opr,prm->orm", by_entry, shift.reshape(axes))
     size = R * M
-    return A.reshape(size, size), S.reshape(n_heads, -1, size), g, shift.reshape(-1, size)
+    return (
+        A.reshape(size, size),
+        S.reshape(n_heads, -1, size),
+        g,
+        shift.reshape(-1, size),
+    )
 
 
 def _with_ridge(grams, ridge, n_heads):
