@@ -314,9 +314,9 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
     The candidates are:
 
     - ridge and kernel ridge regression;
-    - ridge regression on filters (relu, tanh, global pooling) and kernel ridge regression on
-      filters, with one more of each, for features of one unit, up to 500 samples;
-      kernel ridge regression only up to 2500 samples;
+    - ridge regression on filters (relu, tanh, global pooling) and kernel ridge
+      regression on filters, with one more of each, for features of one unit, up to 500
+      samples; kernel ridge regression only up to 2500 samples;
     - networks of all shapes of at most three layers that tile the input and have at
       most one weight for eight samples, in the stages of :class:`DeepTDRegressorCV`;
     - the ``extra_estimators``.

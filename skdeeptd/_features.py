@@ -378,7 +378,7 @@ def filters_of(features):
 
 
 def _banks(layouts, kernels, biases, activation):
-    """Return a network of one hidden layer, with heads of zero, for each kernel size."""
+    """Return a network of one hidden layer for each kernel size."""
     return tuple(
         Network(
             kernels=(k.reshape(len(k), -1),),

@@ -79,9 +79,10 @@ class WarmStart(NamedTuple):
 class Fit(NamedTuple):
     """The networks of some rows, in the units of ``problem``.
 
-    ``groups`` holds the outputs of each of the ``solutions``, which share hidden layers,
-    and ``specs`` their specs with the alpha in use. ``moment`` is (outputs, features),
-    in the units of y. ``scales`` are those of the residuals with Huber's loss.
+    ``groups`` holds the outputs of each of the ``solutions``, which share hidden
+    layers, and ``specs`` their specs with the alpha in use. ``moment`` is (outputs,
+    features), in the units of y. ``scales`` are those of the residuals with Huber's
+    loss.
     """
 
     problem: Standardized
