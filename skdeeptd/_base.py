@@ -260,8 +260,8 @@ class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
             )
         if fit.unconverged_outputs:
             warn(
-                f"The fit of output {fit.unconverged_outputs} did not converge in "
-                f"max_iter={self.max_iter} passes; raise max_iter, or tol={self.tol:g}.",
+                f"The fit of output {fit.unconverged_outputs} did not converge in max_"
+                f"iter={self.max_iter} passes; raise max_iter, or tol={self.tol:g}.",
                 ConvergenceWarning,
             )
         constant = np.flatnonzero(~self.scales_.any(axis=1)).tolist()

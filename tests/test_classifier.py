@@ -132,8 +132,8 @@ def test_the_penalised_likelihood_is_stationary_at_the_end(n_classes):
 def test_integer_weights_are_repeated_rows(n_classes):
     X, y, _ = planted(200, n_classes)
     weight = np.random.RandomState(0).randint(0, 4, len(y))
-    model = DeepTDClassifier(**SMALL, tol=1e-10).fit(X, y, weight)
-    repeated = DeepTDClassifier(**SMALL, tol=1e-10).fit(
+    model = DeepTDClassifier(**SMALL).fit(X, y, weight)
+    repeated = DeepTDClassifier(**SMALL).fit(
         np.repeat(X, weight, axis=0), np.repeat(y, weight)
     )
     difference = model.predict_log_proba(X) - repeated.predict_log_proba(X)
