@@ -30,7 +30,7 @@ import pyttb
 from tensorly.decomposition import parafac, parafac_power_iteration
 from threadpoolctl import threadpool_limits
 
-from skdeeptd._solver.decomposition import (
+from skdeeptd._init.tensor_decomposition import (
     alternating_least_squares,
     outer_product,
     power_iteration,

@@ -34,7 +34,7 @@ from collections import Counter
 import numpy as np
 
 from skdeeptd import DeepTDRegressor
-from skdeeptd._model.activations import ACTIVATIONS
+from skdeeptd._network.activations import ACTIVATIONS
 
 STREAMS_FROM = 1_000_000  # the number of the first stream
 MOST_SECONDS = 30
