@@ -300,7 +300,7 @@ def defaults(options):
         f"{seconds_of(partial(fit, digit[some])):.1f} s",
     )
     row(
-        "a pass of the likelihood over a squared one",
+        "one likelihood step over a squared one",
         "10 classes",
         spread(likelihood_pass(options.repeats)),
     )
