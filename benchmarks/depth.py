@@ -27,15 +27,16 @@ from typing import NamedTuple
 
 import numpy as np
 import pyttb
-from skdeeptd._solver.decomposition import (
+from tensorly.decomposition import parafac, parafac_power_iteration
+from threadpoolctl import threadpool_limits
+
+from skdeeptd._init.tensor_decomposition import (
     alternating_least_squares,
     outer_product,
     power_iteration,
     rank_one_batches,
     spectral_rank_one,
 )
-from tensorly.decomposition import parafac, parafac_power_iteration
-from threadpoolctl import threadpool_limits
 
 NOISE = [0.5, 1, 16]  # norms; that of the planted tensor is 1
 FOUND = 1e-3

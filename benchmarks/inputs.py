@@ -13,13 +13,15 @@ import argparse
 import math
 
 import numpy as np
-from skdeeptd._model.network import PatchCNN, forward
+from skdeeptd._model.network import forward
 from sklearn.datasets import load_digits
 from sklearn.metrics import r2_score
+from speed import network_of
 
 from skdeeptd import DeepTDRegressor
 from skdeeptd._network.layout import degrees_of_freedom
-from skdeeptd.datasets import _is_alive, make_patch_cnn_regression
+from skdeeptd._network.network import forward
+from skdeeptd.datasets import _varies, make_patch_cnn_regression
 
 SIZES, N_TEST = (8, 8, 4), 1000
 N_TRAIN = 10 * degrees_of_freedom(SIZES)
@@ -59,10 +61,8 @@ def trial(draw, seed):
     kernels = make_patch_cnn_regression(
         1, SIZES, random_state=seed, return_kernels=True
     )[2]
-    activations = ("relu", "relu", "identity")
-    network = PatchCNN(tuple(k[0] for k in kernels), np.ones(1), 0.0, activations)
-    y = forward(network, X)
-    if not _is_alive(y[:N_TRAIN]):
+    y = forward(network_of([k[0] for k in kernels]), X)[:, 0]
+    if not _varies(y[:N_TRAIN]):
         return None
     fitted = DeepTDRegressor(SIZES, random_state=0).fit(X[:N_TRAIN], y[:N_TRAIN])
     predicted = fitted.predict(X)

@@ -13,14 +13,10 @@ import time
 from typing import NamedTuple
 
 import numpy as np
-from skdeeptd._model.network import blank_network
-from skdeeptd._model.parameters import n_parameters, unpack
-from skdeeptd._solver.normal_equations import Objective, normal_equations
 from sklearn.metrics import r2_score
-from speed import ratios, spread
+from speed import a_pass, random_network, ratios, spread
 
 from skdeeptd import DeepTDRegressor
-from skdeeptd._data.rows import RowBlocks
 from skdeeptd._data.scratch import reusing
 from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd._network.layout import degrees_of_freedom
@@ -79,12 +75,8 @@ def rates(n_trials):
 
 
 def pass_of(layout, n_filters, X, y):
-    rng = np.random.default_rng(0)
-    blank = blank_network(layout, n_filters, ("relu", "identity"))
-    theta = rng.standard_normal(n_parameters(blank))
-    rows = RowBlocks(X, y, np.ones(len(y)), 1)
-    like = unpack(theta, blank)
-    return lambda: normal_equations(theta, like, rows, Objective(1.0))
+    network = random_network(layout.sizes, n_filters, layout)
+    return lambda: a_pass(network, X, y, alpha=1.0)
 
 
 def cost_of_overlap():

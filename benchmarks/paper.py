@@ -28,11 +28,12 @@ from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
-from skdeeptd._model.network import PatchCNN, forward
-from skdeeptd._solver.decomposition import moment_tensor, spectral_rank_one
+from speed import network_of
 
 from skdeeptd import DeepTDRegressor
+from skdeeptd._init.tensor_decomposition import moment_tensor, spectral_rank_one
 from skdeeptd._network.layout import degrees_of_freedom
+from skdeeptd._network.network import forward
 from skdeeptd.datasets import make_patch_cnn_regression
 from skdeeptd.metrics import kernel_similarity
 
@@ -301,7 +302,7 @@ def sampled_moment(network, n_samples, n_features, rng):
     with_target, total, target = np.zeros(n_features), np.zeros(n_features), 0.0
     for begin in range(0, n_samples, BLOCK):
         X = rng.standard_normal((min(BLOCK, n_samples - begin), n_features))
-        y = forward(network, X)
+        y = forward(network, X)[:, 0]
         with_target += y @ X
         total += X.sum(axis=0)
         target += y.sum()
@@ -312,8 +313,7 @@ def moment_errors(sizes, counts, n_trials):
     """Relative to the moment of REFERENCE samples, (n, trials, 2 norms)."""
     rng = np.random.RandomState(0)
     kernels = Planted(sizes).draw(1, seed=0)[2]
-    activations = ("relu",) * (len(sizes) - 1) + ("identity",)
-    network = PatchCNN(tuple(k[0] for k in kernels), np.ones(1), 0.0, activations)
+    network = network_of([k[0] for k in kernels])
 
     def moment(n_samples):
         flat = sampled_moment(network, n_samples, np.prod(sizes), rng)

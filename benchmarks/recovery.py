@@ -35,17 +35,19 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tensorly.regression
 import torch
-from skdeeptd._model.network import PatchCNN, forward
-from skdeeptd._solver.calibration import calibrate
-from skdeeptd._solver.normal_equations import Objective
-from skdeeptd._solver.polish import polish
+from skdeeptd._model.network import forward
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import r2_score
 
 from skdeeptd import DeepTDRegressor
 from skdeeptd._data.rows import RowBlocks
 from skdeeptd._data.threads import single_threaded_blas
+from skdeeptd._init.signs import signed_starts
+from skdeeptd._loss import SquaredError
+from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd._network.layout import degrees_of_freedom
+from skdeeptd._network.network import blank_network, forward
+from skdeeptd._solvers.gauss_newton import gauss_newton
 from skdeeptd.datasets import make_patch_cnn_regression
 from skdeeptd.metrics import kernel_similarity
 
@@ -114,17 +116,22 @@ def deeptd(**parameters):
 def random_starts(n_starts):
     def fit(case, X, y):
         rng = np.random.RandomState(0)
-        rows = RowBlocks(X, y, np.ones(len(y)))
+        rows = RowBlocks(X, y[:, np.newaxis], np.ones(len(y)))
+        layout = make_layout(X.shape[1], case.sizes)
+        blank = blank_network(layout, case.n_filters, case.activations)
         results = []
         with single_threaded_blas():
             for _ in range(n_starts):
-                kernels = (rng.standard_normal((case.n_filters, d)) for d in case.sizes)
-                scales = np.zeros(case.n_filters)
-                blank = PatchCNN(tuple(kernels), scales, 0.0, case.activations)
-                start = calibrate(blank, rows, Objective())[0].network
-                results.append(polish(start, rows, Objective(), max_iter=200, tol=1e-8))
+                kernels = [
+                    rng.standard_normal((case.n_filters, d)) for d in blank.sizes
+                ]
+                start = signed_starts(blank, kernels, rows)[0].network
+                found = gauss_newton(
+                    start, rows, SquaredError(), max_iter=200, tol=1e-8
+                )
+                results.append(found)
         best = min(results, key=lambda result: result.loss)
-        return lambda X_test: forward(best.network, X_test)
+        return lambda X_test: forward(best.network, X_test)[:, 0]
 
     return fit
 

@@ -10,7 +10,7 @@ one_row     predict for one row over that of kernel ridge regression, 150 x 64
 filters     what several filters, many layers and a choice cost, beside one filter,
             one start, or scikit-learn
 defaults    seconds of the calls without arguments, random walks and digits; one
-            likelihood step over the squared one of the same fit; how many of 20 planted
+            pass of the likelihood over a squared one; how many of 20 planted
             networks DeepTDAutoRegressor() finds exactly from ten rows for each weight
 kernels     ways to compute the first layer and its Jacobian on blocks of several sizes
 layouts     the same fit from X in other layouts
@@ -18,14 +18,16 @@ scaling     seconds over n and over p, and their slope on log axes
 memory      most memory beside X that a fit takes, of an array and of a 2 GiB file
 peers       other regressors on 20 000 x 1024: seconds over DeepTD's, and test R2
 dask        DaskDeepTDRegressor, two workers that hold the data, over the plain class
+against     processor seconds of whole fits over those of the source tree --other: a
+            process per case and tree, in turns, the median of 7 fits after a first one
 
-Run: python benchmarks/speed.py [section ...] [--repeats 7] [--rows 100000]
+Run: python benchmarks/speed.py [section ...] [--repeats 7] [--rows 100000] [--other .]
 It needs the optional dependencies "benchmarks", and "dask" for the last section.
 """
 
 import argparse
-import cProfile
-import pstats
+import math
+import os
 import subprocess
 import sys
 import tempfile
@@ -36,10 +38,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from skdeeptd._model.network import PatchCNN, blank_network
-from skdeeptd._model.parameters import pack
+from skdeeptd._model.network import blank_network
 from skdeeptd._solver.deeptd import fit_rows
-from skdeeptd._solver.normal_equations import Objective, normal_equations
+from skdeeptd._solver.normal_equations import normal_equations
 from skdeeptd._solver.search import Spec
 from sklearn.datasets import load_digits
 from sklearn.kernel_ridge import KernelRidge
@@ -49,15 +50,21 @@ from sklearn.neural_network import MLPRegressor
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+import skdeeptd
 from skdeeptd import (
     DeepTDAutoClassifier,
     DeepTDAutoRegressor,
-    DeepTDClassifier,
     DeepTDRegressor,
     DeepTDRegressorCV,
 )
 from skdeeptd._data.rows import RowBlocks
+from skdeeptd._fit import fit_rows
+from skdeeptd._init.multi_start import Spec
+from skdeeptd._loss import Multinomial, SquaredError
 from skdeeptd._network.kernel_sizes import make_layout
+from skdeeptd._network.network import blank_network
+from skdeeptd._solvers.gauss_newton import gauss_newton
+from skdeeptd._solvers.normal_equations import normal_equations
 from skdeeptd.datasets import make_patch_cnn_regression
 
 SIZES = (16, 8, 8)
@@ -98,21 +105,37 @@ def deeptd(**parameters):
     return DeepTDRegressor(SIZES, random_state=0, **parameters)
 
 
+def network_of(kernels, layout=None):
+    """Return the network of the kernels of each layer, (filters, size), with relus.
+
+    The last kernels are the head. None is the layout of patches that do not overlap.
+    """
+    *hidden, last = kernels
+    sizes = tuple(k.shape[1] for k in kernels)
+    layout = layout or make_layout(math.prod(sizes), sizes)
+    activations = ("relu",) * len(hidden) + ("identity",)
+    blank = blank_network(layout, len(last), activations)
+    return blank._replace(kernels=tuple(hidden), heads=last[np.newaxis])
+
+
+def random_network(sizes, n_filters=1, layout=None):
+    rng = np.random.default_rng(0)
+    return network_of([rng.standard_normal((n_filters, d)) for d in sizes], layout)
+
+
+def a_pass(network, X, y, alpha=0.0, n_jobs=1):
+    """Carry out one Gauss-Newton pass over all rows, the derivatives included."""
+    rows = RowBlocks(X, y[:, np.newaxis], np.ones(len(y)), n_jobs)
+    normal_equations(network, rows, SquaredError(), alpha)
+
+
 def passes(options):
     table("what", "dtype", "n_jobs=1", "n_jobs=2", "2 jobs against 1")
     for dtype in (np.float64, np.float32):
         X, y = planted(options.rows, dtype)
         noisy = y + 0.3 * np.random.default_rng(0).standard_normal(len(y))
         column, w = y.astype(dtype), np.ones(X.shape[1], dtype)
-        rng, ones = np.random.default_rng(0), np.ones(len(y))
-        kernels = tuple(rng.standard_normal((1, d)) for d in SIZES)
-        activations = ("relu", "relu", "identity")
-        network = PatchCNN(kernels, np.ones(1), 0.0, activations)
-
-        def one_pass(jobs, X=X, y=y, ones=ones, network=network):
-            rows = RowBlocks(X, y, ones, jobs)
-            normal_equations(pack(network), network, rows, Objective())
-
+        one_pass = partial(a_pass, random_network(SIZES), X, y, 0.0)
         exact, rough = deeptd().fit(X, y), deeptd().fit(X, noisy)
         read, multiply = (lambda X=X, c=column: X.T @ c), (lambda X=X, w=w: X @ w)
         cases = {
@@ -160,16 +183,6 @@ def one_row(options):
         row(type(model).__name__, f"{ratio:.2f}", f"{micros:.0f}")
 
 
-def a_pass(X, y, sizes, n_filters):
-    """One Gauss-Newton pass over all rows, with ridge penalty, on one thread."""
-    rng = np.random.default_rng(0)
-    kernels = tuple(rng.standard_normal((n_filters, d)) for d in sizes)
-    activations = ("relu",) * (len(sizes) - 1) + ("identity",)
-    network = PatchCNN(kernels, np.ones(n_filters), 0.0, activations)
-    rows = RowBlocks(X, y, np.ones(len(y)), 1)
-    normal_equations(pack(network), network, rows, Objective(1.0))
-
-
 def noisy_spectra(n_rows=300, n_features=400, noise=0.05):
     """Mixtures of eight bands, standardised; the target is not linear in them."""
     rng = np.random.default_rng(0)
@@ -210,7 +223,8 @@ def filters(options):
 
     for sizes, n_rows in {(8, 8): 2000, (16, 8, 8): 20_000}.items():
         X, y = planted(n_rows, sizes=sizes)
-        passes = [partial(a_pass, X, y, sizes, n_filters) for n_filters in (16, 1)]
+        networks = [random_network(sizes, n_filters) for n_filters in (16, 1)]
+        passes = [partial(a_pass, network, X, y, 1.0) for network in networks]
         compare(f"a pass, 16 filters, {n_rows} x {X.shape[1]}", "1 filter", *passes)
     X, y = noisy_spectra()
     fits = [
@@ -223,7 +237,7 @@ def filters(options):
     wide = np.random.default_rng(0).standard_normal((80, 700))
     target = wide[:, 0] + np.random.default_rng(1).standard_normal(80)
     blank = blank_network(make_layout(700, (700,)), 1, ("identity",))
-    spec = Spec(blank, Objective(1.0))
+    spec = Spec(blank, alpha=1.0)
     rows = RowBlocks(wide, target[:, np.newaxis], np.ones(80))
     compare(
         "linear candidate of a choice, 80 x 700",
@@ -250,21 +264,26 @@ def filters(options):
         row("fit, 12 tanh layers, 500 x 4096, one start", "", "", f"{seconds:.1f}")
 
 
-def likelihood_step():
-    """Milliseconds of a step of ten classes, and of the squared one before it."""
+def likelihood_pass(repeats):
+    """Return the time of a pass for ten classes over one of squared errors.
+
+    Both are passes of a Gauss-Newton fit, the steps between them included.
+    """
     X, digit = load_digits(return_X_y=True)
-    model = DeepTDClassifier(
-        ((4, 4), (2, 2)), input_shape=(8, 8), n_filters=8, n_init=1, random_state=0
-    )
-    profile = cProfile.Profile()
-    profile.runcall(model.set_params(max_iter=15, tol=0.0).fit, X / 16, digit)
-    spent = {"logistic.py": 0.0, "shared.py": 0.0, "likelihood.py": 0.0}
-    steps = {"best_readout", "equations_at", "shared_equations"}
-    for (file, _, name), (_, calls, _, total, _) in pstats.Stats(profile).stats.items():
-        module = Path(file).name
-        if module in spent and name in steps:
-            spent[module] += 1e3 * total / calls
-    return spent["logistic.py"] + spent["likelihood.py"], spent["shared.py"]
+    layout = make_layout(64, ((4, 4), (2, 2)), input_shape=(8, 8))
+    blank = blank_network(layout, 8, ("relu", "identity"), n_heads=10)
+    rng = np.random.default_rng(0)
+    kernels = tuple(rng.standard_normal(k.shape) for k in blank.kernels)
+    network = blank._replace(kernels=kernels)
+    rows = RowBlocks(X / 16, np.eye(10)[digit], np.ones(len(X)))
+
+    def seconds_of_a_pass(loss):
+        begin = time.perf_counter()
+        found = gauss_newton(network, rows, loss, alpha=1.0, max_iter=15, tol=0.0)
+        return (time.perf_counter() - begin) / found.n_iter
+
+    pairs = [(Multinomial(), SquaredError()) for _ in range(repeats + 1)]
+    return [seconds_of_a_pass(a) / seconds_of_a_pass(b) for a, b in pairs][1:]
 
 
 def defaults(options):
@@ -284,13 +303,10 @@ def defaults(options):
         "1347 digits",
         f"{seconds_of(partial(fit, digit[some])):.1f} s",
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of budgets that are used up
-        likelihood, squared = likelihood_step()
     row(
         "one likelihood step over a squared one",
         "10 classes",
-        f"{likelihood / squared:.1f}",
+        spread(likelihood_pass(options.repeats)),
     )
     exact = 0
     for seed in range(20):
@@ -517,6 +533,75 @@ def dask(options):
         row("noise of 0.3, 8 chunks", *map(spread, cells))
 
 
+FIT_CASE = """
+import math, sys, time, warnings
+import numpy as np
+import skdeeptd
+from sklearn.datasets import load_digits
+from skdeeptd import DeepTDClassifier, DeepTDRegressor
+assert skdeeptd.__file__.startswith(sys.argv[1])
+def planted(n_rows, sizes, noise, n_filters=1):
+    rng, y = np.random.default_rng(0), 0.0
+    X = rng.standard_normal((n_rows, math.prod(sizes)))
+    for _ in range(n_filters):
+        h = X
+        for layer, d in enumerate(sizes):
+            k = rng.standard_normal(d)
+            k *= np.sign(k.sum()) / np.linalg.norm(k)  # most relus are alive
+            h = (h if layer == 0 else np.maximum(h, 0)).reshape(n_rows, -1, d) @ k
+        y = y + rng.choice([-1, 1]) * h[:, 0]
+    return X, y / y.std() + noise * rng.standard_normal(n_rows)
+def digits(n_rows, one_hot):
+    X, y = load_digits(return_X_y=True)
+    return X[:n_rows] / 16, (np.eye(10)[y] if one_hot else y)[:n_rows]
+warnings.simplefilter("ignore")
+model, (X, y) = eval(sys.argv[2]), eval(sys.argv[3])
+model.set_params(random_state=0).fit(X, y)
+times = []
+for _ in range(7):
+    begin = time.process_time()
+    model.fit(X, y)
+    times.append(time.process_time() - begin)
+print(np.median(times), model.score(X, y))
+"""
+DIGITS = "((4, 4), (2, 2)), input_shape=(8, 8), n_filters=8"
+SHARED = "share_filters=True, alpha=1.0, n_init=4, max_iter=30"
+FIT_CASES = {
+    "DeepTDRegressor((8, 8))": "planted(450, (8, 8), 0.3)",
+    "DeepTDRegressor((4, 4, 4), n_filters=3)": "planted(900, (4, 4, 4), 0.3, 3)",
+    "DeepTDRegressor((5, 5, 4))": "planted(150, (5, 5, 4), 0.0)",
+    "DeepTDRegressor((10, 10, 10))": "planted(140, (10, 10, 10), 0.3)",
+    "DeepTDRegressor((16, 8, 8))": "planted(20_000, (16, 8, 8), 0.3)",
+    f"DeepTDRegressor({DIGITS}, {SHARED})": "digits(1000, True)",
+    f"DeepTDClassifier({DIGITS}, n_init=2)": "digits(600, False)",
+}
+
+
+def against(options, n_turns=5):
+    if options.other is None:
+        return
+
+    def seconds_and_score(tree, *case):
+        done = subprocess.run(
+            [sys.executable, "-c", FIT_CASE, str(tree), *case],
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd=tree,
+            env=os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"},
+        )
+        return np.array(done.stdout.split(), float)
+
+    trees = Path(skdeeptd.__file__).parents[1], options.other.resolve()
+    table("fit", "data", "new / other", "processor s, new", "score, new, other")
+    for case in FIT_CASES.items():
+        turns = [[seconds_and_score(t, *case) for t in trees] for _ in range(n_turns)]
+        new, other = np.array(turns).swapaxes(0, 1)
+        scores = f"{new[0, 1]:.4f}, {other[0, 1]:.4f}"
+        ratio = spread(new[:, 0] / other[:, 0])
+        row(*case, ratio, f"{np.median(new[:, 0]):.3f}", scores)
+
+
 SECTIONS = [
     passes,
     one_row,
@@ -528,6 +613,7 @@ SECTIONS = [
     memory,
     peers,
     dask,
+    against,
 ]
 
 
@@ -537,7 +623,10 @@ def main():
     parser.add_argument("sections", nargs="*", metavar="section", help=", ".join(names))
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--other", type=Path, help="a source tree, for against")
     options = parser.parse_args()
+    if "against" in options.sections and options.other is None:
+        parser.error("the section against needs --other PATH")
     if unknown := set(options.sections) - set(names):
         parser.error(f"no section {', '.join(unknown)}; there are {', '.join(names)}")
     with threadpool_limits(1):

@@ -1,81 +1,71 @@
-"""Count what one call reads of the package, and its lines of code.
+"""Count the functions of the package that a call runs, and its lines of code.
 
-A call is traced with ``sys.setprofile``: the files and functions that run, the module
-constants (names in capitals) that these functions name, and the record types
-(named tuples and data classes) that are made. Threads and scratch memory are left out.
+lines of code   lines that hold code: no docstrings, comments or blank lines
+files           those with a function that runs during the call
+functions       those that run, methods included; comprehensions and lambdas do not
+                count as functions of their own
+constants       module constants, names in capitals, that this code names
+record types    named tuples and data classes of which the call makes an instance
+
+All threads are traced. The modules for threads and scratch memory are left out.
+
+Run: python benchmarks/structure.py [--list]
 """
 
 import argparse
 import ast
 import sys
 import threading
-import types
 import warnings
 from pathlib import Path
 
 import numpy as np
 
 import skdeeptd
+from skdeeptd.datasets import make_patch_cnn_regression
 
 SOURCE = Path(skdeeptd.__file__).parent
 LEFT_OUT = ("scratch.py", "threads.py")
+NO_FUNCTIONS = {"<lambda>", "<listcomp>", "<genexpr>", "<dictcomp>", "<setcomp>"}
 
 
 def count_code_lines(path):
-    """Count the lines that hold code: no docstring, comment or blank line."""
-    text = path.read_text()
-    kept = set()
-    tree = ast.parse(text)
-    docstrings = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-            if ast.get_docstring(node) is not None:
-                first = node.body[0]
-                docstrings.update(range(first.lineno, first.end_lineno + 1))
-    for number, line in enumerate(text.splitlines(), 1):
-        stripped = line.strip()
-        if stripped and not stripped.startswith("#") and number not in docstrings:
-            kept.add(number)
-    return len(kept)
+    text, docstrings = path.read_text(), set()
+    for node in ast.walk(ast.parse(text)):
+        may_have_one = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        if may_have_one and ast.get_docstring(node) is not None:
+            docstrings.update(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    lines = enumerate(text.splitlines(), 1)
+    lines = (line.strip() for number, line in lines if number not in docstrings)
+    return sum(line != "" and not line.startswith("#") for line in lines)
 
 
-def is_record(owner):
-    """Tell named tuples and data classes of the package from other classes."""
+def record_made_by(frame):
+    """Return the record type of which a frame makes an instance, or None.
+
+    ``__new__`` of a named tuple has its class as ``_cls``, ``__init__`` of a data class
+    its instance as the first argument.
+    """
+    code, owner = frame.f_code, frame.f_locals.get("_cls")
+    if code.co_name == "__init__":
+        owner = type(frame.f_locals.get(code.co_varnames[0]))
     is_own = isinstance(owner, type) and owner.__module__.startswith("skdeeptd")
-    return is_own and (
-        hasattr(owner, "__dataclass_fields__")
-        or (issubclass(owner, tuple) and hasattr(owner, "_fields"))
-    )
+    is_record = hasattr(owner, "__dataclass_fields__") or hasattr(owner, "_fields")
+    return owner if is_own and is_record else None
 
 
 def trace(function):
-    """Return the code objects of the package that a call runs."""
+    """Return the code objects of the package that a call runs, and the record types."""
     codes, made = set(), set()
-    records = {
-        name: value
-        for module in list(sys.modules.values())
-        if getattr(module, "__name__", "").startswith("skdeeptd")
-        for name, value in vars(module).items()
-        if is_record(value)
-    }
-    new_codes = {}
-    for name, owner in records.items():
-        if "__dataclass_fields__" in vars(owner):
-            new_codes[owner.__init__.__code__] = name
-        else:
-            new = owner.__new__
-            if isinstance(new, types.FunctionType):
-                new_codes[new.__code__] = name
 
     def profile(frame, event, argument):
         if event != "call":
             return
-        code = frame.f_code
-        if code in new_codes:
-            made.add(new_codes[code])
-        path = code.co_filename
+        path = frame.f_code.co_filename
         if path.startswith(str(SOURCE)) and not path.endswith(LEFT_OUT):
-            codes.add(code)
+            codes.add(frame.f_code)
+        if owner := record_made_by(frame):
+            made.add(owner.__qualname__)
 
     threading.setprofile(profile)
     sys.setprofile(profile)
@@ -88,39 +78,19 @@ def trace(function):
 
 
 def constants_of(codes):
-    """Return the module constants that the functions of a call name."""
-    modules = {
-        getattr(module, "__file__", None): module for module in sys.modules.values()
-    }
-    found = set()
-    for code in codes:
-        known = vars(modules.get(code.co_filename, types))
-        for name in code.co_names:
-            if name.isupper() and name in known:
-                found.add(name)
-    return found
-
-
-def figures(function):
-    """Return the numbers of files, functions, constants and record types."""
-    codes, made = trace(function)
-    named = {
-        code
+    """Return the module constants that code objects name."""
+    known = {getattr(m, "__file__", None): vars(m) for m in sys.modules.values()}
+    return {
+        name
         for code in codes
-        if code.co_name not in ("<listcomp>", "<genexpr>", "<dictcomp>", "<setcomp>")
+        for name in code.co_names
+        if name.isupper() and name in known.get(code.co_filename, ())
     }
-    files = {code.co_filename for code in named}
-    return files, named, constants_of(codes), made
 
 
 def calls():
     """Return one call of each kind, on planted data."""
-    from skdeeptd.datasets import make_patch_cnn_regression
-
-    X, y, *_ = make_patch_cnn_regression(
-        n_samples=300, kernel_sizes=(8, 8), noise=0.3, random_state=0
-    )
-    labels = (y > np.median(y)).astype(int)
+    X, y = make_patch_cnn_regression(300, (8, 8), noise=0.3, random_state=0)[:2]
     regressor = skdeeptd.DeepTDRegressor((8, 8), random_state=0)
     auto = getattr(skdeeptd, "DeepTDAutoRegressor", skdeeptd.DeepTDRegressorCV)
     classifier = skdeeptd.DeepTDClassifier((8, 8), random_state=0)
@@ -128,29 +98,31 @@ def calls():
         "DeepTDRegressor.fit": lambda: regressor.fit(X, y),
         "DeepTDRegressor.predict": lambda: regressor.predict(X),
         f"{auto.__name__}.fit": lambda: auto(random_state=0).fit(X, y),
-        "DeepTDClassifier.fit": lambda: classifier.fit(X, labels),
+        "DeepTDClassifier.fit": lambda: classifier.fit(X, y > np.median(y)),
     }
 
 
 def main():
-    """Print the figures of each call, and the lines of code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    how = {"formatter_class": argparse.RawDescriptionHelpFormatter}
+    parser = argparse.ArgumentParser(description=__doc__, **how)
     parser.add_argument("--list", action="store_true", help="print the names too")
-    arguments = parser.parse_args()
+    lists_names = parser.parse_args().list
     warnings.simplefilter("ignore")
-    lines = {path: count_code_lines(path) for path in sorted(SOURCE.rglob("*.py"))}
-    print(f"{len(lines)} files, {sum(lines.values())} lines of code")
-    print("| call | files | functions | constants | record types |")
-    print("|---|---|---|---|---|")
+    lines = [count_code_lines(path) for path in SOURCE.rglob("*.py")]
+    print(f"{len(lines)} files, {sum(lines)} lines of code")
+    print(
+        "| call | files | functions | constants | record types |\n|---|---|---|---|---|"
+    )
     for name, call in calls().items():
-        files, functions, constants, records = figures(call)
-        counts = [len(found) for found in (files, functions, constants, records)]
-        print(f"| {name} | " + " | ".join(map(str, counts)) + " |")
-        if arguments.list:
-            names = sorted(
-                f"{Path(c.co_filename).name}:{c.co_qualname}" for c in functions
-            )
-            print("\n".join(names), sorted(constants), sorted(records), sep="\n")
+        codes, records = trace(call)
+        functions = {code for code in codes if code.co_name not in NO_FUNCTIONS}
+        files = {code.co_filename for code in functions}
+        found = files, functions, constants_of(codes), records
+        print("|", " | ".join([name, *(str(len(names)) for names in found)]), "|")
+        if lists_names:
+            files = ((Path(c.co_filename).name, c.co_qualname) for c in functions)
+            print(*(":".join(name) for name in sorted(files)), sep="\n")
+            print(*map(sorted, found[2:]), sep="\n")
 
 
 if __name__ == "__main__":

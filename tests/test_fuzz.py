@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from skdeeptd._model.activations import ACTIVATIONS
+from skdeeptd._network.activations import ACTIVATIONS
 
 from skdeeptd import DeepTDRegressor
 
