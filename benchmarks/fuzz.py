@@ -32,7 +32,6 @@ import warnings
 from collections import Counter
 
 import numpy as np
-from skdeeptd._model.activations import ACTIVATIONS
 
 from skdeeptd import DeepTDRegressor
 from skdeeptd._network.activations import ACTIVATIONS

@@ -13,7 +13,6 @@ import argparse
 import math
 
 import numpy as np
-from skdeeptd._model.network import forward
 from sklearn.datasets import load_digits
 from sklearn.metrics import r2_score
 from speed import network_of

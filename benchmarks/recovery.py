@@ -35,7 +35,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tensorly.regression
 import torch
-from skdeeptd._model.network import forward
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import r2_score
 

@@ -22,8 +22,6 @@ import time
 import warnings
 
 import numpy as np
-from skdeeptd._model.network import blank_network
-from skdeeptd._solver.normal_equations import normal_equations
 from sklearn.datasets import load_digits
 from sklearn.metrics import r2_score
 from sklearn.model_selection import KFold, ShuffleSplit
@@ -36,7 +34,7 @@ from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._loss import SquaredError
 from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd._network.network import blank_network
-from skdeeptd._solvers.gauss_newton import gram_of_entries_pays, normal_equations
+from skdeeptd._solvers.normal_equations import gram_of_entries_pays, normal_equations
 from skdeeptd.datasets import make_patch_cnn_regression
 
 SHAPES = [(8, 8, 1), (8, 8), (16, 4)]

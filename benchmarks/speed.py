@@ -38,10 +38,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from skdeeptd._model.network import blank_network
-from skdeeptd._solver.deeptd import fit_rows
-from skdeeptd._solver.normal_equations import normal_equations
-from skdeeptd._solver.search import Spec
 from sklearn.datasets import load_digits
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge, RidgeCV
