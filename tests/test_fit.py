@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from skdeeptd import DeepTDRegressor
-from skdeeptd._solver import deeptd
-from skdeeptd._solver.deeptd import sample_sizes
+from skdeeptd import _fit
+from skdeeptd._fit import sample_sizes
 from skdeeptd.datasets import make_patch_cnn_regression
 from skdeeptd.metrics import kernel_similarity
 
@@ -30,7 +30,7 @@ def test_samples_grow_fourfold_within_their_bounds(
 
 
 def all_rows_throughout(monkeypatch):
-    monkeypatch.setattr(deeptd, "sample_sizes", lambda *_: [])
+    monkeypatch.setattr(_fit, "sample_sizes", lambda *_: [])
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -4,7 +4,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from skdeeptd._solver.decomposition import (
+from skdeeptd._init.tensor_decomposition import (
     _contractions,
     _most_square,
     _start_backward,
