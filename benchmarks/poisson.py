@@ -1,7 +1,7 @@
 """How near a fit with the Poisson loss is to the best possible one.
 
-Per case, over repetitions with fresh kernels, X and counts, at 30 samples per weight. The
-log-means have standard deviation 1, the counts have mean 2. On fresh rows, per method:
+Per case, over repetitions with fresh kernels, X and counts, at 30 samples per weight.
+The log-means have standard deviation 1, the counts have mean 2. On fresh rows:
 
 excess          mean KL divergence of the predicted from the planted means, times
                 2 n / weights; maximum likelihood on that many weights, the intercept
@@ -30,7 +30,10 @@ from skdeeptd.datasets import make_patch_cnn_regression
 
 CASES = [((8, 8), 1), ((6, 5, 4), 1), ((8, 8), 2)]
 SAMPLES_PER_WEIGHT, N_TEST = 30, 10_000
-MEAN_COUNT, COUNT_SEED = 2.0, 10_000  # the seeds of counts are far from those of kernels
+MEAN_COUNT, COUNT_SEED = (
+    2.0,
+    10_000,
+)  # the seeds of counts are far from those of kernels
 
 
 def planted(sizes, n_filters, n_train, seed):

@@ -3,8 +3,6 @@ import pytest
 from scipy.linalg import subspace_angles
 
 from skdeeptd._data.rows import RowBlocks
-from skdeeptd._network.network import blank_network, forward
-from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd._init.moment_directions import (
     all_patch_moments,
     leading_kernels,
@@ -13,6 +11,8 @@ from skdeeptd._init.moment_directions import (
     start_of_both_moments,
     supports_second_moment,
 )
+from skdeeptd._network.kernel_sizes import make_layout
+from skdeeptd._network.network import blank_network, forward
 
 
 def blank(layout, n_filters=4, activations=("relu", "identity"), hidden_bias=True):
@@ -149,7 +149,9 @@ def test_biases_are_in_units_of_the_pre_activations():
     for activation in ("relu", "tanh"):
         network = blank(make_layout(12, (3, -1)), 2, (activation, "identity"))
         small, large = (
-            start_of_both_moments(network, linear_rows(size=s), np.random.RandomState(0))
+            start_of_both_moments(
+                network, linear_rows(size=s), np.random.RandomState(0)
+            )
             for s in (1.0, 100.0)
         )
         factor = 100 if activation == "relu" else 1
@@ -162,7 +164,8 @@ def test_half_of_the_kernels_are_leading_directions_of_each_moment():
     directions = np.linalg.qr(np.random.default_rng(0).standard_normal((6, 6)))[0]
     first = np.array([[3.0], [2.0], [0.5]]) * directions[:3]
     second = sum(
-        size * np.outer(v, v) for size, v in zip([5, -4, 1], directions[3:], strict=True)
+        size * np.outer(v, v)
+        for size, v in zip([5, -4, 1], directions[3:], strict=True)
     )[np.newaxis]
     found = leading_kernels(1e5 * first, second, 5, np.random.RandomState(0))
     wanted = directions[[0, 1, 2, 3, 4]]

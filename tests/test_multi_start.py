@@ -20,7 +20,6 @@ from skdeeptd._init.multi_start import (
 from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd._network.network import blank_network, forward, overlapping_patches
 from skdeeptd._solvers.leave_one_out import loo_alpha
-from skdeeptd.datasets import make_patch_cnn_regression
 
 SIZES = (4, 3, 3)
 
@@ -34,7 +33,7 @@ def problem(
     seed=0,
     **options,
 ):
-    """The evaluator of planted networks that share their hidden layers, and the moment."""
+    """The evaluator of networks that share their hidden layers, and the moment."""
     rng = np.random.default_rng(seed)
     blank = blank_network(
         make_layout(36, SIZES),

@@ -99,9 +99,7 @@ def test_no_combination_of_signs_has_a_smaller_loss(n_outputs, fit_intercept):
             F = np.einsum("rip,rp->ir", h, last)
         model = Ridge(3.0, fit_intercept=fit_intercept).fit(F, y, rows.weight)
         residual = y - model.predict(F).reshape(y.shape)
-        losses.append(
-            np.sum(rows.weight @ residual**2) + 3.0 * np.sum(model.coef_**2)
-        )
+        losses.append(np.sum(rows.weight @ residual**2) + 3.0 * np.sum(model.coef_**2))
     found = signed_starts(
         blank, directions, rows, alpha=3.0, fit_intercept=fit_intercept, n_best=3
     )
