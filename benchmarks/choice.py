@@ -50,9 +50,7 @@ def main():
             grid = GridSearchCV(
                 DeepTDRegressor(random_state=0), {"kernel_sizes": shapes}, cv=5
             )
-            ours = DeepTDRegressorCV(
-                {"kernel_sizes": shapes}, ensemble_size=1, cv=5, random_state=0
-            )
+            ours = DeepTDRegressorCV({"kernel_sizes": shapes}, cv=5, random_state=0)
             theirs, grid_time = timed_fit(grid, X, y)
             mine, our_time = timed_fit(ours, X, y)
             same += mine == theirs

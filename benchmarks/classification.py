@@ -30,12 +30,12 @@ scaling   Features are standardised on the training part, for all methods but Mi
 choosing  On the training part only. All methods but DTW and the forest choose by three
           stratified folds: LogisticRegressionCV its C, SVC C and gamma with Platt's
           probabilities (of two folds where a class has less than nine rows: three
-          failed), MLP its alpha, all by log-loss; DeepTDClassifierCV comes with no
+          failed), MLP its alpha, all by log-loss; DeepTDAutoClassifier comes with no
           argument but random_state. Features is LogisticRegressionCV behind all
           responses of DeepTDFeatures; MiniRocket has RidgeClassifierCV behind it, which
           gives no probabilities, nor does DTW, which is one nearest neighbour: both
           have no log-loss.
-shapes    DeepTDClassifierCV and DeepTDFeatures see an image or channels as they are.
+shapes    DeepTDAutoClassifier and DeepTDFeatures see an image or channels as they are.
           MiniRocket and DTW see images and serology as one series; all others see a row
           of numbers.
 
@@ -43,8 +43,8 @@ The sets and the protocol were written down before any score of a method was see
 them, but for the digits: while the classifier was written, the accuracy of a prototype
 was known there. Some of the sets are held back in real_data.py; here they serve with
 their classes, once. No choice above was made after seeing scores so far: after a trial
-of one split of coffee and serology, without DeepTDClassifierCV, nothing was changed. A
-fit that fails is printed, and its cell says so.
+of one split of coffee and serology, without DeepTDAutoClassifier, nothing was changed.
+A fit that fails is printed, and its cell says so.
 
 Run: python -m pip install ".[benchmarks]", then with OMP_NUM_THREADS=1
 python benchmarks/classification.py [--parts planted,real] [--trials 5] [--splits 5]
@@ -268,7 +268,7 @@ def series_shape(data):
 
 
 def deeptd(data):
-    return scaled(skdeeptd.DeepTDClassifierCV(random_state=0), data.X.shape[1:])
+    return scaled(skdeeptd.DeepTDAutoClassifier(random_state=0), data.X.shape[1:])
 
 
 def features(data):
@@ -298,7 +298,7 @@ def calibration_folds(y):
 
 
 METHODS = {
-    "DeepTDClassifierCV": deeptd,
+    "DeepTDAutoClassifier": deeptd,
     "Features": features,
     "LogisticRegressionCV": lambda data: scaled(logistic()),
     "SVC": lambda data: scaled(svc(data.X[0].size, calibration_folds(data.y))),
@@ -312,8 +312,8 @@ WITHOUT_PROBABILITIES = {"MiniRocket", "DTW"}
 
 def available():
     """All methods that the installed package has."""
-    has_own = hasattr(skdeeptd, "DeepTDClassifierCV")
-    return [name for name in METHODS if has_own or name != "DeepTDClassifierCV"]
+    has_own = hasattr(skdeeptd, "DeepTDAutoClassifier")
+    return [name for name in METHODS if has_own or name != "DeepTDAutoClassifier"]
 
 
 def measure(name, data, train, test):

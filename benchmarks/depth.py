@@ -27,9 +27,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pyttb
-from tensorly.decomposition import parafac, parafac_power_iteration
-from threadpoolctl import threadpool_limits
-
 from skdeeptd._solver.decomposition import (
     alternating_least_squares,
     outer_product,
@@ -37,6 +34,8 @@ from skdeeptd._solver.decomposition import (
     rank_one_batches,
     spectral_rank_one,
 )
+from tensorly.decomposition import parafac, parafac_power_iteration
+from threadpoolctl import threadpool_limits
 
 NOISE = [0.5, 1, 16]  # norms; that of the planted tensor is 1
 FOUND = 1e-3

@@ -32,9 +32,9 @@ import warnings
 from collections import Counter
 
 import numpy as np
+from skdeeptd._model.activations import ACTIVATIONS
 
 from skdeeptd import DeepTDRegressor
-from skdeeptd._model.activations import ACTIVATIONS
 
 STREAMS_FROM = 1_000_000  # the number of the first stream
 MOST_SECONDS = 30

@@ -13,11 +13,11 @@ import argparse
 import math
 
 import numpy as np
+from skdeeptd._model.network import PatchCNN, forward
 from sklearn.datasets import load_digits
 from sklearn.metrics import r2_score
 
 from skdeeptd import DeepTDRegressor
-from skdeeptd._model.network import PatchCNN, forward
 from skdeeptd._network.layout import degrees_of_freedom
 from skdeeptd.datasets import _is_alive, make_patch_cnn_regression
 

@@ -13,17 +13,17 @@ import time
 from typing import NamedTuple
 
 import numpy as np
+from skdeeptd._model.network import blank_network
+from skdeeptd._model.parameters import n_parameters, unpack
+from skdeeptd._solver.normal_equations import Objective, normal_equations
 from sklearn.metrics import r2_score
 from speed import ratios, spread
 
 from skdeeptd import DeepTDRegressor
 from skdeeptd._data.rows import RowBlocks
 from skdeeptd._data.scratch import reusing
-from skdeeptd._model.network import blank_network
-from skdeeptd._model.parameters import n_parameters, unpack
 from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd._network.layout import degrees_of_freedom
-from skdeeptd._solver.normal_equations import Objective, normal_equations
 from skdeeptd.datasets import make_patch_cnn_regression
 
 N_FEATURES, N_TEST, PER_WEIGHT = 64, 1000, 10

@@ -28,11 +28,11 @@ from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
+from skdeeptd._model.network import PatchCNN, forward
+from skdeeptd._solver.decomposition import moment_tensor, spectral_rank_one
 
 from skdeeptd import DeepTDRegressor
-from skdeeptd._model.network import PatchCNN, forward
 from skdeeptd._network.layout import degrees_of_freedom
-from skdeeptd._solver.decomposition import moment_tensor, spectral_rank_one
 from skdeeptd.datasets import make_patch_cnn_regression
 from skdeeptd.metrics import kernel_similarity
 

@@ -21,8 +21,8 @@ choosing  On the training part only, all methods on the same three folds: shuffl
           chooses, by its score on the folds, between them as they are, their first
           derivative (Savitzky-Golay, 15 points), and each with its mean taken off and
           its spread divided out (SNV).
-ours      DeepTD is DeepTDRegressorCV with no argument but random_state, so it takes its
-          own folds. Features is RidgeCV behind DeepTDFeatures as it comes.
+ours      DeepTD is DeepTDAutoRegressor with no argument but random_state, so it takes
+          its own folds. Features is RidgeCV behind DeepTDFeatures as it comes.
 shapes    These two and CP see an image or channels as they are; CP sees one axis
           folded once, as evenly as it goes. MiniRocket and RDST see images as one
           series, all others see a row of numbers.
@@ -171,7 +171,7 @@ class OwnSearch(RegressorMixin, BaseEstimator):
 
 
 def deeptd(task):
-    model = skdeeptd.DeepTDRegressorCV(random_state=0)
+    model = skdeeptd.DeepTDAutoRegressor(random_state=0)
     return OwnSearch(task.steps(model, task.shape), task.spectra)
 
 

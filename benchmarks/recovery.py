@@ -35,17 +35,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tensorly.regression
 import torch
+from skdeeptd._model.network import PatchCNN, forward
+from skdeeptd._solver.calibration import calibrate
+from skdeeptd._solver.normal_equations import Objective
+from skdeeptd._solver.polish import polish
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import r2_score
 
 from skdeeptd import DeepTDRegressor
 from skdeeptd._data.rows import RowBlocks
 from skdeeptd._data.threads import single_threaded_blas
-from skdeeptd._model.network import PatchCNN, forward
 from skdeeptd._network.layout import degrees_of_freedom
-from skdeeptd._solver.calibration import calibrate
-from skdeeptd._solver.normal_equations import Objective
-from skdeeptd._solver.polish import polish
 from skdeeptd.datasets import make_patch_cnn_regression
 from skdeeptd.metrics import kernel_similarity
 

@@ -21,6 +21,11 @@ import time
 import warnings
 
 import numpy as np
+from skdeeptd._model.network import blank_network
+from skdeeptd._model.parameters import pack
+from skdeeptd._model.trunk import pack_trunk, unit_trunk, unpack_trunk
+from skdeeptd._solver.normal_equations import Objective, normal_equations
+from skdeeptd._solver.shared import best_readout, shared_equations
 from sklearn.datasets import load_digits
 from sklearn.metrics import r2_score
 from sklearn.model_selection import KFold, ShuffleSplit
@@ -30,12 +35,7 @@ from skdeeptd import DeepTDRegressor
 from skdeeptd._data.rows import RowBlocks
 from skdeeptd._data.scratch import reusing
 from skdeeptd._data.threads import single_threaded_blas
-from skdeeptd._model.network import blank_network
-from skdeeptd._model.parameters import pack
-from skdeeptd._model.trunk import pack_trunk, unit_trunk, unpack_trunk
 from skdeeptd._network.kernel_sizes import make_layout
-from skdeeptd._solver.normal_equations import Objective, normal_equations
-from skdeeptd._solver.shared import best_readout, shared_equations
 from skdeeptd.datasets import make_patch_cnn_regression
 
 SHAPES = [(8, 8, 1), (8, 8), (16, 4)]

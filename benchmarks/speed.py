@@ -11,7 +11,7 @@ filters     what several filters, many layers and a choice cost, beside one filt
             one start, or scikit-learn
 defaults    seconds of the calls without arguments, random walks and digits; one
             likelihood step over the squared one of the same fit; how many of 20 planted
-            networks DeepTDRegressorCV() finds exactly from ten rows for each weight
+            networks DeepTDAutoRegressor() finds exactly from ten rows for each weight
 kernels     ways to compute the first layer and its Jacobian on blocks of several sizes
 layouts     the same fit from X in other layouts
 scaling     seconds over n and over p, and their slope on log axes
@@ -36,6 +36,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from skdeeptd._model.network import PatchCNN, blank_network
+from skdeeptd._model.parameters import pack
+from skdeeptd._solver.deeptd import fit_rows
+from skdeeptd._solver.normal_equations import Objective, normal_equations
+from skdeeptd._solver.search import Spec
 from sklearn.datasets import load_digits
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge, RidgeCV
@@ -45,18 +50,14 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from skdeeptd import (
+    DeepTDAutoClassifier,
+    DeepTDAutoRegressor,
     DeepTDClassifier,
-    DeepTDClassifierCV,
     DeepTDRegressor,
     DeepTDRegressorCV,
 )
 from skdeeptd._data.rows import RowBlocks
-from skdeeptd._model.network import PatchCNN, blank_network
-from skdeeptd._model.parameters import pack
 from skdeeptd._network.kernel_sizes import make_layout
-from skdeeptd._solver.deeptd import fit_rows
-from skdeeptd._solver.normal_equations import Objective, normal_equations
-from skdeeptd._solver.search import Spec
 from skdeeptd.datasets import make_patch_cnn_regression
 
 SIZES = (16, 8, 8)
@@ -196,9 +197,7 @@ def digits_choice(activation):
         "max_iter": [60],
         "tol": [1e-3],
     }
-    search = DeepTDRegressorCV(
-        grid, ensemble_size=1, input_shape=(8, 8), cv=5, random_state=0
-    )
+    search = DeepTDRegressorCV(grid, input_shape=(8, 8), cv=5, random_state=0)
     return lambda: search.fit(X, y)
 
 
@@ -275,13 +274,13 @@ def defaults(options):
         X = np.cumsum(rng.standard_normal((n_rows, n_features)), axis=1)
         y = np.tanh(X[:, n_features // 3] - X[:, n_features // 2])
         y += 0.1 * rng.standard_normal(n_rows)
-        seconds = seconds_of(partial(DeepTDRegressorCV(random_state=0).fit, X, y))
-        row("DeepTDRegressorCV()", f"{n_rows} x {n_features}", f"{seconds:.1f} s")
+        seconds = seconds_of(partial(DeepTDAutoRegressor(random_state=0).fit, X, y))
+        row("DeepTDAutoRegressor()", f"{n_rows} x {n_features}", f"{seconds:.1f} s")
     X, digit = load_digits(return_X_y=True)
     some = np.random.RandomState(0).permutation(len(X))[:1347]
-    fit = partial(DeepTDClassifierCV(random_state=0).fit, X.reshape(-1, 8, 8)[some])
+    fit = partial(DeepTDAutoClassifier(random_state=0).fit, X.reshape(-1, 8, 8)[some])
     row(
-        "DeepTDClassifierCV()",
+        "DeepTDAutoClassifier()",
         "1347 digits",
         f"{seconds_of(partial(fit, digit[some])):.1f} s",
     )
@@ -296,9 +295,9 @@ def defaults(options):
     exact = 0
     for seed in range(20):
         X, y = make_patch_cnn_regression(600, (8, 8), random_state=seed)
-        model = DeepTDRegressorCV(random_state=0).fit(X[:150], y[:150])
+        model = DeepTDAutoRegressor(random_state=0).fit(X[:150], y[:150])
         exact += model.score(X[150:], y[150:]) > 1 - 1e-6
-    row("found exactly by DeepTDRegressorCV()", "(8, 8), 150 rows", f"{exact} of 20")
+    row("found exactly by DeepTDAutoRegressor()", "(8, 8), 150 rows", f"{exact} of 20")
 
 
 def kernels(options):

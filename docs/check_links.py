@@ -14,6 +14,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from skdeeptd import (
+    DeepTDAutoClassifier,
+    DeepTDAutoRegressor,
     DeepTDClassifier,
     DeepTDClassifierCV,
     DeepTDFeatures,
@@ -21,10 +23,12 @@ from skdeeptd import (
     DeepTDRegressorCV,
     DeepTDRidge,
 )
-from skdeeptd._base import DOCUMENTATION
+from skdeeptd._validation import DOCUMENTATION
 from skdeeptd.dask import DaskDeepTDClassifier, DaskDeepTDRegressor
 
 ESTIMATORS = [
+    DeepTDAutoRegressor(),
+    DeepTDAutoClassifier(),
     DeepTDRegressor(),
     DeepTDRegressorCV(),
     DeepTDRidge(),

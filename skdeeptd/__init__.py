@@ -1,14 +1,16 @@
 """Convolutional networks learned by DeepTD, from few samples."""
 
+from skdeeptd._auto import DeepTDAutoClassifier, DeepTDAutoRegressor
 from skdeeptd._classifier import DeepTDClassifier
-from skdeeptd._classifier_cv import DeepTDClassifierCV
 from skdeeptd._features import DeepTDFeatures
 from skdeeptd._network.kernel_sizes import kernel_size_grid
 from skdeeptd._regressor import DeepTDRegressor
-from skdeeptd._regressor_cv import DeepTDRegressorCV
 from skdeeptd._ridge import DeepTDRidge
+from skdeeptd._search_cv import DeepTDClassifierCV, DeepTDRegressorCV
 
 __all__ = [
+    "DeepTDAutoClassifier",
+    "DeepTDAutoRegressor",
     "DeepTDClassifier",
     "DeepTDClassifierCV",
     "DeepTDFeatures",

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import copy
-import functools
-import math
-import sys
-import warnings
-from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.sparse import issparse
-from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, is_regressor
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -24,207 +18,35 @@ from skdeeptd._compat import (
     Interval,
     StrOptions,
     callback_task,
-    check_sample_weight,
     fit_context,
 )
+from skdeeptd._covariance import covariances, output_std
 from skdeeptd._data.rows import RowBlocks, concatenate_blocks
 from skdeeptd._data.scratch import reusing
 from skdeeptd._data.stream import empty_stream, stream_of
 from skdeeptd._data.threads import single_threaded_blas
-from skdeeptd._covariance import covariances, output_std
 from skdeeptd._fit import WarmStart, fit_rows
-from skdeeptd._init.multi_start import Spec, null_report
+from skdeeptd._init.multi_start import Spec
 from skdeeptd._loss import Poisson, SquaredError
 from skdeeptd._network.activations import ACTIVATIONS, layer_activations
 from skdeeptd._network.fitted import attributes_of, networks_of, predictions
 from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd._network.network import blank_network, same_structure
-from skdeeptd._typing import Method
+from skdeeptd._validation import (
+    X_VALIDATION,
+    DocLinkMixin,
+    callback_stage,
+    check_rows,
+    check_targets,
+    clear_fitted_attributes,
+    flatten,
+    like_y,
+    reporter,
+    translate_overflow_error,
+    warn,
+)
 
 KEPT_PER_WEIGHT, FEWEST_KEPT = 100, 1000  # rows of a stream
-PRIVATE_STATE = ("_stream", "_y_ndim")  # that a fit leaves besides public attributes
-DOCUMENTATION = "https://skdeeptd.readthedocs.io/en/stable"
-
-
-def forget(estimator):
-    """Drop what an earlier fit has stored."""
-    for name in list(vars(estimator)):
-        if name.endswith("_") or name in PRIVATE_STATE:
-            delattr(estimator, name)
-
-
-def forgetting(fit: Method) -> Method:
-    """Forget an earlier model, and what a fit that fails has stored."""
-
-    @functools.wraps(fit)
-    def forget_and_fit(self, *args, **kwargs):
-        forget(self)
-        try:
-            return fit(self, *args, **kwargs)
-        except BaseException:
-            forget(self)
-            raise
-
-    return forget_and_fit  # type: ignore[return-value]
-
-
-def warn(message, category=UserWarning):
-    """Warn at the line of the user's that called scikit-learn or this package."""
-    frame, level = sys._getframe(1), 2
-    while frame.f_back is not None:
-        package = frame.f_globals.get("__name__", "").split(".")[0]
-        if package not in ("skdeeptd", "sklearn"):
-            break
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, category, stacklevel=level)
-
-
-def check_index(name, value, n_values):
-    """Raise where the value is not an integer from 0 to ``n_values - 1``."""
-    is_integer = isinstance(value, Integral) and not isinstance(value, bool)
-    if not is_integer or not 0 <= value < n_values:
-        raise ValueError(
-            f"{name} must be an integer from 0 to {n_values - 1}, got {value!r}"
-        )
-
-
-def refuse_dask(**data):
-    """Raise for a dask collection, which scikit-learn would load whole."""
-    for name, value in data.items():
-        if hasattr(value, "__dask_graph__"):
-            raise TypeError(
-                f"{name} is a dask collection. Use DaskDeepTDRegressor or "
-                f"DaskDeepTDClassifier of skdeeptd.dask, or load all of it with "
-                f"{name}.compute()"
-            )
-
-
-def check_range_of_weights(lightest, row, heaviest):
-    """``row`` is where the lightest weight stands."""
-    if lightest < 0:
-        raise ValueError(
-            f"sample_weight must not be negative, got {lightest:g} at row {row}"
-        )
-    if heaviest == 0:
-        raise ValueError("sample_weight is zero everywhere; at least one must not be")
-
-
-def check_finite(estimator, largest):
-    """Raise scikit-learn's error of an X whose largest absolute value is this."""
-    check_array([[largest]], dtype=None, input_name="X", estimator=estimator)
-
-
-def flatten(X, input_shape):
-    """X with a row per sample, and the shape of a sample."""
-    refuse_dask(X=X)
-    shape = getattr(X, "shape", ())[1:]
-    if len(shape) < 2:
-        return X, input_shape
-    if input_shape is not None and tuple(input_shape) != shape:
-        raise ValueError(
-            f"X has samples of shape {shape}, but input_shape is {tuple(input_shape)}"
-        )
-    return X.reshape(len(X), math.prod(shape)), shape
-
-
-def refuse_strings(estimator, y):
-    """Raise for a y that holds strings, numbers among them, where it is to be fitted.
-
-    Raises
-    ------
-    ValueError
-    """
-    if y is None or not is_regressor(estimator):
-        return
-    try:
-        values = np.asarray(y)
-    except ValueError:  # ragged: scikit-learn says so
-        return
-    if values.dtype.kind not in "OUST":
-        return
-    string = next((v for v in values.flat if isinstance(v, str | bytes)), None)
-    if string is not None:
-        raise ValueError(
-            f"y holds strings, such as {str(string)!r}, but this is a regressor; for "
-            f"classes use DeepTDClassifier, for numbers y.astype(float)"
-        )
-
-
-def check_weight(estimator, X, sample_weight):
-    """The weights, (n_samples,); X is finite where they are zero."""
-    weight = check_sample_weight(sample_weight, X, dtype=np.float64)
-    check_range_of_weights(weight.min(), weight.argmin(), weight.max())
-    without = np.flatnonzero(weight == 0)
-    if len(without):
-        check_array(X[without], dtype=None, input_name="X", estimator=estimator)
-    return weight
-
-
-READ_X = {  # the moment tells of what is not finite, in one pass less
-    "dtype": [np.float64, np.float32],
-    "ensure_all_finite": False,
-}
-
-
-def check_rows(estimator, X, y, sample_weight, reset=True):
-    """X, y as float64 (n_samples, n_outputs), and the weights; the axes that y had."""
-    refuse_dask(y=y, sample_weight=sample_weight)
-    refuse_strings(estimator, y)
-    X, y = validate_data(
-        estimator, X, y, **READ_X, multi_output=True, y_numeric=True, reset=reset
-    )
-    if issparse(y) or y.dtype.kind not in "biuf":
-        raise TypeError(f"y must be a dense array of numbers, got {y!r}")
-    weight = check_weight(estimator, X, sample_weight)
-    columns = y.astype(np.float64).reshape(len(X), -1)
-    if columns.shape[1] == 0:
-        raise ValueError(f"y must have at least one output, got shape {y.shape}")
-    return (X, columns, weight), y.ndim
-
-
-def check_targets(rows, loss):
-    """Raise ValueError if the loss does not allow some y of the rows."""
-    smallest = min(rows.targets(lambda y, w: y.min(initial=np.inf)))
-    if smallest < loss.least_y:
-        raise ValueError(
-            f"loss='poisson' is for counts and other y of 0 or more, but y holds "
-            f"{smallest:g}; use loss='squared_error', or y without negative values"
-        )
-
-
-@contextmanager
-def explaining(estimator, rows):
-    """Say of numbers that do not fit in the sums whether they are finite at all."""
-    try:
-        yield
-    except FloatingPointError as error:
-        largest, largest_y = rows.largest()
-        check_finite(estimator, largest)
-        raise ValueError(
-            f"X or y is too large or too small: {error}. The largest |X| is "
-            f"{largest:.3g}, the largest |y| {largest_y:.3g}; rescale them, for "
-            f"example with StandardScaler"
-        ) from error
-
-
-def telling(estimator, context):
-    """The stages of ``fit_rows``, told to the callbacks of an estimator."""
-
-    @contextmanager
-    def stage(name, n_parts=None):
-        more = {} if n_parts is None else {"max_subtasks": n_parts}
-        of_stage = context.subcontext(task_name=name, **more)
-        with callback_task(of_stage, estimator):
-            yield telling(estimator, of_stage)
-
-    return stage
-
-
-def reporter(estimator):
-    """Takes a line on the progress; knows nothing of the estimator but its name."""
-    if estimator.verbose:
-        return functools.partial(print, f"[{type(estimator).__name__}]")
-    return null_report
 
 
 def design(estimator, n_features, input_shape, n_filters, alpha, loss):
@@ -264,7 +86,7 @@ def design_regression(estimator, rows, input_shape):
         loss=Poisson() if estimator.loss == "poisson" else SquaredError(),
     )
     if estimator.share_filters and len(layout.sizes) > 1:
-        n_outputs = rows.pilot()[1].shape[1]
+        n_outputs = rows.first_row()[1].shape[1]
         n_sharing = n_outputs if n_outputs > 1 else 0
     if loo and estimator.output_activation != "identity":
         raise ValueError(
@@ -284,21 +106,7 @@ def design_regression(estimator, rows, input_shape):
     )
 
 
-def like_y(columns, y_ndim):
-    """(rows, outputs), or (rows,) as y was."""
-    return columns[:, 0] if y_ndim == 1 else columns
-
-
-class Documented:
-    """An estimator whose HTML representation links to its page."""
-
-    _doc_link_module = "skdeeptd"
-    _doc_link_template = (
-        DOCUMENTATION + "/generated/{estimator_module}.{estimator_name}.html"
-    )
-
-
-class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
+class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
     """What holds for any target: fitted attributes are those of a network per output.
 
     A subclass validates y in ``_check``, chooses the network in ``_design``, and adds
@@ -327,14 +135,19 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
     def __sklearn_is_fitted__(self):
         return hasattr(self, "kernels_")
 
-    def _fit(self, X, y, sample_weight, make_rows=None):
+    def _fit_reusing(self, X, y, sample_weight, previous):
+        """Fit like ``fit``, from what a network fitted to the same rows has learned."""
+        self._validate_params()
+        return self._fit(X, y, sample_weight, previous=previous)
+
+    def _fit(self, X, y, sample_weight, make_rows=None, previous=None):
         """Fit the rows that ``make_rows(X, y, sample_weight)`` gives, or ``_rows``."""
         context = self._init_callback_context(max_subtasks=4)
         metadata = {"sample_weight": sample_weight}
         with callback_task(context, self, X=X, y=y, metadata=metadata):
             rows, input_shape = (make_rows or self._rows)(X, y, sample_weight)
             layout, spec = self._design(rows, input_shape)
-            self._learn(rows, layout, spec, context)
+            self._learn(rows, layout, spec, context, previous)
         return self
 
     _fit_chunks = fit_context(prefer_skip_nested_validation=True)(_fit)
@@ -344,32 +157,44 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
         X, input_shape = flatten(X, self.input_shape)
         return RowBlocks(*self._check(X, y, sample_weight), self.n_jobs), input_shape
 
-    def _learn(self, rows, layout, spec, context):
+    def _learn(self, rows, layout, spec, context, previous=None):
         """Steps 2 to 6 of ``fit``."""
         check_targets(rows, spec.loss)
-        with single_threaded_blas(), reusing(), explaining(self, rows):
-            fit = fit_rows(rows, spec, stage=telling(self, context))
+        known = {} if previous is None else self._reusable(previous, spec.blank)
+        with single_threaded_blas(), reusing(), translate_overflow_error(self, rows):
+            fit = fit_rows(rows, spec, stage=callback_stage(self, context), **known)
             self._store(fit, layout, rows.precision)
             self._describe(fit, context)
         self._warn(fit)
 
+    def _reusable(self, previous, blank):
+        """Return the moment of another network, and its kernels if alpha differs."""
+        params, others = (e.get_params(deep=False) for e in (self, previous))
+        changed = {name for name in params if repr(params[name]) != repr(others[name])}
+        if changed & {"loss", "class_weight", "fit_intercept"}:
+            return {}
+        moment = previous.moment_.reshape(len(previous.moment_), -1).astype(float)
+        is_alpha = changed == {"alpha"}
+        known = self._warm_starts(previous, blank, settled=True) if is_alpha else None
+        return {"moment": moment, "warm_start": known}
+
     def _describe(self, fit, context):
         pass
 
-    def _extend(self, X, y, sample_weight, **given):
+    def _partial_fit(self, X, y, sample_weight, **given):
         """``partial_fit``, with fitted attributes that are given."""
         self._validate_params()  # which scikit-learn does before the first part only
         draft = copy.copy(self)  # what fails half-way leaves the estimator as it was
         if not hasattr(self, "_stream"):
-            forget(draft)
+            clear_fitted_attributes(draft)
         vars(draft).update(given)
-        fit = draft._take_in(X, y, sample_weight)
+        fit = draft._partial_fit_batch(X, y, sample_weight)
         vars(self).clear()
         vars(self).update(vars(draft))
         self._warn(fit)
         return self
 
-    def _take_in(self, X, y, sample_weight):
+    def _partial_fit_batch(self, X, y, sample_weight):
         """Steps 1 to 6 of ``fit`` on the stream so far."""
         begun = hasattr(self, "_stream")
         X, input_shape = flatten(X, self.input_shape_ if begun else self.input_shape)
@@ -378,11 +203,13 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
         layout, spec = self._design(part, input_shape)
         check_targets(part, spec.loss)
         capacity = max(FEWEST_KEPT, KEPT_PER_WEIGHT * spec.blank.n_weights)
-        with single_threaded_blas(), reusing(), explaining(self, part):
+        with single_threaded_blas(), reusing(), translate_overflow_error(self, part):
             stream = stream_of(self._stream) if begun else empty_stream(X, y, spec.seed)
             stream = stream.extended(X, y, weight, capacity, self.n_jobs)
             grown = len(stream.sample.X) >= 2 * stream.searched
-            known = self._known(spec.blank, settled=not grown) if begun else None
+            known = None
+            if begun:
+                known = self._warm_starts(self, spec.blank, settled=not grown)
             fit = fit_rows(
                 stream.rows(self.n_jobs),
                 spec._replace(alpha=spec.alpha * stream.share_kept),
@@ -397,14 +224,14 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
     def _describe_stream(self, fit, share_kept):
         pass
 
-    def _known(self, blank, settled):
-        """What each output begins with: its network so far, where there is one."""
+    def _warm_starts(self, fitted, blank, settled):
+        """What each output begins with: a fitted network, where there is one."""
         intercept = {} if self.fit_intercept else {"intercept": np.zeros(1)}
         return [
             WarmStart(network._replace(**intercept), settled)
             if self.polish and same_structure(network, blank) and np.any(network.heads)
             else None
-            for network in networks_of(self)
+            for network in networks_of(fitted)
         ]
 
     def _store(self, fit, layout, dtype):
@@ -450,7 +277,7 @@ class BasePatchNetwork(Documented, CallbackSupportMixin, BaseEstimator):
     def _validated(self, X):
         """Return X with a row per sample, as floats that may not be finite."""
         X, _ = flatten(X, self.input_shape_)
-        return validate_data(self, X, **READ_X, reset=False)
+        return validate_data(self, X, **X_VALIDATION, reset=False)
 
     def _outputs(self, X):
         """Return those of the networks, (rows, outputs), for X after ``_validated``."""

@@ -15,23 +15,22 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from skdeeptd._base import (
-    READ_X,
-    BasePatchNetwork,
-    check_weight,
-    design,
-    forgetting,
-    refuse_dask,
-    warn,
-)
+from skdeeptd._base import BasePatchNetwork, design
 from skdeeptd._compat import Interval, StrOptions, fit_context
 from skdeeptd._loss import Binomial, Multinomial
 from skdeeptd._typing import KernelSizes, RandomState, Strides
+from skdeeptd._validation import (
+    X_VALIDATION,
+    check_weight,
+    refuse_dask,
+    reset_on_fit,
+    warn,
+)
 
 
 def design_classes(estimator, rows, input_shape):
     """The layout and the ``Spec`` of the parameters of DeepTDClassifier."""
-    n_outputs = rows.pilot()[1].shape[1]
+    n_outputs = rows.first_row()[1].shape[1]
     loss = Binomial() if n_outputs == 1 else Multinomial()
     n_filters = estimator.n_filters or max(2, n_outputs) - 1
     arguments = estimator, rows.n_features, input_shape
@@ -155,7 +154,7 @@ strides_, input_shape_, n_iter_
         self.random_state = random_state
         self.verbose = verbose
 
-    @forgetting
+    @reset_on_fit
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
@@ -230,13 +229,13 @@ strides_, input_shape_, n_iter_
         True
         """
         if classes is None:
-            return self._extend(X, y, sample_weight)
+            return self._partial_fit(X, y, sample_weight)
         classes = np.unique(classes)
         if hasattr(self, "_stream") and not np.array_equal(classes, self.classes_):
             raise ValueError(
                 f"classes are {classes}, but those of the stream are {self.classes_}"
             )
-        return self._extend(X, y, sample_weight, classes_=classes)
+        return self._partial_fit(X, y, sample_weight, classes_=classes)
 
     def _check(self, X, y, sample_weight, reset=True):
         X, y, weight = check_labels(self, X, y, sample_weight, reset)
@@ -329,7 +328,7 @@ strides_, input_shape_, n_iter_
 def check_labels(estimator, X, y, sample_weight, reset=True):
     """X, y (n_samples,) and the weights."""
     refuse_dask(y=y, sample_weight=sample_weight)
-    X, y = validate_data(estimator, X, y, **READ_X, reset=reset)
+    X, y = validate_data(estimator, X, y, **X_VALIDATION, reset=reset)
     y = column_or_1d(y, warn=True)
     check_classification_targets(y)
     return X, y, check_weight(estimator, X, sample_weight)

@@ -17,23 +17,23 @@ from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-from skdeeptd._base import (
-    BasePatchNetwork,
-    Documented,
-    check_finite,
-    check_range_of_weights,
-    flatten,
-    forgetting,
-)
+from skdeeptd._base import BasePatchNetwork
 from skdeeptd._compat import fit_context
 from skdeeptd._data.chunks import Chunk, ChunkedRows, Scheduler, task
 from skdeeptd._optional import optional
+from skdeeptd._validation import (
+    DocLinkMixin,
+    check_finite,
+    check_range_of_weights,
+    flatten,
+    reset_on_fit,
+)
 
 is_dask_collection = optional("dask", extra="dask").is_dask_collection
 da = optional("dask.array", extra="dask")
 
 
-class DaskMixin(MetaEstimatorMixin, Documented):
+class DaskMixin(MetaEstimatorMixin, DocLinkMixin):
     """Fit a patch network on the chunks of dask collections, and predict lazily.
 
     A subclass names the default estimator in ``_default``, checks a row of X and y in
@@ -50,7 +50,7 @@ class DaskMixin(MetaEstimatorMixin, Documented):
         self.estimator = estimator
         self.client = client
 
-    @forgetting
+    @reset_on_fit
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fit a clone of the estimator, on the cluster if X is a dask collection.

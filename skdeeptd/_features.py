@@ -13,13 +13,6 @@ from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from skdeeptd._base import (
-    Documented,
-    check_rows,
-    explaining,
-    flatten,
-    forgetting,
-)
 from skdeeptd._compat import (
     Interval,
     StrOptions,
@@ -44,9 +37,16 @@ from skdeeptd._network.kernel_sizes import (
 )
 from skdeeptd._network.network import Network
 from skdeeptd._typing import KernelSizes, RandomState, Strides
+from skdeeptd._validation import (
+    DocLinkMixin,
+    check_rows,
+    flatten,
+    reset_on_fit,
+    translate_overflow_error,
+)
 
 
-class DeepTDFeatures(Documented, TransformerMixin, BaseEstimator):
+class DeepTDFeatures(DocLinkMixin, TransformerMixin, BaseEstimator):
     """Transform samples to the responses of convolutional filters learned from X and y.
 
     The transformer is supervised; a linear model, a kernel method or trees can follow
@@ -178,7 +178,7 @@ class DeepTDFeatures(Documented, TransformerMixin, BaseEstimator):
         self.random_state = random_state
         self.n_jobs = n_jobs
 
-    @forgetting
+    @reset_on_fit
     def fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> Self:
@@ -207,7 +207,7 @@ class DeepTDFeatures(Documented, TransformerMixin, BaseEstimator):
         """Fit, with the kernels of ``like``, fitted to the same rows, if given."""
         X, input_shape = flatten(X, self.input_shape)
         (X, y, weight), _ = check_rows(self, X, self._targets(y), sample_weight)
-        rows = RowBlocks(X, y, weight, self.n_jobs).of_weight()
+        rows = RowBlocks(X, y, weight, self.n_jobs).drop_zero_weight()
         layouts = self._layouts(rows.n_features, input_shape)
         if like is None:
             kernels = [np.zeros((self.n_filters, n.sizes[0])) for n in layouts]
@@ -216,7 +216,7 @@ class DeepTDFeatures(Documented, TransformerMixin, BaseEstimator):
         else:
             kernels, biases, rng = like.kernels_, like.biases_, None
         banks = _banks(layouts, kernels, biases, self.activation)
-        with single_threaded_blas(), reusing(), explaining(self, rows):
+        with single_threaded_blas(), reusing(), translate_overflow_error(self, rows):
             filters = learn_filters(rows, banks, self.pooling, self.standardize, rng)
         self._store(filters, layouts)
         return self
@@ -378,7 +378,7 @@ def filters_of(features):
 
 
 def _banks(layouts, kernels, biases, activation):
-    """Return a network of one hidden layer, with heads of zero, for each kernel size."""
+    """Return a network of one hidden layer for each kernel size."""
     return tuple(
         Network(
             kernels=(k.reshape(len(k), -1),),

@@ -79,9 +79,10 @@ class WarmStart(NamedTuple):
 class Fit(NamedTuple):
     """The networks of some rows, in the units of ``problem``.
 
-    ``groups`` holds the outputs of each of the ``solutions``, which share hidden layers,
-    and ``specs`` their specs with the alpha in use. ``moment`` is (outputs, features),
-    in the units of y. ``scales`` are those of the residuals with Huber's loss.
+    ``groups`` holds the outputs of each of the ``solutions``, which share hidden
+    layers, and ``specs`` their specs with the alpha in use. ``moment`` is (outputs,
+    features), in the units of y. ``scales`` are those of the residuals with Huber's
+    loss.
     """
 
     problem: Standardized
@@ -146,7 +147,7 @@ class Fit(NamedTuple):
 
 
 def _with_dominant_outliers(networks, groups, rows):
-    rows = rows.of_weight()
+    rows = rows.drop_zero_weight()
     found = []
     for network, outputs in zip(networks, groups, strict=True):
         residual = rows.y[:, outputs] - raw_outputs(network, rows)
@@ -187,7 +188,7 @@ def fit_rows(rows, spec, *, moment=None, warm_start=None, stage=null_stage):
     if not is_squared:
         target, squared, factor = _squared_problem(rows, spec)
         moment = None if spec.epsilon is not None else moment
-    n_outputs, dtype = rows.pilot()[1].shape[1], rows.precision
+    n_outputs, dtype = rows.first_row()[1].shape[1], rows.precision
     shares = spec.n_sharing > 1 and bool(spec.blank.kernels)
     with stage("moment"):
         problem = standardize(target, spec.fit_intercept, equal_losses=shares)

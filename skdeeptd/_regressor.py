@@ -7,9 +7,10 @@ from typing import Self
 
 from numpy.typing import ArrayLike
 
-from skdeeptd._base import BasePatchRegressor, forgetting
+from skdeeptd._base import BasePatchRegressor
 from skdeeptd._compat import fit_context
 from skdeeptd._typing import KernelSizes, RandomState, Strides
+from skdeeptd._validation import reset_on_fit
 
 
 class DeepTDRegressor(BasePatchRegressor):
@@ -284,7 +285,7 @@ or sequence of them, default="relu"
         self.random_state = random_state
         self.verbose = verbose
 
-    @forgetting
+    @reset_on_fit
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
@@ -372,4 +373,4 @@ or sequence of them, default="relu"
         >>> model.score(X[800:], y[800:]) > 1 - 1e-6
         True
         """
-        return self._extend(X, y, sample_weight)
+        return self._partial_fit(X, y, sample_weight)

@@ -13,27 +13,27 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, clone
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skdeeptd._base import (
-    Documented,
-    check_finite,
-    check_rows,
-    explaining,
-    flatten,
-    forgetting,
-    like_y,
-    warn,
-)
 from skdeeptd._compat import Interval, StrOptions, fit_context
-from skdeeptd._data.standardize import standardize
 from skdeeptd._data.rows import RowBlocks, concatenate_blocks
+from skdeeptd._data.standardize import standardize
 from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._features import DeepTDFeatures, filters_of
 from skdeeptd._init.filters import filter_responses
 from skdeeptd._solvers.ridge import cv_kernel_ridge, cv_ridge, posterior_variance
 from skdeeptd._typing import RandomState
+from skdeeptd._validation import (
+    DocLinkMixin,
+    check_finite,
+    check_rows,
+    flatten,
+    like_y,
+    reset_on_fit,
+    translate_overflow_error,
+    warn,
+)
 
 
-class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
+class DeepTDRidge(DocLinkMixin, MultiOutputMixin, RegressorMixin, BaseEstimator):
     """Ridge or kernel ridge regression on :class:`DeepTDFeatures`.
 
     The penalty of each output is chosen by 20-fold cross-validation over contiguous
@@ -137,7 +137,7 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.input_shape = input_shape
         self.random_state = random_state
 
-    @forgetting
+    @reset_on_fit
     @fit_context(prefer_skip_nested_validation=False)
     def fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
@@ -164,6 +164,21 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
         """
         return self._learn(X, y, sample_weight)
 
+    def _fit_reusing(self, X, y, sample_weight, previous):
+        """Fit like ``fit``, with the filters of another fit to the same rows.
+
+        The filters are learned anew if their parameters differ in more than the
+        activation, the responses and the target type.
+        """
+        own, other = (
+            (e.features or DeepTDFeatures()).get_params() for e in (self, previous)
+        )
+        of_responses = {"activation", "pooling", "target_type", "n_jobs"}
+        same = all(repr(own[k]) == repr(other[k]) for k in set(own) - of_responses)
+        same = same and own["random_state"] is not None
+        like = previous.features_ if same else None
+        return self._learn(X, y, sample_weight, like)
+
     def _learn(self, X, y, sample_weight=None, like=None):
         """Fit, with the kernels of ``like``, fitted to the same rows, if given."""
         features = DeepTDFeatures() if self.features is None else clone(self.features)
@@ -173,11 +188,11 @@ class DeepTDRidge(Documented, MultiOutputMixin, RegressorMixin, BaseEstimator):
         features.set_params(input_shape=input_shape, target_type="continuous")
         if features.random_state is None:
             features.set_params(random_state=self.random_state)
-        rows = _merged(RowBlocks(flat, columns, weight).of_weight())
+        rows = _merged(RowBlocks(flat, columns, weight).drop_zero_weight())
         check_finite(self, rows.largest()[0])
         self.features_ = features._learn(rows.X, rows.y, rows.weight, like)
         table = features.transform(rows.X.astype(float, copy=False))
-        with explaining(self, rows):
+        with translate_overflow_error(self, rows):
             problem = standardize(rows, fit_intercept=True)
         with single_threaded_blas():
             ridge = self._regression(table, problem.rows.y, rows.weight)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from sklearn.base import BaseEstimator
 
+from skdeeptd._auto import DeepTDAutoRegressor
 from skdeeptd._classifier import DeepTDClassifier
 from skdeeptd._export.layers import (
-    check_can_be_exported,
     dtype_of,
+    exported,
     has_one_axis,
     n_columns_of,
 )
@@ -21,8 +22,8 @@ from skdeeptd._export.torch_modules import module_of
 from skdeeptd._features import DeepTDFeatures
 from skdeeptd._optional import optional
 from skdeeptd._regressor import DeepTDRegressor
-from skdeeptd._regressor_cv import DeepTDRegressorCV
 from skdeeptd._ridge import DeepTDRidge
+from skdeeptd._search_cv import DeepTDClassifierCV, DeepTDRegressorCV
 
 if TYPE_CHECKING:
     import onnx
@@ -34,8 +35,8 @@ def to_torch(estimator: BaseEstimator) -> torch.nn.Module:
 
     Parameters
     ----------
-    estimator : DeepTDRegressor, DeepTDClassifier, DeepTDRidge, DeepTDRegressorCV or \
-DeepTDFeatures
+    estimator : DeepTDRegressor, DeepTDClassifier, DeepTDRidge, DeepTDAutoRegressor, \
+DeepTDRegressorCV, DeepTDClassifierCV or DeepTDFeatures
         Fitted.
 
     Returns
@@ -70,8 +71,9 @@ DeepTDFeatures
         Of a DeepTDRidge it is a Sequential of ``features``, with ``kernel="rbf"`` of
         the ``kernel``, of ``ridge``, a Linear, and ``output``.
 
-        Of a DeepTDRegressorCV it is the mean of ``members``, such modules, with
-        ``weights`` that are not trained.
+        Of a DeepTDAutoRegressor it is the average of ``members``, such modules, with
+        ``weights`` that are not trained; of a DeepTDRegressorCV or DeepTDClassifierCV
+        the module of ``best_estimator_``.
 
     Raises
     ------
@@ -110,8 +112,7 @@ DeepTDFeatures
     >>> bool(abs(output.detach().numpy() - model.predict(X)).max() < 1e-12)
     True
     """
-    check_can_be_exported(estimator)
-    return module_of(estimator)
+    return module_of(exported(estimator))
 
 
 def to_onnx(estimator: BaseEstimator) -> onnx.ModelProto:
@@ -119,8 +120,8 @@ def to_onnx(estimator: BaseEstimator) -> onnx.ModelProto:
 
     Parameters
     ----------
-    estimator : DeepTDRegressor, DeepTDClassifier, DeepTDRidge, DeepTDRegressorCV or \
-DeepTDFeatures
+    estimator : DeepTDRegressor, DeepTDClassifier, DeepTDRidge, DeepTDAutoRegressor, \
+DeepTDRegressorCV, DeepTDClassifierCV or DeepTDFeatures
         Fitted. For a Pipeline see :func:`register_skl2onnx`.
 
     Returns
@@ -172,7 +173,7 @@ DeepTDFeatures
     >>> bool(abs(output - model.predict(X)).max() < 1e-12)
     True
     """
-    check_can_be_exported(estimator)
+    estimator = exported(estimator)
     if isinstance(estimator, DeepTDClassifier):
         return onnx_classifier(estimator, dtype_of(estimator))
     columns = [] if has_one_axis(estimator) else [n_columns_of(estimator)]
@@ -221,15 +222,14 @@ def register_skl2onnx() -> None:
     integration = optional("skl2onnx.helpers.integration", extra="onnx")
 
     def set_output_type(operator: Any) -> None:
-        check_can_be_exported(operator.raw_operator)
+        estimator = exported(operator.raw_operator)
         (X,), (y,) = operator.inputs, operator.outputs
         is_double = isinstance(X.type, types.DoubleTensorType)
         of_dtype = types.DoubleTensorType if is_double else types.FloatTensorType
-        n_columns = n_columns_of(operator.raw_operator)
-        y.set_type(of_dtype([X.get_first_dimension(), n_columns]))
+        y.set_type(of_dtype([X.get_first_dimension(), n_columns_of(estimator)]))
 
     def convert(scope: Any, operator: Any, container: Any) -> None:
-        estimator, (y,) = operator.raw_operator, operator.outputs
+        estimator, (y,) = exported(operator.raw_operator), operator.outputs
         dtype, columns = types.guess_numpy_type(y.type), [n_columns_of(estimator)]
         model = onnx_model(estimator, dtype, columns)
         integration.add_onnx_graph(scope, operator, container, model)
@@ -237,17 +237,24 @@ def register_skl2onnx() -> None:
     def convert_classifier(scope: Any, operator: Any, container: Any) -> None:
         _, probabilities = operator.outputs
         dtype = types.guess_numpy_type(probabilities.type)
-        model = onnx_classifier(operator.raw_operator, dtype)
+        model = onnx_classifier(exported(operator.raw_operator), dtype)
         integration.add_onnx_graph(scope, operator, container, model)
 
-    for known in (DeepTDRegressor, DeepTDRegressorCV, DeepTDRidge, DeepTDFeatures):
+    for known in (
+        DeepTDRegressor,
+        DeepTDRegressorCV,
+        DeepTDAutoRegressor,
+        DeepTDRidge,
+        DeepTDFeatures,
+    ):
         skl2onnx.update_registered_converter(
             known, f"Skdeeptd{known.__name__}", set_output_type, convert
         )
-    skl2onnx.update_registered_converter(
-        DeepTDClassifier,
-        "SkdeeptdDeepTDClassifier",
-        shapes.calculate_linear_classifier_output_shapes,
-        convert_classifier,
-        options={"zipmap": [True, False, "columns"], "nocl": [False]},
-    )
+    for known in (DeepTDClassifier, DeepTDClassifierCV):
+        skl2onnx.update_registered_converter(
+            known,
+            f"Skdeeptd{known.__name__}",
+            shapes.calculate_linear_classifier_output_shapes,
+            convert_classifier,
+            options={"zipmap": [True, False, "columns"], "nocl": [False]},
+        )

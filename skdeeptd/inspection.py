@@ -34,7 +34,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import Bunch, check_array
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from skdeeptd._base import check_index, check_weight, flatten
+from skdeeptd._validation import check_index, check_weight, flatten
 
 
 def compare_with_linear(

@@ -59,6 +59,7 @@ def test_the_list_is_whole():
         "skdeeptd.DeepTDRegressor.fit",
         "skdeeptd.DeepTDRegressor.predict",
         "skdeeptd.DeepTDClassifier.partial_fit",
+        "skdeeptd.DeepTDAutoRegressor.leaderboard",
         "skdeeptd.DeepTDRegressorCV.fit",
         "skdeeptd.dask.DaskDeepTDClassifier.predict_proba",
         "skdeeptd.plotting.KernelDisplay.from_estimator",

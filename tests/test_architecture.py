@@ -13,14 +13,10 @@ from pathlib import Path
 import pytest
 
 import skdeeptd
-from skdeeptd._base import DOCUMENTATION
+from skdeeptd._validation import DOCUMENTATION
 
 # The comparison of models: the search over shapes and kinds.
-ENGINE = [
-    {"_solver", "_solver.choice"},
-    {"_base_cv"},
-    {"_regressor_cv", "_classifier_cv"},
-]
+ENGINE = [{"_stacking"}, {"_search"}, {"_search_cv"}, {"_auto"}]
 # Floors, the lowest first; a module imports of the package only what is on its own
 # floor or below, and of its own floor nothing that leads back to it.
 FLOORS = [
@@ -31,13 +27,16 @@ FLOORS = [
     {"_network.kernel_sizes", "_network.network"},
     {"_network.parameters", "_network.fitted", "_network.projection"},
     {"_solvers", "_solvers.linalg", "_solvers.ridge", "_solvers.robust_scale"},
-    {"_solvers.gauss_newton", "_solvers.leave_one_out"},
+    {"_solvers.normal_equations", "_solvers.leave_one_out"},
+    {"_solvers.heads"},
+    {"_solvers.gauss_newton"},
     {"_solvers.linear"},
     {"_init", "_init.tensor_decomposition", "_init.signs"},
     {"_init.moment_directions"},
     {"_init.multi_start", "_init.filters"},
     {"_fit"},
     {"_covariance"},
+    {"_validation"},
     {"_base"},
     {"_features", "_ridge", "_regressor", "_classifier"},
     *ENGINE,
@@ -58,8 +57,8 @@ ALSO = {  # what makes threads, and what reaches a cluster
 # How filters are pooled, and the standard errors of kernels.
 SHOWN_MATHS = {("_export", "_init.filters"), ("_plot", "_covariance")}
 # What computes nothing of a network by itself.
-SHOWS = {"_optional", "_base", "_regressor", "_regressor_cv", "_plot", "_network"}
-SHOWS |= {"_base_cv", "_features", "_ridge", "_classifier", "_export", "inspection"}
+SHOWS = {"_optional", "_base", "_regressor", "_auto", "_plot", "_network"}
+SHOWS |= {"_search_cv", "_features", "_ridge", "_classifier", "_export", "inspection"}
 MOST_LINES, MOST_METHODS = 250, 12  # of a class, besides docstrings
 PUBLIC = [
     *("skdeeptd", "skdeeptd.dask", "skdeeptd.datasets", "skdeeptd.export"),
@@ -177,14 +176,15 @@ OF_NAMED_TUPLES = {"_replace", "_asdict", "_fields"}
 # that a meta-estimator fits; class attributes; private names elsewhere.
 OWN_COPIES = {
     "features._learn",
-    "fitted._learn",
-    "draft._take_in",
+    "draft._partial_fit_batch",
     "estimator._check",
     "estimator._fit_chunks",
     "unchanged._tasks",
     "BasePatchNetwork._parameter_constraints",
     "DeepTDRegressor._parameter_constraints",
     "DeepTDClassifier._parameter_constraints",
+    "BaseSearch._parameter_constraints",
+    "self._network._parameter_constraints",
     "sys._getframe",
 }
 
@@ -204,6 +204,8 @@ def test_no_import_inside_a_function():
 
 def test_all_names_are_there_and_documented():
     assert skdeeptd.__all__ == [
+        "DeepTDAutoClassifier",
+        "DeepTDAutoRegressor",
         "DeepTDClassifier",
         "DeepTDClassifierCV",
         "DeepTDFeatures",
@@ -242,6 +244,6 @@ def test_public_modules_are_these():
 def test_notebooks_link_to_the_documentation_of_the_project():
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
     assert project["project"]["urls"]["Documentation"] == DOCUMENTATION
-    for estimator in (skdeeptd.DeepTDRegressor(), skdeeptd.DeepTDRegressorCV()):
+    for estimator in (skdeeptd.DeepTDRegressor(), skdeeptd.DeepTDAutoRegressor()):
         page = f"generated/skdeeptd.{type(estimator).__name__}.html"
         assert f"{DOCUMENTATION}/{page}" in estimator._repr_html_()

@@ -6,7 +6,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skdeeptd import DeepTDRegressor, DeepTDRegressorCV
+from skdeeptd import DeepTDAutoRegressor, DeepTDRegressor
 from skdeeptd.datasets import make_patch_cnn_regression
 
 pytest.importorskip("sklearn.callback", reason="came with scikit-learn 1.9")
@@ -15,7 +15,7 @@ X, y = make_patch_cnn_regression(200, (4, 6), noise=0.3, random_state=0)
 Y = np.column_stack([y, y[::-1]])
 ESTIMATORS = [
     DeepTDRegressor((4, 6), random_state=0),
-    DeepTDRegressorCV(cv=2, random_state=0),
+    DeepTDAutoRegressor(cv=2, random_state=0),
 ]
 
 
@@ -50,10 +50,11 @@ def test_callbacks_see_every_stage_of_a_fit():
     assert recorder.open == 0
 
 
-def test_callbacks_see_every_stage_of_a_choice():
+def test_callbacks_see_every_stage_of_a_comparison():
     recorder = Recorder()
-    model = DeepTDRegressorCV(cv=2).set_callbacks(recorder).fit(X, y)
-    stages = ["closed form", "stage 1", "stage 2", "stage 3", "fit of all rows"]
+    model = DeepTDAutoRegressor(cv=2).set_callbacks(recorder).fit(X, y)
+    stages = ["models without stages", "stage 1", "stage 2", "stage 3"]
+    stages.append("fit of all rows")
     begun = [name for name in recorder.begun if "candidate" not in name]
     assert begun == ["fit", *stages]
     n_candidates = len(model.cv_results_["params"])

@@ -152,7 +152,7 @@ def test_pilot_and_largest_are_those_of_the_rows_in_memory():
     np.testing.assert_equal(found.largest(), expected.largest())
     np.testing.assert_equal(in_chunks().largest(), RowBlocks(X, Y, WEIGHT).largest())
     row = np.argmax(WEIGHT > 0)
-    np.testing.assert_equal(found.pilot(), (X[[row]], Y[[row]] / 2))
+    np.testing.assert_equal(found.first_row(), (X[[row]], Y[[row]] / 2))
 
 
 def test_few_rows_are_brought_together_and_many_are_not():
@@ -187,7 +187,7 @@ def test_rows_that_travel_leave_their_chunks_behind():
     rows = in_chunks().with_first().with_targets(halved)
     travelled = pickle.loads(pickle.dumps(rows))
     assert travelled.chunks == []
-    np.testing.assert_equal(travelled.pilot(), rows.pilot())
+    np.testing.assert_equal(travelled.first_row(), rows.first_row())
     [same] = rows.reduce(lambda X, y, w: (len(rows.chunks),))
     assert same == 0
 

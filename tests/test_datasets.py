@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 from scipy.stats import chi2
-
-from skdeeptd import DeepTDClassifier, DeepTDRegressor, datasets
 from skdeeptd._model.activations import ACTIVATIONS
 from skdeeptd._model.network import PatchCNN, forward
+
+from skdeeptd import DeepTDClassifier, DeepTDRegressor, datasets
 from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd.datasets import (
     make_patch_cnn_classification,

@@ -7,6 +7,8 @@ from sklearn.utils.estimator_checks import (
 )
 
 from skdeeptd import (
+    DeepTDAutoClassifier,
+    DeepTDAutoRegressor,
     DeepTDClassifier,
     DeepTDClassifierCV,
     DeepTDFeatures,
@@ -23,6 +25,7 @@ ESTIMATORS = [
     DeepTDRegressor(output_activation="relu", n_jobs=2),
     DeepTDRegressor(alpha=1.0),
     DeepTDRegressor(loss="huber"),
+    DeepTDAutoRegressor(cv=3),
     DeepTDRegressorCV(cv=3),
     DeepTDFeatures(),
     DeepTDFeatures(activation="tanh", pooling="both", standardize=False),
@@ -33,6 +36,7 @@ ESTIMATORS = [
     DeepTDClassifier(activation="tanh", tol=1e-4),
     DeepTDClassifier(strides=1),
     DeepTDClassifier(class_weight="balanced", n_jobs=2),
+    DeepTDAutoClassifier(cv=3),
     DeepTDClassifierCV(cv=3),
 ]
 

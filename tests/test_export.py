@@ -5,6 +5,8 @@ import sys
 
 import numpy as np
 import pytest
+from skdeeptd._model.activations import ACTIVATIONS
+from skdeeptd._solver.filters import Statistic
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.ensemble import VotingRegressor
@@ -14,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skdeeptd import (
+    DeepTDAutoRegressor,
     DeepTDClassifier,
     DeepTDFeatures,
     DeepTDRegressor,
@@ -21,8 +24,6 @@ from skdeeptd import (
     DeepTDRidge,
 )
 from skdeeptd._export.torch_modules import MOST_AXES
-from skdeeptd._model.activations import ACTIVATIONS
-from skdeeptd._solver.filters import Statistic
 from skdeeptd.datasets import make_patch_cnn_classification
 from skdeeptd.export import register_skl2onnx, to_onnx, to_torch
 
@@ -211,7 +212,7 @@ def mean_on(shape=(40,), dtype=np.float64, n_outputs=None):
     """A model whose members and weights were put in its place."""
     X, y = rows_of(shape, dtype, n_outputs)
     rows, targets = X[:60].reshape(60, -1), y[:60]
-    model = DeepTDRegressorCV(max_time=1e-9, cv=2, input_shape=shape)
+    model = DeepTDAutoRegressor(max_time=1e-9, cv=2, input_shape=shape)
     with pytest.warns(UserWarning, match="max_time"):
         model.fit(rows, targets)
     features = DeepTDFeatures(pooling="both", input_shape=shape, random_state=0)
@@ -306,7 +307,7 @@ def test_a_mean_is_that_of_predict(run, shape, n_outputs):
 def test_a_mean_as_it_was_fitted(run):
     X, y = load_digits(return_X_y=True)
     X, y = X[:100].reshape(-1, 8, 8), y[:100] % 2
-    model = DeepTDRegressorCV(cv=3, random_state=0).fit(X, y)
+    model = DeepTDAutoRegressor(cv=3, random_state=0).fit(X, y)
     assert len(model.estimators_) > 1
     assert_as_computed(run(model, X), model.predict(X), np.float64)
 
@@ -364,7 +365,7 @@ def test_onnx_of_features_is_valid(make):
         (DeepTDFeatures(random_state=0), Ridge()),
         (DeepTDRidge(random_state=0),),
         (DeepTDRidge(kernel="rbf", random_state=0),),
-        (DeepTDRegressorCV(cv=2, random_state=0),),
+        (DeepTDAutoRegressor(cv=2, random_state=0),),
     ],
 )
 def test_features_in_a_pipeline_by_skl2onnx(dtype, steps):
@@ -901,3 +902,20 @@ def test_skops_saves_shared_filters():
     trusted = ["skdeeptd._regressor.DeepTDRegressor"]
     loaded = skops.loads(skops.dumps(model), trusted=trusted)
     np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
+
+
+@both
+def test_a_search_is_its_best_network(run):
+    X, y = rows_of((30,))
+    search = DeepTDRegressorCV(
+        {"kernel_sizes": [(6, 5), (5, 6)]}, cv=2, random_state=0
+    ).fit(X, y)
+    assert_as_computed(run(search, X), search.predict(X), np.float64)
+
+
+def test_an_average_with_another_member_is_refused():
+    model, _ = mean_on()
+    model.estimators_ = [*model.estimators_, Ridge()]
+    for export in (to_torch, to_onnx):
+        with pytest.raises(TypeError, match="not a Ridge"):
+            export(model)

@@ -4,6 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
+from skdeeptd._model.patch_sizes import (
+    MOST_PATCHES,
+    default_patches,
+    default_strides,
+)
+from skdeeptd._solver.filters import pooled_statistics
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression, RidgeCV
@@ -12,12 +18,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skdeeptd import DeepTDFeatures, DeepTDRidge
-from skdeeptd._model.patch_sizes import (
-    MOST_PATCHES,
-    default_patches,
-    default_strides,
-)
-from skdeeptd._solver.filters import pooled_statistics
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.standard_normal((60, 20)), RNG.standard_normal((60, 2))

@@ -4,13 +4,13 @@ import copy
 
 import numpy as np
 import pytest
-
-from skdeeptd import DeepTDFeatures, DeepTDRegressor
 from skdeeptd._model import fitted
 from skdeeptd._model.fitted import attributes_of, layout_of, networks_of, predictions
 from skdeeptd._model.layout import make_layout
 from skdeeptd._model.network import blank_network, forward
 from skdeeptd._model.parameters import normalize, pack, unpack
+
+from skdeeptd import DeepTDFeatures, DeepTDRegressor
 
 SHAPES = {  # kernel sizes, input shape, strides
     "one axis": ((3, 4), (12,), None),

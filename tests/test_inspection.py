@@ -10,6 +10,8 @@ import pandas as pd
 import polars as pl
 import pytest
 from scipy.stats import spearmanr
+from skdeeptd._model.fitted import networks_of
+from skdeeptd._model.network import PatchCNN, forward, input_gradient
 from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.cross_decomposition import PLSRegression
@@ -30,16 +32,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from skdeeptd import (
+    DeepTDAutoClassifier,
+    DeepTDAutoRegressor,
     DeepTDClassifier,
-    DeepTDClassifierCV,
     DeepTDFeatures,
     DeepTDRegressor,
-    DeepTDRegressorCV,
     DeepTDRidge,
     inspection,
 )
-from skdeeptd._model.fitted import networks_of
-from skdeeptd._model.network import PatchCNN, forward, input_gradient
 from skdeeptd.datasets import make_patch_cnn_classification, make_patch_cnn_regression
 from skdeeptd.inspection import compare_with_linear, effective_weights
 
@@ -60,10 +60,10 @@ def gradients(network, X):
     return np.array([input_gradient(network, x[np.newaxis]) for x in X])
 
 
-@pytest.mark.parametrize("last", [DeepTDRegressor, DeepTDRidge, DeepTDRegressorCV])
+@pytest.mark.parametrize("last", [DeepTDRegressor, DeepTDRidge, DeepTDAutoRegressor])
 def test_the_order_of_features_is_that_of_permutation_importance(last):
     found = []
-    for seed in SEEDS[: 3 if last is DeepTDRegressorCV else None]:
+    for seed in SEEDS[: 3 if last is DeepTDAutoRegressor else None]:
         X, y, _ = planted(seed)
         sizes = {"kernel_sizes": (6, 5)} if last is DeepTDRegressor else {}
         model = make_pipeline(StandardScaler(), last(**sizes, random_state=0))
@@ -122,7 +122,7 @@ def test_of_relu_networks_kinks_hardly_matter():
 
 def test_of_a_mean_they_are_the_mean_of_those_of_its_members():
     X, y, _ = planted(0, n_outputs=2)
-    model = DeepTDRegressorCV(cv=3, random_state=0).fit(X[:80], y[:80])
+    model = DeepTDAutoRegressor(cv=3, random_state=0).fit(X[:80], y[:80])
     for output in range(2):
         of_members = [
             weight * effective_weights(e, X[80:120], output=output).weights
@@ -205,7 +205,7 @@ def test_without_logits_they_are_those_of_the_odds():
 
 def test_a_choice_of_classes_ranks_features_as_the_planted_logit():
     X, y = make_patch_cnn_classification(400, (30,), random_state=0)
-    model = DeepTDClassifierCV(random_state=0).fit(X[:300], y[:300])
+    model = DeepTDAutoClassifier(random_state=0).fit(X[:300], y[:300])
     linear = LogisticRegression(C=1e6).fit(X, y).coef_[0]
     found = effective_weights(model, X[300:])
     assert spearmanr(found.magnitude * found.sign, linear).statistic > 0.9

@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 from scipy.special import log_softmax
-
-from skdeeptd._data.rows import RowBlocks
 from skdeeptd._model.likelihood import (
     curvature,
     halves,
@@ -21,11 +19,13 @@ from skdeeptd._model.trunk import (
     unpack_trunk,
     with_linear_end,
 )
-from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd._solver import logistic
 from skdeeptd._solver.likelihood import equations_at, fit_trunk
 from skdeeptd._solver.logistic import best_readout, regression_on, with_ones
 from skdeeptd._solver.normal_equations import Objective
+
+from skdeeptd._data.rows import RowBlocks
+from skdeeptd._network.kernel_sizes import make_layout
 
 CASES = {
     "two layers": (12, (4, 3), None, ("tanh", "identity"), False),

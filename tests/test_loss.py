@@ -1,5 +1,4 @@
 import numpy as np
-
 from skdeeptd._model.loss import squared_error
 
 Y, OUTPUT = np.array([3.0, -1.0, 0.5]), np.array([1.0, -1.0, 2.0])

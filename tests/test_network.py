@@ -1,7 +1,5 @@
 import numpy as np
 import pytest
-
-from skdeeptd._data.scratch import reusing
 from skdeeptd._model.activations import ACTIVATIONS
 from skdeeptd._model.network import (
     PatchCNN,
@@ -14,6 +12,8 @@ from skdeeptd._model.network import (
     patch_order,
 )
 from skdeeptd._model.parameters import pack, unpack
+
+from skdeeptd._data.scratch import reusing
 from skdeeptd._network.kernel_sizes import make_layout
 
 PHI = {

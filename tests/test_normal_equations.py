@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-
-from skdeeptd._data.rows import RowBlocks
 from skdeeptd._model.network import PatchCNN
 from skdeeptd._model.parameters import pack
 from skdeeptd._solver.normal_equations import Objective, normal_equations
+
+from skdeeptd._data.rows import RowBlocks
 
 SIZES = (4, 3)
 

@@ -2,7 +2,6 @@ import functools
 
 import numpy as np
 import pytest
-
 from skdeeptd._model.activations import ACTIVATIONS
 from skdeeptd._model.network import blank_network, forward, jacobian
 from skdeeptd._model.parameters import (
@@ -19,6 +18,7 @@ from skdeeptd._model.parameters import (
     unpack,
     with_unit_kernels,
 )
+
 from skdeeptd._network.kernel_sizes import make_layout
 
 ACTIVATION_TRIPLES = [

@@ -13,6 +13,9 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.patches import StepPatch
+from skdeeptd._model.fitted import networks_of
+from skdeeptd._model.network import filter_outputs
+from skdeeptd._model.parameters import kernel_stds, n_parameters, pack, unpack
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LinearRegression, Ridge
@@ -27,9 +30,6 @@ from skdeeptd import (
     kernel_size_grid,
     plotting,
 )
-from skdeeptd._model.fitted import networks_of
-from skdeeptd._model.network import filter_outputs
-from skdeeptd._model.parameters import kernel_stds, n_parameters, pack, unpack
 from skdeeptd.datasets import make_patch_cnn_regression
 from skdeeptd.inspection import compare_with_linear, effective_weights
 from skdeeptd.plotting import (
@@ -75,7 +75,7 @@ def search():
         "alpha": [1e-2],
         "n_init": [2],
     }
-    return DeepTDRegressorCV(grid, ensemble_size=1, cv=3, random_state=0).fit(X, y)
+    return DeepTDRegressorCV(grid, cv=3, random_state=0).fit(X, y)
 
 
 def steps(ax):

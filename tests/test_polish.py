@@ -3,16 +3,16 @@ import functools
 import numpy as np
 import pytest
 from scipy import linalg
-from sklearn.linear_model import Ridge
-
-from skdeeptd._data.rows import RowBlocks
 from skdeeptd._model.network import PatchCNN, blank_network, forward, jacobian
 from skdeeptd._model.parameters import n_parameters, pack, penalty, unpack
-from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd._solver.directions import LARGEST_DAMPING, Everything
 from skdeeptd._solver.normal_equations import Objective
 from skdeeptd._solver.polish import next_damping, polish
 from skdeeptd._solver.readout import readout_features
+from sklearn.linear_model import Ridge
+
+from skdeeptd._data.rows import RowBlocks
+from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd.datasets import make_patch_cnn_regression
 
 

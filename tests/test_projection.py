@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-
 from skdeeptd._model.network import blank_network, patch_sources
 from skdeeptd._model.projection import explained_part
+
 from skdeeptd._network.kernel_sizes import make_layout
 
 CASES = [

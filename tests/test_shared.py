@@ -4,9 +4,6 @@ import importlib
 
 import numpy as np
 import pytest
-
-from skdeeptd import DeepTDRegressor, DeepTDRegressorCV
-from skdeeptd._data.rows import RowBlocks
 from skdeeptd._model.network import blank_network, forward
 from skdeeptd._model.trunk import (
     networks_of_trunk,
@@ -15,10 +12,13 @@ from skdeeptd._model.trunk import (
     unpack_trunk,
     with_linear_end,
 )
-from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd._solver import shared
 from skdeeptd._solver.normal_equations import Objective
 from skdeeptd._solver.shared import best_readout, polish_together, shared_equations
+
+from skdeeptd import DeepTDRegressor, DeepTDRegressorCV
+from skdeeptd._data.rows import RowBlocks
+from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd.datasets import make_patch_cnn_regression
 from skdeeptd.metrics import kernel_similarity
 
@@ -296,7 +296,7 @@ def test_the_choice_among_shapes_shares_filters():
         "n_filters": [3],
         "share_filters": [True],
     }
-    search = DeepTDRegressorCV(grid, ensemble_size=1, cv=3, random_state=0).fit(X, y)
+    search = DeepTDRegressorCV(grid, cv=3, random_state=0).fit(X, y)
     assert search.best_params_["kernel_sizes"] == (8, 4)
     hidden = search.best_estimator_.kernels_[0]
     assert np.array_equal(hidden[0], hidden[1])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from skdeeptd import DeepTDRegressor, DeepTDRegressorCV
+from skdeeptd import DeepTDAutoRegressor, DeepTDRegressor, DeepTDRegressorCV
 from skdeeptd._data.rows import RowBlocks
 from skdeeptd._data.stream import empty_stream, extend, merge, moment_of
 from skdeeptd.datasets import make_patch_cnn_regression
@@ -311,6 +311,7 @@ def test_samples_of_several_axes_are_taken_as_they_are():
 
 def test_a_search_over_shapes_has_no_partial_fit():
     assert not hasattr(DeepTDRegressorCV(), "partial_fit")
+    assert not hasattr(DeepTDAutoRegressor(), "partial_fit")
 
 
 def test_a_part_that_adds_no_row_to_the_sample_leaves_its_threshold():

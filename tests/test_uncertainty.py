@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-
-from skdeeptd import DeepTDRegressor
 from skdeeptd._model.fitted import networks_of
 from skdeeptd._model.network import forward
 from skdeeptd._model.parameters import pack, unpack
+
+from skdeeptd import DeepTDRegressor
 from skdeeptd.datasets import make_patch_cnn_regression
 
 

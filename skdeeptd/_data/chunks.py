@@ -125,7 +125,7 @@ class ChunkedRows:
         [first] = self.scheduler.compute(self._tasks(first_row, [0]))
         return replace(self, first=first)
 
-    def pilot(self):
+    def first_row(self):
         X, *targets = self.first
         return X, self.read_targets(*targets).y
 
@@ -255,5 +255,5 @@ def drawn_rows(drawn, start, rows):
 
 
 def first_row(rows):
-    X, y = rows.pilot()
+    X, y = rows.first_row()
     return X, y, rows.weight[rows.weight > 0][:1]

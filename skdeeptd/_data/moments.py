@@ -120,7 +120,7 @@ def centred_sums(rows, columns, fit_intercept, width=0, shift=None, far_share=0.
     """
     is_first = shift is None
     if is_first:
-        X, y = rows.pilot()
+        X, y = rows.first_row()
         shift = columns(X)[0] * float(fit_intercept), y[0] * float(fit_intercept)
     from_row, n_columns = shift[0].astype(rows.precision), len(shift[0])
 

@@ -121,12 +121,12 @@ class RowBlocks:
     def n_features(self):
         return self.X.shape[1]
 
-    def of_weight(self):
+    def drop_zero_weight(self):
         """The rows whose weight is not zero."""
         X, y, weight = _with_weight(self.weight, self.X, self.y, self.weight)
         return replace(self, X=X, y=y, weight=weight)
 
-    def pilot(self):
+    def first_row(self):
         """The first row, in float64: a block of X and a block of y."""
         first = [np.argmax(self.weight > 0)]
         return self.X[first].astype(float), self.y[first]

@@ -142,11 +142,11 @@ class Standardized(NamedTuple):
 
 @np.errstate(over="ignore", invalid="ignore")
 def standardize(rows, fit_intercept, equal_losses=False, *, n_first_rows=200):
-    """Divide the targets by their largest distance from the mean, weights by the largest.
+    """Divide the targets by their largest distance from the mean.
 
-    With ``equal_losses`` the mean square of each target is 1, so that the units of
-    several outputs do not matter. An output that differs from its mean by rounding only
-    becomes constant.
+    The weights are divided by the largest one. With ``equal_losses`` the mean square of each target is 1, so that the units of
+    several outputs do not matter. An output that differs from its mean by rounding
+    only becomes constant.
 
     Raises
     ------

@@ -59,7 +59,7 @@ def moment_of(rows):
         Where it is not finite: X is not, in any row, or a sum overflows.
     """
     y_sum, weight = add(rows.targets(lambda y, w: (w @ y, np.sum(w))))
-    y_mean, pilot = y_sum / weight, rows.pilot()[0]
+    y_mean, pilot = y_sum / weight, rows.first_row()[0]
 
     def statistic(X, y, weight):
         X = X.astype(float, copy=False) - pilot

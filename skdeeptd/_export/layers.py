@@ -19,11 +19,12 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from skdeeptd._auto import DeepTDAutoRegressor
 from skdeeptd._base import BasePatchNetwork
 from skdeeptd._classifier import DeepTDClassifier
 from skdeeptd._features import DeepTDFeatures
-from skdeeptd._regressor_cv import DeepTDRegressorCV
 from skdeeptd._ridge import DeepTDRidge
+from skdeeptd._search_cv import DeepTDClassifierCV, DeepTDRegressorCV
 
 
 class Layer(NamedTuple):
@@ -54,20 +55,33 @@ def known(name, functions, target, kind="activation"):
     return functions[name]
 
 
-def check_can_be_exported(estimator):
-    exported = BasePatchNetwork, DeepTDFeatures, DeepTDRidge, DeepTDRegressorCV
-    if not isinstance(estimator, exported):
+def exported(estimator):
+    """Return what to export of a fitted estimator: of a grid search the best network.
+
+    Raises
+    ------
+    TypeError
+        If the estimator, or a member of an average, cannot be exported.
+    """
+    if isinstance(estimator, DeepTDRegressorCV | DeepTDClassifierCV):
+        check_is_fitted(estimator)
+        estimator = estimator.best_estimator_
+    kinds = BasePatchNetwork, DeepTDFeatures, DeepTDRidge, DeepTDAutoRegressor
+    if not isinstance(estimator, kinds):
         raise TypeError(
-            f"a DeepTDRegressor, DeepTDClassifier, DeepTDRidge, DeepTDRegressorCV or "
-            f"DeepTDFeatures can be exported, not a {type(estimator).__name__}; of a "
-            f"Pipeline take the step that is one"
+            f"a DeepTDRegressor, DeepTDClassifier, a grid search of them, a "
+            f"DeepTDRidge, DeepTDAutoRegressor or DeepTDFeatures can be exported, not "
+            f"a {type(estimator).__name__}; of a Pipeline take the step that is one"
         )
     check_is_fitted(estimator)
+    for member in getattr(estimator, "estimators_", []):
+        exported(member)
+    return estimator
 
 
 def dtype_of(estimator):
     """In which the weights are stored."""
-    if isinstance(estimator, DeepTDRegressorCV):
+    if isinstance(estimator, DeepTDAutoRegressor):
         return np.result_type(*map(dtype_of, estimator.estimators_))
     if isinstance(estimator, DeepTDFeatures):
         return estimator.center_.dtype
@@ -88,7 +102,7 @@ def has_log_link(estimator):
 
 def n_columns_of(estimator):
     """Outputs, or what a transformer gives."""
-    if isinstance(estimator, DeepTDRegressorCV):
+    if isinstance(estimator, DeepTDAutoRegressor):
         return estimator.weights_.shape[1]
     if isinstance(estimator, DeepTDFeatures):
         return len(estimator.center_)

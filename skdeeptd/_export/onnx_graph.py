@@ -8,13 +8,13 @@ import itertools
 
 import numpy as np
 
-from skdeeptd._export.layers import Layer, known, has_log_link, layers_of, n_columns_of
+from skdeeptd._auto import DeepTDAutoRegressor
+from skdeeptd._export.layers import Layer, has_log_link, known, layers_of, n_columns_of
 from skdeeptd._features import DeepTDFeatures, filters_of
 from skdeeptd._init.filters import pooled_statistics
 from skdeeptd._network.activations import LEAKY_SLOPE
 from skdeeptd._network.fitted import layout_of
 from skdeeptd._optional import optional
-from skdeeptd._regressor_cv import DeepTDRegressorCV
 from skdeeptd._ridge import DeepTDRidge
 
 OPSET, IR_VERSION = 17, 8
@@ -64,7 +64,7 @@ def _labels_of(estimator):
 
 
 def _outputs(add, X, estimator):
-    if isinstance(estimator, DeepTDRegressorCV):
+    if isinstance(estimator, DeepTDAutoRegressor):
         return _mean(add, X, estimator)
     if isinstance(estimator, DeepTDRidge):
         return _ridge(add, X, estimator)

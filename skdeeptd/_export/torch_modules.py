@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skdeeptd._base import like_y
+from skdeeptd._auto import DeepTDAutoRegressor
 from skdeeptd._export.layers import (
     dtype_of,
     has_log_link,
@@ -20,15 +20,15 @@ from skdeeptd._init.filters import pooled_statistics
 from skdeeptd._network.activations import LEAKY_SLOPE
 from skdeeptd._network.fitted import layout_of
 from skdeeptd._optional import optional
-from skdeeptd._regressor_cv import DeepTDRegressorCV
 from skdeeptd._ridge import DeepTDRidge
+from skdeeptd._validation import like_y
 
 MOST_AXES = 3  # of torch's convolutions
 SOFTPLUS_THRESHOLD = 40.0  # from where log(1 + e^z) is z, in float64 too
 
 
 def module_of(estimator):
-    if isinstance(estimator, DeepTDRegressorCV):
+    if isinstance(estimator, DeepTDAutoRegressor):
         return _mean(estimator)
     if isinstance(estimator, DeepTDRidge):
         return _ridge(estimator)

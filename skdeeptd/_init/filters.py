@@ -11,9 +11,10 @@ h_rp        ``h``               phi(z_rp)
             ``center, unit``    (entries,), mean and spread of the responses
 ==========  ==================  ==================================================
 
-The filters are those of ``moment_directions``; no descent follows. Features and responses
-are standardised by a spread with a floor, and the responses are clipped, so that new
-rows cannot have large responses along directions that hardly vary in the training rows.
+The filters are those of ``moment_directions``; no descent follows. Features and
+responses are standardised by a spread with a floor, and the responses are clipped, so
+that new rows cannot have large responses along directions that hardly vary in the
+training rows.
 """
 
 import functools

@@ -113,7 +113,7 @@ def all_patch_moments(network, rows, rng, most_outputs=10):
     the sums over outputs of S'S and M'M are then the same in expectation up to a
     factor.
     """
-    n_outputs = rows.pilot()[1].shape[1]
+    n_outputs = rows.first_row()[1].shape[1]
     mixtures = np.eye(n_outputs)
     if n_outputs > most_outputs:
         mixtures = rng.standard_normal((most_outputs, n_outputs))
@@ -133,7 +133,7 @@ def patch_moments(network, rows):
     """Return S_p and M_p of a target (rows,): one pass."""
     d, order = network.sizes[0], network.orders[0]
     total, y_sum = add(rows.targets(lambda y, w: (np.sum(w), w @ y)))
-    first_row = in_patch_order(rows.pilot()[0], order, "X").reshape(-1, d).copy()
+    first_row = in_patch_order(rows.first_row()[0], order, "X").reshape(-1, d).copy()
 
     def statistic(X, y, weight):
         patches = in_patch_order(X, order, "X").reshape(len(X), -1, d)

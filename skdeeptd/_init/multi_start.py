@@ -12,12 +12,12 @@ n           ``n_samples``       of the rows, as repeated rows would count
 m           ``n_weights``       of an output, with its part of those that are shared
 ==========  ==================  ==================================================
 
-An iterated local search (Lourenco, Martin and Stuetzle 2003). The spectral candidates of
-T come first, then those of the whitened moment, each with the signs that fit best and a
-short polish. If they do not agree, about half of the layers of the best start so far get
-the kernels of another candidate, from T with noise of its own size; if patches overlap,
-one kernel is shifted or drawn instead. After some of these in vain the search moves to
-a start of such kernels only.
+An iterated local search (Lourenco, Martin and Stuetzle 2003). The spectral candidates
+of T come first, then those of the whitened moment, each with the signs that fit best
+and a short polish. If they do not agree, about half of the layers of the best start so
+far get the kernels of another candidate, from T with noise of its own size; if patches
+overlap, one kernel is shifted or drawn instead. After some of these in vain the search
+moves to a start of such kernels only.
 """
 
 import itertools
@@ -279,10 +279,10 @@ def _best_start(
 ):
     """Return the start that a short polish brings lowest, after that polish.
 
-    The search ends before ``n_init`` starts if a loss is zero to rounding, or if several
-    starts agree on the lowest one, as far as noise allows: to a thousandth, or to a
-    tenth of m / n, the part of a loss that noise fits. If there are 40 samples per
-    weight, whose losses agree better, fewer starts and more exact ones are enough.
+    The search ends before ``n_init`` starts if a loss is zero to rounding, or if
+    several starts agree on the lowest one, as far as noise allows: to a thousandth, or
+    to a tenth of m / n, the part of a loss that noise fits. With 40 samples per weight,
+    whose losses agree better, fewer starts and more exact ones are enough.
     """
     spec, blank = evaluator.spec, evaluator.constant.network
     noise_share = spec.n_weights / evaluator.n_samples
@@ -360,7 +360,7 @@ def _first_starts(evaluator, moment, tensor, first, rng):
 
 
 def shift_moves(network, patches, rng):
-    """Yield networks with another kernel of one filter in a layer of overlapping patches.
+    """Yield networks with another kernel in a layer of overlapping patches.
 
     First the part of each kernel that a neighbouring patch sees, the closest neighbours
     first, since shifted kernels are local minima; then kernels that are drawn.

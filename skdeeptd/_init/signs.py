@@ -12,10 +12,10 @@ F           ``columns``             (rows, filters * patterns * E): for each fil
 ==========  ======================  =============================================
 
 A rank-1 tensor fixes only the product of the signs of its factors, but an activation
-that is not odd distinguishes k from -k. One pass gives the Gram matrix of F for all sign
-patterns of all filters. The best combination of a pattern for each filter, and the
-heads, are then small least squares problems. One output keeps the direction of its
-last kernel; several outputs, whose factor mixes them, fit all entries of the heads.
+that is not odd distinguishes k from -k. One pass gives the Gram matrix of F for all
+sign patterns of all filters. The best combination of a pattern for each filter, and the
+heads, are then small least squares problems. One output keeps the direction of its last
+kernel; several outputs, whose factor mixes them, fit all entries of the heads.
 """
 
 import functools

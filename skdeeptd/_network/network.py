@@ -147,7 +147,7 @@ def patch_sources(network):
 
 
 def overlapping_patches(network):
-    """Return the values of each patch, (patches, d), per layer whose patches overlap."""
+    """Return the values of each patch, (patches, d), per layer with overlap."""
     tables = {}
     for layer, (order, d) in enumerate(zip(network.orders, network.sizes, strict=True)):
         known = () if order is None else order[order >= 0]
@@ -330,7 +330,7 @@ def back_to_values(back, order, d):
 
 def _sum_over_patches(back, patches, out):
     """Write sum_p back[k, r, i, p] patches[(r,) i, p, :] to (rows, K, R, d)."""
-    n_readouts, n_filters, n_rows, n_patches = back.shape
+    n_rows, n_patches = back.shape[2:]
     if patches.ndim == 3:
         by_row = back.transpose(2, 0, 1, 3).reshape(n_rows, -1, n_patches)
         np.matmul(by_row, patches, out=out.reshape(n_rows, by_row.shape[1], -1))

@@ -8,8 +8,9 @@ from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from skdeeptd._base import BasePatchNetwork, check_index
+from skdeeptd._base import BasePatchNetwork
 from skdeeptd._optional import optional
+from skdeeptd._validation import check_index
 
 NORMAL_95 = 1.96  # half-width of a 95 % interval in standard deviations
 

@@ -71,13 +71,13 @@ class ImportanceDisplay:
 
     Examples
     --------
-    >>> from skdeeptd import DeepTDRegressorCV
+    >>> from skdeeptd import DeepTDAutoRegressor
     >>> from skdeeptd.datasets import make_patch_cnn_regression
     >>> from skdeeptd.plotting import ImportanceDisplay
     >>> X, y = make_patch_cnn_regression(
     ...     n_samples=200, kernel_sizes=(6, 4), random_state=0
     ... )
-    >>> model = DeepTDRegressorCV(random_state=0).fit(X, y)
+    >>> model = DeepTDAutoRegressor(random_state=0).fit(X, y)
     >>> ImportanceDisplay.from_estimator(model, X).magnitude.shape
     (24,)
     """

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
-from skdeeptd._base import check_index
 from skdeeptd._covariance import kernel_stds
 from skdeeptd._plot.drawing import (
     NORMAL_95,
@@ -22,6 +21,7 @@ from skdeeptd._plot.drawing import (
     output_name,
     tile_slices,
 )
+from skdeeptd._validation import check_index
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,6 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 
-from skdeeptd._base import flatten
 from skdeeptd._network.fitted import networks_of
 from skdeeptd._network.network import input_gradient
 from skdeeptd._plot.drawing import (
@@ -23,6 +22,7 @@ from skdeeptd._plot.drawing import (
     output_name,
     unwrap_pipeline,
 )
+from skdeeptd._validation import flatten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,75 +3,40 @@
 ==========  ======================  =============================================
 symbol      array                   axes
 ==========  ======================  =============================================
-Q, R, P     sizes                   heads, filters, entries of a head
-M, T        sizes                   hidden weights of a filter; R P, and 1 for the
-                                    intercept
-F           ``features``            (rows, T): the values that the heads see, minus
-                                    their mean, and 1
-V           heads                   (Q, T), the intercepts included
-J           ``jacobian``            (rows, Q, R M): derivatives of the outputs by the
-                                    hidden weights, minus their mean
-W, C        weight, curvature       of the rows, and of the loss (see ``_loss``)
-A           ``hessian``             (R M, R M): J'WCJ and the penalty
-S           ``cross``               (Q, T, R M): F'WCJ and the penalty
-G           ``grams``               blocks of F'WCF and the penalty: (1, T, T) if all
-                                    heads share it, (Q, T, T), or (1, Q T, Q T)
-g, h        ``gradient``,           (R M,), (Q, T): minus half the gradient of the
-            ``head_gradient``       objective
+theta, V    weights                 hidden weights (R M,), heads (Q, T)
+A, S, G,    sums                    as in ``normal_equations``
+g, h
 D           ``scale``               root of the diagonal of A, with a floor
 lambda      ``damping``             of a step, relative to D^2
 ==========  ======================  =============================================
 
-The objective is sum_i w_i l(y_i, eta_i) + alpha sum_qr |W_qr|^2 (see ``parameters``).
-One pass over the rows gives all of the above, and the step is
+Each pass over the rows gives the sums for a step
 
     dtheta = (A - S'G^-1 S + lambda D^2)^-1 (g - S'G^-1 h),   dV = G^-1 (h - S dtheta)
 
 (variable projection, Golub and Pereyra 1973). A step is kept if it lowers the
-objective; the damping follows Nielsen 1999. If the loss is quadratic, the same sums give
-the best heads for the hidden weights, which replace those of the pass.
+objective; the damping follows Nielsen 1999, "Damping parameter in Marquardt's method".
 """
 
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import lapack
-from scipy.sparse.linalg import LinearOperator, cg
 
-from skdeeptd._data.scratch import empty
-from skdeeptd._network.network import (
-    Network,
-    head_features,
-    hidden_forward,
-    hidden_jacobian,
-    numbers_per_row,
+from skdeeptd._network.network import Network
+from skdeeptd._network.parameters import layer_of_weight, normalize, pack, unpack
+from skdeeptd._solvers.heads import (
+    factor_blocks,
+    is_coupled_and_large,
+    newton_cg_heads,
+    solve_blocks,
 )
-from skdeeptd._network.parameters import (
-    layer_of_weight,
-    normalize,
-    pack,
-    penalty,
-    unpack,
+from skdeeptd._solvers.linalg import damped_step
+from skdeeptd._solvers.normal_equations import (
+    Equations,
+    check_memory,
+    gram_of_entries_pays,
+    normal_equations,
 )
-from skdeeptd._solvers.linalg import damped_step, diagonal_scale
-
-
-class Equations(NamedTuple):
-    """The sums of one pass, at ``network``; see the table of the module."""
-
-    network: Network
-    loss: float
-    squares: np.ndarray  # (Q,): the loss without the penalty; their sum if C couples
-    hessian: np.ndarray
-    cross: np.ndarray
-    grams: np.ndarray
-    factor: tuple
-    gradient: np.ndarray
-    head_gradient: np.ndarray
-    shift: tuple  # (R P,), (Q, R M): F and J were taken from these on
-    centre: tuple  # means of F and of the derivatives, where a next pass begins
-    rounding: float  # a loss that is zero up to rounding
-    stale: float = 0.0  # decrease of the loss since J was computed
 
 
 class Solution(NamedTuple):
@@ -89,17 +54,6 @@ class Solution(NamedTuple):
     equations: Equations | None = None
     share: float = 1.0
     damping: float = 1e-2
-
-
-def check_memory(n_unknowns, what, most_bytes=2**32):
-    """Raise ValueError if the normal equations would not fit in memory."""
-    n_bytes = 3 * 8 * n_unknowns**2
-    if n_bytes > most_bytes:
-        raise ValueError(
-            f"the normal equations of {what} have {n_unknowns} unknowns and take "
-            f"{n_bytes / 2**30:.3g} GiB, but {most_bytes / 2**30:.0f} GiB are allowed; "
-            f"use smaller kernels in more layers, fewer filters, or polish=False"
-        )
 
 
 def gauss_newton(
@@ -168,6 +122,17 @@ def gauss_newton(
             network, rows, loss, alpha, fit_intercept, move != "heads", centre
         )
 
+    def evaluate_heads(network, centre):
+        centre = centre[0], centre[1][:, :0]
+        return normal_equations(
+            network, rows, loss, alpha, fit_intercept, False, centre
+        )
+
+    is_alone = loss.is_quadratic and len(network.heads) == 1
+    refits_heads = move != "heads" and not is_alone
+    refits_heads = refits_heads and not (
+        loss.is_quadratic and gram_of_entries_pays(network)
+    )
     current, n_iter = equations, 0
     if current is None:
         current, n_iter = evaluate(network), 1
@@ -199,10 +164,18 @@ def gauss_newton(
                 left = max(current.loss - predicted, 0.0)
                 return Solution(normalize(moved), left, n_iter, True, current)
         promised_before = predicted
+        n_iter += 1
+        trial = None
         if is_coupled_and_large(loss, current.head_gradient):
             moved = newton_cg_heads(moved, rows, loss, alpha, fit_intercept, current)
-        trial = evaluate(moved, current.centre)
-        n_iter += 1
+        elif refits_heads:  # in a cheap pass, so that J holds for the best heads
+            trial = evaluate_heads(moved, current.centre)
+            moved = trial.network
+            if not loss.is_quadratic and np.isfinite(trial.loss):
+                step, change, _ = _step(trial, 0.0, "heads")
+                moved, trial = _moved(trial, step, change), None
+        if trial is None or trial.loss < current.loss:
+            trial = evaluate(moved, current.centre)
         if trial.loss < current.loss:
             decrease = current.loss - trial.loss
             gain = min(decrease / predicted, 1.0) if predicted > 0 else 1.0
@@ -280,461 +253,3 @@ def _moved(equations, step, change):
         network = unpack(theta + step.reshape(theta.shape), network)
     heads = network.heads + change[:, :n_entries].reshape(network.heads.shape)
     return network._replace(heads=heads, intercept=intercept)
-
-
-@np.errstate(over="ignore", invalid="ignore")
-def normal_equations(
-    network,
-    rows,
-    loss,
-    alpha=0.0,
-    fit_intercept=True,
-    with_hidden=True,
-    centre=None,
-    far_share=0.999,
-):
-    """Return the ``Equations`` at a network, whose norms are moved to the heads before.
-
-    F and J are taken from ``centre`` on, so that features whose mean is large beside
-    their spread lose no digits. None takes the first row, and a second pass if that row
-    makes up more than ``far_share`` of a sum of squares. If the loss is quadratic, the
-    heads are then the best ones for the hidden weights.
-    """
-    network = normalize(network)
-    basis = network.heads
-    if loss.is_quadratic and with_hidden and gram_of_entries_pays(network):
-        basis = np.repeat(np.eye(basis.shape[2])[:, None], network.n_filters, axis=1)
-    is_stacked = len(network.heads) > 1 and basis is network.heads
-    is_centred = fit_intercept and (loss.is_quadratic or len(network.heads) == 1)
-    is_first = centre is None
-    if is_first:
-        how = basis, fit_intercept, is_centred, with_hidden
-        network, centre = _first_centre(network, rows, loss, *how)
-    shift, sums_of = centre, _stacked_sums if is_stacked else _gram_sums
-    sums = sums_of(network, rows, loss, basis, shift, fit_intercept, with_hidden)
-    if is_centred:
-        sums, shift, residual, is_far = _centred(sums, shift, is_stacked, far_share)
-        if is_first and is_far and loss.is_quadratic:
-            moved = network._replace(intercept=network.intercept + residual)
-            how = alpha, fit_intercept, with_hidden
-            return normal_equations(moved, rows, loss, *how, shift)
-    return _equations_of(network, rows, loss, alpha, basis, sums, shift)
-
-
-def gram_of_entries_pays(network):
-    """Return whether one Gram matrix of all entries costs less than one per output."""
-    n_heads, _, n_entries = network.heads.shape
-    M = network.n_hidden_weights
-    of_entries = n_entries * (n_entries * M + n_entries + n_heads)
-    return of_entries <= n_heads * (M + n_entries)
-
-
-def _first_centre(
-    network, rows, loss, basis, fit_intercept, is_centred, with_hidden
-):
-    """Return a network and what F and J are taken from on, before any pass.
-
-    These are F and J of the first row, and the intercept that fits that row, if the sums
-    are to be centred; else the mean of F.
-    """
-    shape = len(basis), network.n_filters, network.n_hidden_weights * with_hidden
-    jacobian = np.zeros((1, *shape))
-    flat_heads = network.heads.reshape(len(network.heads), -1)
-    if not fit_intercept:
-        features = np.zeros(flat_heads.shape[1])
-    elif not is_centred:
-
-        def statistic(X, _, weight):
-            features = head_features(in_dtype, hidden_forward(in_dtype, X), X)
-            return weight @ features, np.sum(weight)
-
-        in_dtype = network.astype(rows.precision)
-        features, total = rows.reduce(statistic, width=numbers_per_row(network))
-        features = features / total
-    else:
-        X, y = rows.pilot()
-        layers = hidden_forward(network, X)
-        features = head_features(network, layers, X)[0].copy()
-        if with_hidden:
-            hidden_jacobian(network, layers, basis, jacobian)
-        if loss.is_quadratic:
-            network = network._replace(intercept=y[0] - flat_heads @ features)
-    return network, (features, jacobian.reshape(len(basis), shape[1] * shape[2]))
-
-
-def _centred(sums, shift, is_stacked, far_share):
-    """Return the sums with J and F minus their means, and these means.
-
-    Also the mean residuals, and whether the rows from which J and F were taken make up
-    more than ``far_share`` of a sum of squares.
-    """
-    A, S, grams, g, h, of_basis, squares, sizes = sums
-    total, residual = grams[0, -1, -1], h[:, -1].copy()
-    features, jacobian = grams[0, -1, :-1] / total, of_basis / total
-    diagonal = A.diagonal().reshape(-1 if A.size else 0, of_basis.shape[1]).sum(axis=0)
-    whole = np.concatenate([grams[0].diagonal()[:-1], diagonal, squares])
-    of_means = features**2, np.sum(jacobian**2, axis=0), (residual / total) ** 2
-    is_far = np.any(total * np.concatenate(of_means) > far_share * whole)
-    flat = jacobian if is_stacked else jacobian.reshape(1, -1)
-    A = A - total * flat.T @ flat
-    of_each = total * features[:, np.newaxis] * flat[:, np.newaxis]
-    S = S - np.pad(of_each, ((0, 0), (0, 1), (0, 0))) if is_stacked else S - np.pad(of_each[0], ((0, 1), (0, 0)))
-    S[..., -1, :] = 0
-    grams = grams - np.pad(total * np.outer(features, features), (0, 1))
-    grams[:, -1, :-1] = grams[:, :-1, -1] = 0
-    g = g - (residual @ flat if is_stacked else np.outer(flat[0], residual))
-    h = h - np.pad(np.outer(residual, features), ((0, 0), (0, 1)))
-    sums = A, S, grams, g, h, of_basis, squares, sizes
-    shift = shift[0] + features, shift[1] + jacobian
-    return sums, shift, residual / total, is_far
-
-
-def _gram_sums(network, rows, loss, basis, shift, fit_intercept, with_hidden):
-    """Return the sums of one pass as one Gram matrix of J, F, 1 and the residuals.
-
-    J holds the derivatives for each readout of ``basis``: the head, or each entry.
-    """
-    n_heads, K, R = len(network.heads), len(basis), network.n_filters
-    M = network.n_hidden_weights * with_hidden
-    n_jacobian, n_features = K * R * M, network.heads[0].size
-    ends = np.cumsum([n_jacobian, n_features, int(fit_intercept), n_heads])
-    from_row = np.concatenate([shift[1].ravel()[:n_jacobian], shift[0]])
-    in_dtype, from_row = network.astype(rows.precision), from_row.astype(rows.precision)
-    basis = basis.astype(rows.precision)
-    flat = in_dtype.heads.reshape(n_heads, -1).T
-
-    def statistic(X, y, weight):
-        table = empty("table", (len(X), ends[-1]), X.dtype)
-        layers = hidden_forward(in_dtype, X)
-        features = head_features(in_dtype, layers, X)
-        raw = (in_dtype.intercept + features @ flat).astype(float, copy=False)
-        value, residual, curvature = loss.evaluate(y, raw)
-        if M:
-            jacobian = table[:, :n_jacobian].reshape(len(X), K, R, M)
-            hidden_jacobian(in_dtype, layers, basis, jacobian)
-        table[:, n_jacobian : ends[1]] = features
-        table[:, : ends[1]] -= from_row
-        table[:, ends[1] : ends[2]] = 1
-        root = np.sqrt(weight)
-        if curvature is not None:
-            root = root * np.sqrt(curvature[:, 0])
-            weight_of_residual = weight / np.where(root > 0, root, 1.0)
-        if curvature is None:
-            table[:, ends[2] :] = residual
-            if np.any(root != 1):
-                table *= root.astype(X.dtype)[:, np.newaxis]
-        else:
-            table[:, : ends[2]] *= root.astype(X.dtype)[:, np.newaxis]
-            table[:, ends[2] :] = residual * weight_of_residual[:, np.newaxis]
-        sums = empty("sums", (ends[-1], ends[-1]), X.dtype)
-        extra = weight @ value, np.sum(weight @ raw**2), np.sum(weight)
-        return np.matmul(table.T, table, out=sums), *extra
-
-    width = int(ends[-1]) + numbers_per_row(network)
-    sums, value, *sizes = rows.reduce(statistic, width=width)
-    j, f, e = slice(0, n_jacobian), slice(n_jacobian, ends[2]), slice(ends[2], None)
-    squares = np.array([value]) if n_heads == 1 else sums[e, e].diagonal().copy()
-    j_sum = sums[ends[1], j] if fit_intercept else np.zeros(n_jacobian)
-    return (
-        sums[j, j],
-        sums[f, j],
-        sums[np.newaxis, f, f],
-        sums[j, e],
-        sums[f, e].T,
-        j_sum.reshape(K, R * M),
-        squares,
-        sizes,
-    )
-
-
-def _stacked_sums(network, rows, loss, basis, shift, fit_intercept, with_hidden):
-    """Return the sums of one pass, from J of each output."""
-    n_heads, R = len(network.heads), network.n_filters
-    M = network.n_hidden_weights * with_hidden
-    in_dtype = network.astype(rows.precision)
-    from_row = [s.astype(rows.precision) for s in shift]
-    flat = in_dtype.heads.reshape(n_heads, -1).T
-    is_large = is_coupled_and_large(
-        loss, np.empty((n_heads, len(flat) + fit_intercept))
-    )
-    pairs = [(0, 0)] if loss.is_quadratic else [(q, q) for q in range(n_heads)]
-    if loss.couples_outputs and not is_large:
-        pairs = [(q, p) for q in range(n_heads) for p in range(q + 1)]
-
-    def statistic(X, y, weight):
-        layers = hidden_forward(in_dtype, X)
-        features = head_features(in_dtype, layers, X)
-        raw = (in_dtype.intercept + features @ flat).astype(float, copy=False)
-        value, residual, curvature = loss.evaluate(y, raw)
-        weighted = weight[:, np.newaxis] * residual
-        ones = np.ones((len(X), int(fit_intercept)), X.dtype)
-        features = np.concatenate([features - from_row[0], ones], axis=1)
-        jacobian = np.empty((len(X), n_heads, R, M), X.dtype)
-        if M:
-            hidden_jacobian(in_dtype, layers, in_dtype.heads, jacobian)
-        jacobian = jacobian.reshape(len(X), n_heads, R * M)
-        jacobian -= from_row[1][:, : R * M]
-        half, factor = loss.root_times(curvature, jacobian)
-        root = np.sqrt(weight).astype(X.dtype)[:, np.newaxis]
-        half *= root[:, :, np.newaxis]
-        flat_half = half.reshape(len(X) * n_heads, R * M)
-        hessian = flat_half.T @ flat_half
-        half *= (factor * root)[:, :, np.newaxis]
-        grams = []
-        for q, p in pairs:
-            entry = (
-                weight if curvature is None else weight * loss.entry(curvature, q, p)
-            )
-            grams.append((features * entry[:, np.newaxis]).T @ features)
-        return (
-            hessian,
-            np.array([features.T @ half[:, q] for q in range(n_heads)]),
-            np.array(grams),
-            np.einsum("iqm,iq->m", jacobian, weighted),
-            weighted.T @ features,
-            weight @ residual**2 if loss.is_quadratic else np.array([weight @ value]),
-            np.array([np.sum(weight @ raw**2), np.sum(weight)]),
-        )
-
-    width = (
-        numbers_per_row(network) * (1 + n_heads) + 3 * n_heads * R * M + 3 * len(flat)
-    )
-    sums = rows.reduce(statistic, width=width)
-    hessian, cross, grams, gradient, head_gradient, squares, sizes = sums
-    if loss.couples_outputs:
-        grams = _joined(grams, pairs, n_heads, is_large)
-    j_sum = cross[:, -1] if fit_intercept else np.zeros((n_heads, R * M))
-    return hessian, cross, grams, gradient, head_gradient, j_sum, squares, sizes
-
-
-def is_coupled_and_large(loss, head_gradient, most_entries=1000):
-    """Return whether G of coupled heads is too large to be formed whole."""
-    return loss.couples_outputs and head_gradient.size > most_entries
-
-
-def _joined(grams, pairs, n_heads, is_large):
-    """Return G of coupled heads, (1, Q T, Q T), or twice its diagonal blocks.
-
-    The rows of C sum to zero: it is the Laplacian of a graph, which is never more than
-    twice its diagonal.
-    """
-    if is_large:
-        return 2 * grams
-    n_features = grams.shape[1]
-    blocks = np.empty((n_heads, n_features) * 2)
-    for (q, p), gram in zip(pairs, grams, strict=True):
-        blocks[q, :, p] = blocks[p, :, q] = gram
-    return blocks.reshape(1, n_heads * n_features, n_heads * n_features)
-
-
-def _equations_of(network, rows, loss, alpha, basis, sums, shift):
-    """Return the ``Equations`` of the sums; add the penalty, and take the best heads."""
-    _, _, grams, _, h, _, squares, (raw_squares, total_weight) = sums
-    heads, (n_heads, R, P) = network.heads, network.heads.shape
-    ridge, V = np.zeros(h.shape[1]), np.zeros(h.shape)
-    V[:, : R * P] = network.heads.reshape(n_heads, -1)
-    if alpha > 0:
-        curvature, slope, norms = penalty(network)
-        ridge[: R * P] = alpha * np.repeat(norms, P)
-        h = h - ridge * V
-    if alpha > 0 or loss.couples_outputs:
-        grams = _with_ridge(grams, ridge, n_heads)
-    factor = factor_blocks(grams, 1e3 * np.finfo(rows.precision).eps)
-    value = np.sum(squares) + np.sum(ridge * V**2)
-    change, decrease = np.zeros_like(V), 0.0
-    if loss.is_quadratic and factor is not None:
-        change = solve_blocks(factor, h[:, :, np.newaxis])[:, :, 0]
-        of_change = change @ grams[0]
-        gained = np.sum(change * (2 * h - of_change), axis=1)
-        moved = V + change
-        squares = squares + np.sum(ridge * (V**2 - moved**2), axis=1) - gained
-        squares, decrease = np.maximum(squares, 0.0), np.sum(gained)
-        h = np.zeros_like(h)
-        value = max(value - decrease, 0.0) + 1e-12 * value  # what rounding may hide
-        intercept = change[:, R * P :].sum(axis=1) - change[:, : R * P] @ shift[0]
-        network = network._replace(
-            heads=moved[:, : R * P].reshape(network.heads.shape),
-            intercept=network.intercept + intercept * (h.shape[1] > R * P),
-        )
-    if basis is heads:  # J holds for the heads of the pass
-        A, S, g, of_jacobian = *sums[:2], sums[3], shift[1]
-        if n_heads == 1:
-            S, g = S[np.newaxis], g[:, 0]
-    else:
-        heads = network.heads
-        A, S, g, of_jacobian = _contract(sums, heads, shift[1], change)
-    if alpha > 0 and len(g):
-        A, S, g = _penalised(A, S, g, heads, alpha * curvature, alpha * slope)
-    if basis is heads:
-        g = g - np.tensordot(change, S, axes=2)
-    is_finite = all(np.all(np.isfinite(a)) for a in (value, A.diagonal(), g))
-    eps = np.finfo(rows.precision).eps
-    return Equations(
-        network,
-        value if is_finite and factor is not None else np.inf,
-        squares,
-        A,
-        S,
-        grams,
-        factor,
-        g,
-        h,
-        (shift[0], of_jacobian),
-        shift,
-        max((32 * eps) ** 2 * raw_squares, loss.negligible * total_weight),
-        decrease,
-    )
-
-
-def _penalised(A, S, g, heads, curvature, slope):
-    """Add the part of the penalty to A, S and g."""
-    n_heads, R, P = heads.shape
-    size, each, M = np.sum(heads**2, axis=(0, 2)), np.arange(R), len(g) // R
-    A, S = A.copy(), S.copy()
-    blocks = A.reshape(R, M, R, M)
-    blocks[each, :, each] += size[:, np.newaxis, np.newaxis] * curvature
-    for r in range(R):
-        here, entries = slice(r * M, (r + 1) * M), slice(r * P, (r + 1) * P)
-        S[:, entries, here] += heads[:, r, :, np.newaxis] * slope[r]
-    return A, S, g - (size[:, np.newaxis] * slope).ravel()
-
-
-def _contract(sums, heads, shift, change):
-    """Return A, S, g and the shift of J for heads, from the sums for each entry.
-
-    The residuals are those after a ``change`` of the heads.
-    """
-    A, S, _, g = sums[:4]
-    n_heads, R, P = heads.shape
-    M, by_entry = len(g) // (P * R), heads.transpose(0, 2, 1)
-    axes = P, R, M
-    pairs = np.einsum("opr,oqs->prqs", by_entry, by_entry)
-    A = np.einsum("prqs,prmqsn->rmsn", pairs, A.reshape(axes + axes), optimize=True)
-    g = g - (change @ S).T
-    g = np.einsum("opr,prmo->rm", by_entry, g.reshape(*axes, n_heads)).ravel()
-    S = np.einsum("opr,tprm->otrm", by_entry, S.reshape(-1, *axes), optimize=True)
-    shift = np.einsum("opr,prm->orm", by_entry, shift.reshape(axes))
-    size = R * M
-    return A.reshape(size, size), S.reshape(n_heads, -1, size), g, shift.reshape(-1, size)
-
-
-def _with_ridge(grams, ridge, n_heads):
-    """Return G with the penalty; bound the part that all coupled outputs share."""
-    if grams.shape[1] == len(ridge):
-        return grams + np.diag(ridge)
-    blocks = grams.reshape(n_heads, len(ridge), n_heads, len(ridge)).copy()
-    each = np.arange(n_heads)
-    blocks[each, :, each] += np.diag(ridge)
-    in_common = np.einsum("otot->t", blocks) / n_heads
-    blocks += np.diag(in_common)[:, np.newaxis] / n_heads
-    return blocks.reshape(grams.shape)
-
-
-def factor_blocks(grams, damping):
-    """Return roots of the diagonals, and Cholesky factors of the scaled blocks.
-
-    None if a block is not finite, or not positive definite.
-    """
-    scale, factors = diagonal_scale(grams), []
-    scaled = grams / scale[:, :, np.newaxis] / scale[:, np.newaxis]
-    if not np.all(np.isfinite(scaled)):
-        return None
-    for block in scaled:
-        diagonal = np.einsum("ii->i", block)
-        diagonal += max(1e-9, damping)
-        factor, failed = lapack.dpotrf(block, lower=True)
-        if failed:
-            return None
-        factors.append(factor)
-    return scale, factors
-
-
-def solve_blocks(factor, target, is_half=False):
-    """Return G^-1 times a target (Q, T, k), or L^-1 times the target, with L L' = G."""
-    scale, factors = factor
-    n_heads, T, k = target.shape
-    is_shared = scale.size < n_heads * T
-    blocks = target.transpose(1, 0, 2) if is_shared else target
-    blocks = blocks.reshape(*scale.shape, -1) / scale[:, :, np.newaxis]
-    solve = lapack.dtrtrs if is_half else lapack.dpotrs
-    solved = [solve(f, b, lower=True)[0] for f, b in zip(factors, blocks, strict=True)]
-    solved = np.array(solved) if is_half else solved / scale[:, :, np.newaxis]
-    if is_shared:
-        return solved.reshape(T, n_heads, k).transpose(1, 0, 2)
-    return solved.reshape(n_heads, T, k)
-
-
-def newton_cg_heads(
-    network,
-    rows,
-    loss,
-    alpha,
-    fit_intercept,
-    equations,
-    most_steps=50,
-    tol=1e-2,
-    n_halvings=10,
-):
-    """Return the network after a Newton step of its heads, by conjugate gradients.
-
-    Each conjugate gradient step is a pass without Gram matrix; the factor of the
-    ``equations`` near by is the preconditioner. The step is halved until it lowers the
-    objective.
-    """
-    n_heads, n_entries = len(network.heads), network.heads[0].size
-    in_dtype, norms = network.astype(rows.precision), penalty(network)[2]
-    ridge = np.zeros(n_entries + fit_intercept)
-    ridge[:n_entries] = alpha * np.repeat(norms, network.heads.shape[2])
-    shape, shift = (n_heads, len(ridge)), equations.shift[0]
-    from_row = shift.astype(rows.precision)
-
-    def reduce(statistic):
-        def of_block(X, y, weight):
-            features = head_features(in_dtype, hidden_forward(in_dtype, X), X)
-            ones = np.ones((len(X), int(fit_intercept)), X.dtype)
-            features = np.concatenate([features - from_row, ones], axis=1)
-            return statistic(features, y, weight)
-
-        width = numbers_per_row(network) + 3 * len(ridge)
-        with np.errstate(over="ignore", invalid="ignore"):
-            return rows.reduce(of_block, width=width)
-
-    def value_and_slope(V):
-        def statistic(features, y, weight):
-            value, residual, _ = loss.evaluate(y, features @ V.T)
-            return weight @ value, (weight[:, np.newaxis] * residual).T @ features
-
-        value, slope = reduce(statistic)
-        return value + np.sum(ridge * V**2), slope - ridge * V
-
-    V = network.heads.reshape(n_heads, -1)
-    V = np.column_stack([V, network.intercept + V @ shift])[:, : len(ridge)]
-    value, slope = value_and_slope(V)
-
-    def product(direction):
-        direction = direction.reshape(shape)
-
-        def statistic(features, y, weight):
-            curvature = loss.evaluate(y, features @ V.T)[2]
-            moved = loss.times(curvature, features @ direction.T)
-            return ((weight[:, np.newaxis] * moved).T @ features,)
-
-        return (reduce(statistic)[0] + ridge * direction).ravel()
-
-    def precondition(target):
-        return solve_blocks(equations.factor, target.reshape(*shape, 1)).ravel()
-
-    operator, guide = (
-        LinearOperator((V.size, V.size), function, dtype=float)
-        for function in (product, precondition)
-    )
-    step, _ = cg(operator, slope.ravel(), rtol=tol, maxiter=most_steps, M=guide)
-    for halving in range(n_halvings):
-        moved = V + step.reshape(shape) / 2**halving
-        if value_and_slope(moved)[0] < value:
-            heads, intercept = moved[:, :n_entries], network.intercept
-            if fit_intercept:
-                intercept = moved[:, n_entries] - heads @ shift
-            heads = heads.reshape(network.heads.shape)
-            return network._replace(heads=heads, intercept=intercept)
-    return network

@@ -42,7 +42,7 @@ def loo_alpha(network, rows, fit_intercept):
     FloatingPointError
         If the squares of F overflow or underflow.
     """
-    rows = rows.of_weight()
+    rows = rows.drop_zero_weight()
     X, weight, y = rows.X.astype(float), rows.weight, rows.y
     features = head_features(network, hidden_forward(network, X), X)
     norms = np.sqrt(penalty(network)[2])

@@ -21,8 +21,9 @@ from scipy.linalg import lapack
 
 from skdeeptd._data.moments import centred_sums
 from skdeeptd._network.network import in_patch_order
-from skdeeptd._solvers.gauss_newton import Solution, check_memory
+from skdeeptd._solvers.gauss_newton import Solution
 from skdeeptd._solvers.linalg import diagonal_scale
+from skdeeptd._solvers.normal_equations import check_memory
 
 
 @np.errstate(over="ignore", invalid="ignore")

@@ -15,8 +15,8 @@ proposal 2):
     sum_i w_i psi(r_i) j_i = alpha / 2 * gradient of the penalty
     sum_i w_i psi(r_i)^2 = beta sigma^2 sum_i w_i
 
-HuberRegressor has 1 for beta, which makes sigma 0.69 of the standard deviation of normal
-residuals.
+HuberRegressor has 1 for beta, which makes sigma 0.69 of the standard deviation of
+normal residuals.
 """
 
 import math

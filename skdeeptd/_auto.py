@@ -1,0 +1,638 @@
+"""DeepTDAutoRegressor and DeepTDAutoClassifier: models of several kinds, averaged."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, clone
+from sklearn.decomposition import KernelPCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from skdeeptd._compat import Interval
+from skdeeptd._features import DeepTDFeatures
+from skdeeptd._regressor import DeepTDRegressor
+from skdeeptd._ridge import DeepTDRidge
+from skdeeptd._search import (
+    Candidate,
+    Evaluation,
+    clearly_ahead,
+    clock,
+    fit_candidate,
+)
+from skdeeptd._search_cv import (
+    BaseSearch,
+    ClassificationSearch,
+    RegressionSearch,
+)
+from skdeeptd._stacking import (
+    LEAST_PROBABILITY,
+    LogLossStacking,
+    SquaredErrorStacking,
+    stacking_weights,
+)
+from skdeeptd._typing import RandomState
+from skdeeptd._validation import like_y, warn
+
+
+class BaseAuto(BaseSearch):
+    """Average the best of linear models, kernel models and networks.
+
+    A subclass says in ``_ensemble_candidates`` which candidates an average may be made
+    of, and in ``_stacking`` by which loss.
+    """
+
+    _time_fraction = 0.6
+    _parameter_constraints: dict = {
+        **BaseSearch._parameter_constraints,
+        "extra_estimators": [list, tuple, None],
+        "ensemble_size": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        *,
+        input_shape: Sequence[int] | None = None,
+        extra_estimators: Sequence[tuple[str, BaseEstimator]] | None = None,
+        ensemble_size: int = 8,
+        max_time: float | None = None,
+        cv: Any = None,
+        scoring: str | Callable | None = None,
+        n_jobs: int | None = None,
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
+        self.input_shape = input_shape
+        self.extra_estimators = extra_estimators
+        self.ensemble_size = ensemble_size
+        self.max_time = max_time
+        self.cv = cv
+        self.scoring = scoring
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def leaderboard(self) -> Any:
+        """Return the candidates with their scores, the best one first.
+
+        Returns
+        -------
+        DataFrame or list of dict
+            A row for each candidate; a list if pandas is not installed. "model" names
+            the candidate, "mean_score" and "standard_error" are over the folds,
+            "weight" is that in the average, "seconds" the mean time of a fit, "stage"
+            the last stage, from 1 to 3, that the candidate reached.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+        """
+        check_is_fitted(self)
+        results, n_splits = self.cv_results_, self.n_splits_
+        error = results["std_test_score"] / math.sqrt(max(1, n_splits - 1))
+        order = np.argsort(results["rank_test_score"])
+        table = {
+            "model": [Candidate(None, results["params"][i]).name for i in order],
+            "mean_score": results["mean_test_score"][order],
+            "standard_error": error[order],
+            "weight": results["weight"][order],
+            "seconds": results["mean_fit_time"][order],
+            "stage": results["stage"][order],
+        }
+        try:
+            return importlib.import_module("pandas").DataFrame(table)
+        except ImportError:
+            rows = zip(*table.values(), strict=True)
+            return [dict(zip(table, row, strict=True)) for row in rows]
+
+    def _candidates(self, n_rows):
+        """Return the candidates, the first of which is a fast linear model."""
+        found = self._linear_and_kernel_candidates(n_rows)
+        found += self._network_candidates(None, n_rows)
+        return found + self._extra_candidates()
+
+    def _extra_candidates(self):
+        """Check the estimators handed in, and return a candidate for each."""
+        method, remedy = "predict", "use a regressor, such as SVR()"
+        if hasattr(self, "classes_"):
+            method, remedy = "predict_proba", "wrap it in CalibratedClassifierCV"
+        found = {}
+        for entry in self.extra_estimators or ():
+            if not isinstance(entry, list | tuple) or len(entry) != 2:
+                raise TypeError(
+                    f"extra_estimators must be pairs of a name and an estimator, such "
+                    f"as [('svr', SVR())], got {entry!r}"
+                )
+            name, estimator = entry
+            if name in found:
+                raise ValueError(
+                    f"extra_estimators has two estimators named {name!r}; give each a "
+                    f"name of its own"
+                )
+            needed = "fit", "get_params", method
+            missing = [n for n in needed if not hasattr(estimator, n)]
+            if missing or isinstance(estimator, type):
+                raise TypeError(
+                    f"{name!r} in extra_estimators must be an unfitted estimator with "
+                    f"{method}, got {estimator!r}, which has no "
+                    f"{' and no '.join(missing) or 'parameters yet'}; {remedy}"
+                )
+            found[name] = Candidate(estimator, {"model": name})
+        return list(found.values())
+
+    def _best(self, candidates, table, order):
+        scores, stages, best = table.column("score"), table.stages, order[0]
+        linear = [
+            i
+            for i in order
+            if candidates[i].is_linear
+            and stages[i] == stages[best]
+            and np.all(np.isfinite(scores[i]))
+        ]
+        return _best_unless_linear(scores, best, linear)
+
+    def _refit(self, candidates, table, folds, rows, begin):
+        """Fit the best candidate to all rows, and the others of weight in time.
+
+        A fit takes as long as the slowest one of a fold, times the square of the ratio
+        of the rows.
+        """
+        weights, best = self._stack(candidates, table, folds), self.best_index_
+        column = np.empty(len(candidates), dtype=object)
+        column[:] = [candidate.estimator for candidate in candidates]
+        mean = weights.mean(axis=1)
+        self.cv_results_.update(estimator=column, weight=mean)
+        growth = len(rows[0]) / min(len(fold.X) for fold in folds)
+        seconds = table.column("fit_time").max(axis=1) * growth**2
+        end = begin + (self.max_time or math.inf)
+        members = [i for i in np.argsort(-mean, kind="stable") if mean[i] > 0]
+        fitted = {}
+        for i in dict.fromkeys([best, *members]):
+            if i == best or clock() + seconds[i] <= end:
+                fitted[i] = fit_candidate(clone(column[i]), *rows)
+        kept = [i for i in members if i in fitted]
+        if len(kept) < len(members):
+            warn(
+                f"max_time={self.max_time:g} left no time to fit "
+                f"{len(members) - len(kept)} of {len(members)} members of the average "
+                f"to all rows"
+            )
+        if not kept or not np.all(weights[kept].any(axis=0)):  # nothing for an output
+            kept, weights[best] = [best], 1.0
+        self.estimators_ = [fitted[i] for i in kept]
+        self.weights_ = weights[kept] / weights[kept].sum(axis=0)
+        self.best_estimator_ = fitted[best]
+
+    def _stack(self, candidates, table, folds):
+        """Return the weights of the candidates: (candidates, outputs)."""
+        scores, best = table.column("score").mean(axis=1), self.best_index_
+        reached = np.isfinite(scores) & (table.stages == table.stages[best])
+        members = self._ensemble_candidates(
+            candidates, np.where(reached, scores, -np.inf)
+        )
+        predicted = np.stack(
+            [np.concatenate([r.predicted for r in table.results[i]]) for i in members]
+        )
+        y = np.concatenate([fold.y_test for fold in folds])
+        given = [fold.weight_test for fold in folds]
+        weight = np.ones(len(y)) if given[0] is None else np.concatenate(given)
+        losses = self._stacking(predicted, y, weight)
+        weights = np.zeros((len(candidates), len(losses)))
+        if self.ensemble_size == 1:
+            weights[best] = 1
+            return weights
+        fold = np.repeat(np.arange(len(folds)), [len(f.y_test) for f in folds])
+        place = int(np.flatnonzero(members == best)[0])
+        is_linear = [candidates[i].is_linear for i in members]
+        linear = is_linear.index(True) if True in is_linear else place
+        for output, loss in enumerate(losses):
+            weights[members, output] = stacking_weights(
+                loss, fold, place, linear, self.ensemble_size
+            )
+        return weights
+
+
+def _best_unless_linear(scores, best, linear):
+    """Return the best candidate, or the best linear one if it is not clearly behind.
+
+    ``linear`` are the linear candidates, the best one first. To be ahead on every fold
+    is enough: if the linear model fails on some, the standard error says nothing.
+    """
+    if not linear or best in linear:
+        return best
+    lead = scores[best], scores[linear[0]]
+    is_ahead = clearly_ahead(*lead) or np.all(lead[0] > lead[1])
+    return best if is_ahead else linear[0]
+
+
+def _plain_features(common, **params):
+    """Return a transformer that only standardises, with the bounds of the filters."""
+    sizes = [(1,) * len(common["input_shape"])]
+    return DeepTDFeatures(
+        sizes, n_filters=1, strides=1, activation="identity", **params, **common
+    )
+
+
+class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
+    """Regression without arguments: the best of several models, or their average.
+
+    On folds it compares ridge and kernel ridge regression, both of them on
+    convolutional filters (:class:`DeepTDRidge`), and networks
+    (:class:`DeepTDRegressor`); see Notes. Predictions are a weighted average of the
+    best models (stacking).
+
+    Parameters
+    ----------
+    input_shape : sequence of int, default=None
+        Shape of a sample, if X has a flat row for each. None means one axis, or the
+        shape of X itself.
+    extra_estimators : list of (str, estimator) pairs, default=None
+        Regressors of your own to compare, such as ``[("pls", PLSRegression(5))]``. They
+        get X with a flat row for each sample.
+    ensemble_size : int, default=8
+        Most models in the average, for each output; 1 takes the best model alone.
+    max_time : float, default=None
+        Seconds for the fit, six tenths of them for the comparison; None for no limit.
+        Candidates that are expected to exceed the limit are skipped, with a warning.
+        Ridge regression, and the best candidate that was compared, are fitted in any
+        case.
+    cv : int, cross-validation splitter or iterable, default=None
+        As in :class:`~sklearn.model_selection.GridSearchCV`. None means ten folds, or
+        three for more than 500 samples, without shuffling.
+    scoring : str or callable, default=None
+        Score that ranks the candidates; None for R2. A callable gets the fitted
+        candidate, X and y of the held-out samples. The weights of the average minimise
+        the squared error in any case.
+    n_jobs : int, default=None
+        Candidates that are fitted at a time.
+    random_state : int, RandomState instance or None, default=None
+        Passed to the candidates of this package.
+    verbose : int, default=0
+        Whether to print a line for each stage.
+
+    Attributes
+    ----------
+    estimators_ : list
+        The models of the average, fitted to all samples.
+    weights_ : ndarray of shape (n_estimators, n_outputs)
+        Their weights: not negative, of sum one for each output.
+    best_estimator_ : estimator
+        The best single candidate, fitted to all samples.
+    best_params_ : dict
+        What tells the best candidate from the others: "model", or "kernel_sizes" for a
+        network.
+    best_index_ : int
+        Index of the best candidate in ``cv_results_``.
+    best_score_ : float
+        Mean score of the best candidate on the held-out samples.
+    cv_results_ : dict of arrays
+        As in GridSearchCV, with an entry for each candidate. "estimator" holds the
+        unfitted candidates, "weight" their mean weights, "stage" the last stage of
+        each, from 1 to 3, or 0 if there was no time for the candidate.
+    scorer_ : callable
+        Scorer of the held-out samples.
+    n_splits_ : int
+    input_shape_ : tuple of int
+    n_features_in_, feature_names_in_
+        As in DeepTDRegressor.
+
+    See Also
+    --------
+    DeepTDRegressorCV : Finds the best network of a grid.
+
+    Notes
+    -----
+    The candidates are:
+
+    - ridge and kernel ridge regression;
+    - ridge regression on filters (relu, tanh, global pooling) and kernel ridge
+      regression on filters, with one more of each, for features of one unit, up to 500
+      samples; kernel ridge regression only up to 2500 samples;
+    - networks of all shapes of at most three layers that tile the input and have at
+      most one weight for eight samples, in the stages of :class:`DeepTDRegressorCV`;
+    - the ``extra_estimators``.
+
+    The best single candidate is ridge regression unless another one is clearly better:
+    by two standard errors of the paired difference over the folds, or on every fold.
+    The weights minimise the squared error on the held-out samples [1]_. The average is
+    used only if its cross-validated error is lower than that of the best single
+    candidate. If the average beats ridge regression by less than two standard errors,
+    it is shrunk towards ridge regression in proportion. Networks are part of an average
+    only if one of them is the best candidate.
+
+    References
+    ----------
+    .. [1] L. Breiman. Stacked regressions. Machine Learning 24, 1996.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skdeeptd import DeepTDAutoRegressor
+    >>> X, digit = load_digits(return_X_y=True)
+    >>> X, y = X.reshape(-1, 8, 8), digit % 2
+    >>> model = DeepTDAutoRegressor(random_state=0).fit(X[:150], y[:150])
+    >>> bool(model.score(X[150:], y[150:]) > 0.7)
+    True
+    >>> model.leaderboard()["model"][0].split(",")[0]
+    'kernel ridge on filters'
+    """
+
+    def _linear_and_kernel_candidates(
+        self, n_rows, few_rows=500, max_rows_of_kernel=2500
+    ):
+        common = self._common_params()
+        models = {"linear": "ridge", "rbf": "kernel ridge"}
+        plain = _plain_features(common)
+        on_filters = [
+            ({}, "linear"),
+            ({"activation": "tanh"}, "linear"),
+            ({"pooling": "global"}, "linear"),
+            ({"pooling": "both"}, "rbf"),
+        ]
+        if n_rows <= few_rows:  # with many rows these predict what the others do
+            on_filters += [
+                ({"standardize": False}, "linear"),
+                ({"pooling": "both", "standardize": False}, "rbf"),
+            ]
+        found = [
+            Candidate(
+                DeepTDRidge(plain, kernel=kernel), {"model": model}, kernel == "linear"
+            )
+            for kernel, model in models.items()
+        ]
+        for place, (params, kernel) in enumerate(on_filters):
+            features = DeepTDFeatures(**params, **common)
+            named = {"model": f"{models[kernel]} on filters", **params}
+            # Kernels of many rows are slow; they are not to hold up the others.
+            path = features.standardize, kernel if n_rows > few_rows else None
+            estimator = DeepTDRidge(features, kernel=kernel)
+            found.append(Candidate(estimator, named, path=(path, place)))
+        if n_rows > max_rows_of_kernel:
+            return [c for c in found if c.estimator.kernel == "linear"]
+        return found
+
+    def _ensemble_candidates(self, candidates, scores):
+        """Return candidates with a score, networks only if one of them is the best."""
+        with_networks = bool(candidates[self.best_index_].early)
+        return np.array(
+            [
+                i
+                for i, candidate in enumerate(candidates)
+                if np.isfinite(scores[i]) and (with_networks or not candidate.early)
+            ]
+        )
+
+    def _stacking(self, predicted, y, weight):
+        y = y.reshape(len(y), -1)
+        return [
+            SquaredErrorStacking(predicted[:, :, output], y[:, output], weight)
+            for output in range(y.shape[1])
+        ]
+
+    def predict(
+        self, X: ArrayLike, return_std: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Predict the weighted average of the models.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+        return_std : bool, default=False
+            Whether to return a standard deviation of the mean of y: the root of the
+            weighted average of the models' variances and of the squares of their
+            distances from the prediction.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        y_std : ndarray of the same shape
+            Only with ``return_std``; NaN if that of a model is.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+        ValueError
+            If X has another number of features than in ``fit``, or NaN or infinity;
+            with ``return_std`` if a model of the average has no standard deviation.
+        """
+        X = self._transform_input(X)
+        shape = (len(X), -1)
+        if not return_std:
+            means = [_predict(e, X).reshape(shape) for e in self.estimators_]
+        else:
+            self._check_has_std()
+            both = [_predict(e, X, return_std=True) for e in self.estimators_]
+            means, stds = ([p[i].reshape(shape) for p in both] for i in (0, 1))
+        weights = self.weights_[:, np.newaxis].astype(X.dtype)
+        y = np.sum(weights * means, axis=0)
+        if not return_std:
+            return like_y(y, self._y_ndim)
+        squares = np.square(stds) + np.square(np.subtract(means, y))
+        std = np.sqrt(np.sum(weights * squares, axis=0))
+        return like_y(y, self._y_ndim), like_y(std, self._y_ndim)
+
+    def _check_has_std(self):
+        for estimator in self.estimators_:
+            if "return_std" not in inspect.signature(estimator.predict).parameters:
+                raise ValueError(
+                    f"return_std=True needs a standard deviation from every model of "
+                    f"the average, but {type(estimator).__name__} has none; leave it "
+                    f"out of extra_estimators"
+                )
+
+
+def _predict(estimator, X, return_std=False):
+    """Predict for validated X; members of this package do not validate again."""
+    if isinstance(estimator, DeepTDRidge | DeepTDRegressor):
+        return estimator._predict(X, return_std)
+    return estimator.predict(X, return_std=True) if return_std else estimator.predict(X)
+
+
+class DeepTDAutoClassifier(ClassificationSearch, BaseAuto):
+    """Classification without arguments: the best of several models, or their average.
+
+    On folds it compares logistic regression, logistic regression and kernel logistic
+    regression on convolutional filters (:class:`DeepTDFeatures`), and networks
+    (:class:`DeepTDClassifier`); see Notes. Probabilities are a weighted average of
+    those of the best models (stacking).
+
+    Parameters
+    ----------
+    input_shape : sequence of int, default=None
+        Shape of a sample, if X has a flat row for each. None means one axis, or the
+        shape of X itself.
+    extra_estimators : list of (str, estimator) pairs, default=None
+        Classifiers of your own with ``predict_proba`` to compare, such as
+        ``[("forest", RandomForestClassifier())]``. They get X with a flat row for each
+        sample.
+    ensemble_size : int, default=8
+        Most models in the average; 1 takes the best model alone.
+    max_time : float, default=None
+        As in DeepTDAutoRegressor, with logistic regression in place of ridge
+        regression.
+    cv : int, cross-validation splitter or iterable, default=None
+        As in :class:`~sklearn.model_selection.GridSearchCV`. None means five stratified
+        folds, or three for more than 500 samples, without shuffling.
+    scoring : str or callable, default=None
+        Score that ranks the candidates; None for the mean log-likelihood. A callable
+        gets the fitted candidate, X and y of the held-out samples. The weights of the
+        average maximise the likelihood in any case.
+    n_jobs : int, default=None
+        Candidates that are fitted at a time.
+    random_state : int, RandomState instance or None, default=None
+        Passed to the candidates of this package.
+    verbose : int, default=0
+        Whether to print a line for each stage.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Classes of the samples whose weight is not zero.
+    estimators_ : list
+        The models of the average, fitted to all samples: DeepTDClassifier, Pipelines of
+        DeepTDFeatures and :class:`~sklearn.linear_model.LogisticRegression`, with
+        :class:`~sklearn.decomposition.KernelPCA` in between for a kernel, or estimators
+        that were handed in.
+    weights_ : ndarray of shape (n_estimators,)
+        Their weights: not negative, of sum one.
+    best_estimator_, best_params_, best_index_, best_score_, cv_results_, scorer_, \
+n_splits_, input_shape_
+        As in DeepTDAutoRegressor.
+    n_features_in_, feature_names_in_
+        As in DeepTDClassifier.
+
+    See Also
+    --------
+    DeepTDClassifierCV : Finds the best network of a grid.
+
+    Notes
+    -----
+    The candidates are logistic regression, logistic regression on three kinds of
+    filters (local, global, both) and, up to 2500 samples, kernel logistic regression on
+    the last of these, with five or six values of C each; networks like in
+    :class:`DeepTDAutoRegressor`; and the ``extra_estimators``. All else is as there,
+    with logistic regression in place of ridge regression and the log loss in place of
+    the squared error. Of models that differ in C only, the best one can have a weight.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skdeeptd import DeepTDAutoClassifier
+    >>> X, digit = load_digits(return_X_y=True)
+    >>> X = X.reshape(-1, 8, 8)
+    >>> model = DeepTDAutoClassifier(random_state=0).fit(X[::9], digit[::9])
+    >>> bool(model.score(X[1::9], digit[1::9]) > 0.9)
+    True
+    """
+
+    def _linear_and_kernel_candidates(self, n_rows, max_rows_of_kernel=2500):
+        common = {"target_type": "multiclass", **self._common_params()}
+        model, found = "logistic regression", []
+        plain = _plain_features(common)
+        kinds = [({"model": model}, plain, False)]
+        for pooling, is_kernel in [
+            (None, False),
+            ("global", False),
+            ("both", False),
+            ("both", True),
+        ]:
+            params = {} if pooling is None else {"pooling": pooling}
+            name = f"{'kernel ' * is_kernel}{model} on filters"
+            features = DeepTDFeatures(**params, **common)
+            if not is_kernel or n_rows <= max_rows_of_kernel:
+                kinds.append(({"model": name, **params}, features, is_kernel))
+        for kind, (params, features, is_kernel) in enumerate(kinds):
+            steps = [("features", features)]
+            steps += [("kernel", KernelPCA(kernel="rbf"))] * is_kernel
+            # Kernel components are small, and need larger C.
+            strengths = np.logspace(0, 4, 5) if is_kernel else np.logspace(-4, 1, 6)
+            for place, C in enumerate(strengths.tolist()):
+                logistic = LogisticRegression(C=C, max_iter=1000, tol=1e-3)
+                found.append(
+                    Candidate(
+                        Pipeline([*steps, ("logistic", logistic)]),
+                        {**params, "C": C},
+                        is_linear=kind == 0,
+                        path=(kind, place),
+                    )
+                )
+        return found
+
+    def _ensemble_candidates(self, candidates, scores):
+        """Return candidates with a score; of those that differ in C only, the best."""
+        best = {}
+        for i in np.flatnonzero(np.isfinite(scores)):
+            params = candidates[i].params
+            key = repr({k: v for k, v in params.items() if k != "C"})
+            if key not in best or scores[i] > scores[best[key]]:
+                best[key] = i
+        return np.array(sorted({*best.values(), self.best_index_}))
+
+    def _stacking(self, predicted, y, weight):
+        columns = np.searchsorted(self.classes_, y)
+        of_class = predicted[:, np.arange(len(y)), columns]
+        return [LogLossStacking(of_class, weight)]
+
+    def _refit(self, *args):
+        super()._refit(*args)
+        self.weights_ = self.weights_[:, 0]
+
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
+        """Predict the weighted average of the probabilities of the models.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+        ValueError
+            If X has another number of features than in ``fit``, or NaN or infinity.
+        """
+        X = self._transform_input(X)
+        predict = Evaluation(self.classes_, None).predict
+        parts = [predict(estimator, X) for estimator in self.estimators_]
+        return np.tensordot(self.weights_, parts, axes=1)
+
+    def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
+        """Predict the logarithms of the probabilities, of 1e-15 at least.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+        """
+        return np.log(np.maximum(self.predict_proba(X), LEAST_PROBABILITY))
+
+    def predict(self, X: ArrayLike) -> np.ndarray:
+        """Predict the most probable class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        most_probable = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[most_probable]

@@ -1,0 +1,405 @@
+"""Compare scikit-learn estimators on folds, in stages and within a time limit.
+
+A candidate is any estimator that ``clone`` can copy: it is fitted with ``fit(X, y)``,
+with ``sample_weight`` if there are weights, and it predicts. Candidates with early
+stages (networks) are compared like in successive halving:
+
+1. Fitted with the parameters of the first stage. Of the rivals, which differ in their
+   kernel sizes only, the best eighth goes on, but at least three and at most ten.
+2. Fitted with the parameters of the second stage. All go on but those that are behind
+   the best candidate by more than two standard errors of the paired difference over
+   the folds.
+3. Fitted with their own parameters.
+
+All other candidates are fitted once per fold, before the stages.
+
+An estimator may offer a method ``_fit_reusing(X, y, sample_weight, previous)``, which
+fits like ``fit`` but may take over what ``previous``, another estimator of its class,
+has learned from the same rows. Candidates of one path are fitted one after the other,
+and each gets the one before as ``previous``. In the stages before the last, the first
+of a path gets a network that was fitted to the same rows. Pipelines of a path differ in
+their last step only: their other steps are fitted, and transform the rows, once for
+each fold.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Hashable
+from inspect import signature
+from time import perf_counter as clock
+from typing import NamedTuple
+
+import numpy as np
+from sklearn import config_context
+from sklearn.base import BaseEstimator, clone
+from sklearn.metrics import r2_score
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import has_fit_parameter
+
+from skdeeptd._data.scratch import reusing
+from skdeeptd._data.threads import single_threaded_blas
+from skdeeptd._stacking import LEAST_PROBABILITY
+
+LAST_STAGE = 3
+
+
+class Candidate(NamedTuple):
+    """An estimator to compare.
+
+    ``params`` tell it from other candidates. ``early`` holds the parameters of the
+    first two stages, or nothing. ``rivals`` is the same for candidates that differ in
+    their kernel sizes only; ``path`` is a name and a place in the path, or None.
+    """
+
+    estimator: BaseEstimator
+    params: dict
+    is_linear: bool = False
+    early: tuple = ()
+    rivals: Hashable = None
+    path: tuple | None = None
+
+    @property
+    def name(self):
+        """Describe the candidate in words."""
+        sizes = self.params.get("kernel_sizes", "")
+        first = self.params.get("model", f"network {sizes}".strip())
+        shown = {k: v for k, v in self.params.items() if k in {"model", "kernel_sizes"}}
+        others = [f"{k}={v}" for k, v in self.params.items() if k not in shown]
+        return ", ".join([first, *others])
+
+
+class Fold(NamedTuple):
+    """Training rows and held-out rows; weights are None if none were given."""
+
+    X: np.ndarray
+    y: np.ndarray
+    sample_weight: np.ndarray | None
+    X_test: np.ndarray
+    y_test: np.ndarray
+    weight_test: np.ndarray | None
+
+
+class Result(NamedTuple):
+    """Score of a candidate on a fold, or an error."""
+
+    score: float = np.nan
+    fit_time: float = np.nan
+    score_time: float = np.nan
+    predicted: np.ndarray | None = None  # (rows, outputs or classes)
+    error: str = ""
+
+
+class Table(NamedTuple):
+    """``results[c][f]``: the result of a candidate on a fold, of its last stage.
+
+    ``stages`` holds the last stage of each candidate, 0 if it was not compared.
+    """
+
+    results: list
+    stages: np.ndarray
+
+    def column(self, name):
+        """Return one field of all results: (candidates, folds)."""
+        return np.array([[getattr(r, name) for r in row] for row in self.results])
+
+
+class Evaluation(NamedTuple):
+    """Predicts the held-out rows of a fold, and scores a fitted estimator there.
+
+    ``classes`` are those of all rows, or None for a regression; ``scorer`` None takes
+    R2, or the mean log-likelihood of classes.
+    """
+
+    classes: np.ndarray | None
+    scorer: Callable | None
+
+    def __call__(self, estimator, fold):
+        predicted = self.predict(estimator, fold.X_test)
+        if not np.all(np.isfinite(predicted)):
+            raise ValueError("the predictions hold NaN or infinity")
+        y, weight = fold.y_test, fold.weight_test
+        if self.scorer is not None:
+            takes_weight = "sample_weight" in signature(self.scorer).parameters
+            use_weight = takes_weight and weight is not None
+            extra = {"sample_weight": weight} if use_weight else {}
+            return float(self.scorer(estimator, fold.X_test, y, **extra)), predicted
+        if self.classes is None:
+            return r2_score(
+                y, predicted.reshape(y.shape), sample_weight=weight
+            ), predicted
+        of_class = predicted[np.arange(len(y)), np.searchsorted(self.classes, y)]
+        logs = np.log(np.maximum(of_class, LEAST_PROBABILITY))
+        return float(np.average(logs, weights=weight)), predicted
+
+    def predict(self, estimator, X):
+        """Return predictions (rows, outputs), or probabilities (rows, classes).
+
+        A class that the estimator has not seen has probability zero.
+        """
+        if self.classes is None:
+            return np.asarray(estimator.predict(X), dtype=float).reshape(len(X), -1)
+        known = np.searchsorted(self.classes, estimator.classes_)
+        probabilities = np.zeros((len(X), len(self.classes)))
+        probabilities[:, known] = estimator.predict_proba(X)
+        return probabilities
+
+
+def _weight_arguments(estimator, sample_weight):
+    """Return the arguments of ``fit`` that take sample weights, unless these are None.
+
+    Raises
+    ------
+    TypeError
+        If the estimator, or each step of a Pipeline, takes no weights.
+    """
+    if sample_weight is None:
+        return {}
+    steps = estimator.steps if isinstance(estimator, Pipeline) else []
+    steps = [(f"{name}__", step) for name, step in steps if hasattr(step, "fit")]
+    found = {
+        f"{prefix}sample_weight": sample_weight
+        for prefix, step in steps or [("", estimator)]
+        if has_fit_parameter(step, "sample_weight")
+    }
+    if not found:
+        raise TypeError(
+            f"{type(estimator).__name__}.fit takes no sample_weight, but weights were "
+            f"given; leave the estimator out, or the weights"
+        )
+    return found
+
+
+def fit_candidate(estimator, X, y, sample_weight, previous=None):
+    """Fit an estimator, and return it.
+
+    ``previous`` is another candidate that was fitted to the same rows, of the same path
+    or a network, or None.
+    """
+    reuse = getattr(estimator, "_fit_reusing", None)
+    is_like = type(previous) is type(estimator)
+    with config_context(enable_metadata_routing=False):
+        if is_like and reuse is not None:
+            return reuse(X, y, sample_weight, previous)
+        if is_like and isinstance(estimator, Pipeline):
+            return _fit_last_step(estimator, X, y, sample_weight, previous)
+        return estimator.fit(X, y, **_weight_arguments(estimator, sample_weight))
+
+
+def _fit_last_step(pipeline, X, y, sample_weight, previous):
+    """Fit a Pipeline with the fitted steps of another one, but for the last."""
+    *_, (name, last) = pipeline.steps
+    steps = previous[0]
+    if not isinstance(steps, FittedSteps):
+        steps = FittedSteps(previous[:-1])
+    last.fit(steps.transform(X), y, **_weight_arguments(last, sample_weight))
+    return Pipeline([("fitted_steps", steps), (name, last)])
+
+
+class FittedSteps(BaseEstimator):
+    """Fitted steps of a Pipeline, which transform the rows of a fold once."""
+
+    def __init__(self, steps=None):
+        self.steps = steps
+        self._known = {}
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        if id(X) not in self._known:
+            self._known[id(X)] = X, self.steps.transform(X)
+        return self._known[id(X)][1]
+
+
+def compare(
+    candidates, folds, evaluate, run_all, report, stage, end=math.inf, n_at_a_time=1
+):
+    """Fit the candidates on all folds, stage by stage.
+
+    Parameters
+    ----------
+    candidates : list of Candidate
+    folds : list of Fold
+    evaluate : callable
+        Returns the score of a fitted estimator on a fold, and its predictions.
+    run_all : callable
+        Takes a function and a list of arguments of each call, and returns the results.
+    report : callable
+        Takes a line of text on the progress.
+    stage : callable
+        Takes a name and a number of parts; returns a context for callbacks, which gives
+        a function like itself for the parts.
+    end : float
+        Time limit on ``clock``. The first candidate is fitted in any case; no other is
+        begun, or goes on to the second fold, if it is expected to end later.
+    n_at_a_time : int
+        Calls that ``run_all`` runs at a time.
+
+    Returns
+    -------
+    Table
+    """
+    rows = [[Result()] * len(folds) for _ in candidates]
+    table = Table(rows, np.zeros(len(candidates), int))
+    nothing = previous = [None] * len(folds)
+    alive = np.array([i for i, c in enumerate(candidates) if not c.early], int)
+    for number in range(LAST_STAGE + 1):
+        name = f"stage {number}" if number else "models without stages"
+        if number == 1 and len(alive) and clock() < end:
+            first = candidates[alive[0]]
+            previous = run_all(_fit_first_stage, [(first, fold) for fold in folds])
+        with stage(name, len(alive)) as part:
+            begin, n_done = clock(), 0
+            shared = previous if 0 < number < LAST_STAGE else nothing
+            calls = {
+                path: [
+                    ([candidates[i] for i in path], number, fold, evaluate, other)
+                    for fold, other in zip(folds, shared, strict=True)
+                ]
+                for path in _paths(candidates, alive, number)
+            }
+            if math.isinf(end):
+                done = _run_all_paths(calls, run_all)
+            else:
+                done = _run_in_time(calls, run_all, end, number, table, n_at_a_time)
+            for path, by_fold in done:
+                for i, results in zip(path, zip(*by_fold, strict=True), strict=True):
+                    with part(f"candidate {i}"):
+                        table.results[i] = list(results)
+                    table.stages[i] = number or LAST_STAGE
+                n_done += len(path)
+        if len(alive):
+            seconds = clock() - begin
+            report(f"{name}: {n_done} of {len(alive)} candidates, {seconds:.1f} s")
+        alive = _survivors(table, candidates, number)
+    return table
+
+
+def _paths(candidates, alive, number):
+    """Return tuples of candidates to fit one after the other, in their places.
+
+    Fits in full and those of the first stage are independent of each other.
+    """
+    paths, independent = {}, number in (1, LAST_STAGE)
+    for i in alive:
+        name, place = (i, 0) if independent else candidates[i].path or (i, 0)
+        paths.setdefault(name, []).append((place, i))
+    return [tuple(int(i) for _, i in sorted(path)) for path in paths.values()]
+
+
+def _run_all_paths(calls, run_all):
+    """Yield each path and the results of its candidates, fold by fold."""
+    results = iter(run_all(run_on_fold, list(itertools.chain(*calls.values()))))
+    for path, path_calls in calls.items():
+        yield path, [next(results) for _ in path_calls]
+
+
+def _run_in_time(calls, run_all, end, number, table, n_at_a_time, times_slower=4.0):
+    """Yield the same for the paths for which there is time.
+
+    A stage is expected to take ``times_slower`` as long as the one before, whose times
+    are in the table, or as many times as the slowest path of the stage so far. The
+    first path of all is run in any case.
+    """
+    known, ratios = table.column("fit_time")[:, 0], []
+    is_first = not np.any(table.stages)
+    for path, (first, *others) in calls.items():
+        is_needed, is_first = is_first, False
+        if not is_needed and clock() >= end:
+            return
+        n_rounds = math.ceil(len(others) / n_at_a_time)
+        if number == 0 and not is_needed:
+            unit, default = _seconds_of_all_rows(*first), 1.0
+        elif number > 1:
+            unit, default = np.sum(known[list(path)]), times_slower
+        else:
+            unit, default = 1.0, 0.0
+        expected = unit * max(ratios, default=default)
+        if not is_needed and clock() + (1 + n_rounds) * expected > end:
+            continue
+        begin = clock()
+        result = run_on_fold(*first)
+        seconds = clock() - begin
+        if is_needed or clock() + n_rounds * seconds <= end:
+            yield path, [result, *run_all(run_on_fold, others)]
+        if number or not is_needed:
+            ratios.append(seconds / unit)
+
+
+def _seconds_of_all_rows(path, number, fold, *args, stride=4, exponent=1.5):
+    """Return the expected seconds of a path on a fold, by a fit to some of the rows."""
+    begin = clock()
+    weight = None if fold.sample_weight is None else fold.sample_weight[::stride]
+    few = fold._replace(X=fold.X[::stride], y=fold.y[::stride], sample_weight=weight)
+    run_on_fold(path, number, few, *args)
+    return (clock() - begin) * stride**exponent
+
+
+def run_on_fold(path, number, fold, evaluate, previous=None):
+    """Return a ``Result`` for each candidate of a path."""
+    results = []
+    with single_threaded_blas(), reusing():
+        for candidate in path:
+            begin = clock()
+            try:
+                estimator = _at_stage(candidate, number)
+                fitted = fit_candidate(estimator, *fold[:3], previous)
+                seconds = clock() - begin
+                score, predicted = evaluate(fitted, fold)
+            except Exception as error:  # of any kind, as in a grid search
+                results.append(Result(error=f"{type(error).__name__}: {error}"))
+                continue
+            previous, score_time = fitted, clock() - begin - seconds
+            results.append(Result(score, seconds, score_time, predicted))
+    return results
+
+
+def _at_stage(candidate, number):
+    """Return the estimator of a candidate with the parameters of a stage."""
+    early = candidate.early[number - 1] if 0 < number < LAST_STAGE else {}
+    return clone(candidate.estimator).set_params(**early)
+
+
+def _fit_first_stage(candidate, fold):
+    """Return a candidate of the first stage, fitted to a fold, or None if it fails."""
+    with single_threaded_blas(), reusing():
+        try:
+            return fit_candidate(_at_stage(candidate, 1), *fold[:3])
+        except Exception:
+            return None
+
+
+def _survivors(table, candidates, number):
+    """Return which of the candidates with stages go on, as an index."""
+    has_stages = np.array([bool(candidate.early) for candidate in candidates])
+    if number == 0:
+        return np.flatnonzero(has_stages)
+    scores = table.column("score")
+    mean = np.nan_to_num(scores.mean(axis=1), nan=-np.inf)
+    reached = has_stages & (table.stages == number) & np.isfinite(mean)
+    reached = np.flatnonzero(reached)
+    if not len(reached) or number == LAST_STAGE:
+        return reached[:0]
+    if number == 1:
+        return _best_rivals(mean, candidates, reached)
+    behind = clearly_ahead(scores[np.argmax(mean)], scores[reached])
+    return reached[~behind]
+
+
+def _best_rivals(mean, candidates, reached, share=1 / 8, least=3, most=10):
+    """Return the best candidates of each group of rivals."""
+    groups = {}
+    for i in reached[np.argsort(-mean[reached], kind="stable")]:
+        groups.setdefault(candidates[i].rivals, []).append(i)
+    kept = [
+        group[: min(max(least, math.ceil(share * len(group))), most)]
+        for group in groups.values()
+    ]
+    return np.sort(np.concatenate(kept))
+
+
+def clearly_ahead(scores, others, n_standard_errors=2.0):
+    """Tell whether scores on the folds are above each row of others, paired by fold."""
+    lead = scores - others
+    error = lead.std(axis=-1) / np.sqrt(max(1, lead.shape[-1] - 1))
+    return lead.mean(axis=-1) > n_standard_errors * error

@@ -1,0 +1,615 @@
+"""DeepTDRegressorCV and DeepTDClassifierCV: the best network of a grid."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any, Self
+
+import numpy as np
+from joblib import effective_n_jobs
+from numpy.typing import ArrayLike
+from sklearn import get_config
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    MultiOutputMixin,
+    RegressorMixin,
+    clone,
+    is_classifier,
+)
+from sklearn.exceptions import FitFailedWarning
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import ParameterGrid, check_cv
+from sklearn.utils import assert_all_finite, check_random_state
+from sklearn.utils.metadata_routing import (
+    MetadataRouter,
+    MethodMapping,
+    process_routing,
+)
+from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skdeeptd._classifier import DeepTDClassifier, check_labels, classes_of
+from skdeeptd._compat import (
+    CallbackSupportMixin,
+    Interval,
+    callback_task,
+    fit_context,
+    validate_parameter_constraints,
+)
+from skdeeptd._data.threads import single_threaded_blas
+from skdeeptd._network.kernel_sizes import default_grid
+from skdeeptd._regressor import DeepTDRegressor
+from skdeeptd._search import (
+    LAST_STAGE,
+    Candidate,
+    Evaluation,
+    Fold,
+    clock,
+    compare,
+    fit_candidate,
+)
+from skdeeptd._typing import RandomState
+from skdeeptd._validation import (
+    DocLinkMixin,
+    callback_stage,
+    check_rows,
+    flatten,
+    like_y,
+    reporter,
+    reset_on_fit,
+    warn,
+)
+
+
+class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
+    """Compare candidates on folds, and fit the model in use to all samples.
+
+    A subclass gives the candidates in ``_candidates`` and fits the model in ``_refit``;
+    ``RegressionSearch`` and ``ClassificationSearch`` know the target.
+    """
+
+    _time_fraction = 1.0  # of max_time, for the comparison
+    _parameter_constraints: dict = {
+        "input_shape": ["array-like", None],
+        "max_time": [Interval(Real, 0, None, closed="neither"), None],
+        "cv": ["cv_object"],
+        "scoring": [str, callable, None],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    @reset_on_fit
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        **params: Any,
+    ) -> Self:
+        """Compare the candidates on folds, and fit the model in use to all samples.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Numbers for a regressor; labels of shape (n_samples,) for a classifier.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights for the fits and the scores.
+        **params : dict
+            Arguments of the splitter, such as ``groups``, if metadata routing is
+            enabled.
+
+        Returns
+        -------
+        estimator
+            The fitted estimator itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If X, y or a parameter is invalid, or if no candidate could be fitted.
+        """
+        begin = clock()
+        split_params = self._route(params, sample_weight)
+        context = self._init_callback_context(max_subtasks=LAST_STAGE + 2)
+        metadata = {"sample_weight": sample_weight}
+        with callback_task(context, self, X=X, y=y, metadata=metadata):
+            X, input_shape = flatten(X, self.input_shape)
+            X, y, weight = self._check(X, y, sample_weight)
+            assert_all_finite(X, input_name="X", estimator_name=type(self).__name__)
+            self.input_shape_ = tuple(input_shape or (X.shape[1],))
+            given = None if sample_weight is None else weight
+            folds = self._folds(X, y, weight, given, split_params)
+            candidates = self._candidates(max(len(fold.X) for fold in folds))
+            scoring = self._default_scoring if self.scoring is None else self.scoring
+            self.scorer_ = check_scoring(candidates[0].estimator, scoring=scoring)
+            scorer = None if self.scoring is None else self.scorer_
+            evaluate = Evaluation(getattr(self, "classes_", None), scorer)
+            with single_threaded_blas(), warnings.catch_warnings():
+                # Short fits do not converge; the fit of all rows warns.
+                warnings.simplefilter("ignore", UserWarning)
+                table = compare(
+                    candidates,
+                    folds,
+                    evaluate,
+                    self._run_all,
+                    report=reporter(self),
+                    stage=callback_stage(self, context),
+                    end=begin + self._time_fraction * (self.max_time or math.inf),
+                    n_at_a_time=effective_n_jobs(self.n_jobs),
+                )
+            self._warn_of_failures(candidates, table)
+            self._store_results(candidates, table)
+            with callback_task(context.subcontext(task_name="fit of all rows"), self):
+                rows = _select(X, y, given, weight > 0)
+                self._refit(candidates, table, folds, rows, begin)
+        return self
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Route ``sample_weight`` to ``fit`` and everything else to the splitter.
+
+        Returns
+        -------
+        sklearn.utils.metadata_routing.MetadataRouter
+        """
+        mapping = MethodMapping().add(caller="fit", callee="split")
+        router = MetadataRouter(owner=self).add_self_request(self)
+        return router.add(splitter=check_cv(self.cv), method_mapping=mapping)
+
+    def _route(self, params, sample_weight):
+        if get_config()["enable_metadata_routing"]:
+            routed = process_routing(self, "fit", sample_weight=sample_weight, **params)
+            return routed.splitter.split
+        if params:
+            raise ValueError(
+                f"{sorted(params)} can only be passed to fit with metadata routing: "
+                f"sklearn.set_config(enable_metadata_routing=True)"
+            )
+        return {}
+
+    def _folds(self, X, y, weight, given, split_params, few_rows=500):
+        """Return the folds, without rows of weight zero."""
+        cv = self._n_folds[len(X) > few_rows] if self.cv is None else self.cv
+        splitter, folds = check_cv(cv, y, classifier=is_classifier(self)), []
+        for number, split in enumerate(splitter.split(X, y, **split_params)):
+            sides = [np.arange(len(X))[rows] for rows in split]
+            sides = [rows[weight[rows] > 0] for rows in sides]
+            for rows, name in zip(sides, ("training", "held-out"), strict=True):
+                if not len(rows):
+                    raise ValueError(
+                        f"sample_weight is zero on all {name} rows of fold {number}; "
+                        f"use cv=KFold(shuffle=True), or leave out rows of weight zero"
+                    )
+            folds.append(
+                Fold(*(a for rows in sides for a in _select(X, y, given, rows)))
+            )
+        self.n_splits_ = len(folds)
+        return folds
+
+    def _run_all(self, function, calls):
+        """Run calls in processes, or in threads, which start fast, if time is short."""
+        prefer = None if self.max_time is None else "threads"
+        parallel = Parallel(n_jobs=self.n_jobs, prefer=prefer)
+        return parallel(delayed(function)(*call) for call in calls)
+
+    def _common_params(self):
+        """Return the parameters that all candidates of this package have."""
+        seed = self.random_state
+        if not isinstance(seed, Integral):
+            seed = check_random_state(seed).randint(np.iinfo(np.int32).max)
+        return {"input_shape": self.input_shape_, "random_state": seed}
+
+    def _network_candidates(
+        self, param_grid, n_rows, rows_per_weight=8, max_layers=3, max_shapes=60
+    ):
+        """Return the networks of a grid; None takes default ones with few weights."""
+        if param_grid is None:
+            n_logits = max(1, len(getattr(self, "classes_", ())) - 1)
+            param_grid = [
+                {"kernel_sizes": [sizes]}
+                for sizes in default_grid(self.input_shape_, max_layers, max_shapes)
+                if len(sizes) > 1
+                and rows_per_weight * _n_free_weights(sizes, n_logits) <= n_rows
+            ]
+        common, found = self._common_params(), []
+        for params in ParameterGrid(param_grid):
+            estimator = self._network(**{**common, **params})
+            validate_parameter_constraints(
+                self._network._parameter_constraints,
+                estimator.get_params(deep=False),
+                caller_name=self._network.__name__,
+            )
+            found.append(network_candidate(estimator, params))
+        return found
+
+    def _warn_of_failures(self, candidates, table):
+        failures = [
+            (candidate.name, f"{candidate.name} on fold {fold}: {result.error}")
+            for candidate, row in zip(candidates, table.results, strict=True)
+            for fold, result in enumerate(row)
+            if result.error
+        ]
+        first = f"; {failures[0][1]}" if failures else ""
+        if not np.any(np.isfinite(table.column("score").mean(axis=1))):
+            raise ValueError(
+                f"no candidate has a finite score on all folds{first}. Each fold needs "
+                f"at least two held-out rows for R2"
+            )
+        if failures:
+            names = sorted({name for name, _ in failures})
+            text = f"{len(failures)} fits on folds failed and were scored NaN, those of"
+            warn(f"{text} {names}{first}", FitFailedWarning)
+        n_left = int(np.sum(table.stages == 0))
+        if n_left:
+            warn(
+                f"max_time={self.max_time:g} was spent before {n_left} of "
+                f"{len(table.stages)} candidates were compared"
+            )
+
+    def _store_results(self, candidates, table):
+        """Store the table of GridSearchCV with stages, and the best candidate."""
+        scores, params = table.column("score"), [c.params for c in candidates]
+        mean, results = scores.mean(axis=1), {"params": params}
+        for name in ("fit_time", "score_time"):
+            results[f"mean_{name}"] = table.column(name).mean(axis=1)
+            results[f"std_{name}"] = table.column(name).std(axis=1)
+        for i, own in enumerate(params):
+            for name, value in own.items():
+                empty = np.ma.masked_all(len(params), dtype=object)
+                results.setdefault(f"param_{name}", empty)[i] = value
+        for fold, column in enumerate(scores.T):
+            results[f"split{fold}_test_score"] = column
+        results["mean_test_score"], results["std_test_score"] = mean, scores.std(axis=1)
+        order = np.lexsort((-mean, -table.stages, np.isnan(mean)))
+        results["rank_test_score"] = np.argsort(order).astype(np.int32) + 1
+        results["stage"] = table.stages
+        self.cv_results_ = results
+        self.best_index_ = int(self._best(candidates, table, order))
+        self.best_params_ = params[self.best_index_]
+        self.best_score_ = float(mean[self.best_index_])
+
+    def _best(self, candidates, table, order):
+        """Return the best of the candidates that reached the last stage reached."""
+        return order[0]
+
+    def _transform_input(self, X):
+        """Return X with a row for each sample, as the fitted models take it."""
+        check_is_fitted(self)
+        X, _ = flatten(X, self.input_shape_)
+        return validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "best_estimator_")
+
+
+def _select(X, y, weight, rows):
+    return X[rows], y[rows], None if weight is None else weight[rows]
+
+
+def _n_free_weights(kernel_sizes, n_logits):
+    """Count the free weights of a network with a filter for each logit."""
+    *hidden, last = (math.prod(np.ravel(size).tolist()) for size in kernel_sizes)
+    return n_logits * (sum(hidden) - len(hidden) + n_logits * last)
+
+
+class RegressionSearch(MultiOutputMixin, RegressorMixin, BaseSearch):
+    """Know numbers: their checks, folds, score and network."""
+
+    _n_folds, _default_scoring, _network = (10, 3), "r2", DeepTDRegressor
+
+    def _check(self, X, y, sample_weight):
+        (X, columns, weight), self._y_ndim = check_rows(self, X, y, sample_weight)
+        return X, like_y(columns, self._y_ndim), weight
+
+
+def mean_log_likelihood(estimator, X, y, sample_weight=None):
+    """Return the mean log of the probability of the class; y may miss some classes."""
+    of_class = np.searchsorted(estimator.classes_, y)
+    logs = estimator.predict_log_proba(X)[np.arange(len(of_class)), of_class]
+    return float(np.average(logs, weights=sample_weight))
+
+
+class ClassificationSearch(ClassifierMixin, BaseSearch):
+    """Know classes: their checks, folds, score and network."""
+
+    _n_folds, _network = (5, 3), DeepTDClassifier
+    _default_scoring = staticmethod(mean_log_likelihood)
+
+    def _check(self, X, y, sample_weight):
+        X, y, weight = check_labels(self, X, y, sample_weight)
+        self.classes_ = classes_of(y, weight)
+        return X, y, weight
+
+
+def network_candidate(estimator, params, passes=(5, 12)):
+    """Return the candidate of a network, with the ``params`` that tell it from others.
+
+    The first stage has no polish, the second one start; both have few passes over the
+    rows. Networks that differ in ``alpha`` only are a path in the second stage, from
+    the largest ``alpha`` to the smallest. A linear network has no stages.
+    """
+    sizes, alpha = estimator.kernel_sizes, estimator.alpha
+    is_linear = sizes is not None and len(sizes) == 1
+    if is_linear and estimator.output_activation == "identity":
+        return Candidate(estimator, params, is_linear=True)
+    first, second = (
+        {"n_init": 1, "max_iter": min(estimator.max_iter, n)} for n in passes
+    )
+    path = (_key(params, "alpha"), -alpha) if isinstance(alpha, Real) else None
+    early = {"polish": False, **first}, second
+    return Candidate(
+        estimator, params, False, early, _key(params, "kernel_sizes"), path
+    )
+
+
+def _key(params, without):
+    return tuple(repr(item) for item in params.items() if item[0] != without)
+
+
+class BaseSearchCV(BaseSearch):
+    """Take the best network of a grid."""
+
+    _parameter_constraints: dict = {
+        **BaseSearch._parameter_constraints,
+        "param_grid": [dict, list, tuple, None],
+    }
+
+    def __init__(
+        self,
+        param_grid: Mapping[str, Sequence]
+        | Sequence[Mapping[str, Sequence]]
+        | None = None,
+        *,
+        input_shape: Sequence[int] | None = None,
+        max_time: float | None = None,
+        cv: Any = None,
+        scoring: str | Callable | None = None,
+        n_jobs: int | None = None,
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
+        self.param_grid = param_grid
+        self.input_shape = input_shape
+        self.max_time = max_time
+        self.cv = cv
+        self.scoring = scoring
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _candidates(self, n_rows):
+        found = self._network_candidates(self.param_grid, n_rows)
+        return found or self._network_candidates({"kernel_sizes": [None]}, n_rows)
+
+    def _refit(self, candidates, table, folds, rows, begin):
+        best = clone(candidates[self.best_index_].estimator)
+        self.best_estimator_ = fit_candidate(best, *rows)
+
+
+class DeepTDRegressorCV(RegressionSearch, BaseSearchCV):
+    """The best network of a grid, found in a fraction of the time of GridSearchCV.
+
+    All networks are compared on the same folds, in three stages, in which fewer and
+    fewer networks get more and more time (successive halving); see Notes.
+
+    Parameters
+    ----------
+    param_grid : dict of lists, or list of them, default=None
+        Values of parameters of :class:`DeepTDRegressor`, as in
+        :class:`~sklearn.model_selection.ParameterGrid`. None compares all kernel sizes
+        of at most three layers that tile the input and have at most one weight for
+        eight samples.
+    input_shape : sequence of int, default=None
+        Shape of a sample, if X has a flat row for each. None means one axis, or the
+        shape of X itself.
+    max_time : float, default=None
+        Seconds for the comparison; None for no limit. Candidates that are expected to
+        exceed the limit are skipped, with a warning. The best network that was
+        compared is then fitted to all samples in any case.
+    cv : int, cross-validation splitter or iterable, default=None
+        As in :class:`~sklearn.model_selection.GridSearchCV`. None means ten folds, or
+        three for more than 500 samples, without shuffling.
+    scoring : str or callable, default=None
+        Score that ranks the networks; None for R2. A callable gets the fitted network,
+        X and y of the held-out samples.
+    n_jobs : int, default=None
+        Networks that are fitted at a time.
+    random_state : int, RandomState instance or None, default=None
+        Passed to the networks.
+    verbose : int, default=0
+        Whether to print a line for each stage.
+
+    Attributes
+    ----------
+    best_estimator_ : DeepTDRegressor
+        The best network, fitted to all samples.
+    best_params_ : dict
+        The parameters of the best network.
+    best_score_ : float
+        Mean score of the best network on the held-out samples.
+    best_index_ : int
+        Index of the best network in ``cv_results_``.
+    cv_results_ : dict of arrays
+        As in GridSearchCV, with an entry for each network. "stage" holds the last stage
+        of each, from 1 to 3, or 0 if there was no time; a network ranks behind all that
+        reached a later stage.
+    scorer_ : callable
+        Scorer of the held-out samples.
+    n_splits_ : int
+    input_shape_ : tuple of int
+    n_features_in_, feature_names_in_
+        As in DeepTDRegressor.
+
+    See Also
+    --------
+    DeepTDAutoRegressor : Compares linear, kernel and network models, and averages them.
+
+    Notes
+    -----
+    In the first stage networks are fitted without the polish. Of those that differ in
+    ``kernel_sizes`` only, the best eighth goes on, but at least three and at most ten.
+    In the second stage networks get one start and a short polish; those that differ in
+    ``alpha`` only are warm-started from the one with the next larger ``alpha``. The
+    networks that are not behind the best one by more than two standard errors of the
+    paired difference over the folds are then fitted in full.
+
+    Examples
+    --------
+    >>> from skdeeptd import DeepTDRegressorCV
+    >>> from skdeeptd.datasets import make_patch_cnn_regression
+    >>> X, y = make_patch_cnn_regression(150, (6, 4), noise=0.1, random_state=0)
+    >>> grid = {"kernel_sizes": [(6, 4), (4, 6), (3, 8)], "n_filters": [1, 2]}
+    >>> search = DeepTDRegressorCV(grid, cv=3, random_state=0).fit(X, y)
+    >>> search.best_params_["kernel_sizes"]
+    (6, 4)
+    """
+
+    def predict(
+        self, X: ArrayLike, return_std: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Predict with the best network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+        return_std : bool, default=False
+            Whether to return the standard deviation of the mean of y, as in
+            :meth:`DeepTDRegressor.predict`.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        y_std : ndarray of the same shape
+            Only with ``return_std``.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+        ValueError
+            If X has another number of features than in ``fit``, or NaN or infinity.
+        """
+        X = self._transform_input(X)
+        return self.best_estimator_.predict(X, return_std=return_std)
+
+
+class DeepTDClassifierCV(ClassificationSearch, BaseSearchCV):
+    """The best network of classes in a grid, in a fraction of the time of GridSearchCV.
+
+    The networks are compared like those of :class:`DeepTDRegressorCV`.
+
+    Parameters
+    ----------
+    param_grid : dict of lists, or list of them, default=None
+        Values of parameters of :class:`DeepTDClassifier`, ``class_weight`` among them,
+        as in :class:`~sklearn.model_selection.ParameterGrid`. None compares all kernel
+        sizes of at most three layers that tile the input and have at most one weight
+        for eight samples.
+    input_shape : sequence of int, default=None
+        Shape of a sample, if X has a flat row for each. None means one axis, or the
+        shape of X itself.
+    max_time : float, default=None
+        As in DeepTDRegressorCV.
+    cv : int, cross-validation splitter or iterable, default=None
+        As in :class:`~sklearn.model_selection.GridSearchCV`. None means five stratified
+        folds, or three for more than 500 samples, without shuffling.
+    scoring : str or callable, default=None
+        Score that ranks the networks; None for the mean log-likelihood.
+    n_jobs : int, default=None
+        Networks that are fitted at a time.
+    random_state : int, RandomState instance or None, default=None
+        Passed to the networks.
+    verbose : int, default=0
+        Whether to print a line for each stage.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Classes of the samples whose weight is not zero.
+    best_estimator_ : DeepTDClassifier
+        The best network, fitted to all samples.
+    best_params_, best_score_, best_index_, cv_results_, scorer_, n_splits_, \
+input_shape_
+        As in DeepTDRegressorCV.
+    n_features_in_, feature_names_in_
+        As in DeepTDClassifier.
+
+    See Also
+    --------
+    DeepTDAutoClassifier : Compares linear, kernel and network models, and averages
+        them.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skdeeptd import DeepTDClassifierCV
+    >>> X, digit = load_digits(return_X_y=True)
+    >>> X, odd = X.reshape(-1, 8, 8)[:300] / 16, digit[:300] % 2
+    >>> grid = {"kernel_sizes": [((4, 4), -1), ((2, 2), -1)], "alpha": [0.1, 1.0]}
+    >>> search = DeepTDClassifierCV(grid, random_state=0).fit(X, odd)
+    >>> sorted(search.best_params_)
+    ['alpha', 'kernel_sizes']
+    """
+
+    def predict(self, X: ArrayLike) -> np.ndarray:
+        """Predict the most probable class with the best network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        X = self._transform_input(X)
+        return self.best_estimator_.predict(X)
+
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
+        """Predict the probabilities of the classes with the best network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+        """
+        X = self._transform_input(X)
+        return self.best_estimator_.predict_proba(X)
+
+    def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
+        """Predict the logarithms of the probabilities with the best network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+        """
+        X = self._transform_input(X)
+        return self.best_estimator_.predict_log_proba(X)
+
+    def decision_function(self, X: ArrayLike) -> np.ndarray:
+        """Return the logits of the classes of the best network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+            The logit of ``classes_[1]`` for two classes.
+        """
+        X = self._transform_input(X)
+        return self.best_estimator_.decision_function(X)

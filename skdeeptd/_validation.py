@@ -1,0 +1,216 @@
+"""Validate input, warn, and report progress: functions of all estimators."""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+import warnings
+from contextlib import contextmanager
+from numbers import Integral
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.base import is_regressor
+from sklearn.utils import check_array
+from sklearn.utils.validation import validate_data
+
+from skdeeptd._compat import callback_task, check_sample_weight
+from skdeeptd._init.multi_start import null_report
+from skdeeptd._typing import Method
+
+PRIVATE_STATE = ("_stream", "_y_ndim")  # that a fit leaves besides public attributes
+DOCUMENTATION = "https://skdeeptd.readthedocs.io/en/stable"
+X_VALIDATION = {  # the moment tells of what is not finite, in one pass less
+    "dtype": [np.float64, np.float32],
+    "ensure_all_finite": False,
+}
+
+
+def clear_fitted_attributes(estimator):
+    """Drop what an earlier fit has stored."""
+    for name in list(vars(estimator)):
+        if name.endswith("_") or name in PRIVATE_STATE:
+            delattr(estimator, name)
+
+
+def reset_on_fit(fit: Method) -> Method:
+    """Forget an earlier model, and what a fit that fails has stored."""
+
+    @functools.wraps(fit)
+    def forget_and_fit(self, *args, **kwargs):
+        clear_fitted_attributes(self)
+        try:
+            return fit(self, *args, **kwargs)
+        except BaseException:
+            clear_fitted_attributes(self)
+            raise
+
+    return forget_and_fit  # type: ignore[return-value]
+
+
+def warn(message, category=UserWarning):
+    """Warn at the line of the user's that called scikit-learn or this package."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None:
+        package = frame.f_globals.get("__name__", "").split(".")[0]
+        if package not in ("skdeeptd", "sklearn"):
+            break
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
+
+
+def check_index(name, value, n_values):
+    """Raise where the value is not an integer from 0 to ``n_values - 1``."""
+    is_integer = isinstance(value, Integral) and not isinstance(value, bool)
+    if not is_integer or not 0 <= value < n_values:
+        raise ValueError(
+            f"{name} must be an integer from 0 to {n_values - 1}, got {value!r}"
+        )
+
+
+def refuse_dask(**data):
+    """Raise for a dask collection, which scikit-learn would load whole."""
+    for name, value in data.items():
+        if hasattr(value, "__dask_graph__"):
+            raise TypeError(
+                f"{name} is a dask collection. Use DaskDeepTDRegressor or "
+                f"DaskDeepTDClassifier of skdeeptd.dask, or load all of it with "
+                f"{name}.compute()"
+            )
+
+
+def check_range_of_weights(lightest, row, heaviest):
+    """``row`` is where the lightest weight stands."""
+    if lightest < 0:
+        raise ValueError(
+            f"sample_weight must not be negative, got {lightest:g} at row {row}"
+        )
+    if heaviest == 0:
+        raise ValueError("sample_weight is zero everywhere; at least one must not be")
+
+
+def check_finite(estimator, largest):
+    """Raise scikit-learn's error of an X whose largest absolute value is this."""
+    check_array([[largest]], dtype=None, input_name="X", estimator=estimator)
+
+
+def flatten(X, input_shape):
+    """X with a row per sample, and the shape of a sample."""
+    refuse_dask(X=X)
+    shape = getattr(X, "shape", ())[1:]
+    if len(shape) < 2:
+        return X, input_shape
+    if input_shape is not None and tuple(input_shape) != shape:
+        raise ValueError(
+            f"X has samples of shape {shape}, but input_shape is {tuple(input_shape)}"
+        )
+    return X.reshape(len(X), math.prod(shape)), shape
+
+
+def refuse_strings(estimator, y):
+    """Raise for a y that holds strings, numbers among them, where it is to be fitted.
+
+    Raises
+    ------
+    ValueError
+    """
+    if y is None or not is_regressor(estimator):
+        return
+    try:
+        values = np.asarray(y)
+    except ValueError:  # ragged: scikit-learn says so
+        return
+    if values.dtype.kind not in "OUST":
+        return
+    string = next((v for v in values.flat if isinstance(v, str | bytes)), None)
+    if string is not None:
+        raise ValueError(
+            f"y holds strings, such as {str(string)!r}, but this is a regressor; for "
+            f"classes use DeepTDClassifier, for numbers y.astype(float)"
+        )
+
+
+def check_weight(estimator, X, sample_weight):
+    """The weights, (n_samples,); X is finite where they are zero."""
+    weight = check_sample_weight(sample_weight, X, dtype=np.float64)
+    check_range_of_weights(weight.min(), weight.argmin(), weight.max())
+    without = np.flatnonzero(weight == 0)
+    if len(without):
+        check_array(X[without], dtype=None, input_name="X", estimator=estimator)
+    return weight
+
+
+def check_rows(estimator, X, y, sample_weight, reset=True):
+    """X, y as float64 (n_samples, n_outputs), and the weights; the axes that y had."""
+    refuse_dask(y=y, sample_weight=sample_weight)
+    refuse_strings(estimator, y)
+    X, y = validate_data(
+        estimator, X, y, **X_VALIDATION, multi_output=True, y_numeric=True, reset=reset
+    )
+    if issparse(y) or y.dtype.kind not in "biuf":
+        raise TypeError(f"y must be a dense array of numbers, got {y!r}")
+    weight = check_weight(estimator, X, sample_weight)
+    columns = y.astype(np.float64).reshape(len(X), -1)
+    if columns.shape[1] == 0:
+        raise ValueError(f"y must have at least one output, got shape {y.shape}")
+    return (X, columns, weight), y.ndim
+
+
+def check_targets(rows, loss):
+    """Raise ValueError if the loss does not allow some y of the rows."""
+    smallest = min(rows.targets(lambda y, w: y.min(initial=np.inf)))
+    if smallest < loss.least_y:
+        raise ValueError(
+            f"loss='poisson' is for counts and other y of 0 or more, but y holds "
+            f"{smallest:g}; use loss='squared_error', or y without negative values"
+        )
+
+
+@contextmanager
+def translate_overflow_error(estimator, rows):
+    """Say of numbers that do not fit in the sums whether they are finite at all."""
+    try:
+        yield
+    except FloatingPointError as error:
+        largest, largest_y = rows.largest()
+        check_finite(estimator, largest)
+        raise ValueError(
+            f"X or y is too large or too small: {error}. The largest |X| is "
+            f"{largest:.3g}, the largest |y| {largest_y:.3g}; rescale them, for "
+            f"example with StandardScaler"
+        ) from error
+
+
+def callback_stage(estimator, context):
+    """The stages of ``fit_rows``, told to the callbacks of an estimator."""
+
+    @contextmanager
+    def stage(name, n_parts=None):
+        more = {} if n_parts is None else {"max_subtasks": n_parts}
+        of_stage = context.subcontext(task_name=name, **more)
+        with callback_task(of_stage, estimator):
+            yield callback_stage(estimator, of_stage)
+
+    return stage
+
+
+def reporter(estimator):
+    """Takes a line on the progress; knows nothing of the estimator but its name."""
+    if estimator.verbose:
+        return functools.partial(print, f"[{type(estimator).__name__}]")
+    return null_report
+
+
+def like_y(columns, y_ndim):
+    """(rows, outputs), or (rows,) as y was."""
+    return columns[:, 0] if y_ndim == 1 else columns
+
+
+class DocLinkMixin:
+    """An estimator whose HTML representation links to its page."""
+
+    _doc_link_module = "skdeeptd"
+    _doc_link_template = (
+        DOCUMENTATION + "/generated/{estimator_module}.{estimator_name}.html"
+    )

@@ -1,0 +1,745 @@
+import pickle
+import sys
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+from sklearn.base import BaseEstimator, clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.cross_decomposition import PLSRegression
+from sklearn.datasets import load_digits
+from sklearn.exceptions import FitFailedWarning, NotFittedError
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
+from sklearn.metrics import log_loss
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    KFold,
+    ShuffleSplit,
+    StratifiedKFold,
+    cross_val_score,
+)
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.svm import SVC
+from sklearn.utils.validation import check_is_fitted
+
+from skdeeptd import (
+    DeepTDAutoClassifier,
+    DeepTDAutoRegressor,
+    DeepTDClassifier,
+    DeepTDRegressor,
+    DeepTDRidge,
+    _auto,
+    _search_cv,
+)
+from skdeeptd._auto import _best_unless_linear
+from skdeeptd._search import Candidate, Result, Table
+from skdeeptd._search_cv import mean_log_likelihood
+from skdeeptd.datasets import make_patch_cnn_regression
+
+
+
+def digits(n_rows, seed=0, odd=True):
+    """Images and their digits, or whether these are odd, in a random order."""
+    X, digit = load_digits(return_X_y=True)
+    rows = np.random.RandomState(seed).permutation(len(X))
+    X, y = X[rows].reshape(-1, 8, 8), digit[rows]
+    y = y % 2.0 if odd else y
+    return (X[:n_rows], y[:n_rows]), (X[n_rows:], y[n_rows:])
+
+
+def planted_classes(n_rows, seed, size=8):
+    """Two classes, whose logit is a planted network with patches of ``size``."""
+    rng = np.random.RandomState(seed)
+    k = rng.randn(size)
+    X = rng.randn(n_rows, size * size)
+    z = np.maximum(X.reshape(n_rows, size, size) @ k, 0) @ rng.randn(size)
+    logit = 8 * (z - z.mean()) / z.std()
+    return X, (rng.rand(n_rows) < 1 / (1 + np.exp(-logit))).astype(int)
+
+
+@pytest.fixture(scope="module")
+def noisy():
+    return make_patch_cnn_regression(150, (4, 3, 2), noise=0.1, random_state=0)[:2]
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """Images, and an average of models."""
+    (X, y), _ = digits(150)
+    model = DeepTDAutoRegressor(cv=3, random_state=0).fit(X, y)
+    assert len(model.estimators_) > 1
+    return model, X, y
+
+
+@pytest.fixture(scope="module")
+def fitted_classifier():
+    (X, y), test = digits(150, odd=False)
+    return DeepTDAutoClassifier(cv=3, random_state=0).fit(X, y), test
+
+
+# Regression without arguments
+
+
+def test_images_without_any_argument():
+    """Ridge regression reaches .6."""
+    scores, names = [], set()
+    for seed in range(3):
+        train, test = digits(150, seed)
+        model = DeepTDAutoRegressor(cv=3, random_state=0).fit(*train)
+        scores.append(model.score(*test))
+        names |= set(model.cv_results_["param_model"].compressed())
+    assert np.mean(scores) > 0.79
+    assert names == {
+        "ridge",
+        "kernel ridge",
+        "ridge on filters",
+        "kernel ridge on filters",
+    }
+
+
+@pytest.mark.parametrize("sizes", [(6, 5), (4, 3, 5)])
+def test_a_planted_network_is_found_exactly_and_alone(sizes):
+    n_samples = 10 * (sum(sizes) - len(sizes) + 1)
+    found = []
+    for seed in range(5):
+        X, y = make_patch_cnn_regression(n_samples, sizes, random_state=seed)
+        model = DeepTDAutoRegressor(random_state=0).fit(X, y)
+        alone = len(model.estimators_) == 1
+        exact = model.score(X, y) > 1 - 1e-10
+        shape = model.best_params_.get("kernel_sizes")
+        found.append(alone and exact and shape == sizes)
+    assert sum(found) >= 4
+
+
+def test_linear_data_are_not_worse_than_ridge_by_more_than_noise():
+    rng = np.random.RandomState(0)
+    X = rng.randn(200, 12)
+    y = X @ rng.randn(12) + rng.randn(200)
+    linear = RidgeCV().fit(X[:100], y[:100]).score(X[100:], y[100:])
+    ours = DeepTDAutoRegressor(cv=3, random_state=0).fit(X[:100], y[:100])
+    assert ours.score(X[100:], y[100:]) > linear - 0.05
+
+
+def test_noise_is_predicted_by_about_a_constant():
+    rng = np.random.RandomState(0)
+    X, y = rng.randn(200, 24), rng.randn(200)
+    ours = DeepTDAutoRegressor(random_state=0).fit(X[:100], y[:100])
+    assert ours.score(X[100:], y[100:]) > -0.1
+
+
+@pytest.mark.parametrize("n_features", [1, 2, 7, 401])
+def test_inputs_of_any_length(n_features):
+    rng = np.random.RandomState(0)
+    X = rng.randn(60, n_features)
+    y = X[:, 0] + 0.1 * rng.randn(60)
+    model = DeepTDAutoRegressor(cv=3, random_state=0).fit(X, y)
+    assert model.score(X, y) > 0.5
+
+
+def test_predictions_stay_bounded_if_a_feature_hardly_varied():
+    rng = np.random.RandomState(0)
+    X = rng.randn(80, 20)
+    y = X[:, 0] + 0.1 * rng.randn(80)
+    X[:, 7] = 1e-9 * rng.randn(80)
+    model = DeepTDAutoRegressor(cv=3, random_state=0).fit(X[:60], y[:60])
+    X[60:, 7] = 1.0
+    assert np.abs(model.predict(X[60:])).max() < 3 * np.abs(y).max()
+
+
+@pytest.mark.parametrize(
+    ("linear", "network", "chosen"),
+    [
+        ([0.45, 0.55, 0.5], [0.5, 0.7, 0.6], 1),
+        ([0.45, 0.55, 0.5], [0.4, 0.8, 0.5], 0),
+        ([0.45, 0.55, 0.5, 0.5], [0.44, 0.95, 0.9, 0.9], 1),
+        ([-9.0, -406.0, 0.5], [0.95, 0.96, 0.9], 1),
+    ],
+)
+def test_a_network_must_be_clearly_ahead_of_the_linear_model(linear, network, chosen):
+    scores = np.array([linear, network])
+    assert _best_unless_linear(scores, 1, [0]) == chosen
+
+
+def test_a_linear_model_that_failed_is_not_preferred():
+    scores = [[np.nan, np.nan], [0.5, 0.6]]
+    table = Table([[Result(score=s) for s in row] for row in scores], np.full(2, 3))
+    candidates = [Candidate(None, {}, is_linear=True), Candidate(None, {})]
+    order = np.array([1, 0])
+    assert DeepTDAutoRegressor()._best(candidates, table, order) == 1
+
+
+# The average
+
+
+def test_weights_are_not_negative_and_of_sum_one(fitted):
+    model, X, _ = fitted
+    assert model.weights_.shape == (len(model.estimators_), 1)
+    assert np.all(model.weights_ >= 0)
+    np.testing.assert_allclose(model.weights_.sum(axis=0), 1)
+    flat = X.reshape(len(X), -1)
+    members = [member.predict(flat) for member in model.estimators_]
+    np.testing.assert_allclose(model.predict(X), model.weights_[:, 0] @ members)
+
+
+def test_a_member_is_a_plain_fit(fitted):
+    model, X, y = fitted
+    flat = X.reshape(len(X), -1)
+    assert {type(e) for e in model.estimators_} <= {DeepTDRegressor, DeepTDRidge}
+    for member in model.estimators_:
+        again = clone(member).fit(flat, y)
+        np.testing.assert_array_equal(again.predict(flat), member.predict(flat))
+
+
+def test_scores_are_those_of_cross_validation(fitted):
+    model, X, y = fitted
+    results, flat = model.cv_results_, X.reshape(len(X), -1)
+    for i in np.flatnonzero(results["stage"] == 3)[:8]:
+        expected = cross_val_score(results["estimator"][i], flat, y, cv=KFold(3))
+        ours = [results[f"split{fold}_test_score"][i] for fold in range(3)]
+        np.testing.assert_allclose(ours, expected, rtol=1e-9)
+
+
+def test_the_size_of_the_ensemble_has_a_bound(noisy):
+    X, y = noisy
+    y = y + np.sin(3 * X[:, 0])
+    sizes = [
+        len(
+            DeepTDAutoRegressor(cv=3, ensemble_size=n, random_state=0)
+            .fit(X, y)
+            .estimators_
+        )
+        for n in (1, 2)
+    ]
+    assert sizes[0] == 1
+    assert sizes[1] <= 2
+
+
+def test_the_deviation_is_that_of_members_and_between_them(fitted):
+    model, X, _ = fitted
+    flat = X.reshape(len(X), -1)
+    mean, std = model.predict(X, return_std=True)
+    of_members = [m.predict(flat, return_std=True) for m in model.estimators_]
+    square = sum(
+        w * (s**2 + (m - mean) ** 2)
+        for w, (m, s) in zip(model.weights_[:, 0], of_members, strict=True)
+    )
+    np.testing.assert_allclose(std, np.sqrt(square))
+    assert np.all(std > 0)
+
+
+def test_several_outputs_have_weights_of_their_own():
+    (X, y), _ = digits(120)
+    Y = np.column_stack([y, X[:, 3, 3], -2 * y + 5])
+    model = DeepTDAutoRegressor(cv=3, random_state=0).fit(X, Y)
+    assert model.weights_.shape == (len(model.estimators_), 3)
+    np.testing.assert_allclose(model.weights_.sum(axis=0), 1)
+    assert model.predict(X).shape == (120, 3)
+    mean, std = model.predict(X, return_std=True)
+    assert mean.shape == std.shape == (120, 3)
+
+
+# Results
+
+
+def test_results_hold_every_candidate(fitted):
+    model, _, _ = fitted
+    results = model.cv_results_
+    n_candidates = len(results["params"])
+    assert {len(column) for column in results.values()} == {n_candidates}
+    scores = np.array([results[f"split{i}_test_score"] for i in range(3)])
+    np.testing.assert_allclose(results["mean_test_score"], scores.mean(axis=0))
+    assert sorted(results["rank_test_score"]) == list(range(1, n_candidates + 1))
+    assert results["params"][model.best_index_] == model.best_params_
+    assert model.best_score_ == results["mean_test_score"][model.best_index_]
+    np.testing.assert_allclose(results["weight"].sum(), 1)
+    assert np.count_nonzero(results["weight"]) == len(model.estimators_)
+
+
+def test_the_leaderboard_has_the_best_candidate_first(fitted):
+    model, _, _ = fitted
+    board, results = model.leaderboard(), model.cv_results_
+    assert isinstance(board, pd.DataFrame)
+    columns = "model", "mean_score", "standard_error", "weight", "seconds", "stage"
+    assert tuple(board.columns) == columns
+    assert len(board) == len(results["params"])
+    last = board[board["stage"] == 3]
+    assert np.all(np.diff(last["mean_score"]) <= 0)
+    assert board["mean_score"][0] == results["mean_test_score"].max()
+    first = np.argmin(results["rank_test_score"])
+    scores = [results[f"split{i}_test_score"][first] for i in range(3)]
+    np.testing.assert_allclose(
+        board["standard_error"][0], np.std(scores, ddof=1) / np.sqrt(3)
+    )
+    np.testing.assert_allclose(board["weight"].sum(), 1)
+    assert {"ridge", "kernel ridge"} <= set(board["model"])
+    assert any(name.startswith("network ((") for name in board["model"])
+
+
+def test_the_leaderboard_is_a_list_without_pandas(fitted, monkeypatch):
+    model, _, _ = fitted
+    board = model.leaderboard()
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    rows = model.leaderboard()
+    assert isinstance(rows, list)
+    assert rows == board.to_dict("records")
+
+
+# Estimators that are handed in
+
+
+def test_partial_least_squares_is_a_candidate():
+    """Of spectra with three latent components and noise."""
+    rng = np.random.RandomState(0)
+    latent = rng.randn(120, 3)
+    X = latent @ rng.randn(3, 40) + 0.3 * rng.randn(120, 40)
+    y = latent @ [1.0, -1.0, 0.5] + 0.1 * rng.randn(120)
+    pls = PLSRegression(3)
+    model = DeepTDAutoRegressor(
+        extra_estimators=[("pls", pls)], cv=3, ensemble_size=1, random_state=0
+    ).fit(X.reshape(-1, 8, 5), y)
+    board = model.leaderboard().set_index("model")
+    expected = cross_val_score(PLSRegression(3), X, y, cv=KFold(3)).mean()
+    np.testing.assert_allclose(board.loc["pls", "mean_score"], expected)
+    assert not hasattr(pls, "coef_")
+
+
+def test_an_estimator_that_is_best_is_the_model():
+    rng = np.random.RandomState(0)
+    X = rng.uniform(-1, 1, (150, 6))
+    y = np.sign(X[:, 0] * X[:, 5])  # nothing for a network of patches
+    y = y + 0.01 * rng.randn(150)
+
+    class Known(Ridge):
+        def _features(self, X):
+            return np.sign(X[:, :1] * X[:, 5:])
+
+        def fit(self, X, y, sample_weight=None):
+            return super().fit(self._features(X), y, sample_weight)
+
+        def predict(self, X):
+            return super().predict(self._features(X))
+
+    extra = [("known", Known(alpha=1e-3)), ("gp", GaussianProcessRegressor())]
+    model = DeepTDAutoRegressor(extra_estimators=extra, cv=3, random_state=0)
+    model.fit(X, y)
+    assert model.best_params_ == {"model": "known"}
+    assert isinstance(model.best_estimator_, Known)
+    assert model.score(X, y) > 0.99
+    with pytest.raises(ValueError, match="Known has none"):
+        model.predict(X, return_std=True)
+
+
+def test_classifiers_are_candidates():
+    X, y = planted_classes(150, 0, size=4)
+    names = np.array(["no", "yes"])[y]
+    extra = [
+        ("bayes", GaussianNB()),
+        ("svm", CalibratedClassifierCV(SVC(), ensemble=False)),
+    ]
+    model = DeepTDAutoClassifier(extra_estimators=extra, cv=3, random_state=0)
+    board = model.fit(X, names).leaderboard().set_index("model")
+    expected = [
+        mean_log_likelihood(
+            GaussianNB().fit(X[train], names[train]), X[test], names[test]
+        )
+        for train, test in StratifiedKFold(3).split(X, names)
+    ]
+    np.testing.assert_allclose(board.loc["bayes", "mean_score"], np.mean(expected))
+    assert np.isfinite(board.loc["svm", "mean_score"])
+
+
+class OnlyFit(BaseEstimator):
+    def fit(self, X, y):
+        return self
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ([("mine", OnlyFit())], r"'mine'.*no predict.*use a regressor"),
+        ([("one", Ridge()), ("one", Ridge())], "two estimators named 'one'"),
+        ([("a class", Ridge)], "'a class'.*must be an unfitted estimator"),
+        ([("a number", 3)], "'a number'.*got 3"),
+        ([Ridge()], r"pairs of a name and an estimator.*got Ridge\(\)"),
+        (Ridge(), "extra_estimators"),
+    ],
+)
+def test_bad_estimators(noisy, extra, message):
+    model = DeepTDAutoRegressor(extra_estimators=extra)
+    with pytest.raises((TypeError, ValueError), match=message):
+        model.fit(*noisy)
+
+
+def test_a_classifier_without_probabilities_is_refused():
+    X, y = planted_classes(60, 0, size=4)
+    model = DeepTDAutoClassifier(extra_estimators=[("svm", SVC())])
+    with pytest.raises(TypeError, match=r"'svm'.*no predict_proba.*CalibratedClass"):
+        model.fit(X, y)
+
+
+class Failing(Ridge):
+    def fit(self, X, y, sample_weight=None):
+        raise ValueError("this cannot work")
+
+
+def test_a_candidate_that_fails_is_named_and_not_chosen(noisy):
+    model = DeepTDAutoRegressor(
+        extra_estimators=[("broken", Failing())], cv=3, random_state=0
+    )
+    with pytest.warns(FitFailedWarning, match=r"broken.*ValueError: this cannot work"):
+        model.fit(*noisy)
+    board = model.leaderboard()
+    assert board["model"].iloc[-1] == "broken"
+    assert np.isnan(board["mean_score"].iloc[-1])
+    assert board["weight"].iloc[-1] == 0
+
+
+def test_an_estimator_without_weights_fails_only_if_weights_are_given(noisy):
+    X, y = noisy
+    extra = [("neighbours", KNeighborsRegressor())]
+    model = DeepTDAutoRegressor(extra_estimators=extra, cv=3, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FitFailedWarning)
+        model.fit(X, y)
+    with pytest.warns(FitFailedWarning, match=r"neighbours.*takes no sample_weight"):
+        model.fit(X, y, np.ones(len(y)))
+
+
+# Limits and failures
+
+
+def test_the_first_candidate_is_taken_if_time_is_short(noisy):
+    model = DeepTDAutoRegressor(max_time=1e-9, random_state=0)
+    with pytest.warns(UserWarning, match=r"max_time=1e-09 was spent before \d+ of"):
+        model.fit(*noisy)
+    stages = model.cv_results_["stage"]
+    assert stages[0] == 3
+    assert not np.any(stages[1:])
+    assert model.best_params_ == {"model": "ridge"}
+    assert model.score(*noisy) > 0
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_a_limit_that_is_not_reached_changes_nothing(noisy, n_jobs):
+    """Candidates that share filters, too, are those of a fit without a limit."""
+    X, y = noisy
+    free, limited = (
+        DeepTDAutoRegressor(max_time=t, cv=3, n_jobs=n_jobs, random_state=0).fit(X, y)
+        for t in (None, 1e6)
+    )
+    np.testing.assert_array_equal(free.predict(X), limited.predict(X))
+    for name in ("mean_test_score", "stage", "weight"):
+        np.testing.assert_array_equal(free.cv_results_[name], limited.cv_results_[name])
+
+
+def test_a_limit_that_is_not_reached_changes_no_classifier():
+    (X, y), _ = digits(100, odd=False)
+    free, limited = (
+        DeepTDAutoClassifier(max_time=t, cv=3, random_state=0).fit(X, y)
+        for t in (None, 1e6)
+    )
+    for name in ("mean_test_score", "stage", "weight"):
+        np.testing.assert_array_equal(free.cv_results_[name], limited.cv_results_[name])
+
+
+@pytest.mark.parametrize(("left", "all_kept"), [(0.0, False), (1e6, True)])
+def test_members_for_which_no_time_is_left_are_named(
+    monkeypatch, fitted, left, all_kept
+):
+    """The clock stands at this distance from the end, once all are compared."""
+    expected, X, y = fitted
+    monkeypatch.setattr(_search_cv, "clock", lambda: 0.0)
+    monkeypatch.setattr(_auto, "clock", lambda: 1e9 - left)
+    model = DeepTDAutoRegressor(cv=3, max_time=1e9, random_state=0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(X, y)
+    n_members = np.count_nonzero(model.cv_results_["weight"])
+    assert n_members == len(expected.estimators_)
+    told = [str(w.message) for w in caught if "no time to fit" in str(w.message)]
+    if all_kept:
+        assert not told
+        assert len(model.estimators_) == n_members
+    else:
+        has_weight = model.cv_results_["weight"][model.best_index_] > 0
+        n_left = n_members - has_weight
+        assert f"no time to fit {n_left} of {n_members} members" in told[0]
+        assert model.estimators_ == [model.best_estimator_]
+        np.testing.assert_array_equal(model.weights_, [[1]])
+    best = model.cv_results_["estimator"][model.best_index_]
+    again = clone(best).fit(X.reshape(150, -1), y)
+    flat = X.reshape(len(X), -1)
+    np.testing.assert_array_equal(
+        model.best_estimator_.predict(flat), again.predict(flat)
+    )
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"ensemble_size": 0}, "ensemble_size.*Got 0"),
+        ({"max_time": 0}, "max_time.*Got 0"),
+        ({"cv": 1}, "cv|n_splits"),
+        ({"cv": 200}, "n_splits=200"),
+        ({"cv": 150}, "no candidate has a finite score.*two held-out rows"),
+        ({"scoring": "no such score"}, "no such score"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:R.* score is not well-defined")
+def test_bad_parameters(noisy, parameters, message):
+    model = DeepTDAutoRegressor(**parameters)
+    if parameters == {"cv": 150}:  # one held-out row for each fold
+        noisy = noisy[0][:12, :4], noisy[1][:12]
+        model.cv = 12
+    with pytest.raises((ValueError, TypeError), match=message):
+        model.fit(*noisy)
+    with pytest.raises(NotFittedError):
+        check_is_fitted(model)
+    with pytest.raises(NotFittedError):
+        model.leaderboard()
+
+
+# Within scikit-learn
+
+
+def test_the_number_of_jobs_changes_nothing(noisy):
+    X, y = noisy
+    Y = np.column_stack([y, -2 * y])
+    one, two = (
+        DeepTDAutoRegressor(cv=3, n_jobs=n_jobs, random_state=0).fit(X, Y)
+        for n_jobs in (None, 2)
+    )
+    np.testing.assert_array_equal(one.predict(X), two.predict(X))
+    for name in ("mean_test_score", "rank_test_score", "stage", "weight"):
+        np.testing.assert_array_equal(one.cv_results_[name], two.cv_results_[name])
+
+
+def test_rows_of_weight_zero_count_neither_in_fits_nor_in_scores(noisy):
+    X, y = noisy
+    weight = np.r_[np.ones(100), np.zeros(50)]
+    spoilt = np.where(weight > 0, y, 1e3)
+    with_all = list(KFold(3).split(X))
+    without = [(a[a < 100], b[b < 100]) for a, b in with_all if np.any(b < 100)]
+    with_all = [(a, b) for a, b in with_all if np.any(b < 100)]
+    weighted = DeepTDAutoRegressor(cv=with_all, random_state=0)
+    weighted.fit(X, spoilt, sample_weight=weight)
+    deleted = DeepTDAutoRegressor(cv=without, random_state=0)
+    deleted.fit(X[:100], y[:100], sample_weight=np.ones(100))
+    for name in ("mean_test_score", "stage", "weight"):
+        np.testing.assert_allclose(
+            weighted.cv_results_[name], deleted.cv_results_[name], rtol=1e-5
+        )
+    np.testing.assert_allclose(weighted.predict(X), deleted.predict(X), atol=1e-5)
+
+
+def test_splits_may_hold_rows_out_twice_or_never(noisy):
+    X, y = noisy
+    cv = ShuffleSplit(4, test_size=0.3, random_state=0)
+    model = DeepTDAutoRegressor(cv=cv, random_state=0).fit(X, y)
+    np.testing.assert_allclose(model.weights_.sum(), 1)
+
+
+def test_groups_are_routed_to_the_splitter_of_pipelines_too():
+    X, y = planted_classes(90, 0, size=4)
+    groups = np.arange(len(y)) % 3
+    weight = np.random.RandomState(0).uniform(1, 2, len(y))
+    model = DeepTDAutoClassifier(cv=GroupKFold(3), random_state=0)
+    model.set_params(max_time=1e-6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        with pytest.raises(ValueError, match=r"groups.*enable_metadata_routing"):
+            model.fit(X, y, groups=groups)
+        with sklearn.config_context(enable_metadata_routing=True):
+            requested = clone(model).set_fit_request(sample_weight=True)
+            routed = make_pipeline(requested).fit(
+                X, y, groups=groups, sample_weight=weight
+            )
+        splits = list(GroupKFold(3).split(X, y, groups))
+        direct = clone(model).set_params(cv=splits).fit(X, y, weight)
+    np.testing.assert_array_equal(routed.predict_proba(X), direct.predict_proba(X))
+
+
+def test_a_fitted_model_can_be_stored_and_copied(fitted):
+    model, X, _ = fitted
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.predict(X), model.predict(X))
+    assert clone(model).get_params() == model.get_params()
+
+
+def test_verbose_prints_the_stages(noisy, capsys):
+    DeepTDAutoRegressor(cv=3, verbose=1, random_state=0).fit(*noisy)
+    printed = capsys.readouterr().out
+    assert "[DeepTDAutoRegressor] models without stages: 8 of 8" in printed
+    assert "stage 1: " in printed
+    assert "stage 3: " in printed
+    DeepTDAutoRegressor(cv=3, random_state=0).fit(*noisy)
+    assert not capsys.readouterr().out
+
+
+# Classes
+
+
+def test_classes_of_images_without_any_argument():
+    """Logistic regression of pixels, its penalty chosen, reaches .91."""
+    ours, theirs = [], []
+    for seed in range(3):
+        (X, y), (X_test, y_test) = digits(150, seed, odd=False)
+        model = DeepTDAutoClassifier(cv=3, random_state=0).fit(X, y)
+        ours.append(model.score(X_test, y_test))
+        flat = X.reshape(len(X), -1), X_test.reshape(len(X_test), -1)
+        grid = {"C": np.logspace(-3, 1, 5)}
+        linear = GridSearchCV(LogisticRegression(max_iter=1000), grid, cv=3)
+        flat = [part / 16 for part in flat]
+        theirs.append(linear.fit(flat[0], y).score(flat[1], y_test))
+    assert np.mean(ours) > np.mean(theirs) + 0.02
+    assert np.mean(ours) > 0.93
+
+
+def test_probabilities_are_those_of_the_members(fitted_classifier):
+    model, (X, y) = fitted_classifier
+    p = sum(
+        w * e.predict_proba(X.reshape(len(X), -1))
+        for w, e in zip(model.weights_, model.estimators_, strict=True)
+    )
+    np.testing.assert_allclose(model.predict_proba(X), p, rtol=1e-12)
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-10)
+    np.testing.assert_array_equal(model.predict(X), model.classes_[p.argmax(axis=1)])
+    np.testing.assert_allclose(np.exp(model.predict_log_proba(X)), p, atol=1e-14)
+    assert model.weights_.min() > 0
+    np.testing.assert_allclose(model.weights_.sum(), 1)
+    assert log_loss(y, p) < 0.3
+
+
+def test_members_are_what_a_user_could_write(fitted_classifier):
+    model, (X, _) = fitted_classifier
+    (X_train, y), _ = digits(150, odd=False)
+    X_train, X = X_train.reshape(len(X_train), -1), X.reshape(len(X), -1)
+    for estimator in model.estimators_:
+        assert isinstance(estimator, Pipeline)
+        again = clone(estimator).fit(X_train, y)
+        np.testing.assert_array_equal(
+            again.predict_proba(X), estimator.predict_proba(X)
+        )
+
+
+def test_of_models_that_differ_in_c_one_has_a_weight(fitted_classifier):
+    model, _ = fitted_classifier
+    results = model.cv_results_
+    np.testing.assert_allclose(np.sum(results["weight"]), 1)
+    by_model = {}
+    for params, weight in zip(results["params"], results["weight"], strict=True):
+        others = repr({k: v for k, v in params.items() if k != "C"})
+        by_model[others] = by_model.get(others, 0) + (weight > 0)
+    assert max(by_model.values()) == 1
+
+
+def test_scores_of_classes_are_those_of_cross_validation():
+    (X, y), _ = digits(100, odd=False)
+    model = DeepTDAutoClassifier(cv=3, random_state=0).fit(X, y)
+    flat, results = X.reshape(len(X), -1), model.cv_results_
+    for i in (0, 5, 8, 14, 20, 25, len(results["params"]) - 1):
+        if results["stage"][i] < 3:
+            continue
+        expected = cross_val_score(
+            results["estimator"][i], flat, y, cv=3, scoring=mean_log_likelihood
+        )
+        ours = [results[f"split{fold}_test_score"][i] for fold in range(3)]
+        np.testing.assert_allclose(ours, expected, rtol=1e-6)
+
+
+def test_a_planted_network_is_preferred_and_near_the_truth():
+    chosen = []
+    for seed in range(2):
+        X, y = planted_classes(2000, seed)
+        model = DeepTDAutoClassifier(cv=3, random_state=0).fit(X[:1000], y[:1000])
+        chosen.append(isinstance(model.best_estimator_, DeepTDClassifier))
+        linear = model.cv_results_["mean_test_score"][:6].max()
+        assert mean_log_likelihood(model, X[1000:], y[1000:]) > linear + 0.05
+    assert any(chosen)
+
+
+def test_noise_is_predicted_by_about_the_shares():
+    rng = np.random.RandomState(0)
+    X, y = rng.randn(300, 24), rng.randint(3, size=300)
+    model = DeepTDAutoClassifier(cv=3, random_state=0).fit(X[:150], y[:150])
+    assert log_loss(y[150:], model.predict_proba(X[150:])) < np.log(3) + 0.05
+
+
+@pytest.mark.parametrize("scoring", ["accuracy", "neg_log_loss", "roc_auc"])
+def test_scorers_of_scikit_learn(scoring):
+    X, y = planted_classes(200, 0, size=4)
+    y = np.array(["no", "yes"])[y]
+    model = DeepTDAutoClassifier(scoring=scoring, cv=3, random_state=0).fit(X, y)
+    assert np.isfinite(model.best_score_)
+    assert set(model.predict(X)) <= {"no", "yes"}
+    best = model.cv_results_["estimator"][model.best_index_]
+    expected = cross_val_score(best, X, y, cv=3, scoring=scoring).mean()
+    np.testing.assert_allclose(model.best_score_, expected)
+
+
+def test_a_rare_class_may_be_missing_in_a_fold():
+    (X, y), _ = digits(100, odd=False)
+    keep = (y < 3) | (np.cumsum(y == 3) * (y == 3) == 1)
+    X, y = X[keep], y[keep]
+    extra = [("neighbours", KNeighborsClassifier())]
+    model = DeepTDAutoClassifier(cv=3, extra_estimators=extra, random_state=0)
+    with pytest.warns(UserWarning, match="least populated class"):
+        model.fit(X, y)
+    assert model.predict_proba(X).shape == (len(X), 4)
+    assert np.all(np.isfinite(model.predict_log_proba(X)))
+    assert np.all(np.isfinite(model.cv_results_["mean_test_score"]))
+
+
+def test_classes_do_not_depend_on_the_number_of_jobs():
+    (X, y), (X_test, _) = digits(100, odd=False)
+    models = [
+        DeepTDAutoClassifier(cv=3, n_jobs=n, random_state=0).fit(X, y) for n in (1, 2)
+    ]
+    np.testing.assert_array_equal(*[m.predict_proba(X_test) for m in models])
+
+
+def test_labels_may_be_strings():
+    X, y = planted_classes(120, 0, size=4)
+    names = np.array(["no", "yes"])[y]
+    numbers, strings = (
+        DeepTDAutoClassifier(cv=3, random_state=0).fit(X, labels)
+        for labels in (y, names)
+    )
+    np.testing.assert_array_equal(strings.predict_proba(X), numbers.predict_proba(X))
+
+
+def test_weights_of_classes_are_repetitions():
+    """In the fits and scores of the linear model; those of the average are tested
+    in test_stacking."""
+    X, y = planted_classes(120, 1, size=4)
+    repeats = np.random.RandomState(0).randint(1, 3, size=120)
+    fold = np.arange(120) % 3
+    places = np.repeat(np.arange(120), repeats)
+    splits, repeated_splits = (
+        [(np.flatnonzero(f != k), np.flatnonzero(f == k)) for k in range(3)]
+        for f in (fold, fold[places])
+    )
+    options = {"max_time": 1e6, "random_state": 0}
+    weighted = DeepTDAutoClassifier(cv=splits, **options).fit(X, y, repeats)
+    repeated = DeepTDAutoClassifier(cv=repeated_splits, **options)
+    repeated.fit(X[places], y[places])
+    ours, theirs = weighted.cv_results_, repeated.cv_results_
+    is_linear = [p.get("model") == "logistic regression" for p in ours["params"]]
+    np.testing.assert_allclose(
+        ours["mean_test_score"][is_linear],
+        theirs["mean_test_score"][: len(is_linear)][is_linear],
+        atol=0.01,
+    )
+
+
+def test_little_time_leaves_logistic_regression():
+    (X, y), _ = digits(100, odd=False)
+    with pytest.warns(UserWarning, match="was spent before"):
+        model = DeepTDAutoClassifier(max_time=1e-6, random_state=0).fit(X, y)
+    assert model.best_params_["model"] == "logistic regression"
