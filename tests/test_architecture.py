@@ -27,8 +27,8 @@ FLOORS = [
     {"_network.kernel_sizes", "_network.network"},
     {"_network.parameters", "_network.fitted", "_network.projection"},
     {"_solvers", "_solvers.linalg", "_solvers.ridge", "_solvers.robust_scale"},
-    {"_solvers.normal_equations", "_solvers.leave_one_out"},
-    {"_solvers.heads"},
+    {"_solvers.heads", "_solvers.leave_one_out"},
+    {"_solvers.normal_equations"},
     {"_solvers.gauss_newton"},
     {"_solvers.linear"},
     {"_init", "_init.tensor_decomposition", "_init.signs"},
@@ -57,7 +57,15 @@ ALSO = {  # what makes threads, and what reaches a cluster
 # How filters are pooled, and the standard errors of kernels.
 SHOWN_MATHS = {("_export", "_init.filters"), ("_plot", "_covariance")}
 # What computes nothing of a network by itself.
-SHOWS = {"_optional", "_base", "_regressor", "_auto", "_plot", "_network"}
+SHOWS = {
+    "_optional",
+    "_validation",
+    "_base",
+    "_regressor",
+    "_auto",
+    "_plot",
+    "_network",
+}
 SHOWS |= {"_search_cv", "_features", "_ridge", "_classifier", "_export", "inspection"}
 MOST_LINES, MOST_METHODS = 250, 12  # of a class, besides docstrings
 PUBLIC = [
@@ -177,6 +185,7 @@ OF_NAMED_TUPLES = {"_replace", "_asdict", "_fields"}
 OWN_COPIES = {
     "features._learn",
     "draft._partial_fit_batch",
+    "estimator._predict",
     "estimator._check",
     "estimator._fit_chunks",
     "unchanged._tasks",

@@ -43,7 +43,6 @@ from skdeeptd._search_cv import mean_log_likelihood
 from skdeeptd.datasets import make_patch_cnn_regression
 
 
-
 def digits(n_rows, seed=0, odd=True):
     """Images and their digits, or whether these are odd, in a random order."""
     X, digit = load_digits(return_X_y=True)
