@@ -200,7 +200,7 @@ def layouts(X):
 
 
 def test_no_layout_of_x_is_copied_whole():
-    X, y = make_patch_cnn_regression(16_000, (20, 25), noise=0.1, random_state=0)
+    X, y = make_patch_cnn_regression(8000, (20, 25), noise=0.1, random_state=0)
     model = DeepTDRegressor((20, 25), random_state=0)
     expected = model.fit(X, y).predict(X)
     for name, view in layouts(X).items():

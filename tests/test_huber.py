@@ -60,7 +60,7 @@ def test_outliers_that_ruin_least_squares_leave_huber_near_the_truth():
 
 def test_without_outliers_little_is_lost():
     ratios = []
-    for seed in range(40):
+    for seed in range(20):
         X, y, X_test, truth = planted(seed, 0)
         excess = [
             np.mean(

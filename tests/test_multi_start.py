@@ -109,6 +109,19 @@ def test_agreeing_starts_end_the_search_where_there_is_noise():
     assert 3 <= np.median(n_starts) <= 40
 
 
+@pytest.mark.parametrize(("n_rows", "n_agreeing"), [(4000, 3), (400, 6)])
+def test_the_search_ends_with_the_last_of_the_starts_that_agree(n_rows, n_agreeing):
+    """The starts that have to agree, if all agree from the first one on."""
+    n_starts = []
+    for seed in range(8):
+        on, moment, lines = problem(
+            n_rows, noise=0.5, activation="identity", seed=seed, n_init=100
+        )
+        search(on, moment)
+        n_starts.append(starts_in(lines))
+    assert min(n_starts) == n_agreeing
+
+
 def test_the_network_to_begin_with_is_tried_before_all_others():
     on, moment, lines = problem(100, noise=0.3, n_init=1)
     best = search(*problem(100, noise=0.3, n_init=200)[:2]).network

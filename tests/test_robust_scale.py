@@ -96,6 +96,12 @@ def test_outliers_of_little_weight_dominate_nothing():
     assert not dominated_by_outliers(y, residual, weight)
 
 
+def test_many_rows_of_little_weight_are_few():
+    y, residual, weight = rows_with_outliers(25)
+    weight[:25] = 0.1
+    assert dominated_by_outliers(y, residual, weight)
+
+
 def test_labels_few_rows_and_exact_fits_have_no_outliers():
     y, residual, weight = rows_with_outliers(3)
     assert dominated_by_outliers(y, residual, weight)

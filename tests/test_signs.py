@@ -198,15 +198,17 @@ def test_gains_leave_homogeneous_layers_and_zeros_alone():
 
 
 @pytest.mark.parametrize("value", [1.0, 0.1])
+@pytest.mark.parametrize("alpha", [0.0, 1e-30])
 @pytest.mark.parametrize("n_outputs", [1, 2])
-def test_a_constant_filter_gets_no_weight(n_outputs, value):
+def test_a_constant_filter_gets_no_weight(n_outputs, alpha, value):
     blank = blank_network(make_layout(2, (2, 1)), 1, ("relu",) * 2, n_heads=n_outputs)
     rng = np.random.default_rng(0)
     X, y = np.full((1000, 2), value), rng.standard_normal((1000, n_outputs))
     X[:, 1] *= 1 + 1e-15 * rng.choice([0, 1], 1000)  # rounding varies with y
     weight = rng.random(1000)
     candidate = [np.ones((1, 2)), np.ones((1, 1)), np.ones((1, n_outputs))]
-    best = signed_starts(blank, candidate, RowBlocks(X, y, weight))[0]
+    rows = RowBlocks(X, y, weight)
+    best = signed_starts(blank, candidate, rows, alpha=alpha)[0]
     np.testing.assert_array_equal(best.network.heads, 0)
     mean = np.average(y, axis=0, weights=weight)
     np.testing.assert_allclose(best.network.intercept, mean)
