@@ -83,13 +83,13 @@ or sequence of them, default="relu"
         and differ in scales. So they do where a last layer of size 1 is put on top, as
         with ``kernel_sizes=(8, 8, 1)`` and ``activation=("relu", "identity")``. With
         one output, or one layer, there is nothing to share.
-    loss : {"squared_error", "huber"}, default="squared_error"
-        "huber": residuals beyond ``epsilon`` scales cost linearly, so that outliers
-        of y do not rule the fit. The scale of each output's residuals is estimated
-        along with the network (Huber's proposal 2 [3]_). The start is the fit of
-        least squares to a y that is cut off two scales from its median. It is no help
-        against outliers of X. Not with ``alpha="loo"``, nor with ``share_filters`` and
-        several outputs.
+    loss : {"squared_error", "huber", "poisson"}, default="squared_error"
+        "huber" makes residuals beyond ``epsilon`` scales cost linearly, which limits
+        the influence of outliers in y; the scale of each output's residuals is
+        estimated with the network (Huber's proposal 2 [3]_). "poisson" minimises the
+        Poisson deviance of counts, or of other y of 0 or more: the outputs of the
+        network are logarithms of means, and ``predict`` returns means. Neither goes
+        with ``alpha="loo"``, nor "huber" with ``share_filters`` and several outputs.
     epsilon : float, default=1.35
         From how many scales on a residual costs linearly, 1 or more; only with
         ``loss="huber"``. The smaller, the less outliers count; at 1.35 the variance of
@@ -162,7 +162,8 @@ or sequence of them, default="relu"
     intercept_ : ndarray of shape (n_outputs,)
     moment_ : ndarray of shape (n_outputs,) + input_shape
         The centred cross-moment of y and X, weighted by ``sample_weight``; with
-        ``loss="huber"`` of a y that is cut off two scales from its median.
+        ``loss="huber"`` of a y that is cut off two scales from its median, and with
+        ``loss="poisson"`` after ``fit`` of ``log(y / mean + 1/2)``.
     scale_ : ndarray of shape (n_outputs,)
         The scale of the residuals, in the units of y: their standard deviation where
         they are normal. It is not larger for the weights that were fitted. Only with
@@ -170,6 +171,9 @@ or sequence of them, default="relu"
     alpha_ : ndarray of shape (n_outputs,)
         What leave-one-out has chosen for each output, with ``share_filters`` one for
         all; only with ``alpha="loo"``.
+    link_ : {"identity", "log"}
+        The function of the predictions that the network outputs: "log" with
+        ``loss="poisson"``, else "identity".
     covariance_ : ndarray of shape (n_outputs, n_weights, n_weights)
         Of all weights of an output: per filter its kernels, first layer first, each in
         C order and times its gain, its scale and its biases; last the intercept. In
@@ -182,7 +186,8 @@ or sequence of them, default="relu"
         (the sum of ``sample_weight``) that the weights leave; NaN where they leave
         none. Only with ``polish``. With ``loss="huber"`` what stands for it in
         ``covariance_``: the sum of squares of the residuals as the loss cuts them off,
-        over the square of the share that it does not cut off.
+        over the square of the share that it does not cut off. Not with
+        ``loss="poisson"``: the means of counts determine their variances.
     kernel_sizes_ : tuple
         The kernel sizes in use, as in ``kernel_sizes``.
     strides_ : tuple

@@ -1,12 +1,11 @@
 import numpy as np
 import pytest
-from skdeeptd._model.network import blank_network, forward
-from skdeeptd._solver.linear import linear_network
-from skdeeptd._solver.normal_equations import Objective
 from sklearn.linear_model import LinearRegression, Ridge
 
 from skdeeptd._data.rows import RowBlocks
 from skdeeptd._network.kernel_sizes import make_layout
+from skdeeptd._network.network import blank_network, forward
+from skdeeptd._solvers.linear import linear_network
 
 MANY, FEW = (60, 9), (12, 30)  # rows and features: by the features, by the rows
 
@@ -21,19 +20,23 @@ def regression_data(shape, seed=0, dtype=float):
     return X.astype(dtype), y, rng.uniform(0.2, 2, n_rows)
 
 
-def solve(X, y, weight=None, alpha=1.0, fit_intercept=True, n_filters=1, blank=None):
+def solve(X, y, weight=None, alpha=1.0, fit_intercept=True, blank=None):
+    y = y.reshape(len(y), -1)
     if blank is None:
         layout = make_layout(X.shape[1], (X.shape[1],))
-        blank = blank_network(layout, n_filters, ("identity",))
+        blank = blank_network(layout, 1, ("identity",), n_heads=y.shape[1])
     weight = np.ones(len(y)) if weight is None else weight
-    objective = Objective(alpha, fit_intercept)
     n_rows = np.count_nonzero(weight)
-    return linear_network(RowBlocks(X, y, weight), n_rows, blank, objective)
+    return linear_network(RowBlocks(X, y, weight), n_rows, blank, alpha, fit_intercept)
 
 
 def coefficients(network):
-    """Of all filters together, in patch order."""
-    return network.scales @ network.kernels[0]
+    """Of output 0, in patch order."""
+    return network.heads[0, 0]
+
+
+def outputs(network, X):
+    return forward(network, X)[:, 0]
 
 
 def ridge(X, y, weight, alpha, fit_intercept=True):
@@ -41,31 +44,24 @@ def ridge(X, y, weight, alpha, fit_intercept=True):
     return model.fit(X, y, sample_weight=weight)
 
 
-@pytest.mark.parametrize("n_filters", [1, 3])
+@pytest.mark.parametrize("n_outputs", [1, 3])
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize("weighted", [True, False])
 @pytest.mark.parametrize("shape", [MANY, FEW])
-def test_result_is_that_of_ridge(shape, weighted, fit_intercept, n_filters):
+def test_result_is_that_of_ridge(shape, weighted, fit_intercept, n_outputs):
     X, y, weight = regression_data(shape)
+    y = y[:, np.newaxis] + 10 * X[:, :n_outputs]
     weight = weight if weighted else np.ones(len(y))
-    found = solve(X, y, weight, 2.0, fit_intercept, n_filters)
-    expected = ridge(X, y, weight, 2.0 / n_filters, fit_intercept)
-    np.testing.assert_allclose(coefficients(found.network), expected.coef_, rtol=1e-8)
+    found = solve(X, y, weight, 2.0, fit_intercept)
+    expected = ridge(X, y, weight, 2.0, fit_intercept)
+    coef = expected.coef_.reshape(n_outputs, -1)
+    np.testing.assert_allclose(found.network.heads[:, 0], coef, rtol=1e-8)
     np.testing.assert_allclose(found.network.intercept, expected.intercept_, atol=1e-8)
-    residual = y - expected.predict(X)
-    penalty = 2.0 / n_filters * expected.coef_ @ expected.coef_
-    np.testing.assert_allclose(found.loss, weight @ residual**2 + penalty, rtol=1e-8)
+    residual = y - expected.predict(X).reshape(y.shape)
+    loss = np.sum(weight @ residual**2) + 2.0 * np.sum(expected.coef_**2)
+    np.testing.assert_allclose(found.loss, loss, rtol=1e-8)
     assert found.converged
     assert found.n_iter == 1
-
-
-@pytest.mark.parametrize("shape", [MANY, FEW])
-def test_filters_share_the_coefficients_evenly(shape):
-    network = solve(*regression_data(shape), n_filters=3).network
-    beta = coefficients(network)
-    for scale, k in zip(network.scales, network.kernels[0], strict=True):
-        np.testing.assert_allclose(np.linalg.norm(k), 1, rtol=1e-14)
-        np.testing.assert_allclose(scale * k, beta / 3, rtol=1e-12)
 
 
 @pytest.mark.parametrize("shape", [MANY, FEW])
@@ -84,7 +80,7 @@ def test_zeros_beyond_the_end_take_no_coefficient(n_rows, input_shape):
     layout = make_layout(15, ((3, 5),), input_shape)
     order = np.random.default_rng(2).permutation([*range(15), -1, -1, -1])
     blank = blank_network(layout, 1, ("identity",))
-    blank = blank._replace(kernels=(np.zeros((1, 18)),), orders=(order,))
+    blank = blank._replace(heads=np.zeros((1, 1, 18)), orders=(order,))
     X, y, weight = regression_data((n_rows, 15))
     network = solve(X, y, weight, blank=blank).network
     expected = ridge(X, y, weight, 1.0)
@@ -92,7 +88,7 @@ def test_zeros_beyond_the_end_take_no_coefficient(n_rows, input_shape):
     np.testing.assert_array_equal(beta[order < 0], 0)
     known = order >= 0
     np.testing.assert_allclose(beta[known], expected.coef_[order[known]], rtol=1e-8)
-    np.testing.assert_allclose(forward(network, X), expected.predict(X), rtol=1e-9)
+    np.testing.assert_allclose(outputs(network, X), expected.predict(X), rtol=1e-9)
 
 
 def shortest(X, y, weight, fit_intercept):
@@ -107,7 +103,7 @@ def test_without_a_penalty_it_is_least_squares(shape, fit_intercept):
     found = solve(X, y, weight, 0.0, fit_intercept)
     expected = shortest(X, y, weight, fit_intercept)
     np.testing.assert_allclose(coefficients(found.network), expected.coef_, rtol=1e-6)
-    np.testing.assert_allclose(forward(found.network, X), expected.predict(X))
+    np.testing.assert_allclose(outputs(found.network, X), expected.predict(X))
 
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (1, 2, 5)])
@@ -130,7 +126,7 @@ def test_features_that_are_nearly_one_get_no_huge_coefficients(seed):
     y = x[:, 0] + rng.standard_normal(50)
     network = solve(X, y, alpha=0.0).network
     expected = LinearRegression().fit(x, y)
-    np.testing.assert_allclose(forward(network, X), expected.predict(x), atol=1e-5)
+    np.testing.assert_allclose(outputs(network, X), expected.predict(x), atol=1e-5)
     assert np.abs(coefficients(network)).max() < 2
 
 
@@ -155,7 +151,7 @@ def test_constant_features_take_no_coefficient(shape, alpha):
     expected = (
         ridge(others, y, weight, alpha) if alpha else shortest(others, y, weight, True)
     )
-    np.testing.assert_allclose(forward(network, X), expected.predict(others), rtol=1e-7)
+    np.testing.assert_allclose(outputs(network, X), expected.predict(others), rtol=1e-7)
 
 
 @pytest.mark.parametrize("n_features", [1, 4])

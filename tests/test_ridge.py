@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 from scipy.signal import lfilter
-from skdeeptd._solver.ridge import cv_kernel_ridge, cv_ridge, penalties, principal
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.kernel_ridge import KernelRidge
@@ -11,6 +10,7 @@ from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.model_selection import KFold
 
 from skdeeptd import DeepTDFeatures, DeepTDRidge
+from skdeeptd._solvers.ridge import cv_kernel_ridge, cv_ridge, penalties, principal
 
 RNG = np.random.default_rng(0)
 F, Y = RNG.standard_normal((30, 12)), RNG.standard_normal((30, 2))

@@ -374,13 +374,14 @@ def shift_moves(network, patches, rng):
     rng.shuffle(shifts)
     shifts.sort(key=lambda move: -len(move[2][0]) / network.sizes[move[0]])
     for layer, r, (here, there) in shifts:
-        moved = np.zeros((len(network.heads), network.sizes[layer]))
-        moved[:, there] = _kernels_of(network, layer)[:, r, here]
+        kernel = _kernels_of(network, layer)[:, r]
+        moved = np.zeros_like(kernel)
+        moved[:, there] = kernel[:, here]
         yield _with_kernel(network, layer, r, moved)
     while True:
         layer = list(patches)[rng.randint(len(patches))]
         r, d = rng.randint(network.n_filters), network.sizes[layer]
-        yield _with_kernel(network, layer, r, rng.standard_normal((1, d)))
+        yield _with_kernel(network, layer, r, rng.standard_normal(d))
 
 
 def neighbours(table):
@@ -408,7 +409,8 @@ def _with_kernel(network, layer, r, kernel):
     """Return the network with another kernel, of the norm of the one it replaces."""
     kernels = _kernels_of(network, layer).copy()
     size = np.linalg.norm(kernels[:, r])
-    kernels[:, r] = kernel[: len(kernels)] * size / (np.linalg.norm(kernel) or 1.0)
+    kernels[:, r] = kernel
+    kernels[:, r] *= size / (np.linalg.norm(kernels[:, r]) or 1.0)
     if layer == len(network.kernels):
         return network._replace(heads=kernels)
     hidden = list(network.kernels)

@@ -1,16 +1,18 @@
 import numpy as np
 import pytest
 from scipy.linalg import subspace_angles
-from skdeeptd._model.network import blank_network, forward
-from skdeeptd._solver.second_moment import (
+
+from skdeeptd._data.rows import RowBlocks
+from skdeeptd._init.moment_directions import (
     all_patch_moments,
+    leading_kernels,
+    moment_filters,
     patch_moments,
     start_of_both_moments,
     supports_second_moment,
 )
-
-from skdeeptd._data.rows import RowBlocks
 from skdeeptd._network.kernel_sizes import make_layout
+from skdeeptd._network.network import blank_network, forward
 
 
 def blank(layout, n_filters=4, activations=("relu", "identity"), hidden_bias=True):
@@ -47,12 +49,13 @@ def test_kernels_begin_in_the_span_of_planted_ones_without_overlap(activation):
     planted = blank(layout, activations=(activation, "identity"))
     planted = planted._replace(
         kernels=tuple(rng.standard_normal(k.shape) for k in planted.kernels),
-        scales=np.ones(4),
+        heads=rng.standard_normal(planted.heads.shape),
         biases=(rng.standard_normal(4),),
     )
     X = rng.standard_normal((100_000, 32))
     rows = RowBlocks(X, forward(planted, X), np.ones(len(X)))
     start = start_of_both_moments(planted, rows, np.random.RandomState(0))
+    assert not np.any(start.heads)
     for leading in start.kernels[0][[0, 2]]:
         (angle,) = subspace_angles(leading[:, np.newaxis], planted.kernels[0].T)
         assert np.rad2deg(angle) < 12
@@ -87,7 +90,7 @@ def _gram(moment):
 def test_more_filters_than_directions_are_drawn():
     rng = np.random.default_rng(2)
     layout = make_layout(12, (3, -1), strides=1)
-    X, y = rng.standard_normal((40, 12)), rng.standard_normal(40)
+    X, y = rng.standard_normal((40, 12)), rng.standard_normal((40, 1))
     rows = RowBlocks(X, y, np.ones(40))
     network = blank(layout, n_filters=11)
     starts = [
@@ -113,3 +116,78 @@ def test_it_serves_one_hidden_layer_with_biases_only():
         blank(make_layout(12, (2, 2, 3)), activations=("relu", "relu", "identity")),
     ]
     assert not any(map(supports_second_moment, others))
+
+
+def linear_rows(n_rows=200, size=1.0):
+    """Rows of 12 features with a target that is linear in the first of 4 patches."""
+    rng = np.random.default_rng(3)
+    X = size * rng.standard_normal((n_rows, 12))
+    return RowBlocks(X, X[:, :1], rng.uniform(0.5, 2, n_rows))
+
+
+def test_kernels_have_both_signs():
+    network, signs = blank(make_layout(12, (3, -1)), n_filters=2), []
+    for seed in range(20):
+        rng = np.random.RandomState(seed)
+        kernels, _, _ = moment_filters(network, linear_rows(), rng)
+        signs.append(np.sign(kernels[0, 0]))
+    assert set(signs) == {-1.0, 1.0}
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-3])
+def test_the_size_of_filters_is_that_of_their_pre_activations(size):
+    network, rows = blank(make_layout(12, (3, -1)), n_filters=3), linear_rows(size=size)
+    kernels, root, biases = moment_filters(network, rows, np.random.RandomState(0))
+    z = rows.X.reshape(-1, 4, 3) @ kernels.T
+    expected = np.average(np.mean(z**2, axis=1), axis=0, weights=rows.weight)
+    np.testing.assert_allclose(root, np.sqrt(expected), rtol=1e-10)
+    again = moment_filters(network, linear_rows(), np.random.RandomState(0))[2]
+    np.testing.assert_allclose(biases, again)
+
+
+def test_biases_are_in_units_of_the_pre_activations():
+    for activation in ("relu", "tanh"):
+        network = blank(make_layout(12, (3, -1)), 2, (activation, "identity"))
+        small, large = (
+            start_of_both_moments(
+                network, linear_rows(size=s), np.random.RandomState(0)
+            )
+            for s in (1.0, 100.0)
+        )
+        factor = 100 if activation == "relu" else 1
+        np.testing.assert_allclose(large.biases[0], factor * small.biases[0])
+        ratio = large.kernels[0] / small.kernels[0]
+        np.testing.assert_allclose(ratio, 1 if activation == "relu" else 0.01)
+
+
+def test_half_of_the_kernels_are_leading_directions_of_each_moment():
+    directions = np.linalg.qr(np.random.default_rng(0).standard_normal((6, 6)))[0]
+    first = np.array([[3.0], [2.0], [0.5]]) * directions[:3]
+    second = sum(
+        size * np.outer(v, v)
+        for size, v in zip([5, -4, 1], directions[3:], strict=True)
+    )[np.newaxis]
+    found = leading_kernels(1e5 * first, second, 5, np.random.RandomState(0))
+    wanted = directions[[0, 1, 2, 3, 4]]
+    np.testing.assert_allclose(np.abs(np.sum(found * wanted, axis=1)), 1, atol=1e-9)
+
+
+def test_directions_of_rounding_errors_are_drawn_instead():
+    rng = np.random.default_rng(1)
+    direction = rng.standard_normal(5)
+    first = np.outer(rng.standard_normal(3), direction)
+    first += 1e-13 * rng.standard_normal(first.shape)
+    kernels = [
+        leading_kernels(first, np.zeros((3, 5, 5)), 4, np.random.RandomState(seed))
+        for seed in (0, 1)
+    ]
+    cosines = np.abs(np.sum(kernels[0] * kernels[1], axis=1))
+    assert cosines[0] > 1 - 1e-12
+    assert np.all(cosines[1:] < 1 - 1e-3)
+    np.testing.assert_allclose(kernels[0][1] @ direction, 0, atol=1e-12)
+
+
+def test_moments_that_overflow_are_refused():
+    rows, network = linear_rows(size=1e160), blank(make_layout(12, (3, -1)))
+    with pytest.raises(FloatingPointError, match="second moment of X and y overflows"):
+        start_of_both_moments(network, rows, np.random.RandomState(0))

@@ -3,7 +3,8 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from skdeeptd._solver.decomposition import (
+
+from skdeeptd._init.tensor_decomposition import (
     _contractions,
     _most_square,
     _start_backward,
@@ -19,7 +20,6 @@ from skdeeptd._solver.decomposition import (
     rank_one_batches,
     spectral_rank_one,
 )
-
 from skdeeptd.metrics import kernel_similarity
 
 

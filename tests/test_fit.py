@@ -2,10 +2,14 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from skdeeptd._solver import deeptd
-from skdeeptd._solver.deeptd import sample_sizes
 
-from skdeeptd import DeepTDRegressor
+from skdeeptd import DeepTDRegressor, _fit
+from skdeeptd._data.rows import RowBlocks
+from skdeeptd._fit import WarmStart, fit_rows, raw_outputs, sample_sizes
+from skdeeptd._init.multi_start import Spec
+from skdeeptd._loss import Binomial, Multinomial, Poisson
+from skdeeptd._network.kernel_sizes import make_layout
+from skdeeptd._network.network import blank_network, forward
 from skdeeptd.datasets import make_patch_cnn_regression
 from skdeeptd.metrics import kernel_similarity
 
@@ -30,10 +34,10 @@ def test_samples_grow_fourfold_within_their_bounds(
 
 
 def all_rows_throughout(monkeypatch):
-    monkeypatch.setattr(deeptd, "sample_sizes", lambda *_: [])
+    monkeypatch.setattr(_fit, "sample_sizes", lambda *_: [])
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(
     "options",
     [
@@ -196,7 +200,7 @@ def layouts(X):
 
 
 def test_no_layout_of_x_is_copied_whole():
-    X, y = make_patch_cnn_regression(16_000, (20, 25), noise=0.1, random_state=0)
+    X, y = make_patch_cnn_regression(8000, (20, 25), noise=0.1, random_state=0)
     model = DeepTDRegressor((20, 25), random_state=0)
     expected = model.fit(X, y).predict(X)
     for name, view in layouts(X).items():
@@ -218,3 +222,123 @@ def test_more_weights_than_features_take_little_memory():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 32 * 2**20
+
+
+def spec_of(sizes=SIZES, n_filters=1, **options):
+    n_features = int(np.prod(sizes))
+    activations = ("relu",) * (len(sizes) - 1) + ("identity",)
+    blank = blank_network(make_layout(n_features, sizes), n_filters, activations)
+    return Spec(blank, **{"n_init": "auto", **options})
+
+
+def rows_of(n_rows=300, n_outputs=2, noise=0.3, seed=0, sizes=SIZES, **options):
+    X, y = make_patch_cnn_regression(
+        n_rows, sizes, n_outputs=n_outputs, noise=noise, random_state=seed, **options
+    )
+    return RowBlocks(X, y.reshape(n_rows, -1), np.ones(n_rows))
+
+
+def test_networks_and_moments_are_in_the_units_of_y():
+    rows = rows_of()
+    far = rows.with_targets(lambda y, w: (y * [1e3, 1e-3] + [5e4, -7.0], w))
+    fit, scaled = fit_rows(rows, spec_of()), fit_rows(far, spec_of())
+    ratio = scaled.moment / fit.moment
+    np.testing.assert_allclose(ratio, np.tile([[1e3], [1e-3]], (1, 30)), rtol=1e-6)
+    for network, other, unit, shift in zip(
+        fit.networks, scaled.networks, (1e3, 1e-3), (5e4, -7.0), strict=True
+    ):
+        expected = unit * forward(network, rows.X) + shift
+        np.testing.assert_allclose(
+            forward(other, rows.X), expected, rtol=1e-6, atol=1e-3 * unit
+        )
+
+
+@pytest.mark.parametrize("n_sharing", [0, 3])
+def test_outputs_share_hidden_layers_if_the_spec_says_so(n_sharing):
+    rows = rows_of(n_outputs=3, share_filters=True)
+    fit = fit_rows(rows, spec_of(n_sharing=n_sharing))
+    assert fit.groups == ([[0, 1, 2]] if n_sharing else [[0], [1], [2]])
+    first = fit.networks[0].kernels[0]
+    same = [np.array_equal(n.kernels[0], first) for n in fit.networks]
+    assert all(same) is bool(n_sharing)
+    together = np.hstack([raw_outputs(n, rows) for n in fit.networks])
+    assert np.all(np.var(rows.y - together, axis=0) < 0.15)
+
+
+@pytest.mark.parametrize(
+    "loss", ["squared_error", "poisson", "binomial", "multinomial"]
+)
+def test_a_settled_warm_start_is_refined_and_not_searched(loss):
+    n_outputs, noise = 3 if loss == "multinomial" else 1, 0.3 * (loss[0] == "s")
+    lines, rows = [], rows_of(n_outputs=n_outputs, noise=noise)
+    options = {"report": lines.append, "tol": 1e-9}
+    rng = np.random.default_rng(0)
+    if loss == "poisson":
+        options["loss"] = Poisson()
+        rows = rows.with_targets(lambda y, w: (rng.poisson(np.exp(y)).astype(float), w))
+    elif loss == "binomial":
+        options["loss"] = Binomial()
+        noise = rng.logistic(size=(300, 1))
+        rows = rows.with_targets(lambda y, w: ((3 * y > noise).astype(float), w))
+    elif loss == "multinomial":
+        options |= {"loss": Multinomial(), "n_sharing": 3}
+        drawn = np.argmax(2 * rows.y + rng.gumbel(size=(300, 3)), axis=1)
+        rows = rows.with_targets(lambda y, w: (np.eye(3)[drawn], w))
+    spec = spec_of(**options)
+    fit = fit_rows(rows, spec)
+    assert any(line.startswith("start") for line in lines)
+    lines.clear()
+    known = [WarmStart(network, True) for network in fit.networks]
+    again = fit_rows(rows, spec, warm_start=known)
+    assert not any(line.startswith("start") for line in lines)
+    losses = [sum(s.loss for s in f.solutions) for f in (fit, again)]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-6)
+    for network, other in zip(fit.networks, again.networks, strict=True):
+        expected = forward(network, rows.X)
+        np.testing.assert_allclose(
+            forward(other, rows.X), expected, atol=0.01 * np.std(expected)
+        )
+
+
+def test_outputs_without_enough_passes_are_named():
+    rows = rows_of(n_outputs=3)
+    rows = rows.with_targets(lambda y, w: (y * [1, 0, 1], w))
+    assert fit_rows(rows, spec_of(max_iter=3, tol=0.0)).unconverged_outputs == [0, 2]
+    assert fit_rows(rows, spec_of()).unconverged_outputs == []
+
+
+@pytest.mark.parametrize("noise", [0.0, 3.0])
+def test_classes_that_a_network_separates_are_noticed(noise):
+    rows = rows_of(n_outputs=1, noise=0.0)
+    drawn = noise * np.random.default_rng(0).logistic(size=(300, 1))
+    rows = rows.with_targets(lambda y, w: ((y > drawn).astype(float), w))
+    fit = fit_rows(rows, spec_of(loss=Binomial(), max_iter=2000))
+    assert fit.separates_classes == (noise == 0)
+
+
+@pytest.mark.parametrize("heaviest", [1.0, 1e-6, 50.0])
+def test_penalties_that_leave_one_out_chooses_are_for_the_weights_given(heaviest):
+    rows = rows_of(80, noise=1.0)
+    heavier = rows.with_targets(lambda y, w: (y, heaviest * w))
+    spec = spec_of(leave_one_out=True)
+    alphas = [fit_rows(some, spec).alphas for some in (rows, heavier)]
+    assert alphas[0].shape == (2,)
+    assert np.all(alphas[0] > 0)
+    np.testing.assert_allclose(alphas[1], heaviest * alphas[0], rtol=1e-6)
+
+
+def test_a_moment_that_is_given_is_used():
+    rows = rows_of(n_outputs=1)
+    fit = fit_rows(rows, spec_of())
+    given = fit_rows(rows, spec_of(), moment=7 * fit.moment)
+    np.testing.assert_allclose(given.moment, 7 * fit.moment)
+    zero = fit_rows(rows, spec_of(), moment=np.zeros((1, 30)))
+    np.testing.assert_allclose(forward(zero.networks[0], rows.X), np.mean(rows.y))
+
+
+def test_a_network_no_better_than_a_constant_is_not_used():
+    rng = np.random.default_rng(0)
+    X, y = np.full((50, 30), 3.0), rng.standard_normal((50, 1))
+    X[:, 0] *= 1 + 4e-16 * rng.choice([0, 1], 50)
+    fit = fit_rows(RowBlocks(X, y, np.ones(50)), spec_of())
+    np.testing.assert_allclose(forward(fit.networks[0], X), np.mean(y))
