@@ -24,7 +24,9 @@ class Holder:
     """Any object with the attributes of a fitted estimator."""
 
     def __init__(self, networks, layout, activations, dtype=np.float64, n_filters=3):
-        vars(self).update(attributes_of(networks, layout, activations, dtype, n_filters))
+        vars(self).update(
+            attributes_of(networks, layout, activations, dtype, n_filters)
+        )
         self.n_features_in_ = int(np.prod(layout.input_shape))
 
 

@@ -75,7 +75,9 @@ def value_by_definition(loss, y, raw):
         return -2 * np.log(np.where(y == 1, p, 1 - p)).sum(axis=1)
     if isinstance(loss, Poisson):
         mean, of_y = np.exp(raw), np.where(y > 0, y, 1)
-        return 2 * np.sum(np.where(y > 0, y * np.log(of_y / mean), 0) - y + mean, axis=1)
+        return 2 * np.sum(
+            np.where(y > 0, y * np.log(of_y / mean), 0) - y + mean, axis=1
+        )
     error = np.abs(y - raw)
     if isinstance(loss, Huber):
         t = loss.threshold
@@ -161,7 +163,9 @@ def test_the_parabola_at_any_point_bounds_hubers_loss(threshold):
 def test_hubers_loss_is_the_square_if_no_residual_is_large():
     _, y, raw = drawn("squared")
     for mine, square in zip(
-        Huber(1e3).evaluate(y, raw)[:2], SquaredError().evaluate(y, raw)[:2], strict=True
+        Huber(1e3).evaluate(y, raw)[:2],
+        SquaredError().evaluate(y, raw)[:2],
+        strict=True,
     ):
         np.testing.assert_allclose(mine, square, rtol=1e-12)
 

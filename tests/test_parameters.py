@@ -185,7 +185,9 @@ def test_norms_times_those_of_the_heads_are_those_of_all_weights(n_heads):
     sizes = network.sizes
     expected = 0.0
     for o, r in np.ndindex(n_heads, 3):
-        weights = np.concatenate([*(k[r] for k in network.kernels), network.heads[o, r]])
+        weights = np.concatenate(
+            [*(k[r] for k in network.kernels), network.heads[o, r]]
+        )
         expected += np.sum(outer_product(weights, sizes) ** 2)
     found = np.sum(penalty(network)[2] * np.sum(network.heads**2, axis=2))
     np.testing.assert_allclose(found, expected, rtol=1e-12)
