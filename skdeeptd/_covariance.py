@@ -58,7 +58,7 @@ def covariances(fit, has_linear_end, most_bytes=2**32):
         fit.groups, fit.specs, fit.solutions, strict=True
     ):
         if 3 * 8 * solution.network.n_weights**2 > most_bytes:
-            found |= {o: (None, np.nan) for o in outputs}
+            found |= dict.fromkeys(outputs, (None, np.nan))
             continue
         of_group = _of_group(fit.problem, outputs, spec, solution, has_linear_end)
         found |= dict(zip(outputs, of_group, strict=True))
@@ -66,7 +66,7 @@ def covariances(fit, has_linear_end, most_bytes=2**32):
 
 
 def _of_group(problem, outputs, spec, solution, has_linear_end):
-    network, rows = normalize(solution.network), problem.of_outputs(outputs)
+    network = normalize(solution.network)
     projection = tangent(network)
     each = [
         _head_equations(problem, o, network.head(i), spec, solution)
@@ -137,7 +137,7 @@ def _scaled_inverse(matrix):
 
 
 def _noise(problem, output, spec, equations, inverse, schur, G, B):
-    """Return sigma^2 of a row of the heaviest weight; NaN if nothing is left of rows."""
+    """Return sigma^2 of a row of the heaviest weight; NaN if no rows are left."""
     network = equations.network
     n_weights = np.sum(inverse * schur) + np.sum(G * equations.grams[0])
     if spec.alpha > 0:

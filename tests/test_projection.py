@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd._network.network import blank_network, patch_sources
 from skdeeptd._network.projection import explained_part
-from skdeeptd._network.kernel_sizes import make_layout
 
 CASES = [
     ((24,), (4, 3, 2)),
