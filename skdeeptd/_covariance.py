@@ -78,7 +78,7 @@ def _of_group(problem, outputs, spec, solution, has_linear_end):
     inverse = _scaled_inverse(projection @ sum(schurs) @ projection)
     inverse = projection @ inverse @ projection
     noises = [
-        _noise(problem, o, spec, e, inverse, schur, G, B, solution)
+        _noise(problem, o, spec, e, inverse, schur, G, B)
         for o, e, schur, G, B in zip(outputs, each, schurs, grams, solved, strict=True)
     ]
     weighted = sum(noise * schur for noise, schur in zip(noises, schurs, strict=True))
@@ -136,7 +136,7 @@ def _scaled_inverse(matrix):
     return pseudo_inverse(scaled) / scale[:, np.newaxis] / scale
 
 
-def _noise(problem, output, spec, equations, inverse, schur, G, B, solution):
+def _noise(problem, output, spec, equations, inverse, schur, G, B):
     """Return sigma^2 of a row of the heaviest weight; NaN if no rows are left."""
     network = equations.network
     n_weights = np.sum(inverse * schur) + np.sum(G * equations.grams[0])
@@ -148,7 +148,7 @@ def _noise(problem, output, spec, equations, inverse, schur, G, B, solution):
     squares = float(np.sum(equations.squares))
     if isinstance(spec.loss, Huber):
         rows, t = problem.of_outputs([output]), spec.loss.threshold
-        residual = (rows.y - raw_outputs(solution.network, rows))[:, 0]
+        residual = (rows.y - raw_outputs(network, rows))[:, 0]
         within = rows.weight @ (np.abs(residual) <= t) / np.sum(rows.weight)
         squares = rows.weight @ np.clip(residual, -t, t) ** 2 / within**2
     is_left = min(left, problem.n_rows - n_weights) > 1e-6  # samples

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-from skdeeptd._model.activations import ACTIVATIONS, LEAKY_SLOPE, layer_activations
+
+from skdeeptd._network.activations import ACTIVATIONS, LEAKY_SLOPE, layer_activations
 
 Z = np.array([-3.0, -1.2, -0.1, 0.2, 1.0, 2.5])
 EXPECTED = {

@@ -4,13 +4,13 @@ import copy
 
 import numpy as np
 import pytest
-from skdeeptd._model import fitted
-from skdeeptd._model.fitted import attributes_of, layout_of, networks_of, predictions
-from skdeeptd._model.layout import make_layout
-from skdeeptd._model.network import blank_network, forward
-from skdeeptd._model.parameters import normalize, pack, unpack
 
 from skdeeptd import DeepTDFeatures, DeepTDRegressor
+from skdeeptd._network import fitted
+from skdeeptd._network.fitted import attributes_of, layout_of, networks_of, predictions
+from skdeeptd._network.kernel_sizes import make_layout
+from skdeeptd._network.network import blank_network, forward
+from skdeeptd._network.parameters import normalize, pack, unpack
 
 SHAPES = {  # kernel sizes, input shape, strides
     "one axis": ((3, 4), (12,), None),
@@ -23,18 +23,30 @@ SHAPES = {  # kernel sizes, input shape, strides
 class Holder:
     """Any object with the attributes of a fitted estimator."""
 
-    def __init__(self, networks, layout, dtype=np.float64):
-        vars(self).update(attributes_of(networks, layout, dtype))
+    def __init__(self, networks, layout, activations, dtype=np.float64, n_filters=3):
+        vars(self).update(
+            attributes_of(networks, layout, activations, dtype, n_filters)
+        )
         self.n_features_in_ = int(np.prod(layout.input_shape))
 
 
-def random_networks(layout, n_outputs=2, n_filters=3, activation="tanh", bias=True):
+def activations_of(layout, activation="tanh", last="identity"):
+    return (activation,) * (len(layout.sizes) - 1) + (last,)
+
+
+def random_networks(layout, activations, n_outputs=2, bias=True):
     """As a fit leaves them: hidden layers with biases, norms where they belong."""
-    activations = (activation,) * (len(layout.sizes) - 1) + ("identity",)
-    blank = blank_network(layout, n_filters, activations, hidden_bias=bias)
+    blank = blank_network(layout, 3, activations, hidden_bias=bias)
     rng = np.random.default_rng(0)
-    thetas = rng.standard_normal((n_outputs, len(pack(blank))))
-    return [normalize(unpack(theta, blank)) for theta in thetas]
+    return [
+        normalize(
+            unpack(rng.standard_normal(pack(blank).shape), blank)._replace(
+                heads=rng.standard_normal(blank.heads.shape),
+                intercept=rng.standard_normal(1),
+            )
+        )
+        for _ in range(n_outputs)
+    ]
 
 
 def layout_named(name):
@@ -43,31 +55,37 @@ def layout_named(name):
     return make_layout(n_features, kernel_sizes, input_shape, strides=strides)
 
 
-def holder(name="one axis", **more):
+def holder(name="one axis", last="identity", **more):
     layout = layout_named(name)
-    return Holder(random_networks(layout, **more), layout)
+    activations = activations_of(layout, last=last)
+    return Holder(random_networks(layout, activations, **more), layout, activations)
 
 
+@pytest.mark.parametrize("last", ["identity", "softplus", "relu"])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize("name", SHAPES)
-def test_attributes_and_back_is_the_same_network(name, activation, bias):
+def test_attributes_and_back_is_the_same_network(name, activation, bias, last):
     layout = layout_named(name)
-    networks = random_networks(layout, activation=activation, bias=bias)
+    activations = activations_of(layout, activation, last)
+    networks = random_networks(layout, activations, bias=bias)
     X = np.random.default_rng(1).standard_normal((5, int(np.prod(layout.input_shape))))
-    again = networks_of(Holder(networks, layout))
+    again = networks_of(Holder(networks, layout, activations))
     for network, other in zip(networks, again, strict=True):
+        assert other.activations == network.activations
         np.testing.assert_allclose(forward(other, X), forward(network, X), rtol=1e-12)
         for a, b in zip(normalize(other).kernels, network.kernels, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-12)
+        np.testing.assert_allclose(normalize(other).heads, network.heads, rtol=1e-12)
         for a, b in zip(other.orders, network.orders, strict=True):
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("last", ["identity", "tanh"])
 @pytest.mark.parametrize("name", SHAPES)
-def test_networks_and_back_are_the_same_attributes(name):
-    first = holder(name)
-    second = Holder(networks_of(first), layout_of(first))
+def test_networks_and_back_are_the_same_attributes(name, last):
+    first = holder(name, last)
+    second = Holder(networks_of(first), layout_of(first), first.activations_)
     assert vars(first).keys() == vars(second).keys()
     for key, value in vars(first).items():
         if key == "kernels_":
@@ -78,6 +96,22 @@ def test_networks_and_back_are_the_same_attributes(name):
             np.testing.assert_allclose(vars(second)[key], value, rtol=1e-12)
         else:
             assert vars(second)[key] == value
+
+
+def test_filters_of_a_single_linear_layer_share_its_weights_evenly():
+    layout = layout_named("one layer")
+    (network,) = random_networks(layout, ("identity",), n_outputs=1)
+    estimator = Holder([network], layout, ("identity",))
+    weights = estimator.kernels_[0][0] * estimator.scales_[0][:, np.newaxis]
+    assert weights.shape == (3, 12)
+    np.testing.assert_allclose(weights, np.tile(network.heads[0, 0] / 3, (3, 1)))
+
+
+def test_a_last_layer_that_is_not_linear_keeps_its_norm_as_a_gain():
+    estimator = holder("one axis", last="tanh")
+    assert np.all(np.abs(estimator.gains_[:, :, 1] - 1) > 1e-3)
+    (linear,) = {tuple(g) for g in holder("one axis").gains_[:, :, 1]}
+    np.testing.assert_array_equal(linear, 1)
 
 
 def test_kernels_have_unit_norm_and_the_axes_of_the_table():
@@ -97,21 +131,29 @@ def test_kernels_have_unit_norm_and_the_axes_of_the_table():
 )
 def test_a_number_beyond_float32_is_an_error(factor, message):
     layout = layout_named("one axis")
-    networks = [n._replace(scales=n.scales * factor) for n in random_networks(layout)]
-    attributes_of(networks, layout, np.float64)
+    activations = activations_of(layout)
+    networks = [
+        n._replace(heads=n.heads * factor) for n in random_networks(layout, activations)
+    ]
+    attributes_of(networks, layout, activations, np.float64, 3)
     with pytest.raises(FloatingPointError, match=rf"scales_ holds .*{message}"):
-        attributes_of(networks, layout, np.float32)
+        attributes_of(networks, layout, activations, np.float32, 3)
 
 
 def test_an_intercept_may_vanish_in_float32_but_not_overflow():
     layout = layout_named("one axis")
-    small, large = (
-        [n._replace(intercept=value) for n in random_networks(layout)]
-        for value in (1e-50, 1e50)
-    )
-    assert not np.any(attributes_of(small, layout, np.float32)["intercept_"])
+    activations = activations_of(layout)
+
+    def attributes(value):
+        networks = [
+            n._replace(intercept=np.array([value]))
+            for n in random_networks(layout, activations)
+        ]
+        return attributes_of(networks, layout, activations, np.float32, 3)
+
+    assert not np.any(attributes(1e-50)["intercept_"])
     with pytest.raises(FloatingPointError, match=r"intercept_ .* overflows float32"):
-        attributes_of(large, layout, np.float32)
+        attributes(1e50)
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from skdeeptd._model.network import blank_network, patch_sources
-from skdeeptd._model.projection import explained_part
 
 from skdeeptd._network.kernel_sizes import make_layout
+from skdeeptd._network.network import blank_network, patch_sources
+from skdeeptd._network.projection import explained_part
 
 CASES = [
     ((24,), (4, 3, 2)),
@@ -19,17 +19,20 @@ def random_network(input_shape, kernel_sizes, n_filters=3):
     layout = make_layout(np.prod(input_shape), kernel_sizes, input_shape)
     rng = np.random.default_rng(0)
     activations = ("tanh",) * len(layout.sizes)
+    activations = (*activations[1:], "identity")
     network = blank_network(layout, n_filters, activations)
     kernels = tuple(rng.standard_normal(k.shape) for k in network.kernels)
-    return network._replace(kernels=kernels, scales=rng.standard_normal(n_filters))
+    return network._replace(
+        kernels=kernels, heads=rng.standard_normal(network.heads.shape)
+    )
 
 
 def products(network):
     """Of each filter, at each position in patch order, the weights on the way up."""
-    table = np.ones((len(network.scales), np.prod(network.sizes)))
+    table = np.ones((network.n_filters, np.prod(network.sizes)))
     for r, position in np.ndindex(table.shape):
         at = position
-        for k in network.kernels:
+        for k in (*network.kernels, network.heads[0]):
             at, within = divmod(at, k.shape[1])
             table[r, position] *= k[r, within]
     return table
@@ -56,7 +59,7 @@ def test_part_is_the_projection_on_the_outer_products(case):
 
 def test_a_moment_made_of_the_products_is_explained_whole():
     network = random_network(*CASES[0])
-    moment = network.scales @ products(network)
+    moment = np.ones(3) @ products(network)
     np.testing.assert_allclose(explained_part(network, moment), moment, rtol=1e-9)
 
 
@@ -77,7 +80,7 @@ def test_filters_alike_but_for_single_precision_count_once():
     kernels = tuple(k[[0, 1, 2, 2]] for k in network.kernels)
     for k in kernels:
         k[3] += 1e-7 * rng.standard_normal(k.shape[1])
-    alike = network._replace(kernels=kernels, scales=np.ones(4))
+    alike = network._replace(kernels=kernels, heads=network.heads[:, [0, 1, 2, 2]])
     expected = explained_part(network, moment)
     np.testing.assert_allclose(explained_part(alike, moment), expected, atol=1e-5)
 
