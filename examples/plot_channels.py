@@ -4,8 +4,8 @@ Channels first: series in the layout of aeon and sktime
 
 aeon and sktime store series of several channels as (n, channels, time). This example
 writes its kernel sizes for channels last. One FunctionTransformer moves the channels, a
-second one makes a row of each sample, so that StandardScaler can follow: channels seldom
-have the same unit.
+second one makes a row of each sample, so that StandardScaler can follow: channels
+seldom have the same unit.
 """
 
 import matplotlib.pyplot as plt
@@ -20,7 +20,8 @@ from skdeeptd.datasets import make_patch_cnn_regression
 
 # %%
 # The data have three channels of 60 time steps in very different units. y comes from a
-# network with a kernel of 5 time steps and all channels, and one of 12 patches, plus noise.
+# network with a kernel of 5 time steps and all channels, and one of 12 patches, plus
+# noise.
 
 KERNEL_SIZES = ((5, 3), (12, 1))
 X, y, planted = make_patch_cnn_regression(
@@ -61,8 +62,8 @@ for name, estimator in {"DeepTDRegressor": model, "RidgeCV": ridge}.items():
     print(f"{name:16} R2 {r2.mean():.2f} +- {r2.std():.2f}")
 
 # %%
-# The kernel of the first layer has a column for each channel. The learned kernel (solid)
-# agrees with the true one (dashed), up to the sign, which is not determined.
+# The kernel of the first layer has a column for each channel. The learned kernel
+# (solid) agrees with the true one (dashed), up to the sign, which is not determined.
 
 kernel = model.fit(X, y)[-1].kernels_[0][0, 0]
 true = planted[0][0, 0]

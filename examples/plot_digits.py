@@ -4,8 +4,8 @@ Images: classify odd and even digits, and inspect the network
 
 DeepTDClassifier is a small convolutional network with the methods of any classifier of
 scikit-learn. Here eight filters look at overlapping patches of images of 8 x 8 pixels.
-The network is far more accurate than logistic regression, which has a weight for each of
-the 64 pixels. The example draws its kernels, and the pixels that make a digit odd.
+The network is far more accurate than logistic regression, which has a weight for each
+of the 64 pixels. The example draws its kernels, and the pixels that make a digit odd.
 """
 
 import matplotlib.pyplot as plt
@@ -21,10 +21,10 @@ X, digit = load_digits(return_X_y=True)
 X, parity = X / 16, np.where(digit % 2 == 0, "even", "odd")
 
 # %%
-# Rows stay flat, as elsewhere in scikit-learn; ``input_shape`` is the shape of an image. A
-# kernel of 4 x 4 pixels with stride 2 has 3 x 3 patches, and -1 is one kernel for all of
-# them. ``alpha`` corresponds to 1/C of LogisticRegression. Two starts and a large ``tol``
-# are enough here, and fast.
+# Rows stay flat, as elsewhere in scikit-learn; ``input_shape`` is the shape of an
+# image. A kernel of 4 x 4 pixels with stride 2 has 3 x 3 patches, and -1 is one kernel
+# for all of them. ``alpha`` corresponds to 1/C of LogisticRegression. Two starts and a
+# large ``tol`` are enough here, and fast.
 
 network = DeepTDClassifier(
     ((4, 4), -1),
@@ -52,15 +52,16 @@ for name, model in models.items():
 
 # %%
 # Four of the eight filters. The kernel of the first layer is the pattern that a filter
-# detects in a patch; the kernel of the second layer weights the positions of the patches.
-# Red is positive, blue negative.
+# detects in a patch; the kernel of the second layer weights the positions of the
+# patches. Red is positive, blue negative.
 
 network.fit(X, parity)
 KernelDisplay.from_estimator(network, filters=range(4))
 
 # %%
 # Which pixels make these digits odd (red) or even (blue)? Below each image is the
-# derivative of its logit by the pixels: ink on a red pixel raises the probability of odd.
+# derivative of its logit by the pixels: ink on a red pixel raises the probability of
+# odd.
 
 figure, axes = plt.subplots(2, 3, figsize=(8, 5), layout="constrained")
 for (above, below), i in zip(axes.T, (3, 8, 9), strict=True):

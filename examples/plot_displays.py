@@ -2,9 +2,9 @@
 Displays: draw a network, its data and a search
 ===============================================
 
-This example shows the six displays of skdeeptd.plotting. The signals come from a network
-with kernels of 4, 5 and 6 weights, with noise of half the standard deviation of y; the
-images are digits.
+This example shows the six displays of skdeeptd.plotting. The signals come from a
+network with kernels of 4, 5 and 6 weights, with noise of half the standard deviation of
+y; the images are digits.
 """
 
 import matplotlib.pyplot as plt
@@ -35,14 +35,15 @@ search = DeepTDRegressorCV(grid, random_state=0).fit(X, y)
 print("best:", search.best_params_)
 
 # %%
-# Which kernel sizes are best? The display shows the candidates and their cross-validated
-# scores. Most candidates are dropped after a short fit, and keep the score of that fit.
+# Which kernel sizes are best? The display shows the candidates and their
+# cross-validated scores. Most candidates are dropped after a short fit, and keep the
+# score of that fit.
 
 CandidatesDisplay.from_estimator(search, n_best=40)
 
 # %%
-# Is a network better than a linear model? Both are cross-validated on the same folds, and
-# the network predicts held-out samples clearly better.
+# Is a network better than a linear model? Both are cross-validated on the same folds,
+# and the network predicts held-out samples clearly better.
 
 result = compare_with_linear(search.best_estimator_, X, y)
 LinearComparisonDisplay.from_result(result)
@@ -55,8 +56,8 @@ print(result.text[0])
 MomentDisplay.from_estimator(search)
 
 # %%
-# The kernels with their 95 % bands, and dashed lines for the true kernels. The sign of the
-# last kernel is not determined, because the scale may have the opposite sign.
+# The kernels with their 95 % bands, and dashed lines for the true kernels. The sign of
+# the last kernel is not determined, because the scale may have the opposite sign.
 
 display = KernelDisplay.from_estimator(search)
 n_held = 0
@@ -68,8 +69,8 @@ for true, (kernel,), (std,), (ax,) in layers:
 print(f"{n_held} of the 15 true weights are inside their band")
 
 # %%
-# Which features matter, and in which direction? The height is the effect of one standard
-# deviation of a feature, with a 95 % band.
+# Which features matter, and in which direction? The height is the effect of one
+# standard deviation of a feature, with a 95 % band.
 
 display = ImportanceDisplay.from_estimator(search, X)
 display.figure_.savefig("importance.png", dpi=150)

@@ -28,8 +28,8 @@ estimators = {
 
 # %%
 # ``input_shape`` is the shape of an image. y of numbers is taken as continuous, so
-# ``target_type="multiclass"`` declares the digits to be classes. ``pooling="both"`` gives
-# the response of each filter at each position, and statistics over the image.
+# ``target_type="multiclass"`` declares the digits to be classes. ``pooling="both"``
+# gives the response of each filter at each position, and statistics over the image.
 
 features = DeepTDFeatures(
     input_shape=(8, 8), pooling="both", target_type="multiclass", random_state=0

@@ -3,8 +3,8 @@ Few samples: how many does a network need?
 ==========================================
 
 The data have 1000 features and come from a network with 28 free weights, without noise.
-The estimate from the moment alone improves with more samples but keeps a bias. After the
-Gauss-Newton iterations the network is exact with a few samples per weight. Ridge
+The estimate from the moment alone improves with more samples but keeps a bias. After
+the Gauss-Newton iterations the network is exact with a few samples per weight. Ridge
 regression would need more samples than features, and finds the linear part only.
 """
 

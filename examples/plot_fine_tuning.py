@@ -2,11 +2,11 @@
 Fine-tuning in torch: train with another loss
 =============================================
 
-to_torch converts a fitted network to a torch module, which Adam can train further with any
-loss. This example uses the logistic loss, so that the result can be compared with that of
-DeepTDClassifier, which minimizes the same loss without torch. In the first fit the classes
-are -2 and 2: if p is the probability of the second class, their mean is 4 p - 2, which is
-close to the logit of p around 1/2.
+to_torch converts a fitted network to a torch module, which Adam can train further with
+any loss. This example uses the logistic loss, so that the result can be compared with
+that of DeepTDClassifier, which minimizes the same loss without torch. In the first fit
+the classes are -2 and 2: if p is the probability of the second class, their mean is 4 p
+- 2, which is close to the logit of p around 1/2.
 
 The example compares this start with random initial weights of the same network, on five
 splits. With classes from a network with kernels of 10, 10 and 10 weights, some random

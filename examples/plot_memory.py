@@ -3,12 +3,12 @@ Data larger than memory
 =======================
 
 ``fit`` reads a file that numpy can map block by block. ``partial_fit`` learns from data
-that come in batches, from a database or a detector. The file of this example is small, so
-that the example runs in seconds; the same code works for many gigabytes.
+that come in batches, from a database or a detector. The file of this example is small,
+so that the example runs in seconds; the same code works for many gigabytes.
 
 Both use bounded memory. If the rows can be read again, map the file and call ``fit``,
-which uses every row in every iteration. ``partial_fit`` keeps the moment of all rows but
-only a random subsample of the rows, so that it stops to improve earlier.
+which uses every row in every iteration. ``partial_fit`` keeps the moment of all rows
+but only a random subsample of the rows, so that it stops to improve earlier.
 """
 
 import tempfile
@@ -24,8 +24,8 @@ N_SEEDS, N_TEST, BATCH, N_BATCHES = 5, 2000, 500, 16
 
 # %%
 # The data come from five networks with kernels of 8, 8 and 4 weights; the noise has the
-# same variance as their outputs. A model can predict after each call of ``partial_fit``,
-# so that its score can be followed.
+# same variance as their outputs. A model can predict after each call of
+# ``partial_fit``, so that its score can be followed.
 
 seen = BATCH * 2 ** np.arange(5)
 streamed, mapped = np.empty((N_SEEDS, len(seen))), np.empty(N_SEEDS)

@@ -3,9 +3,9 @@ A time series: forecast electricity demand twelve hours ahead
 =============================================================
 
 The data are the demand for electricity in England and Wales in each half hour of twelve
-weeks. Two days are a row of X, and the demand twelve hours later is y. A morning rise may
-begin anywhere in the window, so the patches overlap: ``strides`` is less than the kernel
-size.
+weeks. Two days are a row of X, and the demand twelve hours later is y. A morning rise
+may begin anywhere in the window, so the patches overlap: ``strides`` is less than the
+kernel size.
 """
 
 import matplotlib.pyplot as plt
@@ -47,8 +47,8 @@ models = {
 }
 
 # %%
-# Each of the five splits trains on the rows before its test rows. The gap leaves out the
-# rows whose y lies in the first windows of the test rows.
+# Each of the five splits trains on the rows before its test rows. The gap leaves out
+# the rows whose y lies in the first windows of the test rows.
 
 cv = TimeSeriesSplit(5, gap=AHEAD // STEP - 1)
 scores = {name: cross_val_score(model, X, y, cv=cv) for name, model in models.items()}
@@ -57,8 +57,8 @@ for name, r2 in scores.items():
 
 # %%
 # Ridge regression has the same weight for each half hour on all days. The relus of a
-# network are active on some days only. The picture shows the first two weeks of the test
-# rows of the last split.
+# network are active on some days only. The picture shows the first two weeks of the
+# test rows of the last split.
 
 train, test = list(cv.split(X))[-1]
 days = np.arange(56) * STEP / 48

@@ -71,8 +71,8 @@ for name, model in models.items():
 
 # %%
 # Which wavelengths matter? Neighbouring wavelengths are strongly correlated, so five of
-# them are permuted together among the held-out spectra. The bars are the decrease of R2,
-# mean and standard deviation over the five models.
+# them are permuted together among the held-out spectra. The bars are the decrease of
+# R2, mean and standard deviation over the five models.
 
 fitted, held_out = results["estimator"], results["indices"]["test"]
 bands = np.arange(100).reshape(-1, 5)
@@ -89,9 +89,10 @@ ax.bar(wavelength[bands].mean(axis=1), loss.mean(0), 9, yerr=loss.std(0), capsiz
 ax.set(xlabel="wavelength in nm", ylabel="decrease of R2 if permuted")
 
 # %%
-# How certain are the predictions? A Pipeline passes ``return_std`` to its last step. The
-# result is the standard deviation of the mean of fat for a spectrum. A single measurement
-# also has noise, with the variance that each member of the average has estimated.
+# How certain are the predictions? A Pipeline passes ``return_std`` to its last step.
+# The result is the standard deviation of the mean of fat for a spectrum. A single
+# measurement also has noise, with the variance that each member of the average has
+# estimated.
 
 inside = []
 for model, rows in zip(fitted, held_out, strict=True):

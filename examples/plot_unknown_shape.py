@@ -26,8 +26,8 @@ print(f"R2 on held-out folds {search.best_score_:.3f}")
 print(compare_with_linear(search.best_estimator_, X, y).text[0])
 
 # %%
-# The ten best kernel sizes. A candidate that was dropped early has the score of its last
-# incomplete fit.
+# The ten best kernel sizes. A candidate that was dropped early has the score of its
+# last incomplete fit.
 
 best = np.argsort(results["rank_test_score"])[:10]
 mean, std = results["mean_test_score"][best], results["std_test_score"][best]
