@@ -101,9 +101,8 @@ for model, rows in zip(fitted, held_out, strict=True):
     noise = weights @ [member.noise_variance_[0] for member in members]
     reach = 1.96 * np.sqrt(std**2 + noise)
     inside.append(np.mean(np.abs(predicted - fat[rows]) < reach))
-print(
-    f"share of samples inside their 95 % interval: {np.mean(inside):.2f} +- {np.std(inside):.2f}"
-)
+share, spread = np.mean(inside), np.std(inside)
+print(f"samples inside their 95 % interval: {share:.2f} +- {spread:.2f}")
 
 figure, ax = plt.subplots(figsize=(5, 4.6), layout="constrained")
 ax.axline((0, 0), slope=1, color="0.7")
