@@ -1,4 +1,4 @@
-"""What all estimators of patch networks share: validation, storing, predicting."""
+"""Fit, store and predict: the base of all estimators of patch networks."""
 
 from __future__ import annotations
 
@@ -46,9 +46,6 @@ from skdeeptd._validation import (
     warn,
 )
 
-KEPT_PER_WEIGHT, FEWEST_KEPT = 100, 1000  # rows of a stream
-
-
 def design(estimator, n_features, input_shape, n_filters, alpha, loss):
     """Return the layout and the ``Spec`` of the parameters that all networks have."""
     layout = make_layout(
@@ -75,7 +72,7 @@ def design(estimator, n_features, input_shape, n_filters, alpha, loss):
 
 
 def design_regression(estimator, rows, input_shape):
-    """The layout and the ``Spec`` of the parameters of DeepTDRegressor."""
+    """Return the layout and the ``Spec`` of the parameters of DeepTDRegressor."""
     loo, n_sharing = estimator.alpha == "loo", 0
     layout, spec = design(
         estimator,
@@ -107,7 +104,7 @@ def design_regression(estimator, rows, input_shape):
 
 
 class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
-    """What holds for any target: fitted attributes are those of a network per output.
+    """Fit networks to any target, and store a network per output.
 
     A subclass validates y in ``_check``, chooses the network in ``_design``, and adds
     attributes in ``_describe`` and ``_describe_stream``.
@@ -153,12 +150,12 @@ class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
     _fit_chunks = fit_context(prefer_skip_nested_validation=True)(_fit)
 
     def _rows(self, X, y, sample_weight):
-        """Step 1 of ``fit``: the rows, and the shape of a sample."""
+        """Carry out step 1 of ``fit``: return the rows, and the shape of a sample."""
         X, input_shape = flatten(X, self.input_shape)
         return RowBlocks(*self._check(X, y, sample_weight), self.n_jobs), input_shape
 
     def _learn(self, rows, layout, spec, context, previous=None):
-        """Steps 2 to 6 of ``fit``."""
+        """Carry out steps 2 to 6 of ``fit``."""
         check_targets(rows, spec.loss)
         known = {} if previous is None else self._reusable(previous, spec.blank)
         with single_threaded_blas(), reusing(), translate_overflow_error(self, rows):
@@ -182,7 +179,7 @@ class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         pass
 
     def _partial_fit(self, X, y, sample_weight, **given):
-        """``partial_fit``, with fitted attributes that are given."""
+        """Fit one more part of a stream, with fitted attributes that are given."""
         self._validate_params()  # which scikit-learn does before the first part only
         draft = copy.copy(self)  # what fails half-way leaves the estimator as it was
         if not hasattr(self, "_stream"):
@@ -195,14 +192,14 @@ class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         return self
 
     def _partial_fit_batch(self, X, y, sample_weight):
-        """Steps 1 to 6 of ``fit`` on the stream so far."""
+        """Carry out steps 1 to 6 of ``fit`` on the stream so far."""
         begun = hasattr(self, "_stream")
         X, input_shape = flatten(X, self.input_shape_ if begun else self.input_shape)
         X, y, weight = self._check(X, y, sample_weight, reset=not begun)
         part = RowBlocks(X, y, weight)
         layout, spec = self._design(part, input_shape)
         check_targets(part, spec.loss)
-        capacity = max(FEWEST_KEPT, KEPT_PER_WEIGHT * spec.blank.n_weights)
+        capacity = max(1000, 100 * spec.blank.n_weights)  # rows that are kept
         with single_threaded_blas(), reusing(), translate_overflow_error(self, part):
             stream = stream_of(self._stream) if begun else empty_stream(X, y, spec.seed)
             stream = stream.extended(X, y, weight, capacity, self.n_jobs)
@@ -225,7 +222,7 @@ class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         pass
 
     def _warm_starts(self, fitted, blank, settled):
-        """What each output begins with: a fitted network, where there is one."""
+        """Return a warm start per output, or None if the structures differ."""
         intercept = {} if self.fit_intercept else {"intercept": np.zeros(1)}
         return [
             WarmStart(network._replace(**intercept), settled)
@@ -235,7 +232,7 @@ class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         ]
 
     def _store(self, fit, layout, dtype):
-        """Step 6 of ``fit``."""
+        """Carry out step 6 of ``fit``."""
         activations = layer_activations(
             self.activation, self.output_activation, len(layout.sizes)
         )
@@ -262,8 +259,8 @@ class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
             )
         if fit.unconverged_outputs:
             warn(
-                f"The polish of output {fit.unconverged_outputs} used up max_iter="
-                f"{self.max_iter} passes; raise max_iter, or tol={self.tol:g}.",
+                f"The fit of output {fit.unconverged_outputs} did not converge in "
+                f"max_iter={self.max_iter} passes; raise max_iter, or tol={self.tol:g}.",
                 ConvergenceWarning,
             )
         constant = np.flatnonzero(~self.scales_.any(axis=1)).tolist()
@@ -289,7 +286,7 @@ class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
 
 
 class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
-    """A regressor whose fitted attributes are those of a patch network per output."""
+    """Fit numbers by a patch network per output."""
 
     _parameter_constraints: dict = {
         **BasePatchNetwork._parameter_constraints,
@@ -319,21 +316,21 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
         if fit.specs[0].leave_one_out:
             self.alpha_ = fit.alphas
         if fit.scales is not None:
-            self.residual_scale_ = fit.scales
+            self.scale_ = fit.scales
         self.link_ = "log" if self.loss == "poisson" else "identity"
 
     def _warn(self, fit):
         super()._warn(fit)
-        ruled = fit.outputs_with_dominant_outliers()
-        if ruled:
+        dominated = fit.outputs_with_dominant_outliers()
+        if dominated:
             warn(
-                f"Few rows, far from the network, hold most of the sum of squared "
-                f"residuals of output {ruled}: outliers of y rule the fit. "
-                f"loss='huber' lets them count less."
+                f"Few rows hold most of the sum of squared residuals of output "
+                f"{dominated}: outliers of y dominate the fit. loss='huber' limits "
+                f"their influence."
             )
 
     def _store_uncertainty(self, fit):
-        """How sure its weights are."""
+        """Store the covariance of the weights, and the noise variance."""
         for name in ("covariance_", "noise_variance_"):
             vars(self).pop(name, None)
         if fit.specs[0].polish:
@@ -342,7 +339,8 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
             of_outputs, noise_variances = zip(*found, strict=True)
             if of_outputs[0] is not None:
                 self.covariance_ = np.array(of_outputs)
-                self.noise_variance_ = np.array(noise_variances)
+                if self.link_ == "identity":
+                    self.noise_variance_ = np.array(noise_variances)
 
     @overload
     def predict(
@@ -357,34 +355,32 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
     def predict(
         self, X: ArrayLike, return_std: bool = False
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """Output of the network.
+        """Predict y.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
         return_std : bool, default=False
-            Whether to return its standard deviation too: how far the mean of y at X may
-            be from the output, not a single y, whose variance is larger by
-            ``noise_variance_``. It is that of nonlinear least squares: right for many
-            samples, if y is a network of this shape plus noise of one variance, and
-            blind to whether it is. ``alpha`` counts as prior knowledge.
+            Whether to return the standard deviation of the mean of y too; the variance
+            of a single y is larger by ``noise_variance_``. It is that of nonlinear
+            least squares: right for many samples if y is a network of this shape plus
+            noise of one variance. ``alpha`` counts as prior knowledge.
 
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             In the dtype of X, float32 or float64.
         y_std : ndarray of the same shape and dtype
-            Only with ``return_std``; NaN where ``covariance_`` is.
+            Only with ``return_std``; NaN if ``covariance_`` is.
 
         Raises
         ------
         sklearn.exceptions.NotFittedError
             Before ``fit``.
         ValueError
-            Where X has another number of features than in ``fit``, or NaN or inf; with
-            ``return_std`` where the fit was one with ``polish=False``, or one of more
-            weights than a covariance is stored for; where fitted attributes were
-            changed and do not fit each other.
+            If X has another number of features than in ``fit``, or NaN or inf; with
+            ``return_std`` if ``polish=False`` in the fit, or if the covariance was too
+            large to be stored; if fitted attributes were changed and do not fit.
         """
         check_is_fitted(self)
         return self._predict(self._validated(X), return_std)
@@ -399,10 +395,8 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
         predicted = like_y(means, self._y_ndim)
         if not return_std:
             return predicted
-        networks, has_linear_end = (
-            networks_of(self),
-            self.activations_[-1] == "identity",
-        )
+        networks = networks_of(self)
+        has_linear_end = self.activations_[-1] == "identity"
 
         def stds(block):
             of_outputs = [

@@ -163,7 +163,7 @@ or sequence of them, default="relu"
     moment_ : ndarray of shape (n_outputs,) + input_shape
         The centred cross-moment of y and X, weighted by ``sample_weight``; with
         ``loss="huber"`` of a y that is cut off two scales from its median.
-    residual_scale_ : ndarray of shape (n_outputs,)
+    scale_ : ndarray of shape (n_outputs,)
         The scale of the residuals, in the units of y: their standard deviation where
         they are normal. It is not larger for the weights that were fitted. Only with
         ``loss="huber"``.

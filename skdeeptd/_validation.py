@@ -28,14 +28,14 @@ X_VALIDATION = {  # the moment tells of what is not finite, in one pass less
 
 
 def clear_fitted_attributes(estimator):
-    """Drop what an earlier fit has stored."""
+    """Delete the attributes that an earlier fit has stored."""
     for name in list(vars(estimator)):
         if name.endswith("_") or name in PRIVATE_STATE:
             delattr(estimator, name)
 
 
 def reset_on_fit(fit: Method) -> Method:
-    """Forget an earlier model, and what a fit that fails has stored."""
+    """Delete fitted attributes before a fit, and after one that fails."""
 
     @functools.wraps(fit)
     def forget_and_fit(self, *args, **kwargs):
@@ -61,7 +61,7 @@ def warn(message, category=UserWarning):
 
 
 def check_index(name, value, n_values):
-    """Raise where the value is not an integer from 0 to ``n_values - 1``."""
+    """Raise ValueError if the value is not an integer from 0 to ``n_values - 1``."""
     is_integer = isinstance(value, Integral) and not isinstance(value, bool)
     if not is_integer or not 0 <= value < n_values:
         raise ValueError(
@@ -70,7 +70,7 @@ def check_index(name, value, n_values):
 
 
 def refuse_dask(**data):
-    """Raise for a dask collection, which scikit-learn would load whole."""
+    """Raise TypeError for a dask collection, which scikit-learn would load whole."""
     for name, value in data.items():
         if hasattr(value, "__dask_graph__"):
             raise TypeError(
@@ -81,7 +81,7 @@ def refuse_dask(**data):
 
 
 def check_range_of_weights(lightest, row, heaviest):
-    """``row`` is where the lightest weight stands."""
+    """Raise ValueError if a weight is negative, at this row, or all are zero."""
     if lightest < 0:
         raise ValueError(
             f"sample_weight must not be negative, got {lightest:g} at row {row}"
@@ -96,7 +96,7 @@ def check_finite(estimator, largest):
 
 
 def flatten(X, input_shape):
-    """X with a row per sample, and the shape of a sample."""
+    """Return X with a row per sample, and the shape of a sample."""
     refuse_dask(X=X)
     shape = getattr(X, "shape", ())[1:]
     if len(shape) < 2:
@@ -109,7 +109,7 @@ def flatten(X, input_shape):
 
 
 def refuse_strings(estimator, y):
-    """Raise for a y that holds strings, numbers among them, where it is to be fitted.
+    """Raise for a y of strings, numbers among them, in a regression.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def refuse_strings(estimator, y):
 
 
 def check_weight(estimator, X, sample_weight):
-    """The weights, (n_samples,); X is finite where they are zero."""
+    """Return the weights, (n_samples,); check that X is finite if they are zero."""
     weight = check_sample_weight(sample_weight, X, dtype=np.float64)
     check_range_of_weights(weight.min(), weight.argmin(), weight.max())
     without = np.flatnonzero(weight == 0)
@@ -142,7 +142,7 @@ def check_weight(estimator, X, sample_weight):
 
 
 def check_rows(estimator, X, y, sample_weight, reset=True):
-    """X, y as float64 (n_samples, n_outputs), and the weights; the axes that y had."""
+    """Return X, y as float64 (n_samples, n_outputs) and weights, and the axes of y."""
     refuse_dask(y=y, sample_weight=sample_weight)
     refuse_strings(estimator, y)
     X, y = validate_data(
@@ -169,7 +169,7 @@ def check_targets(rows, loss):
 
 @contextmanager
 def translate_overflow_error(estimator, rows):
-    """Say of numbers that do not fit in the sums whether they are finite at all."""
+    """Raise ValueError for sums that overflow; say if X or y is not finite."""
     try:
         yield
     except FloatingPointError as error:
@@ -183,7 +183,7 @@ def translate_overflow_error(estimator, rows):
 
 
 def callback_stage(estimator, context):
-    """The stages of ``fit_rows``, told to the callbacks of an estimator."""
+    """Return a function that reports stages of a fit to the callbacks."""
 
     @contextmanager
     def stage(name, n_parts=None):
@@ -196,19 +196,19 @@ def callback_stage(estimator, context):
 
 
 def reporter(estimator):
-    """Takes a line on the progress; knows nothing of the estimator but its name."""
+    """Return a function that prints a line on the progress, or ignores it."""
     if estimator.verbose:
         return functools.partial(print, f"[{type(estimator).__name__}]")
     return null_report
 
 
 def like_y(columns, y_ndim):
-    """(rows, outputs), or (rows,) as y was."""
+    """Return (rows, outputs), or (rows,) if y had one axis."""
     return columns[:, 0] if y_ndim == 1 else columns
 
 
 class DocLinkMixin:
-    """An estimator whose HTML representation links to its page."""
+    """Link the HTML representation of an estimator to its page."""
 
     _doc_link_module = "skdeeptd"
     _doc_link_template = (

@@ -42,7 +42,6 @@ from skdeeptd._search import Candidate, Result, Table
 from skdeeptd._search_cv import mean_log_likelihood
 from skdeeptd.datasets import make_patch_cnn_regression
 
-pytestmark = pytest.mark.usefixtures("without_verdict")
 
 
 def digits(n_rows, seed=0, odd=True):

@@ -139,14 +139,14 @@ def test_the_gradient_of_the_objective_is_zero(seed):
     def objective(change):
         hidden = np.tanh(X.reshape(N, 4, 4) @ (first + change[:4]))
         output = hidden @ (last + change[4:8]) * model.scales_[0, 0] * (1 + change[8])
-        sigma = model.residual_scale_[0] * (1 + change[9])
+        sigma = model.scale_[0] * (1 + change[9])
         residual = y - output - model.intercept_ - change[10]
         return joint_objective(residual, sigma, weight, 1.35)
 
     step = 1e-6 * np.eye(11)
     gradient = [(objective(s) - objective(-s)) / 2e-6 for s in step]
     largest = np.max(np.abs(gradient))
-    assert largest < 1e-4 * N * model.residual_scale_[0]
+    assert largest < 1e-4 * N * model.scale_[0]
 
 
 @pytest.mark.parametrize("fit_intercept", [True, False])
@@ -165,7 +165,7 @@ def test_one_linear_layer_is_what_a_general_optimiser_finds(fit_intercept):
     best = minimize(objective, start, options={"maxiter": 5000, "gtol": 1e-8})
     expected = X @ best.x[:8] + best.x[8] * fit_intercept
     np.testing.assert_allclose(model.predict(X), expected, atol=1e-4)
-    np.testing.assert_allclose(model.residual_scale_, np.exp(best.x[9]), rtol=1e-4)
+    np.testing.assert_allclose(model.scale_, np.exp(best.x[9]), rtol=1e-4)
 
 
 def test_a_weight_is_a_repeated_row():
@@ -174,11 +174,11 @@ def test_a_weight_is_a_repeated_row():
     counts[0] = 1
     model = DeepTDRegressor((4, 4), loss="huber", tol=1e-12, random_state=0)
     weighted = model.fit(X, y, counts).predict(X_test)
-    scale = model.residual_scale_
+    scale = model.scale_
     rows = np.repeat(np.arange(N), counts)
     repeated = model.fit(X[rows], y[rows]).predict(X_test)
     np.testing.assert_allclose(weighted, repeated, atol=1e-5 * np.std(weighted))
-    np.testing.assert_allclose(scale, model.residual_scale_, rtol=1e-5)
+    np.testing.assert_allclose(scale, model.scale_, rtol=1e-5)
 
 
 def test_every_output_has_a_scale_of_its_own():
@@ -186,23 +186,23 @@ def test_every_output_has_a_scale_of_its_own():
     Y = np.column_stack([y, 1e3 * planted(2, noise=0.5)[1]])
     model = DeepTDRegressor((4, 4), loss="huber", tol=1e-10, random_state=0)
     together = model.fit(X, Y).predict(X_test)
-    scales = model.residual_scale_
+    scales = model.scale_
     assert scales.shape == (2,)
     for output, column in enumerate(Y.T):
         alone = model.fit(X, column).predict(X_test)
         size = np.std(alone)
         np.testing.assert_allclose(together[:, output], alone, atol=1e-4 * size)
-        np.testing.assert_allclose(model.residual_scale_, scales[output], rtol=1e-4)
+        np.testing.assert_allclose(model.scale_, scales[output], rtol=1e-4)
 
 
 def test_the_units_of_y_do_not_matter():
     X, y, X_test, _ = planted(3)
     model = DeepTDRegressor((4, 4), loss="huber", alpha=1.0, random_state=0)
     small = model.fit(X, y).predict(X_test)
-    scale = model.residual_scale_
+    scale = model.scale_
     large = model.fit(X, 2.0**20 * y).predict(X_test)
     np.testing.assert_allclose(large, 2.0**20 * small, rtol=1e-6, atol=1e-3)
-    np.testing.assert_allclose(model.residual_scale_, 2.0**20 * scale, rtol=1e-6)
+    np.testing.assert_allclose(model.scale_, 2.0**20 * scale, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_a_network_that_fits_exactly_has_no_scale():
         X, y, X_test, truth = planted(seed, 0, noise=0)
         model = DeepTDRegressor((4, 4), loss="huber", random_state=0).fit(X, y)
         assert model.score(X_test, truth) > 1 - 1e-9
-        assert model.residual_scale_[0] < 1e-6 * np.std(y)
+        assert model.scale_[0] < 1e-6 * np.std(y)
 
 
 def test_the_intervals_hold_the_truth_beside_outliers():
@@ -274,7 +274,7 @@ def test_the_intervals_hold_the_truth_beside_outliers():
         model = DeepTDRegressor((4, 4), loss="huber", random_state=0).fit(X, y)
         output, std = model.predict(X_test, return_std=True)
         shares.append(np.mean(np.abs(output - truth) < 1.96 * std))
-        noises.append(model.residual_scale_[0] / (0.2 * np.std(truth)))
+        noises.append(model.scale_[0] / (0.2 * np.std(truth)))
     assert 0.88 < np.mean(shares) < 0.99
     assert 0.95 < np.mean(noises) < 1.2
 

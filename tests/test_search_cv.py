@@ -28,7 +28,6 @@ from skdeeptd import (
 from skdeeptd._search_cv import mean_log_likelihood, network_candidate
 from skdeeptd.datasets import make_patch_cnn_regression
 
-pytestmark = pytest.mark.usefixtures("without_verdict")
 
 SHAPES = kernel_size_grid(24)
 

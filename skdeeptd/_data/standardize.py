@@ -145,8 +145,8 @@ def standardize(rows, fit_intercept, equal_losses=False, *, n_first_rows=200):
     """Divide the targets by their largest distance from the mean.
 
     The weights are divided by the largest one. With ``equal_losses`` the mean square of each target is 1, so that the units of
-    several outputs do not matter. An output that differs from its mean by rounding only
-    becomes constant.
+    several outputs do not matter. An output that differs from its mean by rounding
+    only becomes constant.
 
     Raises
     ------

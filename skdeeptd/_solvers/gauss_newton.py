@@ -128,8 +128,11 @@ def gauss_newton(
             network, rows, loss, alpha, fit_intercept, False, centre
         )
 
-    refits_heads = loss.is_quadratic and len(network.heads) > 1 and move != "heads"
-    refits_heads = refits_heads and not gram_of_entries_pays(network)
+    is_alone = loss.is_quadratic and len(network.heads) == 1
+    refits_heads = move != "heads" and not is_alone
+    refits_heads = refits_heads and not (
+        loss.is_quadratic and gram_of_entries_pays(network)
+    )
     current, n_iter = equations, 0
     if current is None:
         current, n_iter = evaluate(network), 1
@@ -162,12 +165,15 @@ def gauss_newton(
                 return Solution(normalize(moved), left, n_iter, True, current)
         promised_before = predicted
         n_iter += 1
+        trial = None
         if is_coupled_and_large(loss, current.head_gradient):
             moved = newton_cg_heads(moved, rows, loss, alpha, fit_intercept, current)
-        trial = None
-        if refits_heads:  # in a cheap pass, so that J holds for the best heads
+        elif refits_heads:  # in a cheap pass, so that J holds for the best heads
             trial = evaluate_heads(moved, current.centre)
             moved = trial.network
+            if not loss.is_quadratic and np.isfinite(trial.loss):
+                step, change, _ = _step(trial, 0.0, "heads")
+                moved, trial = _moved(trial, step, change), None
         if trial is None or trial.loss < current.loss:
             trial = evaluate(moved, current.centre)
         if trial.loss < current.loss:

@@ -35,7 +35,7 @@ def factor_blocks(grams, damping):
         return None
     for block in scaled:
         diagonal = np.einsum("ii->i", block)
-        diagonal += max(1e-9, damping)
+        diagonal += max(1e-7, damping)  # less amplifies rounding
         factor, failed = lapack.dpotrf(block, lower=True)
         if failed:
             return None

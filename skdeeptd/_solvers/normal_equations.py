@@ -331,7 +331,7 @@ def _equations_of(network, rows, loss, alpha, basis, sums, shift):
             intercept=network.intercept + intercept * (h.shape[1] > R * P),
         )
     if basis is heads:  # J holds for the heads of the pass
-        A, S, g, of_jacobian = *sums[:2], sums[3], shift[1]
+        A, S, g, of_jacobian = sums[0], sums[1], sums[3], shift[1]
         if n_heads == 1:
             S, g = S[np.newaxis], g[:, 0]
     else:
