@@ -57,8 +57,8 @@ for name, r2 in scores.items():
 
 # %%
 # Ridge regression has the same weight for each half hour on all days. The relus of a
-# network are active on some days only. The picture shows the first two weeks of the
-# test rows of the last split.
+# network are active on some days only. The picture shows the first week of the test
+# rows of the last split.
 
 train, test = list(cv.split(X))[-1]
 days = np.arange(56) * STEP / 48
