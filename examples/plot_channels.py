@@ -24,7 +24,7 @@ from skdeeptd.datasets import make_patch_cnn_regression
 # noise.
 
 KERNEL_SIZES = ((5, 3), (12, 1))
-X, y, planted = make_patch_cnn_regression(
+X, y, kernels = make_patch_cnn_regression(
     400,
     KERNEL_SIZES,
     input_shape=(60, 3),
@@ -66,7 +66,7 @@ for name, estimator in {"DeepTDRegressor": model, "RidgeCV": ridge}.items():
 # (solid) agrees with the true one (dashed), up to the sign, which is not determined.
 
 kernel = model.fit(X, y)[-1].kernels_[0][0, 0]
-true = planted[0][0, 0]
+true = kernels[0][0, 0]
 kernel = kernel * np.sign(np.sum(kernel * true))
 figure, ax = plt.subplots(figsize=(6.5, 4), layout="constrained")
 edges = np.arange(6) - 0.5

@@ -23,7 +23,7 @@ from skdeeptd.plotting import (
     ReceptiveFieldDisplay,
 )
 
-X, y, planted = make_patch_cnn_regression(
+X, y, kernels = make_patch_cnn_regression(
     n_samples=400,
     kernel_sizes=(4, 5, 6),
     noise=0.5,
@@ -61,7 +61,7 @@ MomentDisplay.from_estimator(search)
 
 display = KernelDisplay.from_estimator(search)
 n_held = 0
-layers = zip(planted, display.kernels, display.kernel_stds, display.axes_, strict=True)
+layers = zip(kernels, display.kernels, display.kernel_stds, display.axes_, strict=True)
 for true, (kernel,), (std,), (ax,) in layers:
     true = true[0, 0] * np.sign(kernel @ true[0, 0])
     ax.stairs(true, np.arange(len(true) + 1) - 0.5, baseline=None, ls="--", color="k")

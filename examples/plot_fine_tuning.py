@@ -85,7 +85,7 @@ X, logit = make_patch_cnn_regression(4600, (10, 10, 10), random_state=0)
 logit = 4 * (logit - np.median(logit))
 y = np.random.RandomState(0).binomial(1, expit(logit)).astype(float)
 floor = log_loss(torch.from_numpy(logit), torch.from_numpy(y)).item()
-planted = compare(
+simulated = compare(
     "Simulated network", DeepTDRegressor((10, 10, 10), random_state=0), X, y, 600
 )
 print(f"  the true network: {floor:.2f}")
@@ -111,7 +111,7 @@ digits = compare("Even digits", filters, X / 16, (digit % 2 == 0).astype(float),
 # epochs are enough.
 
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True, layout="constrained")
-for ax, curves in zip(axes, (planted, digits), strict=True):
+for ax, curves in zip(axes, (simulated, digits), strict=True):
     for start, color in (("random", "0.6"), ("DeepTD", "C0")):
         lines = ax.plot(np.transpose(curves[start]), color=color, lw=1.6)
         lines[0].set_label(f"{start} start")

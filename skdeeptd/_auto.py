@@ -359,7 +359,7 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
             ({"pooling": "global"}, "linear"),
             ({"pooling": "both"}, "rbf"),
         ]
-        if n_rows <= few_rows:  # with many rows these predict what the others do
+        if n_rows <= few_rows:  # with many rows these predict like the others
             on_filters += [
                 ({"standardize": False}, "linear"),
                 ({"pooling": "both", "standardize": False}, "rbf"),
