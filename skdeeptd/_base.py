@@ -46,6 +46,7 @@ from skdeeptd._validation import (
     warn,
 )
 
+
 def design(estimator, n_features, input_shape, n_filters, alpha, loss):
     """Return the layout and the ``Spec`` of the parameters that all networks have."""
     layout = make_layout(

@@ -31,7 +31,7 @@ def factor_blocks(grams, damping):
     """
     scale, factors = diagonal_scale(grams), []
     scaled = grams / scale[:, :, np.newaxis] / scale[:, np.newaxis]
-    if not np.all(np.isfinite(scaled)):
+    if not np.isfinite(np.sum(scaled)):
         return None
     for block in scaled:
         diagonal = np.einsum("ii->i", block)

@@ -104,9 +104,11 @@ def normal_equations(
     shift, sums_of = centre, _stacked_sums if is_stacked else _gram_sums
     sums = sums_of(network, rows, loss, basis, shift, fit_intercept, with_hidden)
     if is_centred:
-        sums, shift, residual, is_far = _centred(sums, shift, is_stacked, far_share)
-        if is_first and is_far and loss.is_quadratic:
-            moved = network._replace(intercept=network.intercept + residual)
+        means = _means(sums)
+        is_far = is_first and loss.is_quadratic and _is_far(sums, *means, far_share)
+        sums, shift = _centred(sums, shift, is_stacked, *means)
+        if is_far:
+            moved = network._replace(intercept=network.intercept + means[2])
             how = alpha, fit_intercept, with_hidden
             return normal_equations(moved, rows, loss, *how, shift)
     return _equations_of(network, rows, loss, alpha, basis, sums, shift)
@@ -273,32 +275,39 @@ def _stacked_sums(network, rows, loss, basis, shift, fit_intercept, with_hidden)
     return hessian, cross, grams, gradient, head_gradient, j_sum, squares, sizes
 
 
-def _centred(sums, shift, is_stacked, far_share):
-    """Return the sums with J and F minus their means, and these means.
+def _means(sums):
+    """Return the means of F, of J and of the residuals."""
+    _, _, grams, _, h, of_basis, _, _ = sums
+    total = grams[0, -1, -1]
+    return grams[0, -1, :-1] / total, of_basis / total, h[:, -1] / total
 
-    Also the mean residuals, and whether the rows from which J and F were taken make up
-    more than ``far_share`` of a sum of squares.
-    """
-    A, S, grams, g, h, of_basis, squares, sizes = sums
-    total, residual = grams[0, -1, -1], h[:, -1].copy()
-    features, jacobian = grams[0, -1, :-1] / total, of_basis / total
-    diagonal = A.diagonal().reshape(-1 if A.size else 0, of_basis.shape[1]).sum(axis=0)
-    whole = np.concatenate([grams[0].diagonal()[:-1], diagonal, squares])
-    of_means = features**2, np.sum(jacobian**2, axis=0), (residual / total) ** 2
-    is_far = np.any(total * np.concatenate(of_means) > far_share * whole)
+
+def _centred(sums, shift, is_stacked, features, jacobian, residual):
+    """Return the sums with J and F minus their means, and the shift to these."""
+    A, S, grams, g, h, *others = sums
+    S, grams, h, total = S.copy(), grams.copy(), h.copy(), grams[0, -1, -1]
     flat = jacobian if is_stacked else jacobian.reshape(1, -1)
-    A, S = A - total * flat.T @ flat, S.copy()
+    A = A - total * flat.T @ flat
     S[..., :-1, :] -= np.reshape(
         total * features[:, np.newaxis] * flat[:, np.newaxis], S[..., :-1, :].shape
     )
     S[..., -1, :] = 0
-    grams = grams - np.pad(total * np.outer(features, features), (0, 1))
+    grams[:, :-1, :-1] -= total * np.outer(features, features)
     grams[:, -1, :-1] = grams[:, :-1, -1] = 0
+    residual = total * residual
     g = g - (residual @ flat if is_stacked else np.outer(flat[0], residual))
-    h = h - np.pad(np.outer(residual, features), ((0, 0), (0, 1)))
-    sums = A, S, grams, g, h, of_basis, squares, sizes
-    shift = shift[0] + features, shift[1] + jacobian
-    return sums, shift, residual / total, is_far
+    h[:, :-1] -= np.outer(residual, features)
+    return (A, S, grams, g, h, *others), (shift[0] + features, shift[1] + jacobian)
+
+
+def _is_far(sums, features, jacobian, residual, far_share):
+    """Return whether means make up more than a share of the squares."""
+    A, _, grams, _, _, _, squares, _ = sums
+    total, size = grams[0, -1, -1], jacobian.shape[1]
+    spread = A.diagonal().reshape(len(A) // max(size, 1), size).sum(axis=0)
+    spread = np.concatenate([grams[0].diagonal()[:-1], spread, squares])
+    means = features**2, np.sum(jacobian**2, axis=0), residual**2
+    return np.any(total * np.concatenate(means) > far_share * spread)
 
 
 def _equations_of(network, rows, loss, alpha, basis, sums, shift):
@@ -340,8 +349,8 @@ def _equations_of(network, rows, loss, alpha, basis, sums, shift):
     if alpha > 0 and len(g):
         A, S, g = _penalised(A, S, g, heads, alpha * curvature, alpha * slope)
     if basis is heads:
-        g = g - np.tensordot(change, S, axes=2)
-    is_finite = all(np.all(np.isfinite(a)) for a in (value, A.diagonal(), g))
+        g = g - change.ravel() @ S.reshape(change.size, len(g))
+    is_finite = np.isfinite(value + np.sum(A.diagonal()) + np.sum(g))
     eps = np.finfo(rows.precision).eps
     return Equations(
         network,
