@@ -83,8 +83,8 @@ if importlib.util.find_spec("torch") is None:
     exclude_patterns.append("generated/gallery/plot_fine_tuning.rst")  # an older build
 
 
-# Docstrings, mostly inherited ones, refer to other packages. Names that exist there become
-# links, so that broken references need not be ignored.
+# Docstrings, mostly inherited ones, refer to other packages. Names that exist there
+# become links, so that broken references need not be ignored.
 SKLEARN = "https://scikit-learn.org/stable"
 OBJECTS = {
     "sklearn": f"{SKLEARN}/modules/generated",
