@@ -74,17 +74,17 @@ sphinx_gallery_conf = {
     "reference_url": {"skdeeptd": None},
     "within_subsection_order": FunctionSortKey(EXAMPLES.index),
     "image_srcset": ["2x"],
-    "capture_repr": (),  # of what a last line draws
+    "capture_repr": (),  # displays at the end of a cell
     "show_signature": False,
     "write_computation_times": False,
 }
 if importlib.util.find_spec("torch") is None:
     sphinx_gallery_conf["ignore_pattern"] = "plot_fine_tuning"
-    exclude_patterns.append("generated/gallery/plot_fine_tuning.rst")  # of before
+    exclude_patterns.append("generated/gallery/plot_fine_tuning.rst")  # an older build
 
 
-# Docstrings, inherited ones above all, name parts of other packages. What exists there
-# becomes a link, so that a reference that leads nowhere need not be ignored.
+# Docstrings, mostly inherited ones, refer to other packages. Names that exist there
+# become links, so that broken references need not be ignored.
 SKLEARN = "https://scikit-learn.org/stable"
 OBJECTS = {
     "sklearn": f"{SKLEARN}/modules/generated",
@@ -108,7 +108,7 @@ def link_elsewhere(app, env, node, content):
 
 
 def write_mathml(writer, node):
-    """Browsers draw MathML themselves; MathJax would be fetched from another site."""
+    """Write MathML, which browsers draw without fetching MathJax from another site."""
     writer.body.append(tex2mathml(node.astext()))
     raise nodes.SkipNode
 

@@ -1,4 +1,4 @@
-"""For pytest, which looks for doctests here: not in what a build reads or writes."""
+"""Keep pytest from collecting doctests in the input and output of a build."""
 
 collect_ignore = ["conf.py", "generated", "_build"]
 collect_ignore_glob = ["*_picture.py"]

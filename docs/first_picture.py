@@ -1,4 +1,4 @@
-"""Spectra of meat, what a model of their fat looks at, and its predictions."""
+"""Draw spectra of meat, and predictions of their fat by two models."""
 
 import matplotlib.pyplot as plt
 import numpy as np

@@ -1,4 +1,4 @@
-"""Mean ranks of the methods on real data, read from the tables of benchmarks.md."""
+"""Draw mean ranks of the methods on real data, from the tables of benchmarks.md."""
 
 import re
 from pathlib import Path

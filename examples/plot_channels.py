@@ -1,10 +1,11 @@
 """
-Channels first: arrays as aeon and sktime give them
-===================================================
+Channels first: series in the layout of aeon and sktime
+=======================================================
 
-Collections of series with several channels come as (n, channels, time) from aeon and
-sktime. Here a channel is a last axis. One FunctionTransformer moves it, a second makes
-a row of each sample, so that StandardScaler can follow: channels seldom have one unit.
+aeon and sktime store series of several channels as (n, channels, time). This example
+writes its kernel sizes for channels last. One FunctionTransformer moves the channels, a
+second one makes a row of each sample, so that StandardScaler can follow: channels
+seldom have the same unit.
 """
 
 import matplotlib.pyplot as plt
@@ -18,11 +19,12 @@ from skdeeptd import DeepTDRegressor
 from skdeeptd.datasets import make_patch_cnn_regression
 
 # %%
-# Three channels of 60 times in units far apart. A planted network, with a kernel of 5
-# times and all channels and one of 12 patches, makes y of them, with some noise.
+# The data have three channels of 60 time steps in very different units. y comes from a
+# network with a kernel of 5 time steps and all channels, and one of 12 patches, plus
+# noise.
 
 KERNEL_SIZES = ((5, 3), (12, 1))
-X, y, planted = make_patch_cnn_regression(
+X, y, kernels = make_patch_cnn_regression(
     400,
     KERNEL_SIZES,
     input_shape=(60, 3),
@@ -32,10 +34,10 @@ X, y, planted = make_patch_cnn_regression(
 )
 X = np.moveaxis(X.reshape(-1, 60, 3), -1, 1)
 X = X * [[1000.0], [1.0], [0.01]] + [[20.0], [0.0], [5.0]]
-print("as aeon has them:", X.shape)
+print("channels first:", X.shape)
 
 # %%
-# The recipe. ``input_shape`` tells the network what the flat rows were.
+# The Pipeline. ``input_shape`` is the shape of a sample before its row was made flat.
 
 channels_last = FunctionTransformer(
     np.moveaxis, kw_args={"source": 1, "destination": -1}
@@ -60,11 +62,11 @@ for name, estimator in {"DeepTDRegressor": model, "RidgeCV": ridge}.items():
     print(f"{name:16} R2 {r2.mean():.2f} +- {r2.std():.2f}")
 
 # %%
-# A kernel of the first layer has a row for each channel. The learned one (solid) is the
-# planted one (dashed), up to the sign, which the scale can take.
+# The kernel of the first layer has a column for each channel. The learned kernel
+# (solid) agrees with the true one (dashed), up to the sign, which is not determined.
 
 kernel = model.fit(X, y)[-1].kernels_[0][0, 0]
-true = planted[0][0, 0]
+true = kernels[0][0, 0]
 kernel = kernel * np.sign(np.sum(kernel * true))
 figure, ax = plt.subplots(figsize=(6.5, 4), layout="constrained")
 edges = np.arange(6) - 0.5

@@ -1,11 +1,11 @@
 """
-Images: odd and even digits, and what tells them apart
-======================================================
+Images: classify odd and even digits, and inspect the network
+=============================================================
 
 DeepTDClassifier is a small convolutional network with the methods of any classifier of
-scikit-learn. Here eight filters look at the overlapping patches of images of 8 x 8
-pixels. It is far ahead of logistic regression, which has a weight for each of the 64
-pixels, and it can be looked at: its kernels, and the pixels that make a digit odd.
+scikit-learn. Here eight filters look at overlapping patches of images of 8 x 8 pixels.
+The network is far more accurate than logistic regression, which has a weight for each
+of the 64 pixels. The example draws its kernels, and the pixels that make a digit odd.
 """
 
 import matplotlib.pyplot as plt
@@ -21,10 +21,10 @@ X, digit = load_digits(return_X_y=True)
 X, parity = X / 16, np.where(digit % 2 == 0, "even", "odd")
 
 # %%
-# Rows stay flat, as elsewhere in scikit-learn: ``input_shape`` says that they are
-# images. A kernel of 4 x 4 pixels moves by two pixels, so that it sees 3 x 3 patches;
-# -1 is one kernel for all of these. ``alpha`` is what 1/C is in LogisticRegression. Two
-# starts and a rough ``tol`` are enough here, and quick.
+# Rows stay flat, as elsewhere in scikit-learn; ``input_shape`` is the shape of an
+# image. A kernel of 4 x 4 pixels with stride 2 has 3 x 3 patches, and -1 is one kernel
+# for all of them. ``alpha`` corresponds to 1/C of LogisticRegression. Two starts and a
+# large ``tol`` are enough here, and fast.
 
 network = DeepTDClassifier(
     ((4, 4), -1),
@@ -51,15 +51,17 @@ for name, model in models.items():
     )
 
 # %%
-# Four of the kernels. The first layer is what a filter looks for in a patch, the second
-# where in the image that counts. Red adds, blue subtracts.
+# Four of the eight filters. The kernel of the first layer is the pattern that a filter
+# detects in a patch; the kernel of the second layer weights the positions of the
+# patches. Red is positive, blue negative.
 
 network.fit(X, parity)
 KernelDisplay.from_estimator(network, filters=range(4))
 
 # %%
-# What makes these digits odd (red) or even (blue)? Each image stands above the
-# derivative of its logit by the pixels: ink on red makes it more odd.
+# Which pixels make these digits odd (red) or even (blue)? Below each image is the
+# derivative of its logit by the pixels: ink on a red pixel raises the probability of
+# odd.
 
 figure, axes = plt.subplots(2, 3, figsize=(8, 5), layout="constrained")
 for (above, below), i in zip(axes.T, (3, 8, 9), strict=True):

@@ -1,10 +1,10 @@
 """
-Displays: what a network has learned, and from what
-===================================================
+Displays: draw a network, its data and a search
+===============================================
 
-The six displays of skdeeptd.plotting. The signals
-come from a network with kernels of 4, 5 and 6 weights, and noise of half their size is
-added; the images are digits.
+This example shows the six displays of skdeeptd.plotting. The signals come from a
+network with kernels of 4, 5 and 6 weights, with noise of half the standard deviation of
+y; the images are digits.
 """
 
 import matplotlib.pyplot as plt
@@ -23,7 +23,7 @@ from skdeeptd.plotting import (
     ReceptiveFieldDisplay,
 )
 
-X, y, planted = make_patch_cnn_regression(
+X, y, kernels = make_patch_cnn_regression(
     n_samples=400,
     kernel_sizes=(4, 5, 6),
     noise=0.5,
@@ -35,49 +35,50 @@ search = DeepTDRegressorCV(grid, random_state=0).fit(X, y)
 print("best:", search.best_params_)
 
 # %%
-# Which kernel sizes? The candidates and their cross-validated scores. Most are dropped
-# after a short fit, and their scores are those of that short fit.
+# Which kernel sizes are best? The display shows the candidates and their
+# cross-validated scores. Most candidates are dropped after a short fit, and keep the
+# score of that fit.
 
 CandidatesDisplay.from_estimator(search, n_best=40)
 
 # %%
-# Is a network needed at all? Both models are cross-validated on the same folds, and the
-# network predicts held-out rows clearly better than the linear model.
+# Is a network better than a linear model? Both are cross-validated on the same folds,
+# and the network predicts held-out samples clearly better.
 
 result = compare_with_linear(search.best_estimator_, X, y)
 LinearComparisonDisplay.from_result(result)
 print(result.text[0])
 
 # %%
-# Does the moment look like a network of that shape? Its rows are the patches of the
+# How much of the moment do the kernels explain? Each row of the image is a patch of the
 # first layer.
 
 MomentDisplay.from_estimator(search)
 
 # %%
-# The kernels with their 95 % bands, and dashed the planted ones. The sign of the last
-# kernel is free: the scale can take it.
+# The kernels with their 95 % bands, and dashed lines for the true kernels. The sign of
+# the last kernel is not determined, because the scale may have the opposite sign.
 
 display = KernelDisplay.from_estimator(search)
 n_held = 0
-layers = zip(planted, display.kernels, display.kernel_stds, display.axes_, strict=True)
+layers = zip(kernels, display.kernels, display.kernel_stds, display.axes_, strict=True)
 for true, (kernel,), (std,), (ax,) in layers:
     true = true[0, 0] * np.sign(kernel @ true[0, 0])
     ax.stairs(true, np.arange(len(true) + 1) - 0.5, baseline=None, ls="--", color="k")
     n_held += np.sum(np.abs(true - kernel) < 1.96 * std)
-print(f"{n_held} of the 15 planted weights are inside their band")
+print(f"{n_held} of the 15 true weights are inside their band")
 
 # %%
-# Which features matter, and in which direction? The height is the effect
-# of one standard deviation, with a 95 % band.
+# Which features matter, and in which direction? The height is the effect of one
+# standard deviation of a feature, with a 95 % band.
 
 display = ImportanceDisplay.from_estimator(search, X)
 display.figure_.savefig("importance.png", dpi=150)
-print("the feature that matters most:", np.argmax(display.magnitude))
+print("the feature with the largest effect:", np.argmax(display.magnitude))
 
 # %%
-# What makes these digits odd (blue) or even (red)? Each image stands beside the
-# derivative of the network's output by its pixels.
+# Which pixels make these digits odd (blue) or even (red)? Below each image is the
+# derivative of the output of the network by the pixels.
 
 images, digit = load_digits(return_X_y=True)
 images, parity = images / 16, np.where(digit % 2 == 0, 1.0, -1.0)

@@ -1,10 +1,10 @@
 """
-Learned features before an estimator of your own
-================================================
+Learned features before any estimator
+=====================================
 
-DeepTDFeatures is a transformer: it learns filters from X and y, and gives what they
-see. So any estimator of scikit-learn can follow. Here are three, with and without it,
-on 200 images of the ten digits.
+DeepTDFeatures is a transformer: it learns filters from X and y, and returns their
+responses, so that any estimator of scikit-learn can follow. This example compares three
+classifiers, with and without it, on 200 images of the ten digits.
 """
 
 import matplotlib.pyplot as plt
@@ -27,8 +27,8 @@ estimators = {
 }
 
 # %%
-# ``input_shape`` says that a row is an image. Labels that are numbers could be a
-# quantity: ``target_type="multiclass"`` says that they are classes. ``pooling="both"``
+# ``input_shape`` is the shape of an image. y of numbers is taken as continuous, so
+# ``target_type="multiclass"`` declares the digits to be classes. ``pooling="both"``
 # gives the response of each filter at each position, and statistics over the image.
 
 features = DeepTDFeatures(
@@ -37,8 +37,8 @@ features = DeepTDFeatures(
 steps = {"the pixels": StandardScaler(), "DeepTDFeatures": features}
 
 # %%
-# These features know the labels, so they must be learned within each split: that is
-# what a Pipeline is for.
+# The filters are learned from y, so they must be learned within each split. A Pipeline
+# does so.
 
 cv = StratifiedShuffleSplit(5, train_size=200, random_state=0)
 accuracies = {
@@ -54,7 +54,7 @@ for i, name in enumerate(estimators):
         print(f"{name:18} after {step:14}  accuracy {mean:.3f} +- {std:.3f}")
 
 # %%
-# Mean and standard deviation over five splits of 200 images for training.
+# Mean and standard deviation over five splits with 200 training images.
 
 figure, ax = plt.subplots(figsize=(6.5, 4), layout="constrained")
 for step, shift in zip(accuracies, (-0.1, 0.1), strict=True):

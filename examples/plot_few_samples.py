@@ -2,10 +2,10 @@
 Few samples: how many does a network need?
 ==========================================
 
-1000 features, a network of 28 free weights, no noise. The moment alone comes closer as
-the samples grow but never arrives; after the polish the network is exact from a few
-samples per weight on. Ridge regression would need more samples than there are features
-to see even the linear part.
+The data have 1000 features and come from a network with 28 free weights, without noise.
+The estimate from the moment alone improves with more samples but keeps a bias. After
+the Gauss-Newton iterations the network is exact with a few samples per weight. Ridge
+regression would need more samples than features, and finds the linear part only.
 """
 
 import matplotlib.pyplot as plt
@@ -39,7 +39,7 @@ for name, score in scores.items():
     print(f"{name:29}", *(f"{mean:5.2f} +- {std:.2f}" for mean, std in cells))
 
 # %%
-# The median over five networks, and their middle half.
+# The median over five networks, and the range between the quartiles.
 
 figure, ax = plt.subplots(figsize=(6.5, 4), layout="constrained")
 for name, score in scores.items():

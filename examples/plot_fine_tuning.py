@@ -1,17 +1,17 @@
 """
-Fine-tuning in torch: a start for another loss
-==============================================
+Fine-tuning in torch: train with another loss
+=============================================
 
-DeepTDRegressor minimises squared errors. Where another loss is asked for, to_torch
-hands the network over, and Adam goes on with that loss. Here it is the logistic one, so
-that the data can be labels; a fit of just that is DeepTDClassifier. For the first fit
-the classes are -2 and 2: where p is the probability of the second one, their mean is 4
-p - 2, which is close to the logit of p around 1/2.
+to_torch converts a fitted network to a torch module, which Adam can train further with
+any loss. This example uses the logistic loss, so that the result can be compared with
+that of DeepTDClassifier, which minimizes the same loss without torch. In the first fit
+the classes are -2 and 2: if p is the probability of the second class, their mean is 4 p
+- 2, which is close to the logit of p around 1/2.
 
-A random start of the same network, as torch draws it, goes through the same training,
-on five splits. On labels that a network with kernels of 10, 10 and 10 weights has
-drawn, some stay at the loss of a coin toss, log 2. On odd and even digits all learn,
-but with 300 images they do not come as far.
+The example compares this start with random initial weights of the same network, on five
+splits. With classes from a network with kernels of 10, 10 and 10 weights, some random
+starts stay at the loss of a coin toss, log 2. On odd and even digits all random starts
+learn, but with 300 images their loss stays higher.
 """
 
 import matplotlib.pyplot as plt
@@ -26,12 +26,12 @@ from skdeeptd.datasets import make_patch_cnn_regression
 from skdeeptd.export import to_torch
 
 N_SPLITS, N_EPOCHS, BATCH = 5, 30, 32
-LEARNING_RATE = 0.01  # of 0.001, 0.003, 0.01 and 0.03 the best for the random starts
+LEARNING_RATE = 0.01  # the best of 0.001, 0.003, 0.01, 0.03 for the random starts
 log_loss = torch.nn.functional.binary_cross_entropy_with_logits
 
 
 def train(network, X, y, X_test, y_test):
-    """Held-out loss before each epoch and after the last, and the final accuracy."""
+    """Return the held-out loss before and after each epoch, and the final accuracy."""
     optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE)
     losses = []
     for epoch in range(N_EPOCHS + 1):
@@ -56,7 +56,7 @@ def random_start(model, seed):
 
 
 def compare(name, model, X, y, n_train):
-    """Held-out losses by epoch of both starts, a row for each split."""
+    """Return the held-out losses by epoch for both starts, a row for each split."""
     curves, accuracies = ({"DeepTD": [], "random": []} for _ in range(2))
     for seed in range(N_SPLITS):
         data = train_test_split(X, y, train_size=n_train, random_state=seed)
@@ -79,19 +79,19 @@ def compare(name, model, X, y, n_train):
 
 
 # %%
-# Labels drawn with the probabilities of a planted network, and the loss of these.
+# Classes drawn with the probabilities of a random network, and the loss of the latter.
 
 X, logit = make_patch_cnn_regression(4600, (10, 10, 10), random_state=0)
 logit = 4 * (logit - np.median(logit))
 y = np.random.RandomState(0).binomial(1, expit(logit)).astype(float)
 floor = log_loss(torch.from_numpy(logit), torch.from_numpy(y)).item()
-planted = compare(
-    "Planted network", DeepTDRegressor((10, 10, 10), random_state=0), X, y, 600
+simulated = compare(
+    "Simulated network", DeepTDRegressor((10, 10, 10), random_state=0), X, y, 600
 )
-print(f"  the planted network itself: {floor:.2f}")
+print(f"  the true network: {floor:.2f}")
 
 # %%
-# Real images: eight filters of 2 x 2 and 4 x 4 weights.
+# Real images: eight filters with kernels of 2 x 2 and 4 x 4 weights.
 
 X, digit = load_digits(return_X_y=True)
 filters = DeepTDRegressor(
@@ -107,18 +107,18 @@ filters = DeepTDRegressor(
 digits = compare("Even digits", filters, X / 16, (digit % 2 == 0).astype(float), 300)
 
 # %%
-# Held-out loss after each epoch, a line for each split. From the DeepTD start it soon
-# falls no further: ten epochs would have been enough.
+# The held-out loss after each epoch, a line for each split. From the DeepTD start ten
+# epochs are enough.
 
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True, layout="constrained")
-for ax, curves in zip(axes, (planted, digits), strict=True):
+for ax, curves in zip(axes, (simulated, digits), strict=True):
     for start, color in (("random", "0.6"), ("DeepTD", "C0")):
         lines = ax.plot(np.transpose(curves[start]), color=color, lw=1.6)
         lines[0].set_label(f"{start} start")
     ax.axhline(np.log(2), color="0.4", ls=":", label="coin toss")
     ax.set(xlabel="epochs of Adam on the logistic loss", ylim=(0, 0.85))
-axes[0].axhline(floor, color="C1", ls="--", lw=1, label="planted network")
-axes[0].set(ylabel="log loss on held-out samples", title="Planted, 600 labels")
+axes[0].axhline(floor, color="C1", ls="--", lw=1, label="true network")
+axes[0].set(ylabel="log loss on held-out samples", title="Simulated, 600 labels")
 axes[1].set(title="Even or odd digits, 300 labels")
 axes[0].legend(loc="lower left")
 plt.show()

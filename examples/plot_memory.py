@@ -1,14 +1,14 @@
 """
-More rows than memory holds
-===========================
+Data larger than memory
+=======================
 
-A file that numpy can map goes straight into ``fit``, which reads it block by block.
-What comes in pieces, from a database or a detector, goes into ``partial_fit``. The file
-here is small, so that this runs in seconds; nothing changes for one of many gigabytes.
+``fit`` reads a file that numpy can map block by block. ``partial_fit`` learns from data
+that come in batches, from a database or a detector. The file of this example is small,
+so that the example runs in seconds; the same code works for many gigabytes.
 
-Both are bounded in memory. Where the rows can be read again, map them and fit: every
-row then counts to the end. A stream keeps the moment of all rows, but a bounded sample
-of the rows themselves, so it stops learning before.
+Both use bounded memory. If the rows can be read again, map the file and call ``fit``,
+which uses every row in every iteration. ``partial_fit`` keeps the moment of all rows
+but only a random subsample of the rows, so that it stops to improve earlier.
 """
 
 import tempfile
@@ -23,9 +23,9 @@ from skdeeptd.datasets import make_patch_cnn_regression
 N_SEEDS, N_TEST, BATCH, N_BATCHES = 5, 2000, 500, 16
 
 # %%
-# Five planted networks with kernels of 8, 8 and 4 weights; the noise is as large as
-# what they say. The model of a stream can be used after each batch, so its score is
-# noted as it grows.
+# The data come from five networks with kernels of 8, 8 and 4 weights; the noise has the
+# same variance as their outputs. A model can predict after each call of
+# ``partial_fit``, so that its score can be followed.
 
 seen = BATCH * 2 ** np.arange(5)
 streamed, mapped = np.empty((N_SEEDS, len(seen))), np.empty(N_SEEDS)
@@ -60,13 +60,13 @@ for n, r2 in zip(seen, streamed.T, strict=True):
 print(f"fit, {BATCH * N_BATCHES:12} rows  {mapped.mean():.3f} +- {mapped.std():.3f}")
 
 # %%
-# The part of y's variance that is missed: points are the mean over the networks, bars
-# its standard error.
+# The unexplained share of the variance of y: means over the networks, with bars of one
+# standard error.
 
 figure, ax = plt.subplots(figsize=(6.5, 4), layout="constrained")
 missed, spread = 1 - streamed.mean(axis=0), streamed.std(axis=0) / np.sqrt(N_SEEDS)
-ax.errorbar(seen, missed, spread, fmt="o-", capsize=4, label="partial_fit, so far")
-ax.axhline(1 - mapped.mean(), color="C1", ls="--", label="fit of the mapped file")
+ax.errorbar(seen, missed, spread, fmt="o-", capsize=4, label="partial_fit")
+ax.axhline(1 - mapped.mean(), color="C1", ls="--", label="fit to the mapped file")
 ax.set(xscale="log", yscale="log")
 ax.set_xticks(seen, seen)
 ax.set_yticks(ticks := [0.002, 0.005, 0.01, 0.02, 0.05], ticks)

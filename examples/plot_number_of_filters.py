@@ -1,9 +1,9 @@
 """
-Choosing the number of filters
-==============================
+Choose the number of filters
+============================
 
-The signals come from three filters. DeepTDRegressorCV compares one to six of them on
-held-out folds: the score rises until there are three and no further.
+The signals come from a network with three filters. DeepTDRegressorCV compares networks
+with one to six filters on held-out folds: the score rises up to three filters.
 """
 
 import matplotlib.pyplot as plt
@@ -21,11 +21,11 @@ search = DeepTDRegressorCV(grid, random_state=0).fit(X, y)
 print("best:", search.best_params_)
 
 # %%
-# Mean and standard deviation over the folds. Filled: fitted in full; hollow: left after
-# a short polish, clearly behind.
+# Mean and standard deviation over the folds. Filled points are complete fits; hollow
+# points were dropped after a short fit, because they were clearly behind.
 
 names = ("mean_test_score", "std_test_score", "stage")
-mean, std, stages = (search.cv_results_[name][1:] for name in names)  # 0 is ridge
+mean, std, stages = (search.cv_results_[name] for name in names)
 for n, score, stage in zip(n_filters, mean, stages, strict=True):
     print(f"{n} filters: R2 {score:.3f}, stage {stage}")
 figure, ax = plt.subplots(figsize=(6, 3.8), layout="constrained")
@@ -33,5 +33,5 @@ ax.errorbar(n_filters, mean, std, fmt="o-", mfc="white", capsize=3)
 last = stages == 3
 ax.plot(np.array(n_filters)[last], mean[last], "o", color="C0", zorder=3)
 ax.axvline(3, color="0.7", ls=":", zorder=0)
-ax.set(xlabel="filters (three are planted)", ylabel="R2 on held-out folds")
+ax.set(xlabel="filters (the data have three)", ylabel="R2 on held-out folds")
 plt.show()

@@ -1,10 +1,11 @@
 """
-A series: electricity half a day ahead
-======================================
+A time series: forecast electricity demand twelve hours ahead
+=============================================================
 
-The demand for electricity of England and Wales in each half hour of twelve weeks. Two
-days are a row of X, the demand twelve hours later is y. A morning rise may begin
-anywhere in the window, so the kernels overlap: ``strides`` is less than their length.
+The data are the demand for electricity in England and Wales in each half hour of twelve
+weeks. Two days are a row of X, and the demand twelve hours later is y. A morning rise
+may begin anywhere in the window, so the patches overlap: ``strides`` is less than the
+kernel size.
 """
 
 import matplotlib.pyplot as plt
@@ -25,29 +26,29 @@ y = demand[WINDOW + AHEAD - 1 :: STEP]
 print(f"{len(y)} windows of {WINDOW} half hours")
 
 # %%
-# A network of 16 filters, each a kernel of six hours. ``alpha="loo"`` with
-# ``polish=False`` is the quick form: kernels of the moment, then a ridge regression on
-# what they see, its penalty chosen by leave-one-out. Beside it stand the same with
-# kernels side by side, ridge regression, and the demand at the same time the day
-# before.
+# The network has 16 filters, each with a kernel of six hours. ``alpha="loo"`` with
+# ``polish=False`` is the fastest fit: kernels estimated from the moment, then a ridge
+# regression on their responses with a penalty chosen by leave-one-out cross-validation.
+# The example compares this network with the same one without overlap, with ridge
+# regression, and with the demand at the same time of the day before.
 
 overlapping = DeepTDRegressor(
     (12, -1), strides=3, n_filters=16, polish=False, alpha="loo", random_state=0
 )
-side_by_side = DeepTDRegressor(
+separate = DeepTDRegressor(
     (12, 8), n_filters=16, polish=False, alpha="loo", random_state=0
 )
 day_before = FunctionTransformer(lambda X: X[:, [WINDOW + AHEAD - 1 - 48]])
 models = {
-    "overlapping kernels": make_pipeline(StandardScaler(), overlapping),
-    "kernels side by side": make_pipeline(StandardScaler(), side_by_side),
+    "overlapping patches": make_pipeline(StandardScaler(), overlapping),
+    "separate patches": make_pipeline(StandardScaler(), separate),
     "RidgeCV": make_pipeline(StandardScaler(), RidgeCV(np.logspace(-3, 5, 17))),
     "the day before": make_pipeline(day_before, LinearRegression()),
 }
 
 # %%
-# Each of the five splits trains on what came before the rows it tests. The gap leaves
-# out the rows whose y lies in the first windows of the test.
+# Each of the five splits trains on the rows before its test rows. The gap leaves out
+# the rows whose y lies in the first windows of the test rows.
 
 cv = TimeSeriesSplit(5, gap=AHEAD // STEP - 1)
 scores = {name: cross_val_score(model, X, y, cv=cv) for name, model in models.items()}
@@ -55,15 +56,15 @@ for name, r2 in scores.items():
     print(f"{name:21} R2 {r2.mean():.2f} +- {r2.std():.2f}")
 
 # %%
-# Ridge regression has one weight for each half hour, whatever the day. The relus of a
-# network open on some days and not on others. Here is the last split, from where its
-# test begins.
+# Ridge regression has the same weight for each half hour on all days. The relus of a
+# network are active on some days only. The picture shows the first week of the test
+# rows of the last split.
 
 train, test = list(cv.split(X))[-1]
 days = np.arange(56) * STEP / 48
 figure, ax = plt.subplots(figsize=(6.5, 4), layout="constrained")
 ax.plot(days, y[test][:56], color="k", lw=2.5, label="demand")
-for name in ("overlapping kernels", "RidgeCV"):
+for name in ("overlapping patches", "RidgeCV"):
     predicted = models[name].fit(X[train], y[train]).predict(X[test])
     ax.plot(days, predicted[:56], lw=1.8, label=name)
 ax.set_xlabel("day", fontsize="large")

@@ -1,11 +1,10 @@
 """
-Spectra: fat in meat, beside partial least squares
-==================================================
+Spectra: predict the fat in meat, beside partial least squares
+==============================================================
 
-215 infrared spectra of minced meat, 100 wavelengths each, and the fat that a laboratory
-found. The usual tool is partial least squares. Two lines do better here: take the
-derivative in a Pipeline, as one would before any method, and let DeepTDAutoRegressor
-choose the rest.
+The data are 215 infrared spectra of minced meat with 100 wavelengths each, and the fat
+that a laboratory measured. The usual method is partial least squares. A Pipeline of the
+derivative, as for any method, and DeepTDAutoRegressor predicts better here.
 """
 
 import matplotlib.pyplot as plt
@@ -24,10 +23,10 @@ X, fat = table.filter(like="x_").to_numpy(), table["fat"].to_numpy()
 wavelength = np.linspace(850, 1050, 100)
 
 # %%
-# The level of a spectrum says little: it is how the light was scattered. The derivative
-# forgets it. (``FunctionTransformer(scale, kw_args={"axis": 1})``, with
-# :func:`sklearn.preprocessing.scale`, is the other usual step, the standard normal
-# variate.)
+# The level of a spectrum depends on how the light was scattered. The derivative removes
+# the level. (The other usual step is the standard normal variate,
+# ``FunctionTransformer(scale, kw_args={"axis": 1})`` with
+# :func:`sklearn.preprocessing.scale`.)
 
 derivative = FunctionTransformer(
     savgol_filter, kw_args={"window_length": 7, "polyorder": 2, "deriv": 1}
@@ -43,14 +42,14 @@ mappable = plt.cm.ScalarMappable(plt.Normalize(0, fat.max()), "viridis")
 figure.colorbar(mappable, ax=axes, label="fat in %")
 
 # %%
-# Five random splits, 150 spectra for training. All choices, the number of components
-# too, are made on the training part.
+# Compare the methods over five random splits with 150 training spectra. All parameters,
+# such as the number of components, are chosen on the training spectra.
 
 pls = GridSearchCV(PLSRegression(scale=False), {"n_components": range(2, 21, 2)}, cv=5)
 models = {
     "PLS": pls,
-    "PLS of the derivative": make_pipeline(derivative, pls),
-    "DeepTDAutoRegressor of it": make_pipeline(
+    "PLS, derivative": make_pipeline(derivative, pls),
+    "DeepTDAutoRegressor, derivative": make_pipeline(
         derivative, DeepTDAutoRegressor(random_state=0)
     ),
 }
@@ -66,14 +65,14 @@ for name, model in models.items():
     )
     r2, error = results["test_R2"], -results["test_error"]
     print(
-        f"{name:24} R2 {r2.mean():.3f} +- {r2.std():.3f}   "
+        f"{name:31} R2 {r2.mean():.3f} +- {r2.std():.3f}   "
         f"error {error.mean():.2f} +- {error.std():.2f} % of fat"
     )
 
 # %%
-# Which wavelengths matter? Five neighbours carry much the same, so their derivatives
-# are permuted together among the spectra held out, and the loss of R2 is noted: mean
-# and standard deviation over the five models.
+# Which wavelengths matter? Neighbouring wavelengths are strongly correlated, so five of
+# them are permuted together among the held-out spectra. The bars are the decrease of
+# R2, mean and standard deviation over the five models.
 
 fitted, held_out = results["estimator"], results["indices"]["test"]
 bands = np.arange(100).reshape(-1, 5)
@@ -87,12 +86,13 @@ for i, (model, rows) in enumerate(zip(fitted, held_out, strict=True)):
         loss[i, j] -= model[-1].score(permuted, fat[rows])
 figure, ax = plt.subplots(figsize=(6.5, 3.4), layout="constrained")
 ax.bar(wavelength[bands].mean(axis=1), loss.mean(0), 9, yerr=loss.std(0), capsize=3)
-ax.set(xlabel="wavelength in nm", ylabel="loss of R2 where permuted")
+ax.set(xlabel="wavelength in nm", ylabel="decrease of R2 if permuted")
 
 # %%
-# How sure? A Pipeline hands ``return_std`` to its last step. The standard deviation is
-# that of the mean of fat at a spectrum; a single measurement has noise besides, whose
-# variance the members of the model have estimated.
+# How certain are the predictions? A Pipeline passes ``return_std`` to its last step.
+# The result is the standard deviation of the mean of fat for a spectrum. A single
+# measurement also has noise, with the variance that each member of the average has
+# estimated.
 
 inside = []
 for model, rows in zip(fitted, held_out, strict=True):
@@ -101,7 +101,8 @@ for model, rows in zip(fitted, held_out, strict=True):
     noise = weights @ [member.noise_variance_[0] for member in members]
     reach = 1.96 * np.sqrt(std**2 + noise)
     inside.append(np.mean(np.abs(predicted - fat[rows]) < reach))
-print(f"inside their 95 % interval: {np.mean(inside):.2f} +- {np.std(inside):.2f}")
+share, spread = np.mean(inside), np.std(inside)
+print(f"samples inside their 95 % interval: {share:.2f} +- {spread:.2f}")
 
 figure, ax = plt.subplots(figsize=(5, 4.6), layout="constrained")
 ax.axline((0, 0), slope=1, color="0.7")

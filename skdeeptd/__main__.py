@@ -61,9 +61,9 @@ def demonstrate() -> tuple[list[str], DeepTDRegressor]:
     model = DeepTDRegressor(SIZES, random_state=0).fit(X[train], y[train])
     seconds = time.perf_counter() - begin
     lines = [
-        f"a planted network: {X.shape[1]} features, kernel sizes {SIZES}, relu, "
+        f"a simulated network: {X.shape[1]} features, kernel sizes {SIZES}, relu, "
         f"noise of {NOISE:.0%}; {N_TRAIN} samples",
-        f"{'':34}R2 on {N_TEST} others   |cosine| with the planted kernels",
+        f"{'':34}R2 on {N_TEST} others   |cosine| with the true kernels",
     ]
     for name, fitted in {
         "ridge regression": ridge,

@@ -46,8 +46,8 @@ from skdeeptd._validation import like_y, warn
 class BaseAuto(BaseSearch):
     """Average the best of linear models, kernel models and networks.
 
-    A subclass says in ``_ensemble_candidates`` which candidates an average may be made
-    of, and in ``_stacking`` by which loss.
+    A subclass returns the candidates that an average may contain in
+    ``_ensemble_candidates``, and the loss of the average in ``_stacking``.
     """
 
     _time_fraction = 0.6
@@ -161,7 +161,7 @@ class BaseAuto(BaseSearch):
         return _best_unless_linear(scores, best, linear)
 
     def _refit(self, candidates, table, folds, rows, begin):
-        """Fit the best candidate to all rows, and the others of weight in time.
+        """Fit the best candidate, and in time all with a weight, to all rows.
 
         A fit takes as long as the slowest one of a fold, times the square of the ratio
         of the rows.
@@ -224,8 +224,9 @@ class BaseAuto(BaseSearch):
 def _best_unless_linear(scores, best, linear):
     """Return the best candidate, or the best linear one if it is not clearly behind.
 
-    ``linear`` are the linear candidates, the best one first. To be ahead on every fold
-    is enough: if the linear model fails on some, the standard error says nothing.
+    ``linear`` are the linear candidates, the best one first. A candidate that is ahead
+    on every fold is clearly ahead: if the linear model fails on some folds, the
+    standard error is too large to tell.
     """
     if not linear or best in linear:
         return best
@@ -235,7 +236,7 @@ def _best_unless_linear(scores, best, linear):
 
 
 def _plain_features(common, **params):
-    """Return a transformer that only standardises, with the bounds of the filters."""
+    """Return a transformer that only standardizes and clips the features."""
     sizes = [(1,) * len(common["input_shape"])]
     return DeepTDFeatures(
         sizes, n_filters=1, strides=1, activation="identity", **params, **common
@@ -243,12 +244,12 @@ def _plain_features(common, **params):
 
 
 class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
-    """Regression without arguments: the best of several models, or their average.
+    """Regression without arguments: an average of the best of several models.
 
-    On folds it compares ridge and kernel ridge regression, both of them on
-    convolutional filters (:class:`DeepTDRidge`), and networks
-    (:class:`DeepTDRegressor`); see Notes. Predictions are a weighted average of the
-    best models (stacking).
+    The candidates are ridge and kernel ridge regression, both also on convolutional
+    filters (:class:`DeepTDRidge`), and networks (:class:`DeepTDRegressor`). They are
+    compared by cross-validation; the prediction is a weighted average of the best ones
+    (stacking). See Notes.
 
     Parameters
     ----------
@@ -259,23 +260,23 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
         Regressors of your own to compare, such as ``[("pls", PLSRegression(5))]``. They
         get X with a flat row for each sample.
     ensemble_size : int, default=8
-        Most models in the average, for each output; 1 takes the best model alone.
+        Largest number of models in the average, for each output; 1 takes the best
+        model alone.
     max_time : float, default=None
-        Seconds for the fit, six tenths of them for the comparison; None for no limit.
+        Seconds for the fit, 60 % of them for the comparison; None for no limit.
         Candidates that are expected to exceed the limit are skipped, with a warning.
-        Ridge regression, and the best candidate that was compared, are fitted in any
-        case.
+        Ridge regression, and the best candidate that was compared, are always fitted.
     cv : int, cross-validation splitter or iterable, default=None
         As in :class:`~sklearn.model_selection.GridSearchCV`. None means ten folds, or
         three for more than 500 samples, without shuffling.
     scoring : str or callable, default=None
         Score that ranks the candidates; None for R2. A callable gets the fitted
-        candidate, X and y of the held-out samples. The weights of the average minimise
-        the squared error in any case.
+        candidate, X and y of the held-out samples. The weights of the average always
+        minimize the squared error.
     n_jobs : int, default=None
-        Candidates that are fitted at a time.
+        Number of candidates that are fitted at the same time.
     random_state : int, RandomState instance or None, default=None
-        Passed to the candidates of this package.
+        Seed of the candidates of this package.
     verbose : int, default=0
         Whether to print a line for each stage.
 
@@ -284,11 +285,11 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
     estimators_ : list
         The models of the average, fitted to all samples.
     weights_ : ndarray of shape (n_estimators, n_outputs)
-        Their weights: not negative, of sum one for each output.
+        Weights of the models, not negative, with sum one for each output.
     best_estimator_ : estimator
         The best single candidate, fitted to all samples.
     best_params_ : dict
-        What tells the best candidate from the others: "model", or "kernel_sizes" for a
+        Parameters that identify the best candidate: "model", or "kernel_sizes" for a
         network.
     best_index_ : int
         Index of the best candidate in ``cv_results_``.
@@ -296,8 +297,8 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
         Mean score of the best candidate on the held-out samples.
     cv_results_ : dict of arrays
         As in GridSearchCV, with an entry for each candidate. "estimator" holds the
-        unfitted candidates, "weight" their mean weights, "stage" the last stage of
-        each, from 1 to 3, or 0 if there was no time for the candidate.
+        unfitted candidates, "weight" their weights, averaged over the outputs, and
+        "stage" the last stage of each, from 1 to 3, or 0 if there was no time.
     scorer_ : callable
         Scorer of the held-out samples.
     n_splits_ : int
@@ -315,15 +316,15 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
 
     - ridge and kernel ridge regression;
     - ridge regression on filters (relu, tanh, global pooling) and kernel ridge
-      regression on filters, with one more of each, for features of one unit, up to 500
-      samples; kernel ridge regression only up to 2500 samples;
+      regression on filters, up to 500 samples also with ``standardize=False``; kernel
+      ridge regression up to 2500 samples only;
     - networks of all shapes of at most three layers that tile the input and have at
       most one weight for eight samples, in the stages of :class:`DeepTDRegressorCV`;
     - the ``extra_estimators``.
 
     The best single candidate is ridge regression unless another one is clearly better:
     by two standard errors of the paired difference over the folds, or on every fold.
-    The weights minimise the squared error on the held-out samples [1]_. The average is
+    The weights minimize the squared error on the held-out samples [1]_. The average is
     used only if its cross-validated error is lower than that of the best single
     candidate. If the average beats ridge regression by less than two standard errors,
     it is shrunk towards ridge regression in proportion. Networks are part of an average
@@ -358,7 +359,7 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
             ({"pooling": "global"}, "linear"),
             ({"pooling": "both"}, "rbf"),
         ]
-        if n_rows <= few_rows:  # with many rows these predict what the others do
+        if n_rows <= few_rows:  # with many rows these predict like the others
             on_filters += [
                 ({"standardize": False}, "linear"),
                 ({"pooling": "both", "standardize": False}, "rbf"),
@@ -459,12 +460,13 @@ def _predict(estimator, X, return_std=False):
 
 
 class DeepTDAutoClassifier(ClassificationSearch, BaseAuto):
-    """Classification without arguments: the best of several models, or their average.
+    """Classification without arguments: an average of the best of several models.
 
-    On folds it compares logistic regression, logistic regression and kernel logistic
-    regression on convolutional filters (:class:`DeepTDFeatures`), and networks
-    (:class:`DeepTDClassifier`); see Notes. Probabilities are a weighted average of
-    those of the best models (stacking).
+    The candidates are logistic regression, logistic and kernel logistic regression on
+    convolutional filters (:class:`DeepTDFeatures`), and networks
+    (:class:`DeepTDClassifier`). They are compared by cross-validation; the
+    probabilities are a weighted average of those of the best ones (stacking). See
+    Notes.
 
     Parameters
     ----------
@@ -476,7 +478,7 @@ class DeepTDAutoClassifier(ClassificationSearch, BaseAuto):
         ``[("forest", RandomForestClassifier())]``. They get X with a flat row for each
         sample.
     ensemble_size : int, default=8
-        Most models in the average; 1 takes the best model alone.
+        Largest number of models in the average; 1 takes the best model alone.
     max_time : float, default=None
         As in DeepTDAutoRegressor, with logistic regression in place of ridge
         regression.
@@ -486,11 +488,11 @@ class DeepTDAutoClassifier(ClassificationSearch, BaseAuto):
     scoring : str or callable, default=None
         Score that ranks the candidates; None for the mean log-likelihood. A callable
         gets the fitted candidate, X and y of the held-out samples. The weights of the
-        average maximise the likelihood in any case.
+        average always maximize the likelihood.
     n_jobs : int, default=None
-        Candidates that are fitted at a time.
+        Number of candidates that are fitted at the same time.
     random_state : int, RandomState instance or None, default=None
-        Passed to the candidates of this package.
+        Seed of the candidates of this package.
     verbose : int, default=0
         Whether to print a line for each stage.
 
@@ -501,10 +503,10 @@ class DeepTDAutoClassifier(ClassificationSearch, BaseAuto):
     estimators_ : list
         The models of the average, fitted to all samples: DeepTDClassifier, Pipelines of
         DeepTDFeatures and :class:`~sklearn.linear_model.LogisticRegression`, with
-        :class:`~sklearn.decomposition.KernelPCA` in between for a kernel, or estimators
-        that were handed in.
+        :class:`~sklearn.decomposition.KernelPCA` in between for a kernel, and
+        ``extra_estimators``.
     weights_ : ndarray of shape (n_estimators,)
-        Their weights: not negative, of sum one.
+        Weights of the models, not negative, with sum one.
     best_estimator_, best_params_, best_index_, best_score_, cv_results_, scorer_, \
 n_splits_, input_shape_
         As in DeepTDAutoRegressor.
@@ -519,10 +521,11 @@ n_splits_, input_shape_
     -----
     The candidates are logistic regression, logistic regression on three kinds of
     filters (local, global, both) and, up to 2500 samples, kernel logistic regression on
-    the last of these, with five or six values of C each; networks like in
-    :class:`DeepTDAutoRegressor`; and the ``extra_estimators``. All else is as there,
-    with logistic regression in place of ridge regression and the log loss in place of
-    the squared error. Of models that differ in C only, the best one can have a weight.
+    the last kind, with five or six values of C each; networks like in
+    :class:`DeepTDAutoRegressor`; and the ``extra_estimators``. The selection is that of
+    :class:`DeepTDAutoRegressor`, with logistic regression in place of ridge regression
+    and the log loss in place of the squared error. Among models that differ in C only,
+    the best one can be part of the average.
 
     Examples
     --------
@@ -569,7 +572,7 @@ n_splits_, input_shape_
         return found
 
     def _ensemble_candidates(self, candidates, scores):
-        """Return candidates with a score; of those that differ in C only, the best."""
+        """Return candidates with a score, only the best C of each kind."""
         best = {}
         for i in np.flatnonzero(np.isfinite(scores)):
             params = candidates[i].params
@@ -611,7 +614,7 @@ n_splits_, input_shape_
         return np.tensordot(self.weights_, parts, axes=1)
 
     def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
-        """Predict the logarithms of the probabilities, of 1e-15 at least.
+        """Predict the logarithms of the probabilities, which are at least 1e-15 here.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""DeepTDClassifier: patch networks whose outputs are logits of classes."""
+"""DeepTDClassifier: a patch network whose outputs are logits of classes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from skdeeptd._validation import (
 
 
 def design_classes(estimator, rows, input_shape):
-    """The layout and the ``Spec`` of the parameters of DeepTDClassifier."""
+    """Return the layout and the ``Spec`` of the parameters of DeepTDClassifier."""
     n_outputs = rows.first_row()[1].shape[1]
     loss = Binomial() if n_outputs == 1 else Multinomial()
     n_filters = estimator.n_filters or max(2, n_outputs) - 1
@@ -44,54 +44,55 @@ def design_classes(estimator, rows, input_shape):
 def _has_known_weights(estimator):
     if estimator.class_weight == "balanced":
         raise AttributeError(
-            "class_weight='balanced' needs the shares of all classes, which a stream "
-            "does not show at once; give a dict of weights, or sample_weight"
+            "class_weight='balanced' needs the shares of all classes, which are not "
+            "known before the last batch; give a dict of weights, or sample_weight"
         )
     return True
 
 
 class DeepTDClassifier(ClassifierMixin, BasePatchNetwork):
-    """Convolutional network of classes, whose kernels are learned by DeepTD.
+    """Convolutional classifier whose kernels are learned by tensor decomposition.
 
-    The outputs of the network are logits: of two classes one, else one for each, with
-    hidden layers in common and a last layer of its own. The cross-moment of X and the
-    classes gives the hidden kernels, as in :class:`DeepTDRegressor`; the polish then
-    makes the likelihood as large as it gets, with a ridge penalty.
+    The outputs of the network are logits: one logit for two classes, else one for each
+    class. The classes share the hidden layers, and each logit has its own last layer.
+    The cross-moment of X and the classes gives the first estimate of the kernels, as in
+    :class:`DeepTDRegressor`; Gauss-Newton iterations then maximize the likelihood with
+    a ridge penalty.
 
     Parameters
     ----------
     kernel_sizes, input_shape, strides
         As in :class:`DeepTDRegressor`.
     n_filters : int, default=None
-        Kernels per layer. None takes one less than there are classes; of one linear
-        layer, where all are the same, one.
+        Number of filters. None takes one less than there are classes, and one filter
+        for one linear layer.
     activation, output_activation, fit_intercept, hidden_bias
-        As in :class:`DeepTDRegressor`; ``output_activation`` is that of the last layer,
-        before the filters are added up to a logit.
+        As in :class:`DeepTDRegressor`. ``output_activation`` is applied to each filter
+        before the filters are added to a logit.
     alpha : float, default=1.0
-        Ridge penalty: half of ``alpha`` times the sum over the logits of the squared
-        norm of the weights that each filter would give the features if all its
-        activations were the identity, added to minus the log of the likelihood. For
-        one linear layer it is that of
-        :class:`~sklearn.linear_model.LogisticRegression` with ``C=1/alpha``.
-        With zero the weights have no bound where a network tells all samples apart.
+        Ridge penalty: half of ``alpha`` times the squared norm of the weights that each
+        filter would give the features if all activations were the identity, summed over
+        the logits and added to minus the log-likelihood. For one linear layer it is
+        that of :class:`~sklearn.linear_model.LogisticRegression` with ``C=1/alpha``.
+        With zero the weights have no bound if a network separates the classes.
     class_weight : dict, "balanced" or None, default=None
-        Weights of the classes, times ``sample_weight``. "balanced" gives all classes
-        the same sum; the probabilities are then those of such classes.
+        Weights of the classes, multiplied with ``sample_weight``. "balanced" gives all
+        classes the same total weight; the probabilities are then those of equally
+        frequent classes.
     polish, max_iter, tol, n_init, n_jobs, random_state, verbose
-        As in :class:`DeepTDRegressor`. Without the polish the hidden kernels are those
-        of the moment, and the last layer a logistic regression on what it takes.
+        As in :class:`DeepTDRegressor`. With ``polish=False`` the hidden kernels are
+        those of the moment, and the last layer is a logistic regression on its inputs.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Those of samples whose weight is not zero.
+        Classes of the samples whose weight is not zero.
     kernels_, gains_, scales_, biases_, intercept_, activations_, kernel_sizes_, \
 strides_, input_shape_, n_iter_
-        As in :class:`DeepTDRegressor`, where an output is a logit: of ``classes_[1]``
-        where there are two classes, else of each.
+        As in :class:`DeepTDRegressor`. An output is a logit: that of ``classes_[1]``
+        for two classes, else that of each class.
     moment_ : ndarray of shape (n_outputs,) + input_shape
-        Cross-moment of X and the ones and zeros of the classes.
+        Centred cross-moment of X and the indicators of the classes.
     n_features_in_, feature_names_in_
         As in scikit-learn.
 
@@ -159,12 +160,12 @@ strides_, input_shape_, n_iter_
     def fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> Self:
-        """Learn all kernels from the data.
+        """Fit the network to X and y.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
-            float32 stays float32, everything else becomes float64.
+            float32 is kept, everything else becomes float64.
         y : array-like of shape (n_samples,)
             Labels: numbers or strings.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -178,8 +179,8 @@ strides_, input_shape_, n_iter_
         Raises
         ------
         ValueError, TypeError
-            Where the data or a parameter are not as they should be, or all samples are
-            of one class. The estimator is not fitted then.
+            If X, y or a parameter is invalid, or if all samples have the same class.
+            The estimator is then not fitted.
         """
         return self._fit(X, y, sample_weight)
 
@@ -191,18 +192,18 @@ strides_, input_shape_, n_iter_
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Learn from one more part of a stream of data.
+        """Update the network with a batch of samples.
 
-        As :meth:`skdeeptd.DeepTDRegressor.partial_fit`: the moment is that of all rows
-        so far, the likelihood that of a sample of them.
+        The moment is that of all batches so far, the likelihood that of a random
+        subsample of their rows, as in :meth:`skdeeptd.DeepTDRegressor.partial_fit`.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
         y : array-like of shape (n_samples,)
         classes : array-like of shape (n_classes,), default=None
-            All labels of the stream; None for those of the first part, which holds two
-            at least. Later parts have the same.
+            All classes of all batches. None takes those of the first batch, which must
+            hold at least two.
         sample_weight : array-like of shape (n_samples,), default=None
 
         Returns
@@ -213,8 +214,8 @@ strides_, input_shape_, n_iter_
         Raises
         ------
         ValueError, TypeError
-            Where the data or a parameter are not as they should be, or a label is none
-            of the classes. The estimator is then as it was.
+            If X, y or a parameter is invalid, or y holds an unknown class. The
+            estimator is then unchanged.
 
         Examples
         --------
@@ -251,13 +252,13 @@ strides_, input_shape_, n_iter_
         super()._warn(fit)
         if fit.separates_classes and self.alpha == 0:
             warn(
-                "The classes can be told apart without a mistake, and alpha=0 puts no "
-                "bound on the weights: the probabilities say more than the data do. "
-                "Give alpha a number above zero, such as 1."
+                "The network separates the classes without error, and alpha=0 puts no "
+                "bound on the weights, so that the probabilities are too close to 0 "
+                "and 1. Give alpha a number above zero, such as 1."
             )
 
     def decision_function(self, X: ArrayLike) -> np.ndarray:
-        """Logits of the classes.
+        """Return the logits of the classes.
 
         Parameters
         ----------
@@ -266,21 +267,21 @@ strides_, input_shape_, n_iter_
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_classes)
-            That of ``classes_[1]`` where there are two classes.
+            The logit of ``classes_[1]`` for two classes.
 
         Raises
         ------
         sklearn.exceptions.NotFittedError
             Before ``fit``.
         ValueError
-            Where X has another number of features than in ``fit``, or NaN or inf.
+            If X has another number of features than in ``fit``, or NaN or infinity.
         """
         check_is_fitted(self)
         logits = self._outputs(self._validated(X))
         return logits[:, 0] if logits.shape[1] == 1 else logits
 
     def predict(self, X: ArrayLike) -> np.ndarray:
-        """The most probable class.
+        """Predict the most probable class.
 
         Parameters
         ----------
@@ -296,7 +297,7 @@ strides_, input_shape_, n_iter_
         return self.classes_[logits.argmax(axis=1)]
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
-        """Probabilities of the classes.
+        """Predict the probabilities of the classes.
 
         Parameters
         ----------
@@ -309,7 +310,7 @@ strides_, input_shape_, n_iter_
         return np.exp(self.predict_log_proba(X))
 
     def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
-        """Logarithms of the probabilities of the classes.
+        """Predict the logarithms of the probabilities of the classes.
 
         Parameters
         ----------
@@ -326,7 +327,7 @@ strides_, input_shape_, n_iter_
 
 
 def check_labels(estimator, X, y, sample_weight, reset=True):
-    """X, y (n_samples,) and the weights."""
+    """Return validated X, y (n_samples,) and the weights (n_samples,)."""
     refuse_dask(y=y, sample_weight=sample_weight)
     X, y = validate_data(estimator, X, y, **X_VALIDATION, reset=reset)
     y = column_or_1d(y, warn=True)
@@ -335,7 +336,7 @@ def check_labels(estimator, X, y, sample_weight, reset=True):
 
 
 def classes_of(y, weight, several=True):
-    """The classes of samples whose weight is not zero; ``several``: two at least."""
+    """Return the classes of samples of positive weight; ``several`` needs two."""
     classes = np.unique(y[weight > 0])
     if several and len(classes) < 2:
         raise ValueError(
@@ -346,7 +347,7 @@ def classes_of(y, weight, several=True):
 
 
 def weight_of_classes(class_weight, y, weight):
-    """(n_samples,). Classes that are balanced have the same sum of weights."""
+    """Return the factors of the weights (n_samples,) for ``class_weight``."""
     if class_weight != "balanced":
         return compute_sample_weight(class_weight, y)
     _, group = np.unique(y, return_inverse=True)
@@ -355,6 +356,6 @@ def weight_of_classes(class_weight, y, weight):
 
 
 def one_hot(y, classes):
-    """(n_samples, n_classes), or (n_samples, 1) of the second one of two classes."""
+    """Return indicators (n_samples, n_classes), or (n_samples, 1) for two classes."""
     columns = (y[:, np.newaxis] == classes).astype(float)
     return columns[:, 1:] if len(classes) == 2 else columns

@@ -13,9 +13,10 @@ C           ``curvature``       l'' / 2, or an upper bound: None for the identit
 L           never formed        L L' = C
 ==========  ==================  ==================================================
 
-The Gauss-Newton solver sees nothing else of a loss, so a new one needs a class here
-and its name in ``LOSSES``. ``is_quadratic`` says that C is the identity everywhere, so
-that the best heads for given hidden layers follow from one set of normal equations.
+The Gauss-Newton solver sees nothing else of a loss. A new loss is a class here, its
+name in ``_base.design_regression``, and its first estimate in ``_fit``.
+``is_quadratic`` says that C is the identity everywhere, so that the best heads for
+given hidden layers follow from one set of normal equations.
 """
 
 import math

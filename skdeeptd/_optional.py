@@ -1,4 +1,4 @@
-"""Packages that come with an extra, imported where they are needed."""
+"""Import packages that come with an extra."""
 
 import importlib
 from collections.abc import Iterable
@@ -14,12 +14,12 @@ EXTRAS = {  # as in pyproject.toml
 
 
 def installation(requirements: Iterable[str]) -> str:
-    """The command that installs them."""
+    """Return the command that installs the requirements."""
     return "python -m pip install " + " ".join(f'"{r}"' for r in requirements)
 
 
 def optional(module: str, extra: str) -> ModuleType:
-    """The module; ImportError that says how to install it where that fails."""
+    """Import a module; if that fails, raise an error with the command to install it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

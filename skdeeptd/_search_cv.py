@@ -66,10 +66,10 @@ from skdeeptd._validation import (
 
 
 class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
-    """Compare candidates on folds, and fit the model in use to all samples.
+    """Compare candidates on folds, and fit the selected model to all samples.
 
-    A subclass gives the candidates in ``_candidates`` and fits the model in ``_refit``;
-    ``RegressionSearch`` and ``ClassificationSearch`` know the target.
+    A subclass returns the candidates in ``_candidates`` and fits the model in
+    ``_refit``; ``RegressionSearch`` and ``ClassificationSearch`` check y and score.
     """
 
     _time_fraction = 1.0  # of max_time, for the comparison
@@ -92,7 +92,7 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         sample_weight: ArrayLike | None = None,
         **params: Any,
     ) -> Self:
-        """Compare the candidates on folds, and fit the model in use to all samples.
+        """Compare the candidates on folds, and fit the selected model to all samples.
 
         Parameters
         ----------
@@ -299,7 +299,7 @@ def _n_free_weights(kernel_sizes, n_logits):
 
 
 class RegressionSearch(MultiOutputMixin, RegressorMixin, BaseSearch):
-    """Know numbers: their checks, folds, score and network."""
+    """Check y of numbers, and give the default folds, score and network."""
 
     _n_folds, _default_scoring, _network = (10, 3), "r2", DeepTDRegressor
 
@@ -316,7 +316,7 @@ def mean_log_likelihood(estimator, X, y, sample_weight=None):
 
 
 class ClassificationSearch(ClassifierMixin, BaseSearch):
-    """Know classes: their checks, folds, score and network."""
+    """Check y of classes, and give the default folds, score and network."""
 
     _n_folds, _network = (5, 3), DeepTDClassifier
     _default_scoring = staticmethod(mean_log_likelihood)
@@ -328,7 +328,7 @@ class ClassificationSearch(ClassifierMixin, BaseSearch):
 
 
 def network_candidate(estimator, params, passes=(5, 12)):
-    """Return the candidate of a network, with the ``params`` that tell it from others.
+    """Return the candidate of a network, identified by ``params``.
 
     The first stage has no polish, the second one start; both have few passes over the
     rows. Networks that differ in ``alpha`` only are a path in the second stage, from
@@ -353,7 +353,7 @@ def _key(params, without):
 
 
 class BaseSearchCV(BaseSearch):
-    """Take the best network of a grid."""
+    """Find the best network of a grid."""
 
     _parameter_constraints: dict = {
         **BaseSearch._parameter_constraints,
@@ -411,7 +411,7 @@ class DeepTDRegressorCV(RegressionSearch, BaseSearchCV):
     max_time : float, default=None
         Seconds for the comparison; None for no limit. Candidates that are expected to
         exceed the limit are skipped, with a warning. The best network that was
-        compared is then fitted to all samples in any case.
+        compared is always fitted to all samples.
     cv : int, cross-validation splitter or iterable, default=None
         As in :class:`~sklearn.model_selection.GridSearchCV`. None means ten folds, or
         three for more than 500 samples, without shuffling.
@@ -419,9 +419,9 @@ class DeepTDRegressorCV(RegressionSearch, BaseSearchCV):
         Score that ranks the networks; None for R2. A callable gets the fitted network,
         X and y of the held-out samples.
     n_jobs : int, default=None
-        Networks that are fitted at a time.
+        Number of networks that are fitted at the same time.
     random_state : int, RandomState instance or None, default=None
-        Passed to the networks.
+        Seed of the networks.
     verbose : int, default=0
         Whether to print a line for each stage.
 
@@ -500,7 +500,7 @@ class DeepTDRegressorCV(RegressionSearch, BaseSearchCV):
 
 
 class DeepTDClassifierCV(ClassificationSearch, BaseSearchCV):
-    """The best network of classes in a grid, in a fraction of the time of GridSearchCV.
+    """The best classifier of a grid, found in a fraction of the time of GridSearchCV.
 
     The networks are compared like those of :class:`DeepTDRegressorCV`.
 
@@ -522,9 +522,9 @@ class DeepTDClassifierCV(ClassificationSearch, BaseSearchCV):
     scoring : str or callable, default=None
         Score that ranks the networks; None for the mean log-likelihood.
     n_jobs : int, default=None
-        Networks that are fitted at a time.
+        Number of networks that are fitted at the same time.
     random_state : int, RandomState instance or None, default=None
-        Passed to the networks.
+        Seed of the networks.
     verbose : int, default=0
         Whether to print a line for each stage.
 

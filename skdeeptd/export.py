@@ -1,4 +1,4 @@
-"""What was fitted as a torch module or an ONNX graph.
+"""Convert fitted estimators to torch modules and ONNX graphs.
 
 torch, onnx and skl2onnx are imported only by the function that needs them.
 """
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def to_torch(estimator: BaseEstimator) -> torch.nn.Module:
-    """Make a torch module of what was fitted, to train it further.
+    """Convert a fitted estimator to a torch module that can be trained further.
 
     Parameters
     ----------
@@ -42,49 +42,49 @@ DeepTDRegressorCV, DeepTDClassifierCV or DeepTDFeatures
     Returns
     -------
     torch.nn.Module
-        Its output is that of ``predict``, or ``transform``, of the same shape; of a
-        DeepTDClassifier the logits of ``decision_function``. It takes a tensor of shape
-        (n_samples, n_features) or (n_samples,) + input_shape, in the dtype of all its
-        weights, which is that of ``kernels_``.
+        The module returns what ``predict``, or ``transform``, returns, in the same
+        shape; for a DeepTDClassifier the logits of ``decision_function``. Its input is
+        a tensor of shape (n_samples, n_features) or (n_samples,) + input_shape, in the
+        dtype of its weights, which is that of ``kernels_``.
 
-        Of a DeepTDRegressor or DeepTDClassifier it is a Sequential:
+        For a DeepTDRegressor or DeepTDClassifier the module is a Sequential:
 
         - ``input``: samples as one channel of shape ``input_shape``.
-        - ``pad``: zeros at the end of the axes, where patches reach beyond it.
+        - ``pad``: zeros at the end of the axes, if patches reach beyond it.
         - ``conv1``, ``activation1``, ``conv2``, ...: a Conv1d, Conv2d or Conv3d per
-          layer, of its kernel size and stride, with a channel per filter and output.
-          Filters do not share weights, so from the second layer on each channel is a
-          group. The kernels have their gains in them. There are biases if
+          layer with its kernel size and stride, and a channel per filter and output.
+          Filters do not share weights, so that each channel is a group from the second
+          layer on. The kernels are multiplied by their gains. There are biases with
           ``hidden_bias``.
         - ``sum``: a convolution of kernel size 1 that adds the filters of an output;
-          its weights are the scales, its bias is the intercept, also where that is
-          zero.
-        - ``output``: a Flatten, to the shape of y, or of the logits: (n_samples,) for
-          two classes, as ``torch.nn.BCEWithLogitsLoss`` takes them with targets of 0.0
-          and 1.0, else (n_samples, n_classes), as ``torch.nn.CrossEntropyLoss`` does
-          with the numbers of the classes in ``classes_``.
+          its weights are the scales, its bias is the intercept.
+        - ``mean``: the exponential, only with ``loss="poisson"``.
+        - ``output``: a Flatten to the shape of y, or of the logits: (n_samples,) for
+          two classes, for ``torch.nn.BCEWithLogitsLoss`` with targets of 0.0 and 1.0,
+          else (n_samples, n_classes), for ``torch.nn.CrossEntropyLoss`` with the index
+          of the class in ``classes_``.
 
-        Of DeepTDFeatures it standardises the rows, takes them through ``banks``, one
-        for each size of patches, and standardises and clips what comes out. Trained are
-        the kernels and biases of the ``conv`` of each bank.
+        For DeepTDFeatures the module standardizes the rows, applies ``banks``, one for
+        each kernel size, and standardizes and clips the responses. The kernels and
+        biases of the ``conv`` of each bank can be trained.
 
-        Of a DeepTDRidge it is a Sequential of ``features``, with ``kernel="rbf"`` of
-        the ``kernel``, of ``ridge``, a Linear, and ``output``.
+        For a DeepTDRidge it is a Sequential of ``features``, with ``kernel="rbf"`` a
+        ``kernel``, a Linear ``ridge``, and ``output``.
 
-        Of a DeepTDAutoRegressor it is the average of ``members``, such modules, with
-        ``weights`` that are not trained; of a DeepTDRegressorCV or DeepTDClassifierCV
-        the module of ``best_estimator_``.
+        For a DeepTDAutoRegressor it is the average of ``members``, with ``weights``
+        that are not trained; for a DeepTDRegressorCV or DeepTDClassifierCV the module
+        of ``best_estimator_``.
 
     Raises
     ------
     ImportError
-        Where torch is not installed.
+        If torch is not installed.
     TypeError
-        Where ``estimator`` is something else.
+        If ``estimator`` is of another kind.
     sklearn.exceptions.NotFittedError
         Before ``fit``.
     ValueError
-        Where its attributes do not fit each other, or an activation is unknown.
+        If fitted attributes do not fit each other, or an activation is unknown.
 
     See Also
     --------
@@ -92,10 +92,9 @@ DeepTDRegressorCV, DeepTDClassifierCV or DeepTDFeatures
 
     Notes
     -----
-    torch has no convolution over more than three axes. Samples of four axes or more
-    become one axis of patches side by side: before a layer whose patches are not so in
-    the output of the layer below, a step ``patches1``, ``patches2``, ... takes its
-    values in their order, and the layer is a Conv1d of the stride of its kernel size.
+    torch has no convolution over more than three axes. For samples of four axes or more
+    a layer is a Conv1d over one axis with its patches side by side; a step
+    ``patches1``, ``patches2``, ... before the layer sorts its input if necessary.
 
     Examples
     --------
@@ -116,7 +115,7 @@ DeepTDRegressorCV, DeepTDClassifierCV or DeepTDFeatures
 
 
 def to_onnx(estimator: BaseEstimator) -> onnx.ModelProto:
-    """Make an ONNX model of what was fitted, to predict without Python.
+    """Convert a fitted estimator to an ONNX model, to predict without Python.
 
     Parameters
     ----------
@@ -127,27 +126,27 @@ DeepTDRegressorCV, DeepTDClassifierCV or DeepTDFeatures
     Returns
     -------
     onnx.ModelProto
-        Of opset 17 and IR version 8. Its input ``X`` has the shape (n_samples,
-        n_features) for any number of samples and the dtype of ``kernels_``, float64 for
-        a DeepTDRidge and DeepTDFeatures; its output ``y`` is that of ``predict``, or
-        ``transform``, of the same shape. Samples of several axes are passed as
+        Model with opset 17 and IR version 8. The input ``X`` has the shape (n_samples,
+        n_features) for any number of samples, and the dtype of ``kernels_``, or float64
+        for DeepTDRidge and DeepTDFeatures. The output ``y`` is that of ``predict``, or
+        ``transform``, in the same shape. Pass samples of several axes as
         ``X.reshape(len(X), -1)``.
 
-        Of a DeepTDClassifier the outputs are ``label``, of shape (n_samples,), int64 or
-        strings, and ``probabilities``, of shape (n_samples, n_classes), also of two
-        classes: what ``predict`` and ``predict_proba`` give.
+        For a DeepTDClassifier the outputs are those of ``predict`` and
+        ``predict_proba``: ``label``, of shape (n_samples,), int64 or strings, and
+        ``probabilities``, of shape (n_samples, n_classes), also for two classes.
 
     Raises
     ------
     ImportError
-        Where onnx is not installed.
+        If onnx is not installed.
     TypeError
-        Where ``estimator`` is something else.
+        If ``estimator`` is of another kind.
     sklearn.exceptions.NotFittedError
         Before ``fit``.
     ValueError
-        Where its attributes do not fit each other, an activation is unknown, or a
-        class is a number that int64 does not hold.
+        If fitted attributes do not fit each other, an activation is unknown, or a class
+        is a number beyond int64.
 
     See Also
     --------
@@ -155,10 +154,10 @@ DeepTDRegressorCV, DeepTDClassifierCV or DeepTDFeatures
 
     Notes
     -----
-    A layer is a Reshape and a MatMul, not a Conv, for which onnxruntime has no float64
-    on a CPU; where the values below are not in patch order, as where patches overlap, a
-    Gather comes before. Where onnxruntime has no float64 for an activation, or not to
-    the last digits, the activation is composed of simpler operators.
+    A layer is a Reshape and a MatMul, because onnxruntime has no float64 Conv on a CPU.
+    A Gather comes before if the values are not in the order of the patches, as for
+    overlapping patches. Activations that onnxruntime does not compute exactly in
+    float64 are composed of simpler operators.
 
     Examples
     --------
@@ -181,18 +180,18 @@ DeepTDRegressorCV, DeepTDClassifierCV or DeepTDFeatures
 
 
 def register_skl2onnx() -> None:
-    """Tell skl2onnx how to convert what ``to_onnx`` can, inside a Pipeline.
+    """Register the estimators of this package with skl2onnx, to convert a Pipeline.
 
-    Call it once, before ``skl2onnx.to_onnx``. As for all regressors there, the output
-    has two axes, of shape (n_samples, n_outputs), also where y had one; it is computed
-    in float64 if the input is, else in float32. As for all classifiers there, the
+    Call it once, before ``skl2onnx.to_onnx``. As for all regressors of skl2onnx, the
+    output has the shape (n_samples, n_outputs), also for y of one axis; it is computed
+    in float64 if the input is float64, else in float32. As for all its classifiers, the
     outputs are the label and a sequence of mappings, or with the option
-    ``zipmap=False`` ``label`` and ``probabilities`` as :func:`to_onnx` gives them.
+    ``zipmap=False`` ``label`` and ``probabilities`` as in :func:`to_onnx`.
 
     Raises
     ------
     ImportError
-        Where skl2onnx is not installed.
+        If skl2onnx is not installed.
 
     See Also
     --------

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from skdeeptd._network.activations import ACTIVATIONS
 
 from skdeeptd import DeepTDRegressor
+from skdeeptd._network.activations import ACTIVATIONS
 
 settings.register_profile("fuzz", derandomize=True, deadline=None, database=None)
 FUZZ = settings.get_profile("fuzz")

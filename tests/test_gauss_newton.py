@@ -777,9 +777,7 @@ def test_equations_that_do_not_fit_in_memory_are_an_error():
         check_memory(101, "a network", most_bytes=24 * 100**2)
     blank = blank_network(make_layout(20_000, (20_000,)), 1, ("identity",))
     rows = RowBlocks(np.zeros((2, 20_000)), np.zeros((2, 1)), np.ones(2))
-    with pytest.raises(
-        ValueError, match=r"1 filters with .* 20001 unknowns"
-    ):
+    with pytest.raises(ValueError, match=r"1 filters with .* 20001 unknowns"):
         gauss_newton(blank, rows, SquaredError(), max_iter=1, tol=1e-3)
 
 

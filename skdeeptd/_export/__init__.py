@@ -1,1 +1,1 @@
-"""What ``export`` is made of: a file for torch, one for ONNX, and what both know."""
+"""Convert networks to torch (``torch_modules``) and ONNX (``onnx_graph``)."""

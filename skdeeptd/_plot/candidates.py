@@ -66,7 +66,7 @@ class CandidatesDisplay:
     >>> search = DeepTDRegressorCV(random_state=0).fit(X, y)
     >>> display = CandidatesDisplay.from_estimator(search, n_best=10)
     >>> display.labels[0]
-    'network (4, 6), weight 1'
+    'network (4, 6)'
     """
 
     def __init__(

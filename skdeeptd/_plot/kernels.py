@@ -77,7 +77,7 @@ class KernelDisplay:
     >>> KernelDisplay.from_estimator(model).axes_.shape
     (2, 1)
 
-    The planted kernels:
+    The true kernels:
 
     >>> display = KernelDisplay([k[0] for k in kernels]).plot()
     """

@@ -22,7 +22,7 @@ class LinearComparisonDisplay:
 
     The error bars are one standard error to either side. The labels give the conclusion
     of :func:`~skdeeptd.inspection.compare_with_linear`. A bar far below zero is cut
-    off and has no error bar; its value stands beside it.
+    off and has no error bar; its value is written beside it.
 
     Parameters
     ----------
