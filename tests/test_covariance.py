@@ -418,11 +418,11 @@ def test_units_shapes_and_order_of_the_covariance():
 
 
 def test_covariance_is_that_of_the_weights_in_repeated_fits():
-    """Unit kernels do not vary in norm; the rest does as 120 fits with new noise do."""
+    """Unit kernels do not vary in norm; the rest does as 300 fits with new noise do."""
     X, y = make_patch_cnn_regression(400, (4, 3), activation="tanh", random_state=0)
     model = DeepTDRegressor((4, 3), activation="tanh", random_state=0)
     weights, stated = [], []
-    for seed in range(120):
+    for seed in range(300):
         noise = 0.1 * np.random.RandomState(1000 + seed).standard_normal(400)
         fitted = model.fit(X, y + noise)
         first, second = (
@@ -439,7 +439,7 @@ def test_covariance_is_that_of_the_weights_in_repeated_fits():
     expected = np.cov(np.transpose(weights))
     stated = np.mean(stated, axis=0)
     error = np.linalg.norm(stated - expected) / np.linalg.norm(expected)
-    assert error < 0.3
+    assert error < 0.2
     unit = fitted.kernels_[1][0, 0]
     assert unit @ fitted.covariance_[0, 4:7, 4:7] @ unit < 1e-12
 

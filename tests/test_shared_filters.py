@@ -174,7 +174,7 @@ def test_the_choice_among_shapes_shares_filters():
         "n_filters": [3],
         "share_filters": [True],
     }
-    search = DeepTDRegressorCV(grid, ensemble_size=1, cv=3, random_state=0).fit(X, y)
+    search = DeepTDRegressorCV(grid, cv=3, random_state=0).fit(X, y)
     assert search.best_params_["kernel_sizes"] == (8, 4)
     hidden = search.best_estimator_.kernels_[0]
     assert np.array_equal(hidden[0], hidden[1])
