@@ -123,7 +123,7 @@ class Fit(NamedTuple):
 
     @property
     def separates_classes(self):
-        """Whether a likelihood has no class left to mistake."""
+        """Whether the likelihood mistakes no class."""
         loss = self.specs[0].loss
         largest = max(solution.loss for solution in self.solutions)
         return largest <= loss.negligible * self.problem.total

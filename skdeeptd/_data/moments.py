@@ -24,7 +24,7 @@ ROUNDING = 1e-24  # share of the squared norm of S that may be left by rounding
 
 
 def cross_moment(rows):
-    """S of a ``RowBlocks`` whose target is centred, (rows, outputs): one pass.
+    """Return S of rows whose target, (rows, outputs), is centred: one pass.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def cross_moment(rows):
 
 @np.errstate(over="ignore", invalid="ignore")
 def whitened_moment(rows, moment, n_steps):
-    """C^-1 S by ``n_steps`` conjugate gradient steps, one pass over the rows each.
+    """Return C^-1 S by ``n_steps`` conjugate gradient steps of one pass each.
 
     These are the coefficients of partial least squares with as many components: close
     to regression coefficients, but as stable as S where samples are few. For correlated

@@ -22,7 +22,7 @@ PARALLEL_BYTES = 2**26  # an X from which on threads outweigh what joblib takes
 
 
 def block_length(X, width=0):
-    """Rows per block of X, of each of which a statistic makes ``width`` numbers."""
+    """Return the rows per block of X; a statistic makes ``width`` numbers per row."""
     length = min(BLOCK_BYTES // max(1, X.shape[1] * X.itemsize), BLOCK_ROWS)
     if width:
         length = min(length, WORK_BYTES // (width * X.itemsize))
@@ -30,7 +30,7 @@ def block_length(X, width=0):
 
 
 def map_blocks(function, arrays, n_jobs=None, combine=list, width=0):
-    """``combine`` of the results of ``function`` on the row blocks of a task, per task.
+    """Apply a function to all row blocks, and combine the results per task.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def map_blocks(function, arrays, n_jobs=None, combine=list, width=0):
 
 
 def add(results):
-    """Entry by entry, the sum of tuples of arrays and numbers, in their order."""
+    """Return the sum of tuples of arrays and numbers, in their order."""
     results = iter(results)
     total = [np.array(a, dtype=float) for a in next(results)]
     for new in results:
@@ -80,13 +80,13 @@ def add(results):
 
 
 def _with_weight(weight, *arrays):
-    """The rows of the arrays whose weight is not zero."""
+    """Return the rows of the arrays whose weight is not zero."""
     counts = weight > 0
     return arrays if counts.all() else tuple(a[counts] for a in arrays)
 
 
 def even_draws(size, total, rng):
-    """One uniform draw from each of ``size`` even parts of 0 to ``total``."""
+    """Return a uniform draw from each of ``size`` even parts of 0 to ``total``."""
     return (np.arange(size) + rng.uniform(size=size)) * (total / size)
 
 
@@ -122,12 +122,12 @@ class RowBlocks:
         return self.X.shape[1]
 
     def drop_zero_weight(self):
-        """The rows whose weight is not zero."""
+        """Return the rows whose weight is not zero."""
         X, y, weight = _with_weight(self.weight, self.X, self.y, self.weight)
         return replace(self, X=X, y=y, weight=weight)
 
     def first_row(self):
-        """The first row, in float64: a block of X and a block of y."""
+        """Return the first row in float64, as a block of X and a block of y."""
         first = [np.argmax(self.weight > 0)]
         return self.X[first].astype(float), self.y[first]
 
@@ -138,20 +138,20 @@ class RowBlocks:
         Overflow gives inf or NaN without a warning: the caller looks at the sum.
         """
 
-        def of_block(X, y, weight):
+        def on_block(X, y, weight):
             X, y, weight = _with_weight(weight, X, y, weight)
             with np.errstate(over="ignore", invalid="ignore"):
                 return statistic(X.astype(self.precision, copy=False), y, weight)
 
         arrays = self.X, self.y, self.weight
-        return add(map_blocks(of_block, arrays, self.n_jobs, add, width))
+        return add(map_blocks(on_block, arrays, self.n_jobs, add, width))
 
     def targets(self, summary):
-        """``summary(y, weight)`` of the rows, in parts that are in their order."""
+        """Return ``summary(y, weight)`` of the rows, as a list of ordered parts."""
         return [summary(*_with_weight(self.weight, self.y, self.weight))]
 
     def with_targets(self, change):
-        """The same rows with the y and weight of ``change(y, weight)``."""
+        """Return the rows with the y and weight of ``change(y, weight)``."""
         y, weight = change(self.y, self.weight)
         return replace(self, y=y, weight=weight)
 
@@ -159,7 +159,7 @@ class RowBlocks:
         return replace(self, dtype=dtype)
 
     def sample(self, size, rng):
-        """Rows drawn in proportion to their weight, in float64, weighted by how often.
+        """Draw rows in proportion to their weight; weights count the draws.
 
         The total weight is cut into ``size`` even parts and a row drawn from each, so
         that a row of weight two is drawn as two rows of weight one are.
@@ -171,7 +171,7 @@ class RowBlocks:
         return np.cumsum(self.weight)
 
     def rows_at(self, drawn, start=0.0):
-        """Rows at points of the cumulative weight, which begins at ``start``."""
+        """Return rows at points of the cumulative weight, which begins at ``start``."""
         ends = start + self._cumulative
         drawn = np.minimum(np.searchsorted(ends, drawn, side="right"), len(ends) - 1)
         rows, counts = np.unique(drawn, return_counts=True)
@@ -179,22 +179,22 @@ class RowBlocks:
         return RowBlocks(X, self.y[rows], counts.astype(float), self.n_jobs)
 
     def largest(self):
-        """The largest ``|X|`` and ``|y|``, NaN where there is one."""
+        """Return the largest ``|X|`` and ``|y|``, NaN if there is one."""
 
-        def of_block(X, y, weight):
+        def on_block(X, y, weight):
             return [np.abs(a).max(initial=0) for a in _with_weight(weight, X, y)]
 
-        tasks = map_blocks(of_block, (self.X, self.y, self.weight), self.n_jobs)
+        tasks = map_blocks(on_block, (self.X, self.y, self.weight), self.n_jobs)
         return [np.max(sizes) for sizes in zip(*itertools.chain(*tasks), strict=True)]
 
     def run(self, function):
-        """``function`` of these rows, where they are."""
+        """Return ``function`` of these rows, computed at their place."""
         return function(self)
 
     run_together = run  # elsewhere they may lie in several places
 
 
 def concatenate_blocks(function, X, n_jobs=None, width=0):
-    """``function(block)`` for each row block of X, concatenated."""
+    """Return ``function(block)`` for each row block of X, concatenated."""
     tasks = map_blocks(function, (X,), n_jobs, width=width)
     return np.concatenate([block for task in tasks for block in task])

@@ -33,7 +33,7 @@ class Moment(NamedTuple):
     cross: np.ndarray
 
     def covariance(self):
-        """S of ``moments``."""
+        """Return S, as in ``moments``."""
         return self.cross / self.weight
 
 
@@ -45,13 +45,13 @@ class Sample(NamedTuple):
     threshold: float
 
     def balanced_weight(self):
-        """Weights that count every row of the stream alike; their sum is that kept."""
+        """Return weights that count every row of the stream alike."""
         balanced = np.maximum(self.weight, self.threshold)
         return balanced * (np.sum(self.weight) / np.sum(balanced))
 
 
 def moment_of(rows):
-    """The ``Moment`` of a ``RowBlocks``, whose y is (rows, outputs): one pass.
+    """Return the ``Moment`` of rows with y (rows, outputs): one pass.
 
     Raises
     ------
@@ -59,10 +59,10 @@ def moment_of(rows):
         Where it is not finite: X is not, in any row, or a sum overflows.
     """
     y_sum, weight = add(rows.targets(lambda y, w: (w @ y, np.sum(w))))
-    y_mean, pilot = y_sum / weight, rows.first_row()[0]
+    y_mean, first = y_sum / weight, rows.first_row()[0]
 
     def statistic(X, y, weight):
-        X = X.astype(float, copy=False) - pilot
+        X = X.astype(float, copy=False) - first
         return ((y - y_mean) * weight[:, np.newaxis]).T @ X, weight @ X
 
     cross, x_sum = rows.reduce(statistic)
@@ -70,11 +70,11 @@ def moment_of(rows):
         raise FloatingPointError("the cross-moment of X and y overflows")
     if not max(rows.largest()) < np.sqrt(np.finfo(rows.precision).max) / ROOM:
         raise FloatingPointError("squares of numbers like those of X or y overflow")
-    return Moment(weight, y_mean, pilot[0] + x_sum / weight, cross)
+    return Moment(weight, y_mean, first[0] + x_sum / weight, cross)
 
 
 def merge(a, b):
-    """The ``Moment`` of the rows of both."""
+    """Return the ``Moment`` of the rows of both."""
     weight = a.weight + b.weight
     y_step, x_step = b.y_mean - a.y_mean, b.x_mean - a.x_mean
     share = b.weight / weight
@@ -87,7 +87,7 @@ def merge(a, b):
 
 
 def extend(sample, X, y, weight, capacity, rng):
-    """The ``Sample`` of the stream after further rows, of ``capacity`` at most."""
+    """Return the ``Sample`` after further rows, of at most ``capacity`` rows."""
     priority = weight / (1.0 - rng.uniform(size=len(weight)))
     enters = np.flatnonzero(priority > sample.threshold)
     X, y, weight, priority = (
@@ -114,7 +114,7 @@ class Stream(NamedTuple):
     searched: int = 0
 
     def extended(self, X, y, weight, capacity, n_jobs=None):
-        """The stream after further rows.
+        """Return the stream after further rows.
 
         Raises
         ------
@@ -138,31 +138,31 @@ class Stream(NamedTuple):
 
     @property
     def share_kept(self):
-        """Of the weight of all rows, that of those in the sample."""
+        """The share of the weight of all rows that is in the sample."""
         return np.sum(self.sample.weight) / self.moment.weight
 
     def rows(self, n_jobs=None):
-        """The sample, in which every row of the stream counts alike."""
+        """Return the sample, with weights that count every row of the stream alike."""
         sample = self.sample
         return RowBlocks(sample.X, sample.y, sample.balanced_weight(), n_jobs)
 
     def searched_if(self, searched):
-        """The stream after a fit that looked for other networks, or did not."""
+        """Return the stream after a fit with or without a search for other networks."""
         return self._replace(searched=len(self.sample.X)) if searched else self
 
     def as_dict(self):
-        """Nothing but numbers and arrays in dictionaries."""
+        """Return numbers and arrays in dictionaries."""
         parts = {"moment": self.moment._asdict(), "sample": self.sample._asdict()}
         return {**self._asdict(), **parts}
 
 
 def stream_of(stored):
-    """The inverse of ``Stream.as_dict``."""
+    """Return the inverse of ``Stream.as_dict``."""
     moment, sample = Moment(**stored["moment"]), Sample(**stored["sample"])
     return Stream(**{**stored, "moment": moment, "sample": sample})
 
 
 def empty_stream(X, y, seed):
-    """A ``Stream`` of no rows like those of X and y."""
+    """Return a ``Stream`` without rows, for rows like those of X and y."""
     sample = Sample(X[:0], y[:0], np.empty(0), np.empty(0), 0.0)
     return Stream(None, sample, seed)

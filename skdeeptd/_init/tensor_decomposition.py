@@ -37,7 +37,7 @@ class RankOne(NamedTuple):
 
 
 def moment_tensor(moment, sizes):
-    """The moment, in patch order, with an axis per layer, first layer first."""
+    """Return a moment in patch order with an axis per layer, first layer first."""
     return moment.reshape(sizes[::-1]).transpose()
 
 
@@ -47,7 +47,7 @@ def _unit(vector, fallback):
 
 
 def outer_product(factors):
-    """The outer product of vectors, flattened; of matrices, row by row."""
+    """Return the outer product of vectors, flattened; of matrices, row by row."""
     if len(factors) == 1:
         return factors[0]
     middle = len(factors) // 2
@@ -57,13 +57,13 @@ def outer_product(factors):
 
 
 def _leading(gram):
-    """Eigenvector of the largest eigenvalue."""
+    """Return the eigenvector of the largest eigenvalue."""
     last = len(gram) - 1
     return linalg.eigh(gram, subset_by_index=[last, last])[1][:, 0]
 
 
 def _start_unfolding(tensor, split):
-    """Leading vectors of one unfolding, then the same for each of the two."""
+    """Split off leading vectors of an unfolding, then of each of the two."""
     if tensor.ndim == 1:
         return [_unit(tensor, np.eye(1, len(tensor))[0])]
     middle = split(tensor.shape)
@@ -81,7 +81,7 @@ def _start_unfolding(tensor, split):
 
 
 def _most_square(shape):
-    """As square as can be with a small Gram matrix, or else with the smallest."""
+    """Return the most square split with a small Gram matrix, or the smallest."""
     size = math.prod(shape)
 
     def merit(middle):
@@ -109,7 +109,7 @@ def _start_hosvd(tensor):
 
 
 def _leading_of_each(tensor, first, last):
-    """Leading vectors of modes; neighbours share a Gram matrix that is small."""
+    """Return leading vectors of modes; neighbours share a small Gram matrix."""
     shape = tensor.shape[first:last]
     size = math.prod(shape)
     if size > SMALL_GRAM and len(shape) > 1:
@@ -135,14 +135,14 @@ def _start_random(tensor, rng):
 
 
 def _times(matrix, vectors):
-    """One matrix times all vectors, or each vector's own."""
+    """Multiply one matrix, or each vector's own matrix, by all vectors."""
     if matrix.ndim == 2:
         return matrix.dot(vectors.T).T
     return (matrix @ vectors[..., np.newaxis])[..., 0]
 
 
 def _contractions(tensor, factors, first, last):
-    """Per mode in turn: the tensor contracted with the factors of its other modes.
+    """Yield for each mode the tensor contracted with the factors of other modes.
 
     The modes are split in two. What the tensor leaves when contracted with the one half
     is small, and is split again for the modes of the other half.
@@ -197,7 +197,7 @@ def _same(a, b):
 
 
 def rank_one_batches(tensor):
-    """Rank-1 approximations, each direction once, in two batches.
+    """Yield rank-1 approximations, each direction once, in two batches.
 
     The first is from the balanced unfolding, the second, computed only when it is
     asked for, from the other spectral starts; its best approximation comes first.
@@ -217,7 +217,7 @@ def rank_one_batches(tensor):
 
 
 def spectral_rank_one(tensor):
-    """The best rank-1 approximation from all spectral starts.
+    """Return the best rank-1 approximation from all spectral starts.
 
     Parameters
     ----------
@@ -232,7 +232,7 @@ def spectral_rank_one(tensor):
 
 
 def deflation(tensor, rank, rng):
-    """Rank-1 terms one after the other, each from what the earlier ones leave."""
+    """Return rank-1 terms, each fitted to the residual of the earlier ones."""
     terms, rest = [], tensor
     for _ in range(rank):
         if np.linalg.norm(rest) <= NOTHING_LEFT * np.linalg.norm(tensor):
@@ -269,7 +269,7 @@ def alternating_least_squares(tensor, factors, max_sweeps=100, tol=1e-8):
 
 
 def candidate_batches(tensor, n_filters, rng):
-    """Unit factors for the kernels in two batches, the second only when asked for.
+    """Yield unit factors for the kernels in two batches.
 
     Parameters
     ----------
@@ -294,7 +294,7 @@ def candidate_batches(tensor, n_filters, rng):
 
 
 def perturbed_candidate(tensor, n_filters, rng):
-    """One candidate from a tensor whose entries have noise of their own size.
+    """Return a candidate from a tensor whose entries have noise of their own size.
 
     It is another draw from what the sampling error of the moment leaves possible where
     the samples are few, and needs no pass over them.

@@ -92,7 +92,7 @@ ACTIVATIONS = {
 
 
 def layer_activations(activation, output_activation, n_layers):
-    """A name per layer from one name, or a sequence of them, for the hidden layers.
+    """Return a name per layer, from one name or several for the hidden layers.
 
     Raises
     ------

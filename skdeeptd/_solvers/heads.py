@@ -88,7 +88,7 @@ def newton_cg_heads(
     from_row = shift.astype(rows.precision)
 
     def reduce(statistic):
-        def of_block(X, y, weight):
+        def on_block(X, y, weight):
             features = head_features(in_dtype, hidden_forward(in_dtype, X), X)
             ones = np.ones((len(X), int(fit_intercept)), X.dtype)
             features = np.concatenate([features - from_row, ones], axis=1)
@@ -96,7 +96,7 @@ def newton_cg_heads(
 
         width = numbers_per_row(network) + 3 * len(ridge)
         with np.errstate(over="ignore", invalid="ignore"):
-            return rows.reduce(of_block, width=width)
+            return rows.reduce(on_block, width=width)
 
     def value_and_slope(V):
         def statistic(features, y, weight):
