@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 from scipy.stats import chi2
-from skdeeptd._model.activations import ACTIVATIONS
-from skdeeptd._model.network import PatchCNN, forward
 
 from skdeeptd import DeepTDClassifier, DeepTDRegressor, datasets
+from skdeeptd._network.activations import ACTIVATIONS
 from skdeeptd._network.kernel_sizes import make_layout
+from skdeeptd._network.network import Network, forward
 from skdeeptd.datasets import (
     make_patch_cnn_classification,
     make_patch_cnn_regression,
@@ -112,7 +112,10 @@ def test_y_is_the_planted_network_by_explicit_loops(networks, case, hidden_bias)
         return_kernels=True,
     )
     assert tuple(k.shape for k in kernels) == tuple((1, 2, *s) for s in shapes)
-    scales, biases = networks[-1].scales, networks[-1].biases
+    last, biases = networks[-1].heads[0], networks[-1].biases
+    unit = kernels[-1][0].reshape(2, -1)
+    scales = np.sum(last * unit, axis=1)
+    np.testing.assert_allclose(last, scales[:, np.newaxis] * unit, atol=1e-15)
     assert len(biases) == (len(shapes) - 1) * hidden_bias
     assert all(np.all(b != 0) for b in biases)
     np.testing.assert_allclose(np.abs(scales), np.abs(scales[0]))
@@ -171,11 +174,11 @@ def test_y_is_the_planted_network(n_filters):
     layout = make_layout(24, ((2, 3), (2, 2)), (4, 6))
     outputs = [
         forward(
-            PatchCNN(
-                tuple(k[0, r].reshape(1, -1) for k in kernels),
-                np.ones(1),
-                0.0,
-                ("relu", "identity"),
+            Network(
+                (kernels[0][0, r].reshape(1, -1),),
+                ("relu",),
+                kernels[1][0, r].reshape(1, 1, -1),
+                np.zeros(1),
                 layout.orders,
             ),
             X,

@@ -5,8 +5,6 @@ import sys
 
 import numpy as np
 import pytest
-from skdeeptd._model.activations import ACTIVATIONS
-from skdeeptd._solver.filters import Statistic
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.ensemble import VotingRegressor
@@ -24,6 +22,8 @@ from skdeeptd import (
     DeepTDRidge,
 )
 from skdeeptd._export.torch_modules import MOST_AXES
+from skdeeptd._init.filters import Statistic
+from skdeeptd._network.activations import ACTIVATIONS
 from skdeeptd.datasets import make_patch_cnn_classification
 from skdeeptd.export import register_skl2onnx, to_onnx, to_torch
 
@@ -875,7 +875,7 @@ def sharing(shape):
         activation="softplus",
         share_filters=True,
         n_init=1,
-        max_iter=5,
+        max_iter=20,
         tol=0.1,
         random_state=0,
     )
@@ -904,13 +904,57 @@ def test_skops_saves_shared_filters():
     np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
 
 
+# Losses
+
+LOSSES = ("squared_error", "huber", "poisson")
+
+
+def counts_of(shape):
+    """Rows, and counts that no loss refuses."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((120, *shape))
+    rate = np.exp(np.tanh(X.reshape(120, -1) @ rng.standard_normal(X[0].size) / 3))
+    return X, rng.poisson(rate).astype(float)
+
+
 @both
-def test_a_search_is_its_best_network(run):
-    X, y = rows_of((30,))
-    search = DeepTDRegressorCV(
-        {"kernel_sizes": [(6, 5), (5, 6)]}, cv=2, random_state=0
-    ).fit(X, y)
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_a_fit_of_every_loss_is_exported(run, activation, loss):
+    X, y = counts_of((12,))
+    model = DeepTDRegressor(
+        (4, 3), n_filters=2, activation=activation, loss=loss, random_state=0
+    ).set_params(n_init=1, alpha=1.0, tol=0.1)
+    assert_as_computed(run(model.fit(X, y), X), model.predict(X), np.float64)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_torch_has_an_exponential_with_counts_only(loss):
+    pytest.importorskip("torch")
+    X, y = counts_of((12,))
+    model = DeepTDRegressor((4, 3), loss=loss, polish=False, random_state=0)
+    names = [name for name, _ in to_torch(model.fit(X, y)).named_children()]
+    link = ["mean"] if loss == "poisson" else []
+    assert names[-2 - len(link) :] == ["sum", *link, "output"]
+
+
+@both
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_a_search_is_its_best_network(run, activation, loss):
+    X, y = counts_of((30,))
+    grid = {
+        "kernel_sizes": [(6, 5), (5, 6)],
+        "activation": [activation],
+        "loss": [loss],
+        "alpha": [1.0],
+        "tol": [0.1],
+    }
+    search = DeepTDRegressorCV(grid, cv=2, random_state=0).fit(X, y)
+    assert search.best_estimator_.loss == loss
     assert_as_computed(run(search, X), search.predict(X), np.float64)
+    best = run(search.best_estimator_, X)
+    assert_as_computed(best, search.predict(X), np.float64)
 
 
 def test_an_average_with_another_member_is_refused():

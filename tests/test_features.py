@@ -4,12 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
-from skdeeptd._model.patch_sizes import (
-    MOST_PATCHES,
-    default_patches,
-    default_strides,
-)
-from skdeeptd._solver.filters import pooled_statistics
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression, RidgeCV
@@ -252,11 +246,6 @@ def test_names_of_a_signal():
         features.get_feature_names_out(["a", "b"])
 
 
-def test_an_unknown_pooling_is_an_error_where_columns_are_made():
-    with pytest.raises(ValueError, match="'average'"):
-        pooled_statistics("average", 12)
-
-
 @pytest.mark.parametrize("shape", [(8, 8), (3, 30), (30, 3), (4, 5, 6)])
 def test_inputs_of_several_axes(shape):
     X = np.random.default_rng(0).standard_normal((40, *shape))
@@ -315,28 +304,6 @@ def test_dtypes_jobs_frames_and_grids():
         cv=2,
     )
     grid.fit(X, Y[:, 0])
-
-
-@pytest.mark.parametrize(
-    "shape", [(1,), (2,), (7,), (401,), (28, 28), (2, 24), (224, 224, 3), (1, 50)]
-)
-def test_default_patches_fit_the_input_and_are_not_too_many(shape):
-    found = default_patches(shape)
-    assert 1 <= len(found) <= 3
-    assert len(set(found)) == len(found)
-    for size in found:
-        strides, n_patches = default_strides(size, shape), 1
-        for n, d, s in zip(shape, size, strides, strict=True):
-            assert 1 <= d <= n
-            assert 1 <= s <= d
-            n_patches *= -(-(n - d) // s) + 1
-        assert n_patches <= MOST_PATCHES or strides == size
-
-
-def test_an_axis_of_channels_lies_in_a_patch_whole():
-    assert {size[0] for size in default_patches((3, 64))} == {3}
-    assert {size[2] for size in default_patches((32, 32, 3))} == {3}
-    assert {size[0] for size in default_patches((32, 32))} == {5, 8, 11}
 
 
 @pytest.mark.parametrize(

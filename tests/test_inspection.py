@@ -10,8 +10,6 @@ import pandas as pd
 import polars as pl
 import pytest
 from scipy.stats import spearmanr
-from skdeeptd._model.fitted import networks_of
-from skdeeptd._model.network import PatchCNN, forward, input_gradient
 from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.cross_decomposition import PLSRegression
@@ -40,6 +38,8 @@ from skdeeptd import (
     DeepTDRidge,
     inspection,
 )
+from skdeeptd._network.fitted import networks_of
+from skdeeptd._network.network import Network, forward, input_gradient
 from skdeeptd.datasets import make_patch_cnn_classification, make_patch_cnn_regression
 from skdeeptd.inspection import compare_with_linear, effective_weights
 
@@ -81,8 +81,7 @@ def test_of_a_linear_layer_they_are_coefficient_times_spread():
     coef = np.linspace(-2, 2, 30)
     model = DeepTDRegressor((30,), random_state=0).fit(X, Z @ coef)
     (network,) = networks_of(model)
-    slope = network.scales[0] * network.kernels[0][0]
-    expected = slope * X.std(axis=0)
+    expected = network.heads[0, 0] * X.std(axis=0)
     found = effective_weights(model, X)
     np.testing.assert_allclose(found.magnitude, np.abs(expected), rtol=1e-9)
     np.testing.assert_allclose(found.sign, np.sign(expected), rtol=1e-9)
@@ -325,9 +324,15 @@ def images(rng):
 def random_network(X, rng):
     """Output of a random network that is open for more than half of the rows."""
     while True:
-        kernels = tuple(rng.standard_normal((1, d)) for d in SIZES)
-        network = PatchCNN(kernels, np.ones(1), 0.0, ("relu", "identity"))
-        y = forward(network, X)
+        kernel, head = (rng.standard_normal((1, d)) for d in SIZES)
+        network = Network(
+            kernels=(kernel,),
+            activations=("relu",),
+            heads=head[np.newaxis],
+            intercept=np.zeros(1),
+            orders=(None, None),
+        )
+        y = forward(network, X)[:, 0]
         if np.mean(y != np.median(y)) > 0.5:
             return y / y.std()
 

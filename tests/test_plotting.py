@@ -13,9 +13,6 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.patches import StepPatch
-from skdeeptd._model.fitted import networks_of
-from skdeeptd._model.network import filter_outputs
-from skdeeptd._model.parameters import kernel_stds, n_parameters, pack, unpack
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LinearRegression, Ridge
@@ -30,6 +27,9 @@ from skdeeptd import (
     kernel_size_grid,
     plotting,
 )
+from skdeeptd._covariance import kernel_stds
+from skdeeptd._network.fitted import networks_of
+from skdeeptd._network.network import head_features, hidden_forward
 from skdeeptd.datasets import make_patch_cnn_regression
 from skdeeptd.inspection import compare_with_linear, effective_weights
 from skdeeptd.plotting import (
@@ -168,39 +168,45 @@ def test_band_is_that_of_the_unit_kernel(activation):
         np.testing.assert_allclose(k - lower, 1.96 * std, rtol=1e-5)
 
 
-def unit_kernels(network):
-    """The kernels in the order of theta, by filter."""
-    filters = range(len(network.scales))
-    units = [[k[r] / np.linalg.norm(k[r]) for k in network.kernels] for r in filters]
-    return np.array([np.concatenate(of_filter) for of_filter in units])
+def kernels_with_gains(model):
+    """The kernels of output 0 as stored, per layer (filters, entries)."""
+    gains = model.gains_[0].T[:, :, np.newaxis]
+    kernels = zip(model.kernels_, gains, strict=True)
+    return [k[0].reshape(len(gain), -1) * gain for k, gain in kernels]
+
+
+def unit_kernels(stored, n_filters, sizes):
+    """The kernels of unit norm in the order of the stored weights, by filter."""
+    by_filter = stored[:-1].reshape(n_filters, -1)
+    *kernels, _ = np.split(by_filter, np.cumsum(sizes), axis=1)
+    units = [k / np.linalg.norm(k, axis=1, keepdims=True) for k in kernels]
+    return np.hstack(units)
 
 
 def test_stds_are_those_of_the_delta_method():
     """Of a whole covariance, with parameters of other filters and layers."""
     model, _ = fitted((4, 3, 2), n_filters=3, activation="tanh", hidden_bias=True)
-    (network,) = networks_of(model)
-    n_theta = n_parameters(network)
-    root = np.random.default_rng(0).standard_normal((n_theta, n_theta))
-    covariance, shifts = root @ root.T, 1e-6 * np.eye(n_theta)
-    theta = pack(network)
+    kernels, scales = kernels_with_gains(model), model.scales_[0]
+    by_filter = np.column_stack([*kernels, scales, model.biases_[0]])
+    stored = np.append(by_filter, model.intercept_)
+    assert model.covariance_[0].shape == (len(stored), len(stored))
+    root = np.random.default_rng(0).standard_normal((len(stored), len(stored)))
+    covariance, shifts = root @ root.T, 1e-6 * np.eye(len(stored))
     above, below = (
-        np.array([unit_kernels(unpack(theta + s, network)) for s in sign * shifts])
+        np.array([unit_kernels(stored + s, 3, (4, 3, 2)) for s in sign * shifts])
         for sign in (1, -1)
     )
     jacobian = np.moveaxis(above - below, 0, 2) / 2e-6
     variance = np.einsum("rip,pq,riq->ri", jacobian, covariance, jacobian)
-    stds = np.column_stack(kernel_stds(network, covariance))
+    stds = np.column_stack(kernel_stds(kernels, scales, covariance))
     np.testing.assert_allclose(stds, np.sqrt(variance), rtol=1e-5)
 
 
 def test_stds_are_infinite_of_a_filter_without_scale_or_kernel():
     model, _ = fitted((4, 3), n_filters=3, activation="tanh")
-    (network,) = networks_of(model)
-    network = network._replace(
-        kernels=(network.kernels[0] * [[1], [0], [1]], network.kernels[1]),
-        scales=network.scales * [0, 1, 1],
-    )
-    first, second = kernel_stds(network, model.covariance_[0])
+    first, second = kernels_with_gains(model)
+    kernels, scales = (first * [[1], [0], [1]], second), model.scales_[0] * [0, 1, 1]
+    first, second = kernel_stds(kernels, scales, model.covariance_[0])
     assert np.isinf(first[:2]).all()
     assert np.isinf(second[0]).all()
     assert np.isfinite(second[1]).all()
@@ -252,8 +258,8 @@ def test_kernels_of_overlapping_patches_are_drawn_with_their_shapes_and_bands():
         np.testing.assert_array_equal(line, k[0, 0])
         assert line.shape == (d,)
         assert np.all(upper > lower)
-    (network,) = networks_of(model)
-    stds = kernel_stds(network, model.covariance_[0])
+    kernels = kernels_with_gains(model)
+    stds = kernel_stds(kernels, model.scales_[0], model.covariance_[0])
     for drawn, std in zip(display.kernel_stds, stds, strict=True):
         np.testing.assert_array_equal(drawn, std)
 
@@ -443,8 +449,10 @@ STEP = 1e-6
 def rounding_of_output(model, X, output):
     """Of the terms that add up to it, which may cancel each other."""
     network = networks_of(model)[output]
-    terms = network.scales[:, np.newaxis] * filter_outputs(network, X)
-    size = np.abs(network.intercept) + np.abs(terms).sum(axis=0).max()
+    features = head_features(network, hidden_forward(network, X), X)
+    (heads,) = network.heads
+    terms = np.sum(features.reshape(len(X), *heads.shape) * heads, axis=2)
+    size = np.abs(network.intercept[0]) + np.abs(terms).sum(axis=1).max()
     return 4 * np.finfo(float).eps * size
 
 
@@ -534,7 +542,7 @@ def points(ax):
 
 def label_of(params):
     """The label of a candidate that differs from others in kernel sizes only."""
-    return f"network {params['kernel_sizes']}" if "kernel_sizes" in params else "ridge"
+    return f"network {params['kernel_sizes']}"
 
 
 def test_every_candidate_has_its_score_and_the_look_of_its_stage(search):
@@ -543,7 +551,7 @@ def test_every_candidate_has_its_score_and_the_look_of_its_stage(search):
     assert set(results["stage"]) == {1, 2, 3}
     ax = CandidatesDisplay.from_estimator(search).ax_
     drawn = points(ax)
-    labels = [label.get_text().split(", weight")[0] for label in ax.get_yticklabels()]
+    labels = [label.get_text() for label in ax.get_yticklabels()]
     params = enumerate(results["params"])
     by_label = {label_of(p): i for i, p in params}
     looks = {}
@@ -572,7 +580,7 @@ def test_error_bars_are_the_standard_deviations(search):
 
 def test_best_candidate_is_first_and_has_the_star(search):
     ax = CandidatesDisplay.from_estimator(search, n_best=5).ax_
-    label = f"{label_of(search.best_params_)}, weight 1"
+    label = label_of(search.best_params_)
     assert ax.get_yticklabels()[0].get_text() == label
     (star,) = [line for line in ax.lines if line.get_marker() == "*"]
     np.testing.assert_allclose(star.get_xydata(), [[search.best_score_, 0]])
@@ -589,7 +597,7 @@ def test_the_best_candidate_is_first_even_if_another_ranks_before_it(search):
     display = CandidatesDisplay.from_estimator(search, n_best=2)
     by_rank = np.array(search.cv_results_["params"])[np.argsort(ranks)]
     second, first = (label_of(by_rank[i]) for i in (1, 0))
-    assert display.labels == [second, f"{first}, weight 1"]
+    assert display.labels == [second, first]
 
 
 def test_scores_far_below_the_others_do_not_squeeze_them():
@@ -614,14 +622,8 @@ def test_labels_say_what_varies():
     }
     search = DeepTDRegressorCV(grid, cv=2, random_state=0).fit(X, y)
     display = CandidatesDisplay.from_estimator(search)
-    labels = [label.split(", weight")[0] for label in display.labels]
-    assert sorted(labels) == [
-        *(
-            f"network (4, 3), alpha={a}, n_filters={r}"
-            for a in (0.5, 2)
-            for r in (1, 2)
-        ),
-        "ridge",
+    assert sorted(display.labels) == [
+        f"network (4, 3), alpha={a}, n_filters={r}" for a in (0.5, 2) for r in (1, 2)
     ]
 
 

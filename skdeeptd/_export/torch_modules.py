@@ -55,9 +55,9 @@ def _network(estimator):
     modules["sum"] = _conv(
         channels, estimator.scales_, estimator.intercept_, ones, ones
     )
-    modules["output"] = torch.nn.Flatten(0 if has_one_axis(estimator) else 1)
     if has_log_link(estimator):
         modules["mean"] = _exponential()
+    modules["output"] = torch.nn.Flatten(0 if has_one_axis(estimator) else 1)
     return torch.nn.Sequential(modules)
 
 

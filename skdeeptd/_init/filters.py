@@ -197,8 +197,13 @@ def _typical(spread, size, least=1e-3):
 
 
 def _floored(spread, typical, floor=0.1):
-    """Return the spread, at least ``floor`` times the typical one; one if that is 0."""
-    return np.maximum(spread, floor * typical) if typical > 0 else np.ones_like(spread)
+    """Return the spread, at least ``floor`` times the typical one.
+
+    If the typical spread is zero, then no column varies: the unit is infinite.
+    """
+    if typical > 0:
+        return np.maximum(spread, floor * typical)
+    return np.full_like(spread, np.inf)
 
 
 def _response_unit(spread, least=0.01):

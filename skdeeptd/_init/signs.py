@@ -181,7 +181,7 @@ def _best_combinations(
     n_filters, n_patterns = network.n_filters, len(patterns)
     n_entries = 1 if last is not None else network.sizes[-1]
     columns = functools.partial(pattern_columns, network, last, patterns)
-    width = n_patterns * numbers_per_row(network)
+    width = numbers_per_row(network)
     sums = centred_sums(rows, columns, fit_intercept, width)
     if not np.all(np.isfinite(sums.gram)):
         raise FloatingPointError("the squares of the network's outputs overflow")

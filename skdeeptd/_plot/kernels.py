@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
 from skdeeptd._covariance import kernel_stds
+from skdeeptd._network.fitted import layout_of
 from skdeeptd._plot.drawing import (
     NORMAL_95,
     draw_color_bar,
@@ -137,6 +138,7 @@ class KernelDisplay:
         """
         estimator = fitted_network(estimator, output)
         filters = _check_filters(filters, estimator.scales_.shape[1])
+        layout_of(estimator)  # raises if attributes were changed
         kernels = [k[output, filters] for k in estimator.kernels_]
         display = cls(
             kernels,
