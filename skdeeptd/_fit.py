@@ -94,7 +94,7 @@ class Fit(NamedTuple):
 
     @property
     def networks(self):
-        """One of each output, in the units of y."""
+        """Return the network of each output, in the units of y."""
         found = {}
         for outputs, solution in zip(self.groups, self.solutions, strict=True):
             network = self.problem.in_units_of_y(solution.network, outputs)
@@ -103,7 +103,7 @@ class Fit(NamedTuple):
 
     @property
     def alphas(self):
-        """The penalty of each output, for rows with the weights given."""
+        """Return the penalty of each output, for rows with the weights given."""
         alphas = {
             o: spec.alpha * spec.n_copies
             for outputs, spec in zip(self.groups, self.specs, strict=True)
@@ -123,7 +123,7 @@ class Fit(NamedTuple):
 
     @property
     def separates_classes(self):
-        """Whether the likelihood mistakes no class."""
+        """Return whether the likelihood separates the classes."""
         loss = self.specs[0].loss
         largest = max(solution.loss for solution in self.solutions)
         return largest <= loss.negligible * self.problem.total

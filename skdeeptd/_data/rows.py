@@ -114,7 +114,7 @@ class RowBlocks:
 
     @property
     def precision(self):
-        """The dtype of the blocks that a statistic sees."""
+        """Return the dtype of the blocks that a statistic sees."""
         return np.dtype(self.dtype or self.X.dtype)
 
     @property

@@ -40,7 +40,7 @@ class Standardized(NamedTuple):
 
     @property
     def n_samples(self):
-        """As many as repeated rows: the lightest row counts as one."""
+        """Count weighted rows as repeated rows: the lightest row counts as one."""
         lightest = self.lightest / self.heaviest
         return round(self.total / max(lightest, 1e-15 * self.total))
 

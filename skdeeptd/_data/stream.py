@@ -138,7 +138,7 @@ class Stream(NamedTuple):
 
     @property
     def share_kept(self):
-        """The share of the weight of all rows that is in the sample."""
+        """Return the share of the weight of all rows that is in the sample."""
         return np.sum(self.sample.weight) / self.moment.weight
 
     def rows(self, n_jobs=None):

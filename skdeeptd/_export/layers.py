@@ -1,4 +1,4 @@
-"""What torch and ONNX are told of a network, and who can be exported.
+"""Describe the layers of a fitted estimator for the exports to torch and ONNX.
 
 ==========  ==============  =======================================================
 symbol      name            meaning
@@ -46,7 +46,7 @@ def layers_of(estimator):
 
 
 def known(name, functions, target, kind="activation"):
-    """Return what ``functions`` has for an activation or a statistic."""
+    """Return the entry of ``functions`` for an activation or a statistic."""
     if name not in functions:
         raise ValueError(
             f"the {kind} {name!r} cannot be exported to {target}; "
@@ -56,7 +56,7 @@ def known(name, functions, target, kind="activation"):
 
 
 def exported(estimator):
-    """Return what to export of a fitted estimator: of a grid search the best network.
+    """Return the estimator to export: the best network of a search, else the estimator.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def exported(estimator):
 
 
 def dtype_of(estimator):
-    """In which the weights are stored."""
+    """Return the dtype of the weights."""
     if isinstance(estimator, DeepTDAutoRegressor):
         return np.result_type(*map(dtype_of, estimator.estimators_))
     if isinstance(estimator, DeepTDFeatures):
@@ -89,7 +89,7 @@ def dtype_of(estimator):
 
 
 def has_one_axis(estimator):
-    """Whether its output has, as y had, or as the logit of two classes."""
+    """Return whether the output has one axis: one column of y, or two classes."""
     if isinstance(estimator, DeepTDClassifier):
         return n_columns_of(estimator) == 1
     return getattr(estimator, "_y_ndim", 2) == 1
@@ -101,7 +101,7 @@ def has_log_link(estimator):
 
 
 def n_columns_of(estimator):
-    """Outputs, or what a transformer gives."""
+    """Return the number of outputs, or of the columns of a transformer."""
     if isinstance(estimator, DeepTDAutoRegressor):
         return estimator.weights_.shape[1]
     if isinstance(estimator, DeepTDFeatures):

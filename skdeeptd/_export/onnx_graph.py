@@ -1,4 +1,4 @@
-"""Fitted estimators as an ONNX graph; onnx is imported where one is made.
+"""Convert fitted estimators to ONNX graphs; onnx is imported with the first.
 
 Nodes are added by functions that take the names of their inputs and give that of their
 output, (rows, columns).
@@ -21,7 +21,7 @@ OPSET, IR_VERSION = 17, 8
 
 
 def onnx_model(estimator, dtype, columns):
-    """The estimator in ``dtype``, also where its input has another one.
+    """Return the model of an estimator, computed in ``dtype`` for any input dtype.
 
     ``columns`` is [] for an output of one axis, else [n_outputs].
     """
@@ -32,7 +32,7 @@ def onnx_model(estimator, dtype, columns):
 
 
 def onnx_classifier(estimator, dtype):
-    """The classifier in ``dtype``, with labels and probabilities."""
+    """Return the model of a classifier, with labels and probabilities."""
     onnx, labels = optional("onnx", extra="onnx"), _labels_of(estimator)
     add = _OnnxNodes(onnx, dtype)
     logits = _network(add, add("Cast", "X", to=add.elements), estimator)
@@ -50,7 +50,7 @@ def onnx_classifier(estimator, dtype):
 
 
 def _labels_of(estimator):
-    """The classes as ONNX knows them: int64, or strings as objects."""
+    """Return the classes in a dtype of ONNX: int64, or strings as objects."""
     classes = estimator.classes_
     if isinstance(classes[0], str):
         return classes.astype(object)
@@ -89,7 +89,7 @@ def _network(add, X, estimator):
 
 
 def _features(add, X, features):
-    """Standardised, through the filters, and standardised again."""
+    """Standardize, apply the filters, and standardize the responses."""
     filters = filters_of(features)
     X = add("Div", add("Sub", X, filters.shift), filters.scale)
     columns = []
@@ -149,7 +149,7 @@ def _mean(add, X, estimator):
 
 
 def _patches(add, h, order, channels):
-    """The values of a layer in patch order, in which -1 is the zero put behind them."""
+    """Return a layer in the order of the patches; -1 is the zero appended to it."""
     if order is None:
         return h
     h = add("Reshape", h, np.array([channels, -1, 1 + order.max()]))
@@ -171,7 +171,7 @@ def _activation(add, z, layer):
 
 
 class _OnnxNodes:
-    """Adds nodes by name of operator; numbers and arrays become constants."""
+    """Add nodes by the name of an operator; numbers and arrays become constants."""
 
     def __init__(self, onnx, dtype):
         self.onnx, self.dtype = onnx, np.dtype(dtype)
@@ -188,7 +188,7 @@ class _OnnxNodes:
         return output
 
     def model(self, estimator, outputs):
-        """From X to the outputs, by name their elements and their shape."""
+        """Return the graph from X to the outputs of these names, types and shapes."""
         of_X = self.elements, ["n", estimator.n_features_in_]
         X, *outputs = itertools.starmap(
             self.onnx.helper.make_tensor_value_info,
@@ -219,7 +219,7 @@ def _onnx_logistic(add, z):
 
 
 def _onnx_softplus(add, z):
-    """max(z, 0) + log(1 + u), u = exp(-|z|), with the rounding of 1 + u put right."""
+    """Compute max(z, 0) + log(1 + u), u = exp(-|z|), and correct 1 + u for rounding."""
     u = add("Exp", add("Neg", add("Abs", z)))
     one_plus_u = add("Add", u, 1.0)
     lost = add("Sub", u, add("Sub", one_plus_u, 1.0))

@@ -1,4 +1,4 @@
-"""Fitted estimators as torch modules; torch is imported where the first is made."""
+"""Convert fitted estimators to torch modules; torch is imported with the first."""
 
 import functools
 import math
@@ -75,7 +75,7 @@ def _exponential():
 
 
 def _features(features):
-    """Standardised, through the filters, and standardised again."""
+    """Standardize, apply the filters, and standardize the responses."""
     torch = optional("torch", extra="torch")
     made = _features_class()()
     made.input = _input(features.input_shape_, (math.prod(features.input_shape_),))
@@ -90,7 +90,7 @@ def _features(features):
 
 
 def _bank(features, number, layout):
-    """The filters of one size of patches."""
+    """Return the module of the filters of one size."""
     torch = optional("torch", extra="torch")
     axes, kernels = _axes(layout), features.kernels_[number]
     modules = OrderedDict(input=_input(layout.input_shape, axes.shape))
@@ -138,7 +138,7 @@ def _mean(estimator):
 
 @functools.cache
 def _module_class():
-    """A module that is pickled by the function that makes its class."""
+    """Make a class of modules that pickle by the function that makes the class."""
     torch = optional("torch", extra="torch")
 
     class Made(torch.nn.Module):
@@ -217,7 +217,7 @@ def _mean_class():
 
 
 class _Axes(NamedTuple):
-    """Samples and layers as torch's convolutions take them."""
+    """Hold the axes of samples and layers, at most as many as torch can convolve."""
 
     shape: tuple
     zeros: tuple
@@ -227,7 +227,7 @@ class _Axes(NamedTuple):
 
 
 def _axes(layout):
-    """Those of the input, or one of patches side by side where these are too many."""
+    """Return the axes of the input, or one axis of patches if they are too many."""
     orders = (None,) * len(layout.sizes)
     if len(layout.input_shape) <= MOST_AXES:
         zeros = np.subtract(layout.covered_shape, layout.input_shape).tolist()
@@ -240,7 +240,7 @@ def _axes(layout):
 
 
 def _input(input_shape, shape):
-    """A module that gives samples, as rows or arrays, as one channel of this shape."""
+    """Return a module that reshapes samples to one channel of this shape."""
     torch = optional("torch", extra="torch")
     shapes = list(dict.fromkeys([(math.prod(input_shape),), tuple(input_shape)]))
 
@@ -260,7 +260,7 @@ def _input(input_shape, shape):
 
 
 def _patches(order):
-    """A module that gives the values of a layer in patch order; -1 is the last one."""
+    """Return a module that puts a layer in the order of the patches; -1 is the last."""
     torch = optional("torch", extra="torch")
 
     class Patches(torch.nn.Module):
@@ -284,7 +284,7 @@ def _pad(axes):
 
 
 def _conv(in_channels, weight, bias, shape, stride):
-    """The weight is (out_channels, in_channels per group times the kernel)."""
+    """Return a convolution of weight (out channels, in channels per group x kernel)."""
     torch = optional("torch", extra="torch")
     weight = torch.tensor(weight).reshape(len(weight), -1, *shape)
     conv = torch.nn.utils.skip_init(

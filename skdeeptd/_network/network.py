@@ -70,7 +70,7 @@ class Network(NamedTuple):
 
     @property
     def is_homogeneous(self):
-        """Whether the norms of all hidden kernels can move into the heads."""
+        """Return whether the norms of all hidden kernels can move into the heads."""
         return all(ACTIVATIONS[name].homogeneous for name in self.activations)
 
     def astype(self, dtype):
