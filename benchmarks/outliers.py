@@ -64,8 +64,8 @@ def trial(model, data):
     X, y, X_test, y_test = data
     begin = time.perf_counter()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Few rows, far from the network")
-        warnings.filterwarnings("ignore", "The polish of output")
+        warnings.filterwarnings("ignore", "Few rows hold most of the sum")
+        warnings.filterwarnings("ignore", "The fit of output")
         fitted = clone(model).fit(X, y)
     seconds = time.perf_counter() - begin
     return r2_score(y_test, fitted.predict(X_test)), seconds

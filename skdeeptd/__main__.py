@@ -68,7 +68,7 @@ def demonstrate() -> tuple[list[str], DeepTDRegressor]:
     for name, fitted in {
         "ridge regression": ridge,
         "DeepTD, the moment alone": moment,
-        f"DeepTD, polished ({1e3 * seconds:.0f} ms)": model,
+        f"DeepTD, fitted ({1e3 * seconds:.0f} ms)": model,
     }.items():
         cosines = ""
         if fitted is not ridge:

@@ -318,8 +318,9 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
     - ridge regression on filters (relu, tanh, global pooling) and kernel ridge
       regression on filters, up to 500 samples also with ``standardize=False``; kernel
       ridge regression up to 2500 samples only;
-    - networks of all shapes of at most three layers that tile the input and have at
-      most one weight for eight samples, in the stages of :class:`DeepTDRegressorCV`;
+    - networks of two or three layers that tile the input and have at most one weight
+      for eight samples (the most even shapes, about 60 at most), in the stages of
+      :class:`DeepTDRegressorCV`;
     - the ``extra_estimators``.
 
     The best single candidate is ridge regression unless another one is clearly better:

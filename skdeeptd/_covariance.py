@@ -1,4 +1,4 @@
-"""Covariance of the weights and of the predictions of a polished network.
+"""Covariance of the weights and of the predictions of a fitted network.
 
 ==========  ======================  ==========================================
 symbol      array                   axes

@@ -1,4 +1,4 @@
-"""The fit of some rows: search among few, polish on growing samples, then on all.
+"""The fit of some rows: search among few, iterations on growing samples, then on all.
 
 ==========  ==================  ==================================================
 symbol      name                meaning
@@ -11,7 +11,7 @@ v                               mean over Q of the variance of a column of Y
 ==========  ==================  ==================================================
 
 A network is distinguished from noise by a number of rows per weight, however many rows
-there are. So the search sees a sample; the network it finds is polished on larger ones,
+there are. So the search sees a sample; the network it finds is improved on larger ones,
 and on all rows only at the end, when few steps are left. The search continues in the
 next sample if a network explains too little there, or if the next rows are unlike those
 of the sample.
@@ -375,7 +375,7 @@ def _is_better(problem, outputs, spec, dtype, found, constant, rows):
 def _through_samples(rows, problem, spec, step, moment, sizes):
     """Search in a sample, refine in the larger ones, and on all rows.
 
-    A sample of n rows is polished to 0.01 m / n, since noise hides the rest. A network
+    A sample of n rows is fitted to 0.01 m / n, since noise hides the rest. A network
     is settled if it explains ten times what noise would.
     """
     rng, before, n_weights = np.random.RandomState(spec.seed), None, spec.n_weights

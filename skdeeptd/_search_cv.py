@@ -402,9 +402,9 @@ class DeepTDRegressorCV(RegressionSearch, BaseSearchCV):
     ----------
     param_grid : dict of lists, or list of them, default=None
         Values of parameters of :class:`DeepTDRegressor`, as in
-        :class:`~sklearn.model_selection.ParameterGrid`. None compares all kernel sizes
-        of at most three layers that tile the input and have at most one weight for
-        eight samples.
+        :class:`~sklearn.model_selection.ParameterGrid`. None compares networks of
+        two or three layers that tile the input and have at most one weight for eight
+        samples: the most even shapes, about 60 at most.
     input_shape : sequence of int, default=None
         Shape of a sample, if X has a flat row for each. None means one axis, or the
         shape of X itself.
@@ -452,9 +452,9 @@ class DeepTDRegressorCV(RegressionSearch, BaseSearchCV):
 
     Notes
     -----
-    In the first stage networks are fitted without the polish. Of those that differ in
+    In the first stage networks are fitted with ``polish=False``. Of those that differ in
     ``kernel_sizes`` only, the best eighth goes on, but at least three and at most ten.
-    In the second stage networks get one start and a short polish; those that differ in
+    In the second stage networks get one start and few iterations; those that differ in
     ``alpha`` only are warm-started from the one with the next larger ``alpha``. The
     networks that are not behind the best one by more than two standard errors of the
     paired difference over the folds are then fitted in full.
@@ -508,9 +508,9 @@ class DeepTDClassifierCV(ClassificationSearch, BaseSearchCV):
     ----------
     param_grid : dict of lists, or list of them, default=None
         Values of parameters of :class:`DeepTDClassifier`, ``class_weight`` among them,
-        as in :class:`~sklearn.model_selection.ParameterGrid`. None compares all kernel
-        sizes of at most three layers that tile the input and have at most one weight
-        for eight samples.
+        as in :class:`~sklearn.model_selection.ParameterGrid`. None compares
+        networks of two or three layers that tile the input and have at most one weight
+        for eight samples: the most even shapes, about 60 at most.
     input_shape : sequence of int, default=None
         Shape of a sample, if X has a flat row for each. None means one axis, or the
         shape of X itself.

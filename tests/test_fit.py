@@ -71,7 +71,7 @@ def test_no_search_takes_more_starts_than_n_init(n_init, capsys):
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((20_000, 30)), rng.standard_normal(20_000)
     DeepTDRegressor(SIZES, n_init=n_init, random_state=0, verbose=1).fit(X, y)
-    searches = capsys.readouterr().out.split("polish:")[:-1]  # which ends each
+    searches = capsys.readouterr().out.split("final:")[:-1]  # which ends each
     n_starts = [lines.count("start ") for lines in searches]
     assert len(n_starts) == 3  # two samples and all rows
     assert 0 < max(n_starts) <= n_init, n_starts

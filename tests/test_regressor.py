@@ -658,7 +658,7 @@ def test_verbose_prints_the_stages_and_silence_nothing(noisy):
         out = io.StringIO()
         with redirect_stdout(out):
             model(verbose=verbose).fit(*noisy)
-        stages = ["moment: 200 rows of 24 features", "start 1", "polish:"]
+        stages = ["moment: 200 rows of 24 features", "start 1", "final:"]
         printed = [stage in out.getvalue() for stage in stages]
         assert printed == [bool(verbose)] * 3
         assert verbose or not out.getvalue()

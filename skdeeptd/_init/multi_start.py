@@ -178,7 +178,7 @@ class Evaluator(NamedTuple):
     def polish_fully(self, start, **options):
         """Polish until convergence, in the passes that the start has left."""
         best = self.polish(start, self.spec.max_iter, self.spec.tol, **options)
-        self.spec.report(f"polish: {best.n_iter} passes, loss {best.share:.3g}")
+        self.spec.report(f"final: {best.n_iter} passes, loss {best.share:.3g}")
         return best
 
     def tensor(self, moment):

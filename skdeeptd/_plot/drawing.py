@@ -89,7 +89,7 @@ def check_n_best(n_best):
 
 
 def max_abs(values):
-    """Return the max_abs absolute value, without NaN, or 1 if it is zero."""
+    """Return the largest absolute value, without NaN, or 1 if it is zero."""
     return float(np.nanmax(np.abs(values))) or 1.0
 
 

@@ -39,7 +39,7 @@ class ImportanceDisplay:
     blue if it always decreases, grey if the direction varies between samples.
 
     Ordered features, such as those of a signal, are drawn as steps with a 95 % band.
-    Named features are bars with 95 % intervals, the max_abs on top; increasing or
+    Named features are bars with 95 % intervals, the largest on top; increasing or
     decreasing numbers as names, such as wavelengths, are positions on an axis. For an
     input of two axes the display is an image, in which pixels of small magnitude are
     pale; for more axes it is an image for each channel.
