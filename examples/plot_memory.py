@@ -8,8 +8,8 @@ so that the example runs in seconds; the same code works for many gigabytes.
 
 Both use bounded memory. If the rows can be read again, map the file and call ``fit``,
 which takes the moment of all rows, searches on a subsample, and ends with iterations
-over all rows. ``partial_fit`` keeps the moment of all rows but only a random subsample of
-the rows, so that more rows improve the fit less.
+over all rows. ``partial_fit`` keeps the moment of all rows but only a random subsample
+of the rows, so that more rows improve the fit less.
 """
 
 import tempfile

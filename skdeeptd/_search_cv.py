@@ -452,8 +452,9 @@ class DeepTDRegressorCV(RegressionSearch, BaseSearchCV):
 
     Notes
     -----
-    In the first stage networks are fitted with ``polish=False``. Of those that differ in
-    ``kernel_sizes`` only, the best eighth goes on, but at least three and at most ten.
+    In the first stage networks are fitted with ``polish=False``. Of those that differ
+    in ``kernel_sizes`` only, the best eighth goes on, but at least three and at most
+    ten.
     In the second stage networks get one start and few iterations; those that differ in
     ``alpha`` only are warm-started from the one with the next larger ``alpha``. The
     networks that are not behind the best one by more than two standard errors of the
