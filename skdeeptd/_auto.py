@@ -127,7 +127,8 @@ class BaseAuto(BaseSearch):
             method, remedy = "predict_proba", "wrap it in CalibratedClassifierCV"
         found = {}
         for entry in self.extra_estimators or ():
-            if not isinstance(entry, list | tuple) or len(entry) != 2:
+            is_pair = isinstance(entry, list | tuple) and len(entry) == 2
+            if not is_pair or not isinstance(entry[0], str):
                 raise TypeError(
                     f"extra_estimators must be pairs of a name and an estimator, such "
                     f"as [('svr', SVR())], got {entry!r}"
@@ -430,11 +431,11 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
         X = self._transform_input(X)
         shape = (len(X), -1)
         if not return_std:
-            means = [_predict(e, X).reshape(shape) for e in self.estimators_]
+            means = [np.reshape(_predict(e, X), shape) for e in self.estimators_]
         else:
             self._check_has_std()
             both = [_predict(e, X, return_std=True) for e in self.estimators_]
-            means, stds = ([p[i].reshape(shape) for p in both] for i in (0, 1))
+            means, stds = ([np.reshape(p[i], shape) for p in both] for i in (0, 1))
         weights = self.weights_[:, np.newaxis].astype(X.dtype)
         y = np.sum(weights * means, axis=0)
         if not return_std:

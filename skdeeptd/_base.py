@@ -200,6 +200,7 @@ class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         part = RowBlocks(X, y, weight)
         layout, spec = self._design(part, input_shape)
         check_targets(part, spec.loss)
+        is_log = isinstance(spec.loss, Poisson)  # the moment is not that of y itself
         capacity = max(1000, 100 * spec.blank.n_weights)  # rows that are kept
         with single_threaded_blas(), reusing(), translate_overflow_error(self, part):
             stream = stream_of(self._stream) if begun else empty_stream(X, y, spec.seed)
@@ -211,7 +212,7 @@ class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
             fit = fit_rows(
                 stream.rows(self.n_jobs),
                 spec._replace(alpha=spec.alpha * stream.share_kept),
-                moment=stream.moment.covariance(),
+                moment=None if is_log else stream.moment.covariance(),
                 warm_start=known,
             )
             self._store(fit, layout, stream.sample.X.dtype)
@@ -293,7 +294,7 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
         **BasePatchNetwork._parameter_constraints,
         "share_filters": ["boolean"],
         "loss": [StrOptions({"squared_error", "huber", "poisson"})],
-        "epsilon": [Interval(Real, 1, None, closed="left")],
+        "epsilon": [Interval(Real, 1, 1e6, closed="both")],
         "alpha": [StrOptions({"loo"}), Interval(Real, 0, None, closed="left")],
     }
     _design = design_regression
@@ -314,6 +315,8 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
 
     def _store(self, fit, layout, dtype):
         super()._store(fit, layout, dtype)
+        for name in ("alpha_", "scale_"):  # of other parameters, earlier in the stream
+            vars(self).pop(name, None)
         if fit.specs[0].leave_one_out:
             self.alpha_ = fit.alphas
         if fit.scales is not None:

@@ -245,7 +245,13 @@ strides_, input_shape_, n_iter_
         if not np.isin(found, known).all():
             others = np.setdiff1d(found, known)
             raise ValueError(f"y holds {others}, but the classes are {known}")
-        weight = weight * weight_of_classes(self.class_weight, y, weight)
+        factor = weight_of_classes(self.class_weight, y, weight)
+        if np.any(factor < 0):
+            raise ValueError(
+                f"class_weight must not be negative, got {self.class_weight!r}"
+            )
+        weight = weight * factor
+        classes_of(y, weight, several=reset)
         return X, one_hot(y, known), weight
 
     def _warn(self, fit):

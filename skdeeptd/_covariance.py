@@ -143,15 +143,15 @@ def _noise(problem, output, spec, equations, inverse, schur, G, B):
     if spec.alpha > 0:
         n_weights -= _penalised_part(network, spec.alpha, inverse, G, B)
     left = problem.heaviest * problem.total - n_weights
+    is_left = min(left, problem.n_rows - n_weights) > 1e-6  # samples
     if not spec.loss.is_quadratic and not isinstance(spec.loss, Huber):
-        return 1 / problem.heaviest
+        return 1 / problem.heaviest if is_left else np.nan
     squares = float(np.sum(equations.squares))
     if isinstance(spec.loss, Huber):
         rows, t = problem.of_outputs([output]), spec.loss.threshold
         residual = (rows.y - raw_outputs(network, rows))[:, 0]
         within = rows.weight @ (np.abs(residual) <= t) / np.sum(rows.weight)
         squares = rows.weight @ np.clip(residual, -t, t) ** 2 / within**2
-    is_left = min(left, problem.n_rows - n_weights) > 1e-6  # samples
     return squares / left if is_left else np.nan
 
 

@@ -348,7 +348,8 @@ def _is_better(problem, outputs, spec, dtype, found, constant, rows):
 
     Rounding may add to either: filters may cancel each other.
     """
-    network = normalize(problem.in_units_of_y(found.network, outputs)).astype(dtype)
+    with np.errstate(over="ignore"):
+        network = normalize(problem.in_units_of_y(found.network, outputs)).astype(dtype)
     unit, shift, eps = (
         problem.unit[outputs],
         problem.shift[outputs],
@@ -493,7 +494,7 @@ def _with_likelihood(fit, rows, spec, stage, is_warm):
     return Fit(problem, fit.groups, specs, solutions, fit.moment)
 
 
-def _on_link_scale(network, loss, mean, spec):
+def _on_link_scale(network, loss, mean, spec, least=1e-6):
     """Return a network of the squared errors as one of the link scale."""
     if isinstance(loss, Poisson):
         safe = np.where(mean > 0, mean, 1.0)
@@ -501,6 +502,7 @@ def _on_link_scale(network, loss, mean, spec):
             intercept=(network.intercept + np.log(safe)) * float(spec.fit_intercept)
         )
     variance = np.mean(mean * (1 - mean))
+    mean = np.clip(mean, least, 1 - least)  # a class may have no rows
     heads, intercept = network.heads / variance, np.log(mean)
     if len(mean) == 1:
         intercept = intercept - np.log1p(-mean)

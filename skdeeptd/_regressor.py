@@ -64,7 +64,7 @@ or sequence of them, default="relu"
         network are logarithms of means, and ``predict`` returns means. Neither goes
         with ``alpha="loo"``, nor "huber" with ``share_filters`` and several outputs.
     epsilon : float, default=1.35
-        Threshold of ``loss="huber"`` in scales, 1 or more. For normal residuals a scale
+        Threshold of ``loss="huber"`` in scales, 1 to 1e6. For normal residuals a scale
         is their standard deviation.
     alpha : float or "loo", default=0.0
         Ridge penalty: ``alpha`` times the squared norm of the weights that each filter
@@ -105,8 +105,9 @@ or sequence of them, default="relu"
         Intercept of each output.
     moment_ : ndarray of shape (n_outputs,) + input_shape
         Centred cross-moment of X and y. With ``loss="huber"`` y is clipped at two
-        scales from its median; with ``loss="poisson"`` it is that of
-        ``log(y / mean + 1/2)``.
+        scales from its median; with ``loss="poisson"`` it is replaced by
+        ``log(y / mean + 1/2)``. ``partial_fit`` with these two losses takes the moment
+        of its subsample only.
     scale_ : ndarray of shape (n_outputs,)
         Scale of the residuals, in units of y; only with ``loss="huber"``.
     alpha_ : ndarray of shape (n_outputs,)

@@ -160,7 +160,9 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         """
         mapping = MethodMapping().add(caller="fit", callee="split")
         router = MetadataRouter(owner=self).add_self_request(self)
-        return router.add(splitter=check_cv(self.cv), method_mapping=mapping)
+        is_splitter = hasattr(self.cv, "split")  # a generator would be used up here
+        splitter = check_cv(self.cv if is_splitter else None)
+        return router.add(splitter=splitter, method_mapping=mapping)
 
     def _route(self, params, sample_weight):
         if get_config()["enable_metadata_routing"]:
@@ -188,6 +190,11 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
                     )
             folds.append(
                 Fold(*(a for rows in sides for a in _select(X, y, given, rows)))
+            )
+        if not folds:
+            raise ValueError(
+                f"cv={self.cv!r} gives no folds; a generator can be used for one fit "
+                f"only, a list of its folds for several"
             )
         self.n_splits_ = len(folds)
         return folds
@@ -237,9 +244,11 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         ]
         first = f"; {failures[0][1]}" if failures else ""
         if not np.any(np.isfinite(table.column("score").mean(axis=1))):
+            needs = ". Each fold needs at least two held-out rows for R2"
+            is_r2 = self.scoring is None and not is_classifier(self)
             raise ValueError(
-                f"no candidate has a finite score on all folds{first}. Each fold needs "
-                f"at least two held-out rows for R2"
+                f"no candidate has a finite score on all folds{first}"
+                f"{needs if is_r2 and not failures else ''}"
             )
         if failures:
             names = sorted({name for name, _ in failures})

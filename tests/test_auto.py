@@ -366,6 +366,7 @@ class OnlyFit(BaseEstimator):
         ([("a class", Ridge)], "'a class'.*must be an unfitted estimator"),
         ([("a number", 3)], "'a number'.*got 3"),
         ([Ridge()], r"pairs of a name and an estimator.*got Ridge\(\)"),
+        ([(1, Ridge())], r"pairs of a name and an estimator.*got \(1, Ridge"),
         (Ridge(), "extra_estimators"),
     ],
 )
@@ -742,3 +743,19 @@ def test_little_time_leaves_logistic_regression():
     with pytest.warns(UserWarning, match="was spent before"):
         model = DeepTDAutoClassifier(max_time=1e-6, random_state=0).fit(X, y)
     assert model.best_params_["model"] == "logistic regression"
+
+
+class Listing(BaseEstimator):
+    def fit(self, X, y):
+        return self
+
+    def predict(self, X):
+        return [float(row[0]) for row in X]
+
+
+def test_a_model_may_predict_a_list():
+    X = np.random.RandomState(0).standard_normal((60, 6))
+    model = DeepTDAutoRegressor(
+        extra_estimators=[("first", Listing())], cv=3, random_state=0
+    ).fit(X, X[:, 0])
+    np.testing.assert_allclose(model.predict(X), X[:, 0], atol=1e-6)

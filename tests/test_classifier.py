@@ -424,3 +424,32 @@ def test_a_part_that_does_not_fit_the_stream_changes_nothing():
 def test_balanced_classes_have_no_stream():
     model = DeepTDClassifier(class_weight="balanced")
     assert not hasattr(model, "partial_fit")
+
+
+def test_the_first_batch_of_a_stream_may_lack_classes():
+    X, y, _ = planted(400, 3)
+    model = DeepTDClassifier(**SMALL)
+    is_first = y < 2
+    model.partial_fit(X[is_first], y[is_first], classes=[0, 1, 2])
+    assert model.predict_proba(X)[:, 2].max() < 1e-3
+    model.partial_fit(X[~is_first], y[~is_first])
+    assert model.score(X, y) > DeepTDClassifier(**SMALL).fit(X, y).score(X, y) - 0.05
+
+
+def test_a_class_of_weight_zero_has_no_probability():
+    X, y, _ = planted(200, 3)
+    model = DeepTDClassifier(**SMALL, class_weight={0: 1, 1: 0, 2: 1}).fit(X, y)
+    assert model.predict_proba(X)[:, 1].max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("class_weight", "message"),
+    [
+        ({0: 0, 1: 1}, "y holds one class only"),
+        ({0: -1, 1: 1}, r"negative, got \{0: -1"),
+    ],
+)
+def test_a_class_weight_that_leaves_no_problem_is_an_error(class_weight, message):
+    X, y, _ = planted(60)
+    with pytest.raises(ValueError, match=message):
+        DeepTDClassifier(**SMALL, class_weight=class_weight).fit(X, y)

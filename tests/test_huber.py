@@ -352,3 +352,10 @@ def test_numbers_that_are_objects_are_numbers():
     model = DeepTDRegressor((4, 4), random_state=0)
     expected = model.fit(X, y).predict(X)
     np.testing.assert_array_equal(model.fit(X, y.astype(object)).predict(X), expected)
+
+
+def test_a_stream_forgets_the_scale_with_the_loss():
+    X = np.random.RandomState(0).standard_normal((100, 6))
+    model = DeepTDRegressor((3, 2), loss="huber", random_state=0)
+    model.partial_fit(X, X[:, 0]).set_params(loss="squared_error")
+    assert not hasattr(model.partial_fit(X, X[:, 0]), "scale_")

@@ -435,3 +435,12 @@ def test_verbose_prints_the_stages(noisy, capsys):
     assert f"[DeepTDRegressorCV] stage 1: {n_networks} of {n_networks}" in printed
     assert "models without stages: 1 of 1" in printed
     assert "stage 3: " in printed
+
+
+def test_a_generator_of_folds_serves_one_fit(noisy):
+    X, y = noisy
+    search = search_of([(4, 6)], cv=KFold(3).split(X))
+    with sklearn.config_context(enable_metadata_routing=True):
+        assert search.fit(X, y).n_splits_ == 3
+    with pytest.raises(ValueError, match="gives no folds; a generator can be used for"):
+        search.fit(X, y)

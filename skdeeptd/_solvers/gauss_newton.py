@@ -122,6 +122,10 @@ def gauss_newton(
             network, rows, loss, alpha, fit_intercept, move != "heads", centre
         )
 
+    def evaluate_again(current):
+        again = evaluate(current.network, current.centre)
+        return again if np.isfinite(again.loss) else current._replace(stale=0.0)
+
     def evaluate_heads(network, centre):
         centre = centre[0], centre[1][:, :0]
         return normal_equations(
@@ -151,7 +155,7 @@ def gauss_newton(
         converged = bool(is_exact or at_end or damping > largest_damping)
         is_stale = current.stale > max(tol, 1e-12) * current.loss
         if converged and is_stale and not is_exact and n_iter < max_iter:
-            current = evaluate(current.network, current.centre)
+            current = evaluate_again(current)
             n_iter, decrease = n_iter + 1, np.inf
             continue
         if converged or n_iter >= max_iter:
@@ -182,7 +186,7 @@ def gauss_newton(
             damping *= max(0.1, 1 - (2 * gain - 1) ** 3)  # Nielsen, equation 2.6
             damping, growth, current = max(damping, smallest), 2.0, trial
         elif is_stale and n_iter < max_iter:
-            current = evaluate(current.network, current.centre)
+            current = evaluate_again(current)
             n_iter += 1
         else:
             damping, growth = damping * growth, growth * 2
