@@ -293,3 +293,13 @@ def test_stored_weights_of_a_zero_head_are_finite():
     network = normalize(random_network(("relu", "relu", "identity"), n_heads=1))
     network.heads[0, 1] = 0
     assert np.all(np.isfinite(stored_weights(network, True)))
+
+
+@pytest.mark.parametrize("scale", [1e200, 1e-170])
+def test_scales_whose_squares_leave_the_range_are_stored(scale):
+    layout = make_layout(3, (1, 3))
+    network = blank_network(layout, 1, ("relu", "identity"))
+    network = network._replace(heads=scale * np.array([[[3.0, 0.0, -4.0]]]))
+    unit, size = last_kernel_and_scale(network)
+    np.testing.assert_allclose(size, [[5 * scale]], rtol=1e-14)
+    np.testing.assert_allclose(unit, [[[0.6, 0.0, -0.8]]], rtol=1e-14)

@@ -109,8 +109,10 @@ def tangent(network):
 
 def last_kernel_and_scale(network):
     """Return u (Q, R, P) and s (Q, R) of the heads; u is zero for a zero head."""
-    size = np.linalg.norm(network.heads, axis=2)
-    return network.heads / np.where(size > 0, size, 1.0)[:, :, np.newaxis], size
+    largest = np.abs(network.heads).max(axis=2)  # whose square may overflow
+    scaled = network.heads / np.where(largest > 0, largest, 1.0)[:, :, np.newaxis]
+    norm = np.linalg.norm(scaled, axis=2)
+    return scaled / np.where(norm > 0, norm, 1.0)[:, :, np.newaxis], largest * norm
 
 
 def split_gains(network):
