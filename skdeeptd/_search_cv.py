@@ -165,7 +165,7 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         return router.add(splitter=splitter, method_mapping=mapping)
 
     def _route(self, params, sample_weight):
-        if get_config()["enable_metadata_routing"]:
+        if params and get_config()["enable_metadata_routing"]:
             routed = process_routing(self, "fit", sample_weight=sample_weight, **params)
             return routed.splitter.split
         if params:

@@ -17,7 +17,7 @@ than two standard errors over the folds.
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import nnls
+from scipy.optimize import lsq_linear
 
 LEAST_PROBABILITY = 1e-15
 
@@ -39,7 +39,8 @@ class SquaredErrorStacking(NamedTuple):
         scale = np.sqrt(np.sum((root * self.y) ** 2)) or 1.0
         table = (root * self.predicted[models] / scale).T
         table = np.vstack([table, np.full(len(models), sum_penalty)])
-        weights, _ = nnls(table, np.append(root * self.y / scale, sum_penalty))
+        target = np.append(root * self.y / scale, sum_penalty)
+        weights = lsq_linear(table, target, (0, np.inf), method="bvls").x
         return weights / np.sum(weights)
 
     def losses(self, weights):

@@ -126,10 +126,13 @@ def test_linear_data_are_not_worse_than_ridge_by_more_than_noise():
 
 
 def test_noise_is_predicted_by_about_a_constant():
-    rng = np.random.RandomState(0)
-    X, y = rng.randn(200, 24), rng.randn(200)
-    ours = DeepTDAutoRegressor(random_state=0).fit(X[:100], y[:100])
-    assert ours.score(X[100:], y[100:]) > -0.1
+    scores = []
+    for seed in range(10):
+        rng = np.random.RandomState(seed)
+        X, y = rng.randn(200, 24), rng.randn(200)
+        ours = DeepTDAutoRegressor(random_state=0).fit(X[:100], y[:100])
+        scores.append(ours.score(X[100:], y[100:]))
+    assert np.mean(scores) > -0.1
 
 
 @pytest.mark.parametrize("n_features", [1, 2, 7, 401])
@@ -282,11 +285,11 @@ def test_the_leaderboard_has_the_best_candidate_first(fitted):
 
 def test_the_leaderboard_is_a_list_without_pandas(fitted, monkeypatch):
     model, _, _ = fitted
-    board = model.leaderboard()
+    expected = model.leaderboard().to_dict("records")
     monkeypatch.setitem(sys.modules, "pandas", None)
     rows = model.leaderboard()
     assert isinstance(rows, list)
-    assert rows == board.to_dict("records")
+    assert rows == expected
 
 
 # Estimators that are handed in

@@ -190,7 +190,7 @@ def test_standardised_residuals_of_refits_have_mean_square_one(n_entries):
 def test_deviations_are_of_the_size_of_the_errors(kernel, noise):
     """Also if the fit interpolates and in-sample residuals vanish."""
     errors, deviations, noises, interpolates = [], [], [], []
-    for seed in range(6):
+    for seed in range(12):
         rng = np.random.default_rng(seed)
         X = np.cumsum(rng.standard_normal((260, 30)), axis=1)
         X -= X.mean(axis=1, keepdims=True)
@@ -205,7 +205,8 @@ def test_deviations_are_of_the_size_of_the_errors(kernel, noise):
     errors, deviations = np.array(errors), np.array(deviations)
     assert np.mean(errors < 2 * deviations) > 0.85
     ratio = np.sqrt(np.mean(deviations**2, 1) / np.mean(errors**2, 1))
-    assert np.all((ratio > 0.5) & (ratio < 2)), ratio
+    assert 0.67 < np.median(ratio) < 1.5
+    assert np.all((ratio > 0.4) & (ratio < 2.5)), ratio
     assert np.all(np.array(noises) > 0.8 * noise**2)
     assert np.any(interpolates) or kernel == "linear"
 

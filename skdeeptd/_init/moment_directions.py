@@ -164,11 +164,14 @@ def _leading(gram, n, rng):
     """Return ``n`` leading eigenvectors, and drawn directions if there are fewer.
 
     Eigenvalues below the root of the rounding error do not count: the units of X would
-    change their vectors.
+    change their vectors. The largest entry of a vector is positive, since rounding
+    decides the sign that LAPACK returns.
     """
     values, vectors = np.linalg.eigh(gram)
     kept = values > np.sqrt(np.finfo(float).eps) * values[-1]
     vectors = vectors[:, kept][:, ::-1].T[:n]
+    largest = np.abs(vectors).argmax(axis=1)[:, np.newaxis]
+    vectors = vectors * np.sign(np.take_along_axis(vectors, largest, axis=1))
     drawn = rng.standard_normal((n - len(vectors), len(gram)))
     if len(vectors) < len(gram):
         drawn -= drawn @ vectors.T @ vectors
