@@ -343,7 +343,7 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
     >>> X, digit = load_digits(return_X_y=True)
     >>> X, y = X.reshape(-1, 8, 8), digit % 2
     >>> model = DeepTDAutoRegressor(random_state=0).fit(X[:150], y[:150])
-    >>> bool(model.score(X[150:], y[150:]) > 0.7)
+    >>> bool(model.score(X[150:], y[150:]) > 0.65)
     True
     >>> model.leaderboard()["model"][0].split(",")[0]
     'kernel ridge on filters'
