@@ -5,7 +5,7 @@ files           those with a function that runs during the call
 functions       those that run, methods included; comprehensions and lambdas do not
                 count as functions of their own
 constants       module constants, names in capitals, that this code names
-record types    named tuples and data classes of which the call makes an instance
+record types    named tuples and data classes; the call makes an instance of each
 
 All threads are traced. The modules for threads and scratch memory are left out.
 
@@ -41,7 +41,7 @@ def count_code_lines(path):
 
 
 def record_made_by(frame):
-    """Return the record type of which a frame makes an instance, or None.
+    """Return the record type if a frame makes an instance of one, or None.
 
     ``__new__`` of a named tuple has its class as ``_cls``, ``__init__`` of a data class
     its instance as the first argument.

@@ -115,7 +115,7 @@ class BaseAuto(BaseSearch):
             return [dict(zip(table, row, strict=True)) for row in rows]
 
     def _candidates(self, n_rows):
-        """Return the candidates, the first of which is a fast linear model."""
+        """Return the candidates; the first one is a fast linear model."""
         found = self._linear_and_kernel_candidates(n_rows)
         found += self._network_candidates(None, n_rows)
         return found + self._extra_candidates()

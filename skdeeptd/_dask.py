@@ -1,4 +1,4 @@
-"""What the two meta-estimators for dask collections share."""
+"""Fit and predict on dask collections: the base of the two meta-estimators."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class DeepTDRidge(DocLinkMixin, MultiOutputMixin, RegressorMixin, BaseEstimator)
     Parameters
     ----------
     features : DeepTDFeatures, default=None
-        Transformer, of which a clone is fitted; None for default parameters.
+        The transformer; ``fit`` fits a clone. None stands for ``DeepTDFeatures()``.
     kernel : {"linear", "rbf"}, default="linear"
         "rbf" is exp(-gamma d^2), with d the distance between the features of two
         samples. Memory grows with the square of the number of samples, time with its

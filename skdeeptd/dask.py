@@ -43,7 +43,7 @@ class DaskDeepTDRegressor(DaskMixin, MultiOutputMixin, RegressorMixin, BaseEstim
     Parameters
     ----------
     estimator : DeepTDRegressor, default=None
-        The unfitted estimator, of which a clone is fitted; None stands for
+        The unfitted estimator; ``fit`` fits a clone of it. None stands for
         ``DeepTDRegressor()``. Its ``n_jobs`` counts the threads of one task, for chunks
         of X of 64 MiB or more.
     client : distributed.Client, default=None
@@ -169,7 +169,7 @@ class DaskDeepTDClassifier(DaskMixin, ClassifierMixin, BaseEstimator):
     Parameters
     ----------
     estimator : DeepTDClassifier, default=None
-        The unfitted estimator, of which a clone is fitted; None stands for
+        The unfitted estimator; ``fit`` fits a clone of it. None stands for
         ``DeepTDClassifier()``.
     client : distributed.Client, default=None
         As in :class:`DaskDeepTDRegressor`.

@@ -29,7 +29,7 @@ def public():
 
 
 def methods(kind):
-    """Of the package, also those inherited, without what decorates them."""
+    """Yield the methods of the package, inherited ones too, without decorators."""
     for name, method in inspect.getmembers(kind, inspect.isroutine):
         function = inspect.unwrap(getattr(method, "__func__", method))
         is_own = str(getattr(function, "__module__", "")).startswith("skdeeptd")

@@ -296,7 +296,7 @@ def test_the_leaderboard_is_a_list_without_pandas(fitted, monkeypatch):
 
 
 def test_partial_least_squares_is_a_candidate():
-    """Of spectra with three latent components and noise."""
+    """The data are spectra with three latent components and noise."""
     rng = np.random.RandomState(0)
     latent = rng.randn(120, 3)
     X = latent @ rng.randn(3, 40) + 0.3 * rng.randn(120, 40)

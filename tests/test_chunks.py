@@ -112,7 +112,7 @@ def test_the_sample_is_that_of_the_rows_in_memory():
 
 
 class Highest(np.random.RandomState):
-    """Draws of which the last one is rounded up to the end of the range."""
+    """Draw numbers; the last one is rounded up to the end of the range."""
 
     def uniform(self, size):
         return np.ones(size)
@@ -199,7 +199,7 @@ def test_a_chunk_whose_y_has_other_rows():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_an_odd_address_changes_no_bit(dtype):
-    """As arrays have that have travelled."""
+    """Arrays that were sent between processes may have an odd address."""
     arrays = X.astype(dtype), Y, np.ones(N_ROWS)  # rows of weight zero make a copy
 
     def moved(array):

@@ -70,7 +70,7 @@ def test_one_linear_layer_is_logistic_regression(n_classes, weighted, fit_interc
 
 
 def logits_by_loops(X, hidden, last, intercept):
-    """Of kernels (filters, 4) and (outputs, filters, 3)."""
+    """Compute logits with kernels (filters, 4) and (outputs, filters, 3)."""
     logits = np.tile(np.asarray(intercept, float), (len(X), 1))
     for o, of_output in enumerate(last):
         for k, v in zip(hidden, of_output, strict=True):

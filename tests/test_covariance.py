@@ -65,7 +65,7 @@ def solved(case, loss=LOSSES["squared"], n_heads=1, alpha=0.0, fit_intercept=Tru
 
 
 def fit_of(solution, rows, loss, alpha, fit_intercept, unit=1.0, heaviest=4.0):
-    """What ``covariances`` reads of a ``Fit``, of weights up to ``heaviest``."""
+    """Return the parts of a ``Fit`` that ``covariances`` reads, for these weights."""
     Q = rows.y.shape[1]
     problem = Standardized(
         rows,

@@ -18,7 +18,7 @@ X, Y = RNG.standard_normal((60, 20)), RNG.standard_normal((60, 2))
 
 
 def responses_by_hand(features, x):
-    """Of one sample of one axis, local and pooled, before they are standardised."""
+    """Compute the local and pooled responses of one sample, not standardized."""
     z = (x - features.shift_) / features.scale_
     columns = []
     layers = zip(
@@ -125,7 +125,7 @@ def test_units_of_features_and_targets_do_not_matter():
 
 
 def filled_spectra(background):
-    """Signals of 48 numbers, of which the first 28 hold the background."""
+    """Return signals of 48 numbers; the first 28 hold the background."""
     rng = np.random.default_rng(3)
     X = np.full((150, 48), background)
     X[:, 28:] = np.cumsum(rng.standard_normal((150, 20)), axis=1) / 10

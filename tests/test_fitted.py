@@ -35,7 +35,7 @@ def activations_of(layout, activation="tanh", last="identity"):
 
 
 def random_networks(layout, activations, n_outputs=2, bias=True):
-    """As a fit leaves them: hidden layers with biases, norms where they belong."""
+    """Draw networks in the form of a fit: biases, and normalized kernels."""
     blank = blank_network(layout, 3, activations, hidden_bias=bias)
     rng = np.random.default_rng(0)
     return [

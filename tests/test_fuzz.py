@@ -205,7 +205,7 @@ def test_a_bad_fit_is_an_error_that_says_why(case, bad):
 
 
 def covariance_of(chunks):
-    """Of y and X over all rows, and the size of its rounding errors."""
+    """Return the covariance of y and X over all rows, and the size of its rounding."""
     X, y, weight = (np.concatenate(a).astype(float) for a in zip(*chunks, strict=True))
     share = weight / weight.sum()
     covariance = (share * (y - share @ y)) @ (X - share @ X)

@@ -104,7 +104,7 @@ def drawn(case, name, seed=0, n_rows=80, away=0.3, factor=1.0):
 
 
 def planted(case, name, seed=2):
-    """As ``drawn``, with targets that determine the network."""
+    """Return a ``drawn`` problem whose targets determine the network."""
     return drawn(case, name, seed, n_rows=600, away=0.1, factor=3.0)
 
 

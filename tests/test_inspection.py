@@ -421,7 +421,7 @@ def test_scores_are_those_of_predictions_of_held_out_rows():
 
 
 def test_standard_errors_are_the_spread_over_samples_of_rows():
-    """Of a model that learns nothing, so that folds share nothing."""
+    """The model learns nothing, so that the folds are independent."""
     rng = np.random.default_rng(0)
     spread, said = [], []
     for _ in range(200):

@@ -469,7 +469,7 @@ def test_the_last_patch_may_reach_beyond_the_end(n):
 
 
 def test_a_search_tries_kernels_that_take_many_channels_first():
-    """Of shapes that split all axes evenly hardly any does."""
+    """Shapes that split all axes evenly hardly ever have such a kernel."""
     grid = default_grid((96, 12), 3, 60)
     spanning = [s for s in grid if s[0][1] == 12]
     assert len(spanning) > 15

@@ -31,7 +31,7 @@ def solve(X, y, weight=None, alpha=1.0, fit_intercept=True, blank=None):
 
 
 def coefficients(network):
-    """Of output 0, in patch order."""
+    """Return the coefficients of output 0, in patch order."""
     return network.heads[0, 0]
 
 

@@ -184,7 +184,7 @@ def unit_kernels(stored, n_filters, sizes):
 
 
 def test_stds_are_those_of_the_delta_method():
-    """Of a whole covariance, with parameters of other filters and layers."""
+    """The covariance is that of all parameters, of other filters and layers too."""
     model, _ = fitted((4, 3, 2), n_filters=3, activation="tanh", hidden_bias=True)
     kernels, scales = kernels_with_gains(model), model.scales_[0]
     by_filter = np.column_stack([*kernels, scales, model.biases_[0]])
@@ -231,7 +231,7 @@ def test_band_of_a_linear_layer_is_that_of_least_squares():
 
 
 def test_band_holds_the_planted_kernels():
-    """Of 40 fits the 95 % bands hold 95 % of the entries, within four errors."""
+    """The 95 % bands of 40 fits hold 95 % of the entries, within four errors."""
     rng = np.random.default_rng(0)
     X, y, kernels = make_patch_cnn_regression(
         400, (4, 3), random_state=0, return_kernels=True
@@ -447,7 +447,7 @@ STEP = 1e-6
 
 
 def rounding_of_output(model, X, output):
-    """Of the terms that add up to it, which may cancel each other."""
+    """Return the rounding of the terms of an output; they may cancel each other."""
     network = networks_of(model)[output]
     features = head_features(network, hidden_forward(network, X), X)
     (heads,) = network.heads
@@ -760,7 +760,7 @@ def test_another_number_of_output_names_is_an_error(compared):
 
 
 def fitted_classes(labels, kernel_sizes=(4, 3, 2), n_samples=150, **parameters):
-    """Of labels that follow linear scores; its X and y."""
+    """Return a classifier of labels that follow linear scores, X and y."""
     rng = np.random.default_rng(0)
     shape = parameters.get("input_shape") or (np.prod(kernel_sizes),)
     X = rng.standard_normal((n_samples, np.prod(shape)))

@@ -28,7 +28,7 @@ def random_network(input_shape, kernel_sizes, n_filters=3):
 
 
 def products(network):
-    """Of each filter, at each position in patch order, the weights on the way up."""
+    """Multiply the weights of each filter on the way up, by position in patch order."""
     table = np.ones((network.n_filters, np.prod(network.sizes)))
     for r, position in np.ndindex(table.shape):
         at = position

@@ -169,7 +169,7 @@ def test_weights_count_in_predictions_and_deviations(kernel, weight_unit):
 
 @pytest.mark.parametrize("n_entries", [1, 12, 50])
 def test_standardised_residuals_of_refits_have_mean_square_one(n_entries):
-    """Of three blocks, each under the Gaussian process of the other rows."""
+    """Each of three blocks is predicted by the Gaussian process of the other rows."""
     rng = np.random.default_rng(6)
     F, weight = rng.standard_normal((30, n_entries)), rng.uniform(0.2, 5, 30)
     y = F[:, 0] + 2 + rng.standard_normal(30) / np.sqrt(weight)

@@ -133,7 +133,7 @@ def test_a_constant_output_is_predicted_as_one():
 
 @pytest.mark.parametrize("shape", ["last kernels", "scales", "biases, overlap"])
 def test_intervals_hold_the_truth_as_often_as_they_say(shape):
-    """Of the clean output, which is within 1.96 deviations 19 times in 20."""
+    """The clean output is within 1.96 deviations 19 times in 20."""
     inside, noises = [], []
     for seed in range(8):
         X, y, _ = planted(shape, seed, 500, 6, noise=0.1)

@@ -208,7 +208,7 @@ class ChunkedRows:
 
 @dataclass(frozen=True)
 class GatheredRows:
-    """Rows that one worker puts together from tasks, each of which gives ``arrays``."""
+    """Rows of one worker, gathered from tasks; each task returns ``arrays``."""
 
     parts: list
     scheduler: Scheduler

@@ -107,7 +107,7 @@ class LinearComparisonDisplay:
         Parameters
         ----------
         estimator : regressor
-            The network, or a Pipeline, of which clones are fitted as a whole.
+            The network, or a Pipeline. Clones of the whole estimator are fitted.
         X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
             At least 9 samples.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
