@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from skdeeptd._compat import (
     CallbackSupportMixin,
@@ -33,9 +33,9 @@ from skdeeptd._network.fitted import attributes_of, networks_of, predictions
 from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd._network.network import blank_network, same_structure
 from skdeeptd._validation import (
-    X_VALIDATION,
     DocLinkMixin,
     callback_stage,
+    check_new_rows,
     check_rows,
     check_targets,
     clear_fitted_attributes,
@@ -275,11 +275,10 @@ class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
 
     def _validated(self, X):
         """Return X with a row per sample, as floats that may not be finite."""
-        X, _ = flatten(X, self.input_shape_)
-        return validate_data(self, X, **X_VALIDATION, reset=False)
+        return check_new_rows(self, X, self.input_shape_)
 
     def _outputs(self, X):
-        """Return those of the networks, (rows, outputs), for X after ``_validated``."""
+        """Return the outputs of the networks, (rows, outputs), for validated X."""
         outputs = predictions(networks_of(self), X, self.n_jobs)
         if not np.all(np.isfinite(outputs)):
             with np.errstate(invalid="ignore"):  # the check's own sum may overflow
@@ -315,8 +314,8 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
 
     def _store(self, fit, layout, dtype):
         super()._store(fit, layout, dtype)
-        for name in ("alpha_", "scale_"):  # of other parameters, earlier in the stream
-            vars(self).pop(name, None)
+        for name in ("alpha_", "scale_", "covariance_", "noise_variance_"):
+            vars(self).pop(name, None)  # of other parameters, earlier in the stream
         if fit.specs[0].leave_one_out:
             self.alpha_ = fit.alphas
         if fit.scales is not None:
@@ -335,8 +334,6 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
 
     def _store_uncertainty(self, fit):
         """Store the covariance of the weights, and the noise variance."""
-        for name in ("covariance_", "noise_variance_"):
-            vars(self).pop(name, None)
         if fit.specs[0].polish:
             has_linear_end = self.activations_[-1] == "identity"
             found = covariances(fit, has_linear_end)
@@ -390,7 +387,7 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
         return self._predict(self._validated(X), return_std)
 
     def _predict(self, X, return_std):
-        """Predict for X after ``_validated``."""
+        """Predict for X that is validated."""
         if return_std:
             self._check_has_covariance()
         outputs = self._outputs(X)

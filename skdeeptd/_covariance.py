@@ -31,7 +31,7 @@ from skdeeptd._network.parameters import (
     stored_weights,
     tangent,
 )
-from skdeeptd._solvers.linalg import diagonal_scale, pseudo_inverse
+from skdeeptd._solvers.linalg import pseudo_inverse, unit_diagonal
 from skdeeptd._solvers.normal_equations import normal_equations
 
 
@@ -115,10 +115,8 @@ def _head_equations(problem, output, network, spec, solution):
         and known.cross.shape[2] == network.n_filters * network.n_hidden_weights
     ):
         return known
-    rows, how = (
-        problem.of_outputs([output]),
-        (spec.loss, spec.alpha, spec.fit_intercept),
-    )
+    rows = problem.of_outputs([output])
+    how = spec.loss, spec.alpha, spec.fit_intercept
     equations = normal_equations(network, rows, *how)
     if not np.isfinite(equations.loss):
         equations = normal_equations(network, rows.with_dtype(float), *how)
@@ -131,8 +129,8 @@ def _scaled_inverse(matrix):
     """Return the pseudo-inverse of a matrix scaled to units on its diagonal."""
     if len(matrix) == 0:
         return matrix
-    scale = diagonal_scale(matrix)
-    scaled = np.clip(matrix / scale[:, np.newaxis] / scale, -1, 1)
+    scaled, scale = unit_diagonal(matrix)
+    scaled = np.clip(scaled, -1, 1)
     return pseudo_inverse(scaled) / scale[:, np.newaxis] / scale
 
 
@@ -173,7 +171,7 @@ def _penalised_part(network, alpha, inverse, G, B):
 
 def _unit_of_weights(network, unit, has_linear_end):
     """Return the unit of each stored weight, if that of y is ``unit``."""
-    n_before = sum(network.sizes[:-1]) + network.sizes[-1] * has_linear_end
+    n_before = network.n_kernel_weights + network.sizes[-1] * has_linear_end
     per_filter = np.ones(n_before + 1 + len(network.biases))
     per_filter[n_before] = unit
     return np.append(np.tile(per_filter, network.n_filters), unit)

@@ -111,9 +111,10 @@ class DaskMixin(MetaEstimatorMixin, DocLinkMixin):
             :func:`sklearn.metrics.accuracy_score`; for dask collections from sums over
             the chunks.
         """
-        predicted = self.predict(X)
+        check_is_fitted(self)
         if not is_dask_collection(X):
             return self.estimator_.score(X, *self._load(y, sample_weight))
+        predicted = self.predict(X)
         row = _row_like(predicted).reshape(1, -1)
         rows, _ = self._split_rows(predicted, y, sample_weight, row)
         return float(self._score_rows(rows))

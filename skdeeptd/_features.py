@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import check_array, check_random_state
-from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from skdeeptd._compat import (
     Interval,
@@ -39,6 +39,7 @@ from skdeeptd._network.network import Network
 from skdeeptd._typing import KernelSizes, RandomState, Strides
 from skdeeptd._validation import (
     DocLinkMixin,
+    check_new_rows,
     check_rows,
     flatten,
     reset_on_fit,
@@ -329,14 +330,7 @@ class DeepTDFeatures(DocLinkMixin, TransformerMixin, BaseEstimator):
             If X has another number of features than in ``fit``, or NaN or inf.
         """
         check_is_fitted(self)
-        X, _ = flatten(X, self.input_shape_)
-        X = validate_data(
-            self,
-            X,
-            dtype=[np.float64, np.float32],
-            ensure_all_finite=False,  # outputs are NaN then, which saves a pass over X
-            reset=False,
-        )
+        X = check_new_rows(self, X, self.input_shape_)
         outputs = filter_responses(filters_of(self), X, self.n_jobs)
         if not np.all(np.isfinite(outputs[:, 0])):
             check_array(X, input_name="X", estimator=self)

@@ -16,10 +16,10 @@ and on all rows only at the end, when few steps are left. The search continues i
 next sample if a network explains too little there, or if the next rows are unlike those
 of the sample.
 
-The search minimises squared errors. By Stein's identity the cross-moment of X and y is
-that of X and the outputs of the network up to a factor, whatever the link. So for
-another loss the search is that of squared errors of a target that is close to linear in
-the outputs; its network is where the Gauss-Newton steps of the loss begin:
+The search minimises squared errors. By Stein's identity X has the same
+cross-moment with y as with the outputs of the network up to a factor, whatever the
+link. So for another loss the search fits squared errors of a target that is close to
+linear in the outputs; its network is where the Gauss-Newton steps of the loss begin:
 
 - Huber: y cut off two scales from its median.
 - binomial and multinomial: the columns of Y, whose outputs are v times the logits.
@@ -33,7 +33,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skdeeptd._data.rows import add, concatenate_blocks
+from skdeeptd._data.rows import concatenate_blocks, mean_of_targets
 from skdeeptd._data.standardize import Standardized, standardize
 from skdeeptd._init.multi_start import (
     EXACT,
@@ -130,19 +130,14 @@ class Fit(NamedTuple):
 
     def outputs_with_dominant_outliers(self):
         """Return the outputs whose fit few rows dominate, on some of the rows."""
-        inexact = [solution.share > EXACT for solution in self.solutions]
+        pairs = zip(self.groups, self.solutions, strict=True)
+        inexact = {o for outputs, s in pairs if s.share > EXACT for o in outputs}
         is_squared = self.scales is None and self.specs[0].loss.is_quadratic
-        if not is_squared or not any(inexact):
+        if not is_squared or not inexact:
             return []
         networks = [solution.network for solution in self.solutions]
         look = functools.partial(_with_dominant_outliers, networks, self.groups)
         found = self.problem.few_rows().run_together(look)
-        inexact = {
-            o
-            for outputs, i in zip(self.groups, inexact, strict=True)
-            if i
-            for o in outputs
-        }
         return sorted(inexact & set(found))
 
 
@@ -210,7 +205,8 @@ def fit_rows(rows, spec, *, moment=None, warm_start=None, stage=null_stage):
             with part(f"output {outputs[0]}" if len(groups) > 1 else "all outputs"):
                 if is_warm:
                     specs.append(squared)
-                    solutions.append(Solution(_joined_heads(warm_start, outputs), 0.0))
+                    starts = [warm_start[o].network for o in outputs]
+                    solutions.append(Solution(_joined_heads(starts), 0.0))
                     continue
                 first = _first_network(problem, outputs, warm_start)
                 arguments = problem, outputs, of_target[outputs], squared, first
@@ -232,8 +228,7 @@ def _squared_problem(rows, spec, search_tol=1e-3):
     if spec.epsilon is not None:
         return rows.with_targets(lambda y, w: (winsorised(y, w), w)), squared, 1.0
     squared = squared._replace(tol=max(spec.tol, search_tol))
-    total, sums = add(rows.targets(lambda y, w: (np.sum(w), w @ y)))
-    mean = sums / total
+    mean, _ = mean_of_targets(rows)
     if isinstance(spec.loss, Poisson):
         mean = np.where(mean > 0, mean, 1.0)
         target = rows.with_targets(lambda y, w: (np.log(y / mean + 0.5), w))
@@ -257,9 +252,8 @@ def _with_units(problem, spec, factor):
     return spec._replace(alpha=alpha, n_init=n_init)
 
 
-def _joined_heads(warm_start, outputs):
-    """Return one network with the heads of the warm starts of some outputs."""
-    networks = [warm_start[o].network for o in outputs]
+def _joined_heads(networks):
+    """Return one network with the heads of all."""
     return networks[0]._replace(
         heads=np.concatenate([n.heads for n in networks]),
         intercept=np.concatenate([n.intercept for n in networks]),
@@ -270,7 +264,7 @@ def _first_network(problem, outputs, warm_start):
     """Return the ``WarmStart`` of some outputs in the units of the problem, or None."""
     if warm_start is None or any(warm_start[o] is None for o in outputs):
         return None
-    network = _joined_heads(warm_start, outputs)
+    network = _joined_heads([warm_start[o].network for o in outputs])
     network = problem.in_units_of_target(network, outputs)
     return WarmStart(network, warm_start[outputs[0]].settled)
 
@@ -291,20 +285,15 @@ def _fit_outputs(problem, outputs, moment, spec, first, dtype, is_stored):
             how = problem.n_rows, spec.blank, spec.alpha, spec.fit_intercept
             found = linear_network(rows, *how)
             found = found._replace(share=found.loss / constant.loss)
-            is_better = _is_better(problem, outputs, spec, dtype, found, constant, rows)
+            is_better = _is_better(problem, outputs, dtype, found, constant, rows)
             return spec, found if is_better else constant
         if len(outputs) > 1:
+            how = spec, None, dtype, is_stored
             each = [
-                _fit_outputs(problem, [o], m[np.newaxis], spec, None, dtype, is_stored)[
-                    1
-                ]
+                _fit_outputs(problem, [o], m[np.newaxis], *how)[1].network
                 for o, m in zip(outputs, moment, strict=True)
             ]
-            network = constant.network._replace(
-                heads=np.concatenate([s.network.heads for s in each]),
-                intercept=np.concatenate([s.network.intercept for s in each]),
-            )
-            return spec, constant._replace(network=network)
+            return spec, constant._replace(network=_joined_heads(each))
     step = functools.partial(search, moment=moment)
     if first is not None:
         step = functools.partial(search, moment=moment, first=first.network)
@@ -318,9 +307,7 @@ def _fit_outputs(problem, outputs, moment, spec, first, dtype, is_stored):
     if found.share >= 1 - ROUNDING:
         return spec, constant
     needs_check = is_stored and not (sizes and rows.precision == dtype)
-    if needs_check and not _is_better(
-        problem, outputs, spec, dtype, found, constant, rows
-    ):
+    if needs_check and not _is_better(problem, outputs, dtype, found, constant, rows):
         return spec, constant
     return spec, found
 
@@ -343,18 +330,15 @@ def _with_loo_alpha(
     return spec._replace(alpha=alpha)
 
 
-def _is_better(problem, outputs, spec, dtype, found, constant, rows):
+def _is_better(problem, outputs, dtype, found, constant, rows):
     """Return whether a network, as it will be stored, is better than a constant.
 
     Rounding may add to either: filters may cancel each other.
     """
     with np.errstate(over="ignore"):
         network = normalize(problem.in_units_of_y(found.network, outputs)).astype(dtype)
-    unit, shift, eps = (
-        problem.unit[outputs],
-        problem.shift[outputs],
-        np.finfo(dtype).eps,
-    )
+    unit, shift = problem.unit[outputs], problem.shift[outputs]
+    eps = np.finfo(dtype).eps
 
     def statistic(X, y, weight):
         features = head_features(network, hidden_forward(network, X), X)
@@ -455,8 +439,7 @@ def _with_likelihood(fit, rows, spec, stage, is_warm):
     With ``is_warm`` the networks are those of an earlier fit of this likelihood.
     """
     problem, loss = fit.problem, spec.loss
-    total, sums = add(rows.targets(lambda y, w: (np.sum(w), w @ y)))
-    mean = sums / total
+    mean, _ = mean_of_targets(rows)
     scaled = rows.with_targets(lambda y, w: (y, w / problem.heaviest)).with_dtype(float)
     ones = np.ones(len(mean))
     problem = problem._replace(rows=scaled, shift=0 * ones, unit=ones)

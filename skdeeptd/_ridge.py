@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, clone
 from sklearn.metrics.pairwise import euclidean_distances
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from skdeeptd._compat import Interval, StrOptions, fit_context
 from skdeeptd._data.rows import RowBlocks, concatenate_blocks
@@ -24,6 +24,7 @@ from skdeeptd._typing import RandomState
 from skdeeptd._validation import (
     DocLinkMixin,
     check_finite,
+    check_new_rows,
     check_rows,
     flatten,
     like_y,
@@ -262,8 +263,8 @@ class DeepTDRidge(DocLinkMixin, MultiOutputMixin, RegressorMixin, BaseEstimator)
             If X has another number of features than in ``fit``, or NaN or inf.
         """
         check_is_fitted(self)
-        X, _ = flatten(X, self.features_.input_shape_)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        shape = self.features_.input_shape_
+        X = check_new_rows(self, X, shape, ensure_all_finite=True)
         return self._predict(X, return_std)
 
     def _predict(self, X, return_std):
@@ -298,7 +299,7 @@ class DeepTDRidge(DocLinkMixin, MultiOutputMixin, RegressorMixin, BaseEstimator)
 
 
 def _squared_distances(a, b):
-    """Return those of the rows, as euclidean_distances does without its checks."""
+    """Return squared distances of rows, like euclidean_distances without checks."""
     squares_a, squares_b = (np.einsum("ij,ij->i", x, x) for x in (a, b))
     return np.maximum(squares_a[:, np.newaxis] - 2 * a @ b.T + squares_b, 0)
 

@@ -63,7 +63,7 @@ class Candidate(NamedTuple):
         """Describe the candidate in words."""
         sizes = self.params.get("kernel_sizes", "")
         first = self.params.get("model", f"network {sizes}".strip())
-        shown = {k: v for k, v in self.params.items() if k in {"model", "kernel_sizes"}}
+        shown = {"model", "kernel_sizes"}
         others = [f"{k}={v}" for k, v in self.params.items() if k not in shown]
         return ", ".join([first, *others])
 
@@ -104,7 +104,7 @@ class Table(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """Predicts the held-out rows of a fold, and scores a fitted estimator there.
+    """Predict the held-out rows of a fold, and score a fitted estimator there.
 
     ``classes`` are those of all rows, or None for a regression; ``scorer`` None takes
     R2, or the mean log-likelihood of classes.
@@ -295,7 +295,7 @@ def _run_all_paths(calls, run_all):
 
 
 def _run_in_time(calls, run_all, end, number, table, n_at_a_time, times_slower=4.0):
-    """Yield the same for the paths for which there is time.
+    """Yield the results of ``_run_all_paths``, of the paths that fit in the time.
 
     A stage is expected to take ``times_slower`` as long as the one before, whose times
     are in the table, or as many times as the slowest path of the stage so far. The

@@ -30,7 +30,7 @@ from sklearn.utils.metadata_routing import (
     process_routing,
 )
 from sklearn.utils.parallel import Parallel, delayed
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from skdeeptd._classifier import DeepTDClassifier, check_labels, classes_of
 from skdeeptd._compat import (
@@ -56,6 +56,7 @@ from skdeeptd._typing import RandomState
 from skdeeptd._validation import (
     DocLinkMixin,
     callback_stage,
+    check_new_rows,
     check_rows,
     flatten,
     like_y,
@@ -290,8 +291,7 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
     def _transform_input(self, X):
         """Return X with a row for each sample, as the fitted models take it."""
         check_is_fitted(self)
-        X, _ = flatten(X, self.input_shape_)
-        return validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        return check_new_rows(self, X, self.input_shape_, ensure_all_finite=True)
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "best_estimator_")

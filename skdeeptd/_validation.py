@@ -21,7 +21,7 @@ from skdeeptd._typing import Method
 
 PRIVATE_STATE = ("_stream", "_y_ndim")  # that a fit leaves besides public attributes
 DOCUMENTATION = "https://skdeeptd.readthedocs.io/en/stable"
-X_VALIDATION = {  # the moment tells of what is not finite, in one pass less
+X_VALIDATION = {  # NaN and inf show in moments and outputs, without a pass over X
     "dtype": [np.float64, np.float32],
     "ensure_all_finite": False,
 }
@@ -50,7 +50,7 @@ def reset_on_fit(fit: Method) -> Method:
 
 
 def warn(message, category=UserWarning):
-    """Warn at the line of the user's that called scikit-learn or this package."""
+    """Warn at the line of user code that called scikit-learn or this package."""
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None:
         package = frame.f_globals.get("__name__", "").split(".")[0]
@@ -91,8 +91,14 @@ def check_range_of_weights(lightest, row, heaviest):
 
 
 def check_finite(estimator, largest):
-    """Raise scikit-learn's error of an X whose largest absolute value is this."""
+    """Raise scikit-learn's error if the largest absolute value of X is not finite."""
     check_array([[largest]], dtype=None, input_name="X", estimator=estimator)
+
+
+def check_new_rows(estimator, X, input_shape, **options):
+    """Return X with a row per sample, checked against the X of the fit."""
+    X, _ = flatten(X, input_shape)
+    return validate_data(estimator, X, **{**X_VALIDATION, **options}, reset=False)
 
 
 def flatten(X, input_shape):

@@ -23,7 +23,7 @@ from skdeeptd._classifier import (
 )
 from skdeeptd._compat import HasMethods
 from skdeeptd._dask import DaskMixin, read_labels, read_numbers
-from skdeeptd._data.rows import add
+from skdeeptd._data.rows import add, mean_of_targets
 from skdeeptd._regressor import DeepTDRegressor
 
 CLIENT_CONSTRAINTS = {"client": [HasMethods(["as_current", "persist"]), None]}
@@ -138,8 +138,7 @@ class DaskDeepTDRegressor(DaskMixin, MultiOutputMixin, RegressorMixin, BaseEstim
         return (y, self._map_rows(_predict_std, X)) if return_std else y
 
     def _score_rows(self, rows: Any) -> float:
-        total, weight = add(rows.targets(lambda y, w: (w @ y, np.sum(w))))
-        mean = total / weight
+        mean, _ = mean_of_targets(rows)
         if len(mean) != rows.n_features:
             raise ValueError(
                 f"y has {len(mean)} outputs, the model has {rows.n_features}"

@@ -24,6 +24,7 @@ import numpy as np
 from sklearn.utils import check_random_state, check_scalar
 
 from skdeeptd._network.activations import ACTIVATIONS, layer_activations
+from skdeeptd._network.fitted import network_of
 from skdeeptd._network.kernel_sizes import infer_n_features, make_layout
 from skdeeptd._network.layout import Layout
 from skdeeptd._network.network import Network, forward, numbers_per_row
@@ -268,19 +269,9 @@ class _Drawn(NamedTuple):
     biases: tuple[np.ndarray, ...]
 
     def network(self) -> Network:
-        *hidden, last = self.kernels
-        heads, orders = last * self.scales[:, np.newaxis], self.design.layout.orders
-        activations = self.design.activations
-        if activations[-1] == "identity":
-            activations = activations[:-1]
-        else:
-            hidden, heads = [*hidden, last], self.scales[:, np.newaxis]
-            orders = (*orders, None)
-        if not hidden:
-            heads = heads.sum(axis=0, keepdims=True)
-        kernels, intercept = tuple(hidden), np.zeros(1)
-        return Network(
-            kernels, activations, heads[np.newaxis], intercept, orders, self.biases
+        activations, orders = self.design.activations, self.design.layout.orders
+        return network_of(
+            self.kernels, self.scales, self.biases, np.zeros(1), activations, orders
         )
 
 

@@ -69,6 +69,12 @@ def map_blocks(function, arrays, n_jobs=None, combine=list, width=0):
         return in_threads(task, begins, n_threads)
 
 
+def mean_of_targets(rows):
+    """Return the weighted mean of y, and the sum of the weights."""
+    sums, total = add(rows.targets(lambda y, w: (w @ y, np.sum(w))))
+    return sums / total, total
+
+
 def add(results):
     """Return the sum of tuples of arrays and numbers, in their order."""
     results = iter(results)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skdeeptd._data.moments import cross_moment
-from skdeeptd._data.rows import RowBlocks, add
+from skdeeptd._data.rows import RowBlocks, add, mean_of_targets
 
 
 class Standardized(NamedTuple):
@@ -91,10 +91,9 @@ class Standardized(NamedTuple):
     def moment(self):
         """Return the cross-moment in the units of t, (outputs, features).
 
-        If it is zero and there is no intercept, that of y that is not centred.
+        If it is zero and there is no intercept, return the moment of y not centred.
         """
-        sums = add(self.rows.targets(lambda y, w: (w @ y, np.sum(w))))
-        centre = sums[0] / sums[1]
+        centre, _ = mean_of_targets(self.rows)
         moment = cross_moment(self.rows.with_targets(lambda y, w: (y - centre, w)))
         is_zero = ~np.any(moment, axis=1, keepdims=True)
         if np.any(is_zero) and np.any(centre):

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skdeeptd._data.rows import RowBlocks, add
+from skdeeptd._data.rows import RowBlocks, mean_of_targets
 
 ROOM = 1e3  # for sums of squares below the largest number
 
@@ -58,8 +58,8 @@ def moment_of(rows):
     FloatingPointError
         Where it is not finite: X is not, in any row, or a sum overflows.
     """
-    y_sum, weight = add(rows.targets(lambda y, w: (w @ y, np.sum(w))))
-    y_mean, first = y_sum / weight, rows.first_row()[0]
+    y_mean, weight = mean_of_targets(rows)
+    first = rows.first_row()[0]
 
     def statistic(X, y, weight):
         X = X.astype(float, copy=False) - first

@@ -21,7 +21,7 @@ import functools
 
 import numpy as np
 
-from skdeeptd._data.rows import add
+from skdeeptd._data.rows import mean_of_targets
 from skdeeptd._init.signs import mean_square
 from skdeeptd._network.network import in_patch_order
 
@@ -109,7 +109,7 @@ def leading_kernels(first, second, n_filters, rng):
 def all_patch_moments(network, rows, rng, most_outputs=10):
     """Return S_p and M_p of all outputs, one output after the other.
 
-    With more than ``most_outputs`` those of as many Gaussian mixtures of the outputs:
+    More than ``most_outputs`` outputs are replaced by as many Gaussian mixtures:
     the sums over outputs of S'S and M'M are then the same in expectation up to a
     factor.
     """
@@ -132,14 +132,14 @@ def _mixed(mixture, y, weight):
 def patch_moments(network, rows):
     """Return S_p and M_p of a target (rows,): one pass."""
     d, order = network.sizes[0], network.orders[0]
-    total, y_sum = add(rows.targets(lambda y, w: (np.sum(w), w @ y)))
+    y_mean, total = mean_of_targets(rows)
     first_row = in_patch_order(rows.first_row()[0], order, "X").reshape(-1, d).copy()
 
     def statistic(X, y, weight):
         patches = in_patch_order(X, order, "X").reshape(len(X), -1, d)
         patches = patches - first_row.astype(X.dtype)
         by_patch = np.ascontiguousarray(patches.transpose(1, 2, 0))
-        weighted = by_patch * (weight * (y - y_sum / total)).astype(X.dtype)
+        weighted = by_patch * (weight * (y - y_mean)).astype(X.dtype)
         return (
             np.sum(weighted, axis=2),
             weighted @ by_patch.swapaxes(1, 2),

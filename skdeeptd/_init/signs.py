@@ -33,9 +33,9 @@ from skdeeptd._network.network import (
     numbers_per_row,
     pre_activations,
 )
-from skdeeptd._network.parameters import penalty
+from skdeeptd._network.parameters import squared_norms
 from skdeeptd._solvers.gauss_newton import Solution, gauss_newton
-from skdeeptd._solvers.linalg import diagonal_scale, solve
+from skdeeptd._solvers.linalg import solve, unit_diagonal
 
 
 def signed_starts(
@@ -126,7 +126,7 @@ def with_unit_gains(network, rows):
 
 
 def mean_square(network, rows, layer):
-    """Return that of the pre-activations of a layer without biases, (filters,)."""
+    """Return the mean square of a layer's z without biases, (filters,)."""
     n_layers = layer + 1
     below = network._replace(
         kernels=network.kernels[:n_layers],
@@ -190,7 +190,7 @@ def _best_combinations(
     sums.gram[constant], sums.gram[:, constant] = 0, 0
     sums.cross[constant] = 0
     with np.errstate(over="ignore"):
-        ridge = alpha * penalty(network)[2]
+        ridge = alpha * squared_norms(network)
         if last is not None:
             ridge = ridge * np.sum(last**2, axis=1)
         ridge = np.minimum(ridge, 1e300)
@@ -241,7 +241,6 @@ def _least_squares(sums, options, ridge):
     square = sums.gram[options[:, :, np.newaxis], options[:, np.newaxis, :]]
     square = square + np.diag(ridge)
     cross = sums.cross[options]
-    scale = diagonal_scale(square)
-    square = square / scale[:, :, np.newaxis] / scale[:, np.newaxis, :]
+    square, scale = unit_diagonal(square)
     heads = solve(square, cross / scale[:, :, np.newaxis]) / scale[:, :, np.newaxis]
     return np.sum(sums.y_squares) - np.sum(heads * cross, axis=(1, 2)), heads

@@ -151,7 +151,7 @@ def _contractions(tensor, factors, first, last):
     ----------
     tensor : array of shape (size,), or (R, size), one for each row of the factors
     factors : list of D arrays of shape (d_m,) or (R, d_m)
-        The caller may replace that of a mode when its contraction has been yielded.
+        The caller may replace a factor once the contraction of its mode is yielded.
     first, last : int
         The tensor has the modes from ``first`` to before ``last``.
 
@@ -276,7 +276,7 @@ def candidate_batches(tensor, n_filters, rng):
     tensor : float64 array of shape (d_1, ..., d_D), not zero
     n_filters : int
     rng : numpy.random.RandomState
-        For factors of which the tensor says nothing.
+        Draws factors that the tensor does not determine.
 
     Yields
     ------

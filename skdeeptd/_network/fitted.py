@@ -120,6 +120,24 @@ def _cached_layout(n_features, kernel_sizes, input_shape, strides):
     return make_layout(n_features, kernel_sizes, input_shape, strides)
 
 
+def network_of(kernels, scales, biases, intercept, activations, orders):
+    """Return the ``Network`` of one output; filters of a single linear layer add up.
+
+    ``kernels`` holds an array (filters, d_l) for each layer, ``scales`` is (filters,).
+    """
+    *hidden, last = kernels
+    heads = last * scales[:, np.newaxis]
+    if activations[-1] == "identity":
+        activations = activations[:-1]
+    else:
+        hidden, heads, orders = kernels, scales[:, np.newaxis], (*orders, None)
+    if not hidden:
+        heads = heads.sum(axis=0, keepdims=True)
+    return Network(
+        tuple(hidden), tuple(activations), heads[np.newaxis], intercept, orders, biases
+    )
+
+
 def networks_of(estimator):
     """Return a ``Network`` per output of a fitted estimator.
 
@@ -140,27 +158,13 @@ def networks_of(estimator):
             )
     networks = []
     for o in range(n_outputs):
-        *kernels, last = (
+        kernels = [
             k[o].reshape(n_filters, -1) * gain[:, np.newaxis]
             for k, gain in zip(estimator.kernels_, estimator.gains_[o].T, strict=True)
-        )
-        heads, orders = last * estimator.scales_[o][:, np.newaxis], layout.orders
-        hidden = activations[:-1]
-        if activations[-1] != "identity":
-            kernels, hidden = [*kernels, last], activations
-            heads, orders = estimator.scales_[o][:, np.newaxis], (*orders, None)
-        if not kernels:  # filters of a single linear layer add up
-            heads = heads.sum(axis=0, keepdims=True)
-        networks.append(
-            Network(
-                tuple(kernels),
-                tuple(hidden),
-                heads[np.newaxis],
-                estimator.intercept_[[o]],
-                orders,
-                tuple(estimator.biases_[o].T),
-            )
-        )
+        ]
+        biases, intercept = tuple(estimator.biases_[o].T), estimator.intercept_[[o]]
+        others = biases, intercept, activations, layout.orders
+        networks.append(network_of(kernels, estimator.scales_[o], *others))
     return networks
 
 

@@ -56,7 +56,17 @@ class Network(NamedTuple):
     @property
     def n_hidden_weights(self):
         """M: hidden weights of one filter."""
-        return sum(self.sizes[:-1]) + len(self.biases)
+        return self.n_kernel_weights + len(self.biases)
+
+    @property
+    def n_kernel_weights(self):
+        """Hidden weights of one filter without the biases."""
+        return sum(self.sizes[:-1])
+
+    @property
+    def flat_heads(self):
+        """Return V as (Q, R P)."""
+        return self.heads.reshape(len(self.heads), -1)
 
     @property
     def n_weights(self):
@@ -90,7 +100,7 @@ class Network(NamedTuple):
 def blank_network(layout, n_filters, activations, hidden_bias=False, n_heads=1):
     """Return a network of a ``Layout`` whose weights are zero.
 
-    ``activations`` names that of every layer of the layout. A last layer with another
+    ``activations`` has a name for every layer of the layout. A last layer with another
     activation than the identity becomes a hidden layer below heads of size 1. All
     filters of a single linear layer are the same, so it has one.
     """
@@ -237,15 +247,11 @@ def forward(network, X):
     with np.errstate(over="ignore", invalid="ignore"):
         layers = hidden_forward(network, X)
         features = head_features(network, layers, X)
-        outputs = network.intercept + features @ _flat_heads(network).T
+        outputs = network.intercept + features @ network.flat_heads.T
         first = layers[0].z if layers else features[np.newaxis, :, :]
         if not np.all(np.isfinite(first.sum(axis=(0, 2)))):
             outputs[~np.isfinite(first).all(axis=(0, 2))] = np.nan
     return outputs
-
-
-def _flat_heads(network):
-    return network.heads.reshape(len(network.heads), -1)
 
 
 def input_gradient(network, X):
@@ -284,8 +290,7 @@ def hidden_jacobian(network, layers, basis, out):
     out : array of shape (rows, K, R, M)
     """
     n_readouts, n_filters = basis.shape[:2]
-    n_rows, end = len(out), sum(network.sizes[:-1])
-    n_kernel_weights = end
+    n_rows, end = len(out), network.n_kernel_weights
     back = basis.reshape(n_readouts * n_filters, 1, -1).astype(out.dtype, copy=False)
     for number in reversed(range(len(layers))):
         layer, k = layers[number], network.kernels[number]
@@ -297,7 +302,7 @@ def hidden_jacobian(network, layers, basis, out):
         part = out[:, :, :, end - k.shape[1] : end]
         _sum_over_patches(back, layer.patches, part)
         if number < len(network.biases):
-            place = n_kernel_weights + number
+            place = network.n_kernel_weights + number
             out[:, :, :, place] = back.sum(axis=3).transpose(2, 0, 1)
         end -= k.shape[1]
         if number:

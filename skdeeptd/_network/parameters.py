@@ -69,15 +69,25 @@ def normalize(network):
     )
 
 
+def squared_norms(network):
+    """Return N, (R,)."""
+    return _squares(network).prod(axis=1)
+
+
+def _squares(network):
+    """Return the squared norms of the hidden kernels, (R, hidden layers)."""
+    squares = np.array([np.sum(k**2, axis=1) for k in network.kernels])
+    return squares.reshape(len(network.kernels), network.n_filters).T
+
+
 def penalty(network):
     """Return the Gauss-Newton curvature (R, M, M) and half the gradient (R, M) of N_r.
 
     Also N, (R,). Biases are not penalised.
     """
     owner, theta = layer_of_weight(network), pack(network)
-    n_layers, n_kernel_weights = len(network.kernels), sum(network.sizes[:-1])
-    squares = np.array([np.sum(k**2, axis=1) for k in network.kernels])
-    squares = squares.reshape(n_layers, network.n_filters).T
+    n_layers, n_kernel_weights = len(network.kernels), network.n_kernel_weights
+    squares = _squares(network)
     other = ~np.eye(n_layers, dtype=bool)
     but_one = np.where(other, squares[:, np.newaxis], 1).prod(axis=2)
     neither = other[:, np.newaxis] & other
@@ -133,7 +143,7 @@ def split_gains(network):
 
 
 def stored_weights(network, has_linear_end):
-    """Return the map of derivatives by theta and V_0 to those by the stored weights.
+    """Return the derivatives of the stored weights by theta and V_0.
 
     Parameters
     ----------
@@ -149,7 +159,7 @@ def stored_weights(network, has_linear_end):
         covariance C of these becomes ``matrix @ C @ matrix.T``.
     """
     n_filters, M, P = network.n_filters, network.n_hidden_weights, network.sizes[-1]
-    n_kernel_weights = sum(network.sizes[:-1])
+    n_kernel_weights = network.n_kernel_weights
     unit, size = last_kernel_and_scale(network)
     blocks = []
     for u, s in zip(unit[0], size[0], strict=True):
@@ -188,7 +198,7 @@ def stored_jacobian(network, has_linear_end, X):
     layers, by_theta = hidden_forward(network, X), np.empty(shape, X.dtype)
     features = head_features(network, layers, X).reshape(n_rows, network.n_filters, -1)
     hidden_jacobian(network, layers, network.heads[:1], by_theta)
-    n_kernel_weights = sum(network.sizes[:-1])
+    n_kernel_weights = network.n_kernel_weights
     parts = [by_theta[:, 0, :, :n_kernel_weights]]
     if has_linear_end:
         unit, size = last_kernel_and_scale(network)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import validate_data
 
 from skdeeptd._network.fitted import networks_of
 from skdeeptd._network.network import input_gradient
@@ -22,7 +21,7 @@ from skdeeptd._plot.drawing import (
     output_name,
     unwrap_pipeline,
 )
-from skdeeptd._validation import flatten
+from skdeeptd._validation import check_new_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -108,8 +107,8 @@ class ReceptiveFieldDisplay:
         """
         _, X = unwrap_pipeline(estimator, X)
         estimator = fitted_network(estimator, output)
-        X, shape = flatten(X, estimator.input_shape_)
-        X = validate_data(estimator, X, dtype=float, reset=False)
+        shape = estimator.input_shape_
+        X = check_new_rows(estimator, X, shape, dtype=float, ensure_all_finite=True)
         weights = input_gradient(networks_of(estimator)[output], X)
         name = output_name(estimator, output)
         return cls(weights.reshape(shape), name=name).plot(ax)

@@ -43,8 +43,8 @@ class Solution(NamedTuple):
     """A network with its loss.
 
     ``n_iter`` counts passes over the rows; ``converged`` says that they were enough.
-    ``share`` is the loss over that of the best constant on the same rows, and
-    ``damping`` that of a next step.
+    ``share`` is the loss over the loss of the best constant on the same rows, and
+    ``damping`` the damping of a next step.
     """
 
     network: Network
@@ -132,11 +132,10 @@ def gauss_newton(
             network, rows, loss, alpha, fit_intercept, False, centre
         )
 
-    is_alone = loss.is_quadratic and len(network.heads) == 1
-    refits_heads = move != "heads" and not is_alone
-    refits_heads = refits_heads and not (
-        loss.is_quadratic and gram_of_entries_pays(network)
+    has_best_heads = loss.is_quadratic and (
+        len(network.heads) == 1 or gram_of_entries_pays(network)
     )
+    refits_heads = move != "heads" and not has_best_heads
     current, n_iter = equations, 0
     if current is None:
         current, n_iter = evaluate(network), 1
@@ -170,7 +169,7 @@ def gauss_newton(
         promised_before = predicted
         n_iter += 1
         trial = None
-        if is_coupled_and_large(loss, current.head_gradient):
+        if is_coupled_and_large(loss, current.head_gradient.size):
             moved = newton_cg_heads(moved, rows, loss, alpha, fit_intercept, current)
         elif refits_heads:  # in a cheap pass, so that J holds for the best heads
             trial = evaluate_heads(moved, current.centre)

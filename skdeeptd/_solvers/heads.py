@@ -20,8 +20,8 @@ from skdeeptd._network.network import (
     hidden_forward,
     numbers_per_row,
 )
-from skdeeptd._network.parameters import penalty
-from skdeeptd._solvers.linalg import diagonal_scale
+from skdeeptd._network.parameters import squared_norms
+from skdeeptd._solvers.linalg import unit_diagonal
 
 
 def factor_blocks(grams, damping):
@@ -29,8 +29,7 @@ def factor_blocks(grams, damping):
 
     None if a block is not finite, or not positive definite.
     """
-    scale, factors = diagonal_scale(grams), []
-    scaled = grams / scale[:, :, np.newaxis] / scale[:, np.newaxis]
+    (scaled, scale), factors = unit_diagonal(grams), []
     if not np.isfinite(np.sum(scaled)):
         return None
     for block in scaled:
@@ -58,9 +57,9 @@ def solve_blocks(factor, target, is_half=False):
     return solved.reshape(n_heads, T, k)
 
 
-def is_coupled_and_large(loss, head_gradient, most_entries=1000):
+def is_coupled_and_large(loss, n_entries, most_entries=1000):
     """Return whether G of coupled heads is too large to be formed whole."""
-    return loss.couples_outputs and head_gradient.size > most_entries
+    return loss.couples_outputs and n_entries > most_entries
 
 
 def newton_cg_heads(
@@ -81,7 +80,7 @@ def newton_cg_heads(
     objective.
     """
     n_heads, n_entries = len(network.heads), network.heads[0].size
-    in_dtype, norms = network.astype(rows.precision), penalty(network)[2]
+    in_dtype, norms = network.astype(rows.precision), squared_norms(network)
     ridge = np.zeros(n_entries + fit_intercept)
     ridge[:n_entries] = alpha * np.repeat(norms, network.heads.shape[2])
     shape, shift = (n_heads, len(ridge)), equations.shift[0]
@@ -106,7 +105,7 @@ def newton_cg_heads(
         value, slope = reduce(statistic)
         return value + np.sum(ridge * V**2), slope - ridge * V
 
-    V = network.heads.reshape(n_heads, -1)
+    V = network.flat_heads
     V = np.column_stack([V, network.intercept + V @ shift])[:, : len(ridge)]
     value, slope = value_and_slope(V)
 

@@ -17,7 +17,7 @@ residual of the one that has seen all rows (Golub, Heath and Wahba 1979, equatio
 import numpy as np
 
 from skdeeptd._network.network import head_features, hidden_forward
-from skdeeptd._network.parameters import penalty
+from skdeeptd._network.parameters import squared_norms
 from skdeeptd._solvers.ridge import penalties, principal
 
 
@@ -45,7 +45,7 @@ def loo_alpha(network, rows, fit_intercept):
     rows = rows.drop_zero_weight()
     X, weight, y = rows.X.astype(float), rows.weight, rows.y
     features = head_features(network, hidden_forward(network, X), X)
-    norms = np.sqrt(penalty(network)[2])
+    norms = np.sqrt(squared_norms(network))
     features = features / np.repeat(np.where(norms > 0, norms, 1.0), network.sizes[-1])
     unit = np.abs(features).max()
     if not (unit == 0 or 0 < unit**2 < np.inf):

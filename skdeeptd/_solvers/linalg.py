@@ -12,7 +12,10 @@ from scipy.linalg import lapack
 
 
 def pseudo_inverse(gram, singular=1e-10):
-    """Return it; eigenvalues below ``singular`` of the largest count as zero."""
+    """Return the pseudo-inverse of each A.
+
+    Eigenvalues below ``singular`` times the largest one count as zero.
+    """
     values, vectors = np.linalg.eigh(gram)
     kept = values > singular * values[..., -1:]
     inverse = np.where(kept, 1 / np.where(kept, values, 1), 0)
@@ -30,10 +33,14 @@ def solve(gram, targets, singular=1e-10):
     return pseudo_inverse(gram, singular) @ targets
 
 
-def diagonal_scale(gram):
-    """Return the roots of the diagonal, 1 in place of zeros."""
+def unit_diagonal(gram):
+    """Return A scaled to units on its diagonal, and the roots of the diagonal.
+
+    A root is 1 in place of 0.
+    """
     scale = np.sqrt(np.maximum(np.diagonal(gram, axis1=-2, axis2=-1), 0))
-    return np.where(scale > 0, scale, 1.0)
+    scale = np.where(scale > 0, scale, 1.0)
+    return gram / scale[..., :, np.newaxis] / scale[..., np.newaxis, :], scale
 
 
 @np.errstate(over="ignore", invalid="ignore")

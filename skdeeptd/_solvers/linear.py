@@ -22,7 +22,7 @@ from scipy.linalg import lapack
 from skdeeptd._data.moments import centred_sums
 from skdeeptd._network.network import in_patch_order
 from skdeeptd._solvers.gauss_newton import Solution
-from skdeeptd._solvers.linalg import diagonal_scale
+from skdeeptd._solvers.linalg import unit_diagonal
 from skdeeptd._solvers.normal_equations import check_memory
 
 
@@ -92,14 +92,14 @@ def _by_rows(rows, order, alpha, fit_intercept, column_bytes=2**24):
     for part, mean, Z in columns():
         beta[part] = Z.T @ dual
         intercept = intercept - mean @ beta[part]
-    residual, fitted = target - kernel @ dual, kernel @ dual
+    fitted = kernel @ dual
+    residual = target - fitted
     return beta, intercept, np.sum(residual**2) + alpha * np.sum(dual * fitted)
 
 
 def _solver(gram, alpha, singular=1e-10):
     """Return the inverse of gram + alpha I as a function, or the pseudo-inverse."""
-    scale = diagonal_scale(gram)
-    scaled = gram / scale[:, np.newaxis] / scale
+    scaled, scale = unit_diagonal(gram)
     diagonal = np.einsum("ii->i", scaled)
     diagonal += alpha / scale**2
     if not np.all(np.isfinite(scaled)):

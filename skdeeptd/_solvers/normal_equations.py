@@ -130,7 +130,7 @@ def _first_centre(network, rows, loss, basis, fit_intercept, is_centred, with_hi
     """
     shape = len(basis), network.n_filters, network.n_hidden_weights * with_hidden
     jacobian = np.zeros((1, *shape))
-    flat_heads = network.heads.reshape(len(network.heads), -1)
+    flat_heads = network.flat_heads
     if not fit_intercept:
         features = np.zeros(flat_heads.shape[1])
     elif not is_centred:
@@ -165,7 +165,7 @@ def _gram_sums(network, rows, loss, basis, shift, fit_intercept, with_hidden):
     from_row = np.concatenate([shift[1].ravel()[:n_jacobian], shift[0]])
     in_dtype, from_row = network.astype(rows.precision), from_row.astype(rows.precision)
     basis = basis.astype(rows.precision)
-    flat = in_dtype.heads.reshape(n_heads, -1).T
+    flat = in_dtype.flat_heads.T
 
     def statistic(X, y, weight):
         table = empty("table", (len(X), ends[-1]), X.dtype)
@@ -217,10 +217,8 @@ def _stacked_sums(network, rows, loss, basis, shift, fit_intercept, with_hidden)
     M = network.n_hidden_weights * with_hidden
     in_dtype = network.astype(rows.precision)
     from_row = [s.astype(rows.precision) for s in shift]
-    flat = in_dtype.heads.reshape(n_heads, -1).T
-    is_large = is_coupled_and_large(
-        loss, np.empty((n_heads, len(flat) + fit_intercept))
-    )
+    flat = in_dtype.flat_heads.T
+    is_large = is_coupled_and_large(loss, n_heads * (len(flat) + fit_intercept))
     is_whole = loss.couples_outputs and not is_large
 
     def statistic(X, y, weight):
@@ -315,7 +313,7 @@ def _equations_of(network, rows, loss, alpha, basis, sums, shift):
     _, _, grams, _, h, _, squares, (raw_squares, total_weight) = sums
     heads, (n_heads, R, P) = network.heads, network.heads.shape
     ridge, V = np.zeros(h.shape[1]), np.zeros(h.shape)
-    V[:, : R * P] = network.heads.reshape(n_heads, -1)
+    V[:, : R * P] = network.flat_heads
     if alpha > 0:
         curvature, slope, norms = penalty(network)
         ridge[: R * P] = alpha * np.repeat(norms, P)
