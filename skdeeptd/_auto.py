@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import math
@@ -12,19 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, clone
-from sklearn.decomposition import KernelPCA
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skdeeptd._compat import Interval
-from skdeeptd._features import DeepTDFeatures
+from skdeeptd._data.signals import signal_layout
+from skdeeptd._features import DeepTDFeatures, SignalScaler
 from skdeeptd._regressor import DeepTDRegressor
 from skdeeptd._ridge import DeepTDRidge
+from skdeeptd._ridge_classifier import DeepTDRidgeClassifier
 from skdeeptd._search import (
     Candidate,
     Evaluation,
-    clearly_ahead,
     clock,
     fit_candidate,
 )
@@ -35,9 +34,9 @@ from skdeeptd._search_cv import (
 )
 from skdeeptd._stacking import (
     LEAST_PROBABILITY,
-    LogLossStacking,
-    SquaredErrorStacking,
-    stacking_weights,
+    heaviest,
+    log_loss_weights,
+    squared_error_weights,
 )
 from skdeeptd._typing import RandomState
 from skdeeptd._validation import like_y, warn
@@ -120,6 +119,25 @@ class BaseAuto(BaseSearch):
         found += self._network_candidates(None, n_rows)
         return found + self._extra_candidates()
 
+    def _linear_and_kernel_candidates(self, n_rows, few_rows=20):
+        """Return a linear candidate, and kernels on several features."""
+        make, name = self._kernel_model
+        common = self._common_params()
+        features = signal_features(**common)
+        seed = common["random_state"]
+        linear = make(features["signal"], random_state=seed)
+        found = [Candidate(linear, {"model": f"linear {name}"}, is_linear=True)]
+        for kind, transformer in features.items():
+            if n_rows < few_rows and kind != "signal":
+                continue
+            for place, kernel in enumerate(("rbf", "laplace")):
+                model = make(
+                    transformer, kernel=kernel, metric="learned", random_state=seed
+                )
+                params = {"model": f"{kernel} {name}, {kind}"}
+                found.append(Candidate(model, params, path=(kind, place)))
+        return found
+
     def _extra_candidates(self):
         """Check the estimators handed in, and return a candidate for each."""
         method, remedy = "predict", "use a regressor, such as SVR()"
@@ -149,17 +167,6 @@ class BaseAuto(BaseSearch):
                 )
             found[name] = Candidate(estimator, {"model": name})
         return list(found.values())
-
-    def _best(self, candidates, table, order):
-        scores, stages, best = table.column("score"), table.stages, order[0]
-        linear = [
-            i
-            for i in order
-            if candidates[i].is_linear
-            and stages[i] == stages[best]
-            and np.all(np.isfinite(scores[i]))
-        ]
-        return _best_unless_linear(scores, best, linear)
 
     def _refit(self, candidates, table, folds, rows, begin):
         """Fit the best candidate, and in time all with a weight, to all rows.
@@ -193,6 +200,17 @@ class BaseAuto(BaseSearch):
         self.weights_ = weights[kept] / weights[kept].sum(axis=0)
         self.best_estimator_ = fitted[best]
 
+    def _ensemble_candidates(self, candidates, scores):
+        """Return candidates with a score, networks only if one of them is the best."""
+        with_networks = bool(candidates[self.best_index_].early)
+        return np.array(
+            [
+                i
+                for i, candidate in enumerate(candidates)
+                if np.isfinite(scores[i]) and (with_networks or not candidate.early)
+            ]
+        )
+
     def _stack(self, candidates, table, folds):
         """Return the weights of the candidates: (candidates, outputs)."""
         scores, best = table.column("score").mean(axis=1), self.best_index_
@@ -206,42 +224,34 @@ class BaseAuto(BaseSearch):
         y = np.concatenate([fold.y_test for fold in folds])
         given = [fold.weight_test for fold in folds]
         weight = np.ones(len(y)) if given[0] is None else np.concatenate(given)
-        losses = self._stacking(predicted, y, weight)
-        weights = np.zeros((len(candidates), len(losses)))
+        weights = np.zeros((len(candidates), self._n_averages(y)))
         if self.ensemble_size == 1:
             weights[best] = 1
             return weights
-        fold = np.repeat(np.arange(len(folds)), [len(f.y_test) for f in folds])
-        place = int(np.flatnonzero(members == best)[0])
-        is_linear = [candidates[i].is_linear for i in members]
-        linear = is_linear.index(True) if True in is_linear else place
-        for output, loss in enumerate(losses):
-            weights[members, output] = stacking_weights(
-                loss, fold, place, linear, self.ensemble_size
-            )
+        for output in range(weights.shape[1]):
+            weigh = functools.partial(self._weights_of, predicted, y, weight, output)
+            weights[members, output] = heaviest(weigh, len(members), self.ensemble_size)
         return weights
 
 
-def _best_unless_linear(scores, best, linear):
-    """Return the best candidate, or the best linear one if it is not clearly behind.
-
-    ``linear`` are the linear candidates, the best one first. A candidate that is ahead
-    on every fold is clearly ahead: if the linear model fails on some folds, the
-    standard error is too large to tell.
-    """
-    if not linear or best in linear:
-        return best
-    lead = scores[best], scores[linear[0]]
-    is_ahead = clearly_ahead(*lead) or np.all(lead[0] > lead[1])
-    return best if is_ahead else linear[0]
-
-
-def _plain_features(common, **params):
-    """Return a transformer that only standardizes and clips the features."""
-    sizes = [(1,) * len(common["input_shape"])]
-    return DeepTDFeatures(
-        sizes, n_filters=1, strides=1, activation="identity", **params, **common
-    )
+def signal_features(input_shape, random_state):
+    """Return the transformers to compare, by name, views of one channel included."""
+    layout = signal_layout(input_shape)
+    views = [None]
+    if layout.n_channels == 1 and layout.is_one_axis_of(10):
+        views += ["derivative", "snv"]
+    found = {}
+    for view in views:
+        scaler = SignalScaler(view, input_shape=input_shape)
+        common = {"view": view, "input_shape": input_shape}
+        common["random_state"] = random_state
+        on_view = f", {view}" if view else ""
+        found[f"signal{on_view}"] = scaler
+        if view != "snv":
+            found[f"filters{on_view}"] = DeepTDFeatures(**common)
+        if view is None:
+            found["filters, 4 parts"] = DeepTDFeatures(pooling=4, **common)
+    return found
 
 
 class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
@@ -268,8 +278,9 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
         Candidates that are expected to exceed the limit are skipped, with a warning.
         Ridge regression, and the best candidate that was compared, are always fitted.
     cv : int, cross-validation splitter or iterable, default=None
-        As in :class:`~sklearn.model_selection.GridSearchCV`. None means ten folds, or
-        three for more than 500 samples, without shuffling.
+        As in :class:`~sklearn.model_selection.GridSearchCV`. None means five folds,
+        three for more than 500 samples, single samples for fewer than 20. Samples are
+        shuffled unless neighbouring ones are alike, as in a time series.
     scoring : str or callable, default=None
         Score that ranks the candidates; None for R2. A callable gets the fitted
         candidate, X and y of the held-out samples. The weights of the average always
@@ -349,57 +360,15 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
     'kernel ridge on filters'
     """
 
-    def _linear_and_kernel_candidates(
-        self, n_rows, few_rows=500, max_rows_of_kernel=2500
-    ):
-        common = self._common_params()
-        models = {"linear": "ridge", "rbf": "kernel ridge"}
-        plain = _plain_features(common)
-        on_filters = [
-            ({}, "linear"),
-            ({"activation": "tanh"}, "linear"),
-            ({"pooling": "global"}, "linear"),
-            ({"pooling": "both"}, "rbf"),
-        ]
-        if n_rows <= few_rows:  # with many rows these predict like the others
-            on_filters += [
-                ({"standardize": False}, "linear"),
-                ({"pooling": "both", "standardize": False}, "rbf"),
-            ]
-        found = [
-            Candidate(
-                DeepTDRidge(plain, kernel=kernel), {"model": model}, kernel == "linear"
-            )
-            for kernel, model in models.items()
-        ]
-        for place, (params, kernel) in enumerate(on_filters):
-            features = DeepTDFeatures(**params, **common)
-            named = {"model": f"{models[kernel]} on filters", **params}
-            # Kernels of many rows are slow; they are not to hold up the others.
-            path = features.standardize, kernel if n_rows > few_rows else None
-            estimator = DeepTDRidge(features, kernel=kernel)
-            found.append(Candidate(estimator, named, path=(path, place)))
-        if n_rows > max_rows_of_kernel:
-            return [c for c in found if c.estimator.kernel == "linear"]
-        return found
+    _kernel_model = DeepTDRidge, "ridge"
 
-    def _ensemble_candidates(self, candidates, scores):
-        """Return candidates with a score, networks only if one of them is the best."""
-        with_networks = bool(candidates[self.best_index_].early)
-        return np.array(
-            [
-                i
-                for i, candidate in enumerate(candidates)
-                if np.isfinite(scores[i]) and (with_networks or not candidate.early)
-            ]
-        )
+    def _n_averages(self, y):
+        return y[0].size
 
-    def _stacking(self, predicted, y, weight):
-        y = y.reshape(len(y), -1)
-        return [
-            SquaredErrorStacking(predicted[:, :, output], y[:, output], weight)
-            for output in range(y.shape[1])
-        ]
+    def _weights_of(self, predicted, y, weight, output, models):
+        """Return the weights of some of the models for an output."""
+        y = y.reshape(len(y), -1)[:, output]
+        return squared_error_weights(predicted[models, :, output], y, weight)
 
     def predict(
         self, X: ArrayLike, return_std: bool = False
@@ -540,53 +509,15 @@ n_splits_, input_shape_
     True
     """
 
-    def _linear_and_kernel_candidates(self, n_rows, max_rows_of_kernel=2500):
-        common = {"target_type": "multiclass", **self._common_params()}
-        model, found = "logistic regression", []
-        plain = _plain_features(common)
-        kinds = [({"model": model}, plain, False)]
-        for pooling, is_kernel in [
-            (None, False),
-            ("global", False),
-            ("both", False),
-            ("both", True),
-        ]:
-            params = {} if pooling is None else {"pooling": pooling}
-            name = f"{'kernel ' * is_kernel}{model} on filters"
-            features = DeepTDFeatures(**params, **common)
-            if not is_kernel or n_rows <= max_rows_of_kernel:
-                kinds.append(({"model": name, **params}, features, is_kernel))
-        for kind, (params, features, is_kernel) in enumerate(kinds):
-            steps = [("features", features)]
-            steps += [("kernel", KernelPCA(kernel="rbf"))] * is_kernel
-            # Kernel components are small, and need larger C.
-            strengths = np.logspace(0, 4, 5) if is_kernel else np.logspace(-4, 1, 6)
-            for place, C in enumerate(strengths.tolist()):
-                logistic = LogisticRegression(C=C, max_iter=1000, tol=1e-3)
-                found.append(
-                    Candidate(
-                        Pipeline([*steps, ("logistic", logistic)]),
-                        {**params, "C": C},
-                        is_linear=kind == 0,
-                        path=(kind, place),
-                    )
-                )
-        return found
+    _kernel_model = DeepTDRidgeClassifier, "ridge classifier"
 
-    def _ensemble_candidates(self, candidates, scores):
-        """Return candidates with a score, only the best C of each kind."""
-        best = {}
-        for i in np.flatnonzero(np.isfinite(scores)):
-            params = candidates[i].params
-            key = repr({k: v for k, v in params.items() if k != "C"})
-            if key not in best or scores[i] > scores[best[key]]:
-                best[key] = i
-        return np.array(sorted({*best.values(), self.best_index_}))
+    def _n_averages(self, y):
+        return 1
 
-    def _stacking(self, predicted, y, weight):
+    def _weights_of(self, predicted, y, weight, output, models):
         columns = np.searchsorted(self.classes_, y)
-        of_class = predicted[:, np.arange(len(y)), columns]
-        return [LogLossStacking(of_class, weight)]
+        likelihood = predicted[models][:, np.arange(len(y)), columns]
+        return log_loss_weights(likelihood, weight)
 
     def _refit(self, *args):
         super()._refit(*args)

@@ -1,7 +1,8 @@
-"""DeepTDFeatures: responses of filters learned from moments, as a transformer."""
+"""SignalScaler and DeepTDFeatures: signals, and pooled responses of learned filters."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Self
@@ -19,24 +20,27 @@ from skdeeptd._compat import (
     check_feature_names_in,
     fit_context,
 )
-from skdeeptd._data.rows import RowBlocks
+from skdeeptd._data.rows import RowBlocks, concatenate_blocks
 from skdeeptd._data.scratch import reusing
+from skdeeptd._data.signals import (
+    CLIP,
+    VIEWS,
+    as_signals,
+    feature_units,
+    signal_layout,
+)
 from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._init.filters import (
+    EACH_POSITION,
+    Bank,
     Filters,
     column_names,
+    default_dilations,
+    default_taps,
     filter_responses,
     learn_filters,
 )
-from skdeeptd._network.activations import ACTIVATIONS
-from skdeeptd._network.fitted import fitted_layout
-from skdeeptd._network.kernel_sizes import (
-    default_patch_shapes,
-    default_patch_strides,
-    make_layout,
-)
-from skdeeptd._network.network import Network
-from skdeeptd._typing import KernelSizes, RandomState, Strides
+from skdeeptd._typing import KernelSizes, RandomState
 from skdeeptd._validation import (
     DocLinkMixin,
     check_new_rows,
@@ -47,83 +51,293 @@ from skdeeptd._validation import (
 )
 
 
-class DeepTDFeatures(DocLinkMixin, TransformerMixin, BaseEstimator):
-    """Transform samples to the responses of convolutional filters learned from X and y.
+class BaseSignalTransformer(DocLinkMixin, TransformerMixin, BaseEstimator):
+    """Transform signals; a subclass learns in ``_learn_rows``."""
 
-    The transformer is supervised; a linear model, a kernel method or trees can follow
-    it in a Pipeline. Half of the filters are leading directions of the first moment of
-    patches with y, half of the second (Stein's lemma, once and twice), for several
-    kernel sizes side by side. There is no iterative training: each size takes two
-    passes over the data. With few samples ridge regression on these features is often
-    better than a network with trained kernels; with many samples, or if y is the
-    output of such a network, :class:`DeepTDRegressor` is.
+    _parameter_constraints: dict = {
+        "input_shape": ["array-like", None],
+        "view": [StrOptions(set(VIEWS[1:])), None],
+        "n_jobs": [Integral, None],
+    }
 
-    Each feature of X and each response is divided by its standard deviation, or by a
-    tenth of the median standard deviation if that is larger; constant columns and
-    columns that hardly vary do not count in the median. Responses are clipped at five
-    standard deviations, so that they stay bounded for any new sample. Responses with
-    less than a hundredth of the median standard deviation become zero.
+    def _layout(self, n_features, input_shape):
+        """Return the layout of samples, checked against the view."""
+        shape = (n_features,) if input_shape is None else tuple(input_shape)
+        if math.prod(shape) != n_features:
+            raise ValueError(
+                f"input_shape={shape} has {math.prod(shape)} entries, but X has "
+                f"{n_features} features"
+            )
+        layout = signal_layout(shape)
+        if self.view == "derivative" and not layout.is_one_axis_of(3):
+            raise ValueError(
+                f"view='derivative' needs one axis of 3 values or more, beside axes of "
+                f"channels, but samples have the shape {shape}; use view=None"
+            )
+        return layout
+
+    def transform(self, X: ArrayLike) -> np.ndarray:
+        """Return the features of samples.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features_out)
+            Between -5 and 5, in the dtype of X, float32 or float64; see
+            :meth:`get_feature_names_out` for the order.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+        ValueError
+            If X has another number of features than in ``fit``, or NaN or inf.
+        """
+        check_is_fitted(self)
+        X = check_new_rows(self, X, self.input_shape_)
+        outputs = self._responses(X)
+        if not np.all(np.isfinite(outputs[:, 0])):
+            check_array(X, input_name="X", estimator=self)
+        return outputs
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+class SignalScaler(BaseSignalTransformer):
+    """Standardise signals, after an optional derivative or standard normal variate.
+
+    Each feature is divided by its standard deviation, or by a tenth of the median
+    standard deviation if that is larger, and clipped at five standard deviations, so
+    that new samples stay bounded.
 
     Parameters
     ----------
-    kernel_sizes : sequence of int or of tuple of int, default=None
-        Kernel sizes, each with filters of its own; a tuple has an entry per axis
-        of ``input_shape``. None takes three: a sixteenth, an eighth and a quarter of a
-        signal, a sixth, a quarter and a third of each side of an image, but 3, 4 and 5
-        at least, and the whole of an axis that is less than a quarter of another, as
-        that of channels often is.
+    view : {"derivative", "snv"}, default=None
+        "derivative" is the first derivative along the signal (Savitzky-Golay, 15
+        points), "snv" (standard normal variate) takes the mean of each signal off and
+        divides by its standard deviation. None takes the signals as they are.
     input_shape : sequence of int, default=None
         Shape of a sample, if X has a flat row for each; None for one axis, or the
         shape of X itself.
-    strides : int or sequence of int or of tuple of int, default=None
-        Step between neighbouring patches, one for each kernel size or one for all. None
-        takes a quarter of the patch, or more if patches would be more than 200.
-    n_filters : int, default=16
-        Number of filters of each size.
-    activation : str, default="relu"
-        Activation of the filters, as in :class:`DeepTDRegressor`.
-    pooling : {"local", "global", "both"}, default="local"
-        "local" gives the response of each filter at each position. "global" gives, for
-        patterns that may occur anywhere, the mean response, the share of positions
-        where the pre-activation is positive, and the maximum of the pre-activation,
-        over all positions and over four parts. "both" gives both.
-    standardize : bool, default=True
-        Whether each feature of X is divided by its own standard deviation; if False,
-        all are divided by the same number, for features in one unit.
-    target_type : {"auto", "continuous", "multiclass"}, default="auto"
-        "auto" treats y of strings or booleans as classes and y of numbers as
-        continuous.
-    random_state : int, RandomState instance or None, default=None
-        Seed of the signs and the biases of the filters.
     n_jobs : int or None, default=None
         Number of threads; results do not depend on it.
 
     Attributes
     ----------
-    kernels_ : list of ndarray of shape (n_filters,) + kernel size
-        One entry per kernel size, for standardised features.
-    biases_ : ndarray of shape (n_sizes, n_filters)
-        Biases of the filters.
-    kernel_sizes_, strides_ : tuple
-        Kernel sizes and strides of the fit.
+    shift_, scale_ : ndarray of shape (n_features,)
+        Mean and divisor of the features of the view.
+    view_ : str or None
+        View of the fit.
     input_shape_ : tuple of int
         Shape of a sample.
-    activation_, pooling_ : str
-        Activation and pooling of the fit.
-    shift_, scale_ : ndarray of shape (n_features,)
-        Mean and divisor of the features of X.
-    center_, unit_ : ndarray of shape (n_features_out,)
-        Mean and divisor of the responses; ``unit_`` is infinite for those set to zero.
     n_features_in_, feature_names_in_
         As in scikit-learn.
 
+    Examples
+    --------
+    >>> from sklearn.linear_model import RidgeCV
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skdeeptd import SignalScaler
+    >>> from skdeeptd.datasets import make_patch_cnn_regression
+    >>> X, y = make_patch_cnn_regression(100, (4, 5), random_state=0)
+    >>> make_pipeline(SignalScaler(view="snv"), RidgeCV()).fit(X, y).predict(X).shape
+    (100,)
+    """
+
+    _parameter_constraints: dict = {**BaseSignalTransformer._parameter_constraints}
+
+    def __init__(
+        self,
+        view: str | None = None,
+        *,
+        input_shape: Sequence[int] | None = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.view = view
+        self.input_shape = input_shape
+        self.n_jobs = n_jobs
+
+    @reset_on_fit
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """Store mean and spread of the features.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        SignalScaler
+            The fitted transformer itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If X or a parameter is invalid.
+        """
+        X, shape = flatten(X, self.input_shape)
+        y = np.zeros(len(X)) if hasattr(X, "__len__") else None
+        (X, y, weight), _ = check_rows(self, X, y, sample_weight)
+        self._learn_rows(RowBlocks(X, y, weight).drop_zero_weight(), shape)
+        return self
+
+    def _learn_rows(self, rows, input_shape, random_state=None):
+        """Fit to rows of positive weight, and return their features."""
+        layout = self._layout(rows.n_features, input_shape)
+        X = rows.X.astype(float, copy=False)
+        columns = as_signals(X, layout, self.view).reshape(len(X), -1)
+        share = rows.weight / np.sum(rows.weight)
+        with translate_overflow_error(self, rows), np.errstate(over="ignore"):
+            self.shift_, self.scale_ = feature_units(columns, share)
+        self.view_, self.input_shape_ = self.view, layout.input_shape
+        self.n_features_in_ = rows.n_features
+        return self._responses(X)
+
+    def _responses(self, X, clip=CLIP):
+        layout = signal_layout(self.input_shape_)
+
+        def standard(block):
+            columns = as_signals(block, layout, self.view_).reshape(len(block), -1)
+            with np.errstate(over="ignore", invalid="ignore"):
+                columns = (columns - self.shift_) / self.scale_
+                columns = np.clip(columns, -clip, clip).astype(X.dtype, copy=False)
+            columns[~np.isfinite(block.sum(axis=1))] = np.nan
+            return columns
+
+        return concatenate_blocks(standard, X, self.n_jobs)
+
+    def get_feature_names_out(
+        self, input_features: ArrayLike | None = None
+    ) -> np.ndarray:
+        """Return a name for each column of ``transform``.
+
+        Parameters
+        ----------
+        input_features : array-like of str, default=None
+            Not used; as many as features of X if given.
+
+        Returns
+        -------
+        ndarray of str
+            "x3", or "channel1_x3" with several channels, counted from zero.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+        ValueError
+            If ``input_features`` does not match the features of X.
+        """
+        check_is_fitted(self)
+        check_feature_names_in(self, input_features, generate_names=False)
+        layout = signal_layout(self.input_shape_)
+        channels = range(layout.n_channels)
+        names = ["x" + "x".join(map(str, p)) for p in np.ndindex(layout.lengths)]
+        prefix = "channel{}_" if len(channels) > 1 else ""
+        return np.asarray(
+            [prefix.format(c) + name for c in channels for name in names], dtype=object
+        )
+
+
+class DeepTDFeatures(BaseSignalTransformer):
+    """Transform samples to pooled responses of filters learned from X and y.
+
+    The filters find patterns that may occur anywhere. They are directions of the second
+    moment of patches with y, pooled over positions (Stein's lemma, applied twice), for
+    several dilations; random filters stand beside them. There is no iterative training.
+    A linear model, a kernel method or trees can follow in a Pipeline.
+
+    Hand in X as it is: each channel is standardised inside as a whole. A StandardScaler
+    before this transformer scales each feature apart, which distorts the patterns.
+
+    Parameters
+    ----------
+    kernel_sizes : sequence of int or of tuple of int, default=None
+        Sizes of the patches, one number or tuple for each size, with an entry per axis
+        that does not hold channels. None takes 9 values of a signal, or 3 x 3 of an
+        image, but at most half of an axis.
+    input_shape : sequence of int, default=None
+        Shape of a sample, if X has a flat row for each; None for one axis, or the
+        shape of X itself. An axis less than half as long as another holds channels, and
+        a patch has all of them.
+    dilations : sequence of int, default=None
+        Distances between neighbouring values of a patch. None takes 1, 2, 4, ... while
+        the patch fits.
+    n_filters : int, default=16
+        Learned filters for each size and dilation; half of them see patches less their
+        mean.
+    n_random_filters : int, default=16
+        Random filters for each size and dilation, likewise.
+    pooling : "global", "local", int or sequence of them, default="global"
+        Into how many parts the positions of each axis are cut, how far a pattern may
+        move: "global" is 1, "local" takes each position. Several numbers give the
+        features of all.
+    view : {"derivative", "snv"}, default=None
+        As in :class:`SignalScaler`.
+    target_type : {"auto", "continuous", "multiclass"}, default="auto"
+        "auto" treats y of strings or booleans as classes and y of numbers as
+        continuous.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the random filters.
+    n_jobs : int or None, default=None
+        Number of threads; results do not depend on it.
+
+    Attributes
+    ----------
+    kernels_ : list of ndarray of shape (n_filters, n_channels) + kernel size
+        One entry per size and dilation, for standardised channels. The responses have
+        mean zero and standard deviation one.
+    biases_ : list of ndarray of shape (n_filters,)
+        Biases of the filters.
+    kernel_sizes_, dilations_ : tuple
+        Size and dilation of each entry of ``kernels_``.
+    pooling_ : tuple of int
+        Parts of each axis.
+    view_ : str or None
+        View of the fit.
+    input_shape_ : tuple of int
+        Shape of a sample.
+    shift_, scale_ : ndarray of shape (n_channels, 1)
+        Mean and standard deviation of the channels.
+    center_, unit_ : ndarray of shape (n_features_out,)
+        Mean and divisor of the responses; ``unit_`` is infinite for those set to zero,
+        which vary less than a hundredth of the typical one.
+    n_features_in_, feature_names_in_
+        As in scikit-learn.
+
+    Notes
+    -----
+    Each filter gives, over all positions, the mean, the mean absolute value, the
+    maximum, and the shares of responses above five thresholds (-1.28, -0.67, 0, 0.67
+    and 1.28 standard deviations, as ramps half a standard deviation wide). Over parts
+    it gives the first three, at single positions the value and its absolute value.
+
+    Time and memory grow with the square of the values in a patch, channels included,
+    and linearly with the samples and the positions, of which at most 400 are taken.
+
     References
     ----------
-    .. [1] S. Oymak, M. Soltanolkotabi. End-to-end learning of a convolutional neural
-       network via deep tensor decomposition. arXiv:1805.06523, 2018.
-    .. [2] M. Janzamin, H. Sedghi, A. Anandkumar. Beating the perils of non-convexity:
+    .. [1] M. Janzamin, H. Sedghi, A. Anandkumar. Beating the perils of non-convexity:
        guaranteed training of neural networks using tensor methods.
        arXiv:1506.08473, 2015.
+    .. [2] A. Dempster, D. Schmidt, G. Webb. MiniRocket: a very fast (almost)
+       deterministic transform for time series classification. KDD, 2021.
 
     Examples
     --------
@@ -131,27 +345,29 @@ class DeepTDFeatures(DocLinkMixin, TransformerMixin, BaseEstimator):
     >>> from sklearn.model_selection import cross_val_score
     >>> from sklearn.pipeline import make_pipeline
     >>> from skdeeptd import DeepTDFeatures
-    >>> from skdeeptd.datasets import make_patch_cnn_regression
-    >>> X, y = make_patch_cnn_regression(
-    ...     200, (4, 15), strides=1, n_filters=4, random_state=0
-    ... )
+    >>> from sklearn.datasets import load_digits
+    >>> X, digit = load_digits(return_X_y=True)
+    >>> X, y = X[:300].reshape(-1, 8, 8), digit[:300] % 2
     >>> features = DeepTDFeatures(random_state=0)
     >>> model = make_pipeline(features, RidgeCV(alphas=[1, 10, 100, 1000]))
-    >>> bool(cross_val_score(model, X, y).mean() > 0.1)
+    >>> bool(cross_val_score(model, X, y).mean() > 0.7)
     True
     """
 
     _parameter_constraints: dict = {
+        **BaseSignalTransformer._parameter_constraints,
         "kernel_sizes": ["array-like", None],
-        "input_shape": ["array-like", None],
-        "strides": [Interval(Integral, 1, None, closed="left"), "array-like", None],
-        "n_filters": [Interval(Integral, 1, None, closed="left")],
-        "activation": [StrOptions(set(ACTIVATIONS))],
-        "pooling": [StrOptions({"local", "global", "both"})],
-        "standardize": ["boolean"],
+        "dilations": ["array-like", None],
+        "n_filters": [Interval(Integral, 0, None, closed="left")],
+        "n_random_filters": [Interval(Integral, 0, None, closed="left")],
+        "pooling": [
+            StrOptions({"global", "local"}),
+            Interval(Integral, 1, None, closed="left"),
+            list,
+            tuple,
+        ],
         "target_type": [StrOptions({"auto", "continuous", "multiclass"})],
         "random_state": ["random_state"],
-        "n_jobs": [Integral, None],
     }
 
     def __init__(
@@ -159,27 +375,28 @@ class DeepTDFeatures(DocLinkMixin, TransformerMixin, BaseEstimator):
         kernel_sizes: KernelSizes | None = None,
         *,
         input_shape: Sequence[int] | None = None,
-        strides: Strides | None = None,
+        dilations: Sequence[int] | None = None,
         n_filters: int = 16,
-        activation: str = "relu",
-        pooling: str = "local",
-        standardize: bool = True,
+        n_random_filters: int = 16,
+        pooling: str | int | Sequence[str | int] = "global",
+        view: str | None = None,
         target_type: str = "auto",
         random_state: RandomState = None,
         n_jobs: int | None = None,
     ) -> None:
         self.kernel_sizes = kernel_sizes
         self.input_shape = input_shape
-        self.strides = strides
+        self.dilations = dilations
         self.n_filters = n_filters
-        self.activation = activation
+        self.n_random_filters = n_random_filters
         self.pooling = pooling
-        self.standardize = standardize
+        self.view = view
         self.target_type = target_type
         self.random_state = random_state
         self.n_jobs = n_jobs
 
     @reset_on_fit
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> Self:
@@ -201,26 +418,29 @@ class DeepTDFeatures(DocLinkMixin, TransformerMixin, BaseEstimator):
         ValueError, TypeError
             If X, y or a parameter is invalid.
         """
-        return self._learn(X, y, sample_weight)
-
-    @fit_context(prefer_skip_nested_validation=True)
-    def _learn(self, X, y, sample_weight=None, like=None):
-        """Fit, with the kernels of ``like``, fitted to the same rows, if given."""
-        X, input_shape = flatten(X, self.input_shape)
+        X, shape = flatten(X, self.input_shape)
         (X, y, weight), _ = check_rows(self, X, self._targets(y), sample_weight)
         rows = RowBlocks(X, y, weight, self.n_jobs).drop_zero_weight()
-        layouts = self._layouts(rows.n_features, input_shape)
-        if like is None:
-            kernels = [np.zeros((self.n_filters, n.sizes[0])) for n in layouts]
-            biases = np.zeros((len(layouts), self.n_filters))
-            rng = check_random_state(self.random_state)
-        else:
-            kernels, biases, rng = like.kernels_, like.biases_, None
-        banks = _banks(layouts, kernels, biases, self.activation)
-        with single_threaded_blas(), reusing(), translate_overflow_error(self, rows):
-            filters = learn_filters(rows, banks, self.pooling, self.standardize, rng)
-        self._store(filters, layouts)
+        self._learn_rows(rows, shape)
         return self
+
+    def _learn_rows(self, rows, input_shape, random_state=None):
+        """Fit to rows of positive weight, and return their features."""
+        layout = self._layout(rows.n_features, input_shape)
+        shapes, pooling = self._shapes(layout), self._parts()
+        seed = random_state if self.random_state is None else self.random_state
+        counts = self.n_filters, self.n_random_filters
+        if sum(counts) == 0:
+            raise ValueError(
+                "n_filters and n_random_filters are both 0; give at least one filter"
+            )
+        rng = check_random_state(seed)
+        with single_threaded_blas(), reusing(), translate_overflow_error(self, rows):
+            filters, table = learn_filters(
+                rows, layout, self.view, shapes, *counts, pooling, rng
+            )
+        self._store(filters, rows.n_features)
+        return table
 
     def _targets(self, y):
         """Return y, or a column per class if y holds classes."""
@@ -232,47 +452,65 @@ class DeepTDFeatures(DocLinkMixin, TransformerMixin, BaseEstimator):
             return LabelBinarizer().fit_transform(column_or_1d(y, warn=True))
         return y
 
-    def _layouts(self, n_features, input_shape):
-        """Return a ``Layout`` of two layers for each size; filters are the first."""
-        if input_shape is None:
-            input_shape = (n_features,)
-        input_shape = tuple(input_shape)
-        if self.kernel_sizes is None:
-            shapes = default_patch_shapes(input_shape)
-        else:
-            shapes = [_on_all_axes(d, input_shape) for d in self.kernel_sizes]
-        if len(shapes) == 0:
-            raise ValueError("kernel_sizes is empty; give at least one kernel size")
-        strides = self.strides
-        if strides is None or isinstance(strides, Integral):
-            strides = [strides] * len(shapes)
-        if len(strides) != len(shapes):
+    def _parts(self):
+        """Return the parts of each axis, as a tuple of numbers."""
+        given = self.pooling
+        given = given if isinstance(given, list | tuple) else [given]
+        named, found = {"global": 1, "local": EACH_POSITION}, []
+        for entry in given:
+            n_parts = named.get(entry, entry) if isinstance(entry, str) else entry
+            is_number = isinstance(n_parts, Integral) and not isinstance(n_parts, bool)
+            if not is_number or n_parts < 1:
+                raise ValueError(
+                    f"pooling must be 'global', 'local', a number of parts from 1, or "
+                    f"a sequence of these, got {self.pooling!r}"
+                )
+            found.append(int(n_parts))
+        if not found or len(set(found)) < len(found):
             raise ValueError(
-                f"strides has {len(strides)} entries, but there are {len(shapes)} "
-                f"kernel sizes; give one for each, or one number for all"
+                f"pooling must hold different numbers of parts, at least one, got "
+                f"{self.pooling!r}"
             )
-        strides = [
-            default_patch_strides(shape, input_shape) if stride is None else stride
-            for shape, stride in zip(shapes, strides, strict=True)
-        ]
-        return [
-            make_layout(n_features, (shape, -1), input_shape, (stride,))
-            for shape, stride in zip(shapes, strides, strict=True)
-        ]
+        return tuple(found)
 
-    def _store(self, filters, layouts):
-        shapes = [layout.full_shapes[0] for layout in layouts]
+    def _shapes(self, layout):
+        """Return (taps, dilation) of each bank."""
+        lengths, found = layout.lengths, []
+        if self.kernel_sizes is None:
+            sizes = [default_taps(lengths)]
+        else:
+            sizes = [_on_each_axis(size, lengths) for size in self.kernel_sizes]
+        if not sizes:
+            raise ValueError("kernel_sizes is empty; give at least one kernel size")
+        for taps in sizes:
+            fitting = default_dilations(lengths, taps)
+            dilations = fitting if self.dilations is None else self.dilations
+            for dilation in dilations:
+                check_dilation(dilation, taps, lengths)
+                found.append((taps, int(dilation)))
+        if not found or len(set(found)) < len(found):
+            raise ValueError(
+                f"kernel_sizes and dilations must be different, and at least one of "
+                f"each, got {self.kernel_sizes!r} and {self.dilations!r}"
+            )
+        return tuple(found)
+
+    def _store(self, filters, n_features):
+        n_channels = filters.layout.n_channels
         self.kernels_ = [
-            bank.kernels[0].reshape(-1, *shape)
-            for bank, shape in zip(filters.banks, shapes, strict=True)
+            bank.kernels.reshape(-1, n_channels, *bank.taps) for bank in filters.banks
         ]
-        self.biases_ = np.array([bank.biases[0] for bank in filters.banks])
-        self.kernel_sizes_ = tuple(layout.kernel_sizes[0] for layout in layouts)
-        self.strides_ = tuple(layout.strides[0] for layout in layouts)
-        self.input_shape_ = layouts[0].input_shape
-        self.activation_, self.pooling_ = self.activation, self.pooling
+        self.biases_ = [bank.biases for bank in filters.banks]
+        self.kernel_sizes_ = tuple(bank.taps for bank in filters.banks)
+        self.dilations_ = tuple(bank.dilation for bank in filters.banks)
+        self.pooling_, self.view_ = filters.pooling, filters.view
+        self.input_shape_ = filters.layout.input_shape
         self.shift_, self.scale_ = filters.shift, filters.scale
         self.center_, self.unit_ = filters.center, filters.unit
+        self.n_features_in_ = n_features
+
+    def _responses(self, X):
+        return filter_responses(filters_of(self), X, self.n_jobs)
 
     def get_feature_names_out(
         self, input_features: ArrayLike | None = None
@@ -287,10 +525,9 @@ class DeepTDFeatures(DocLinkMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         ndarray of str
-            Kernel size, filter and position or statistic, counted from zero, as in
-            "size5_filter3_position12", "size3x3_filter0_position1x4",
-            "size5_filter3_mean" and "size5_filter3_max_part2". The second of two equal
-            kernel sizes is named like "bank1_size5_filter3_mean".
+            Size, dilation, filter, statistic and part, counted from zero, as in
+            "size9_dilation2_filter3_share0", "size3x3_dilation1_filter0_max_part1x0of4x4"
+            and "size9_dilation2_filter3_abs_part2of8".
 
         Raises
         ------
@@ -301,92 +538,66 @@ class DeepTDFeatures(DocLinkMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         check_feature_names_in(self, input_features, generate_names=False)
-        names: list[str] = []
-        for number, layout in enumerate(layouts_of(self)):
-            (shape, grid), n_filters = layout.full_shapes, len(self.kernels_[number])
-            new = column_names(self.pooling_, shape, grid, n_filters)
-            repeated = new[0] in names
-            names += [f"bank{number}_{name}" for name in new] if repeated else new
-        return np.asarray(names, dtype=object)
-
-    def transform(self, X: ArrayLike) -> np.ndarray:
-        """Return the responses of the filters.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_features_out)
-            Responses between -5 and 5, in the dtype of X, float32 or float64; see
-            :meth:`get_feature_names_out` for the order.
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            Before ``fit``.
-        ValueError
-            If X has another number of features than in ``fit``, or NaN or inf.
-        """
-        check_is_fitted(self)
-        X = check_new_rows(self, X, self.input_shape_)
-        outputs = filter_responses(filters_of(self), X, self.n_jobs)
-        if not np.all(np.isfinite(outputs[:, 0])):
-            check_array(X, input_name="X", estimator=self)
-        return outputs
+        return np.asarray(column_names(filters_of(self)), dtype=object)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
-        tags.target_tags.multi_output = True
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-def layouts_of(features):
-    """Return the layout of each kernel size of fitted features."""
-    return [
-        fitted_layout(
-            features.n_features_in_, (shape, -1), features.input_shape_, (stride,)
-        )
-        for shape, stride in zip(features.kernel_sizes_, features.strides_, strict=True)
-    ]
 
 
 def filters_of(features):
     """Return the ``Filters`` of fitted features."""
-    return Filters(
-        _banks(
-            layouts_of(features),
+    banks = tuple(
+        Bank(taps, dilation, kernels.reshape(len(kernels), -1), biases)
+        for taps, dilation, kernels, biases in zip(
+            features.kernel_sizes_,
+            features.dilations_,
             features.kernels_,
             features.biases_,
-            features.activation_,
-        ),
+            strict=True,
+        )
+    )
+    return Filters(
+        signal_layout(features.input_shape_),
+        features.view_,
         features.pooling_,
         features.shift_,
         features.scale_,
+        banks,
         features.center_,
         features.unit_,
     )
 
 
-def _banks(layouts, kernels, biases, activation):
-    """Return a network of one hidden layer for each kernel size."""
-    return tuple(
-        Network(
-            kernels=(k.reshape(len(k), -1),),
-            activations=(activation,),
-            heads=np.zeros((1, len(k), layout.sizes[1])),
-            intercept=np.zeros(1),
-            orders=layout.orders,
-            biases=(b,),
+def _on_each_axis(size, lengths):
+    """Return a tuple with an entry per axis of places."""
+    taps = (size,) if isinstance(size, Integral) else tuple(size)
+    is_number = all(isinstance(k, Integral) and not isinstance(k, bool) for k in taps)
+    if len(taps) != len(lengths) or not is_number or min(taps) < 1:
+        raise ValueError(
+            f"kernel size {size!r} must have a positive integer for each of the "
+            f"{len(lengths)} axes without channels, such as {default_taps(lengths)}"
         )
-        for layout, k, b in zip(layouts, kernels, biases, strict=True)
+    too_long = [k > n for k, n in zip(taps, lengths, strict=True)]
+    if any(too_long):
+        raise ValueError(
+            f"kernel size {size!r} is longer than an axis of {lengths}; use at most "
+            f"{tuple(map(min, taps, lengths))}"
+        )
+    return tuple(int(k) for k in taps)
+
+
+def check_dilation(dilation, taps, lengths):
+    """Raise ValueError if a dilated patch is longer than an axis."""
+    most = max(default_dilations(lengths, taps))
+    largest = min(
+        ((n - 1) // (k - 1) for k, n in zip(taps, lengths, strict=True) if k > 1),
+        default=1,
     )
-
-
-def _on_all_axes(size, input_shape):
-    """Return a tuple with an entry per axis; axes that ``size`` omits are whole."""
-    sizes = (size,) if isinstance(size, Integral) else tuple(size)
-    return sizes + input_shape[len(sizes) :]
+    is_number = isinstance(dilation, Integral) and not isinstance(dilation, bool)
+    if not is_number or not 1 <= dilation <= max(largest, most):
+        raise ValueError(
+            f"dilation {dilation!r} does not fit a patch of {taps} in {lengths}; use an "
+            f"integer from 1 to {max(1, largest)}"
+        )

@@ -1,25 +1,33 @@
-"""DeepTDRidge: ridge regression on the responses of filters learned from moments."""
+"""DeepTDRidge: ridge and kernel ridge regression on filters, with a learned metric."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from numbers import Real
-from typing import Literal, Self, overload
+from numbers import Integral, Real
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, clone
-from sklearn.metrics.pairwise import euclidean_distances
+from sklearn.cluster import MiniBatchKMeans
+from sklearn.metrics import pairwise_distances_argmin
+from sklearn.model_selection import check_cv
 from sklearn.utils.validation import check_is_fitted
 
 from skdeeptd._compat import Interval, StrOptions, fit_context
 from skdeeptd._data.rows import RowBlocks, concatenate_blocks
+from skdeeptd._data.serial import rows_are_serial
 from skdeeptd._data.standardize import standardize
 from skdeeptd._data.threads import single_threaded_blas
-from skdeeptd._features import DeepTDFeatures, filters_of
-from skdeeptd._init.filters import filter_responses
-from skdeeptd._solvers.ridge import cv_kernel_ridge, cv_ridge, posterior_variance
+from skdeeptd._features import BaseSignalTransformer, DeepTDFeatures
+from skdeeptd._solvers.learned_kernel import (
+    dual_coef,
+    fit_learned_kernel,
+    kernel_values,
+    squared_distances,
+)
+from skdeeptd._solvers.ridge import Validation, cv_ridge, posterior_variance
 from skdeeptd._typing import RandomState
 from skdeeptd._validation import (
     DocLinkMixin,
@@ -33,51 +41,65 @@ from skdeeptd._validation import (
     warn,
 )
 
+KERNELS = ("linear", "rbf", "laplace")
+ROUNDS = {"euclidean": 0, "learned": 2}
+
 
 class DeepTDRidge(DocLinkMixin, MultiOutputMixin, RegressorMixin, BaseEstimator):
-    """Ridge or kernel ridge regression on :class:`DeepTDFeatures`.
-
-    The penalty of each output is chosen by 20-fold cross-validation over contiguous
-    blocks of samples, without refits: from 21 values between 10 and 1e-9 times the
-    largest eigenvalue. Blocks are contiguous because in a time series single held-out
-    samples can be predicted from their neighbours. Nothing else is searched, so that a
-    fit to a few hundred samples takes a fraction of a second.
-
-    The filters are learned from all samples, held-out ones included, so that the
-    cross-validated error is too small. Compare models on other folds or samples.
+    """Ridge or kernel ridge regression on signals or on :class:`DeepTDFeatures`.
 
     Parameters
     ----------
-    features : DeepTDFeatures, default=None
+    features : DeepTDFeatures or SignalScaler, default=None
         The transformer; ``fit`` fits a clone. None stands for ``DeepTDFeatures()``.
-    kernel : {"linear", "rbf"}, default="linear"
-        "rbf" is exp(-gamma d^2), with d the distance between the features of two
-        samples. Memory grows with the square of the number of samples, time with its
-        third power.
+    kernel : {"linear", "rbf", "laplace"}, default="linear"
+        "rbf" is exp(-gamma d^2) and "laplace" exp(-gamma d), with d the distance
+        between the features of two samples.
+    metric : {"euclidean", "learned"}, default="euclidean"
+        Distance of a kernel. "learned" weighs the directions of the features by how
+        much a first fit depends on them, in up to two rounds; see Notes.
     gamma : float, default=None
-        None takes the best of 0.1, 0.5 and 2 over the mean of d^2, by the same
-        cross-validation on at most 300 of the samples.
+        None takes the best of three bandwidths, half, one and two times the median
+        distance, by cross-validation on at most 300 of the samples.
+    n_landmarks : int, default=None
+        Number of samples with which the kernel is taken, found by k-means. None takes
+        all of up to 2000 samples, and 1000 of more.
+    alpha_per_target : "auto" or bool, default="auto"
+        Whether each output has a penalty of its own. "auto" takes one for all if y is
+        one-hot, a column for each class.
+    cv : int, cross-validation splitter or iterable, default=None
+        Folds that choose the penalty; each sample must be in one test fold. None holds
+        out single samples, or 20 contiguous blocks if neighbouring samples are alike,
+        as in a time series.
     input_shape : sequence of int, default=None
         Shape of a sample, if X has a flat row for each, in place of that of
         ``features``. None takes that of ``features``, or the shape of X itself.
     random_state : int, RandomState instance or None, default=None
-        Seed of the filters if ``features`` has none.
+        Seed of the random filters if ``features`` has none, and of the landmarks.
 
     Attributes
     ----------
-    features_ : DeepTDFeatures
+    features_ : DeepTDFeatures or SignalScaler
         The fitted transformer.
     kernel_ : str
         Kernel of the fit.
     gamma_ : float
-        Only with kernel="rbf".
+        Only with a kernel other than "linear".
+    components_ : ndarray of shape (n_components, n_features_out)
+        Directions of a learned metric; the distance of two samples is that of their
+        ``features @ components_.T``. Only if a round of ``metric="learned"`` lowered
+        the cross-validated error by 2 %.
+    metric_ : ndarray of shape (n_features_out, n_features_out)
+        ``components_.T @ components_``, with the largest eigenvalue one, or the
+        identity. Not with kernel="linear".
     coef_ : ndarray of shape (n_outputs, n_features_out)
         Weights of the features, only with kernel="linear".
-    dual_coef_ : ndarray of shape (n_samples, n_outputs)
-        Weights of the kernel with each training sample, only with kernel="rbf".
-    X_fit_ : ndarray of shape (n_samples, n_features_out)
-        Features of the training samples, only with kernel="rbf". Samples of weight zero
-        are left out; equal samples with equal y are one.
+    dual_coef_ : ndarray of shape (n_landmarks, n_outputs)
+        Weights of the kernel with each landmark, not with kernel="linear".
+    X_fit_ : ndarray of shape (n_landmarks, n_components or n_features_out)
+        Landmarks in the coordinates of the metric, not with kernel="linear". All
+        training samples are landmarks if they are few. Samples of weight zero are left
+        out; equal samples with equal y are one.
     intercept_, alpha_ : ndarray of shape (n_outputs,)
         Intercept and penalty of each output.
     noise_variance_ : ndarray of shape (n_outputs,)
@@ -87,21 +109,43 @@ class DeepTDRidge(DocLinkMixin, MultiOutputMixin, RegressorMixin, BaseEstimator)
     variance_scale_ : ndarray of shape (n_outputs,)
         Unit of the posterior variance and posterior variance of the noise, chosen so
         that the squares of the standardised cross-validated residuals are one on
-        average. It is near zero if the regression interpolates.
+        average.
     center_, eigenvectors_, eigenvalues_ : ndarray
         Mean and principal directions of the features, or of the kernel with the
-        training samples, for ``return_std``.
+        landmarks, for ``return_std``.
     total_weight_ : float
         Sum of the weights.
     share_ : ndarray of shape (n_samples,)
-        Weights of the training samples over their sum, only with kernel="rbf".
+        Weights of the training samples over their sum, with a kernel and without
+        landmarks.
+    whitening_ : ndarray of shape (n_landmarks, n_directions)
+        Inverse root of the kernel of the landmarks, only if they are fewer than the
+        samples.
     n_features_in_, feature_names_in_
         As in scikit-learn.
 
+    Notes
+    -----
+    The penalty is one of 21 values between 10 and 1e-9 times the largest eigenvalue.
+    Held-out predictions for all of them come from one eigendecomposition, without
+    refits [1]_.
+
+    A learned metric is the average outer product of the gradients of a fit [2]_: M =
+    mean of grad f grad f' over samples and outputs, after which the distance is
+    (x - z)'M(x - z). It is to kernels what the first moment, E grad f, is to a network.
+
+    The filters and the metric are learned from all samples, held-out ones included, so
+    that the cross-validated error is too small. Compare models on other folds.
+
+    With landmarks (Nystroem) time is linear in the number of samples.
+
     References
     ----------
-    .. [1] G. Golub, M. Heath, G. Wahba. Generalized cross-validation as a method for
-       choosing a good ridge parameter. Technometrics 21(2), 1979.
+    .. [1] D. Allen. The relationship between variable selection and data augmentation
+       and a method for prediction. Technometrics 16(1), 1974.
+    .. [2] A. Radhakrishnan, D. Beaglehole, P. Pandit, M. Belkin. Mechanism for feature
+       learning in neural networks and backpropagation-free machine learning models.
+       Science 383, 2024.
 
     Examples
     --------
@@ -109,32 +153,43 @@ class DeepTDRidge(DocLinkMixin, MultiOutputMixin, RegressorMixin, BaseEstimator)
     >>> from sklearn.datasets import load_digits
     >>> X, y = load_digits(return_X_y=True)
     >>> X, y = X.reshape(-1, 8, 8), y % 2
-    >>> features = DeepTDFeatures(pooling="both", random_state=0)
-    >>> model = DeepTDRidge(features, kernel="rbf").fit(X[:200], y[:200])
-    >>> bool(model.score(X[200:], y[200:]) > 0.7)
+    >>> model = DeepTDRidge(kernel="rbf", metric="learned", random_state=0)
+    >>> bool(model.fit(X[:150], y[:150]).score(X[150:], y[150:]) > 0.8)
     True
     """
 
     _parameter_constraints: dict = {
-        "features": [DeepTDFeatures, None],
-        "kernel": [StrOptions({"linear", "rbf"})],
+        "features": [BaseSignalTransformer, None],
+        "kernel": [StrOptions(set(KERNELS))],
+        "metric": [StrOptions(set(ROUNDS))],
         "gamma": [Interval(Real, 0, None, closed="neither"), None],
+        "n_landmarks": [Interval(Integral, 1, None, closed="left"), None],
+        "alpha_per_target": [StrOptions({"auto"}), "boolean"],
+        "cv": ["cv_object"],
         "input_shape": ["array-like", None],
         "random_state": ["random_state"],
     }
 
     def __init__(
         self,
-        features: DeepTDFeatures | None = None,
+        features: BaseSignalTransformer | None = None,
         *,
         kernel: str = "linear",
+        metric: str = "euclidean",
         gamma: float | None = None,
+        n_landmarks: int | None = None,
+        alpha_per_target: str | bool = "auto",
+        cv: Any = None,
         input_shape: Sequence[int] | None = None,
         random_state: RandomState = None,
     ) -> None:
         self.features = features
         self.kernel = kernel
+        self.metric = metric
         self.gamma = gamma
+        self.n_landmarks = n_landmarks
+        self.alpha_per_target = alpha_per_target
+        self.cv = cv
         self.input_shape = input_shape
         self.random_state = random_state
 
@@ -143,7 +198,7 @@ class DeepTDRidge(DocLinkMixin, MultiOutputMixin, RegressorMixin, BaseEstimator)
     def fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> Self:
-        """Learn the filters, and fit the regression on their responses.
+        """Learn the filters and the metric, and fit the regression.
 
         Parameters
         ----------
@@ -163,68 +218,142 @@ class DeepTDRidge(DocLinkMixin, MultiOutputMixin, RegressorMixin, BaseEstimator)
         ValueError, TypeError
             If X, y or a parameter is invalid.
         """
-        return self._learn(X, y, sample_weight)
+        self._learn(X, y, sample_weight)
+        del self._table, self._held_out
+        return self
 
     def _fit_reusing(self, X, y, sample_weight, previous):
-        """Fit like ``fit``, with the filters of another fit to the same rows.
+        """Fit like ``fit``, with the features of another fit to the same rows.
 
-        The filters are learned anew if their parameters differ in more than the
-        activation, the responses and the target type.
+        They are learned anew if their parameters differ, or ``previous`` is None.
         """
-        own, other = (
-            (e.features or DeepTDFeatures()).get_params() for e in (self, previous)
-        )
-        of_responses = {"activation", "pooling", "target_type", "n_jobs"}
-        same = all(repr(own[k]) == repr(other[k]) for k in set(own) - of_responses)
-        same = same and own["random_state"] is not None
-        like = previous.features_ if same else None
-        return self._learn(X, y, sample_weight, like)
+        self._validate_params()
+        if previous is not None:
+            own, other = (
+                repr((e.features or DeepTDFeatures(), e.input_shape, e.random_state))
+                for e in (self, previous)
+            )
+            previous = previous if own == other else None
+        return self._learn(X, y, sample_weight, previous)
 
     def _learn(self, X, y, sample_weight=None, like=None):
-        """Fit, with the kernels of ``like``, fitted to the same rows, if given."""
+        """Fit, with the features of ``like``, fitted to the same rows, if given."""
+        if self.metric == "learned" and self.kernel == "linear":
+            raise ValueError(
+                "metric='learned' needs kernel='rbf' or kernel='laplace'; the gradient "
+                "of a linear model is the same everywhere"
+            )
         features = DeepTDFeatures() if self.features is None else clone(self.features)
         shape = features.input_shape if self.input_shape is None else self.input_shape
         flat, input_shape = flatten(X, shape)
         (flat, columns, weight), self._y_ndim = check_rows(self, flat, y, sample_weight)
-        features.set_params(input_shape=input_shape, target_type="continuous")
-        if features.random_state is None:
-            features.set_params(random_state=self.random_state)
-        rows = _merged(RowBlocks(flat, columns, weight).drop_zero_weight())
+        all_rows = RowBlocks(flat, columns, weight)
+        rows, group = _merged(all_rows)
         check_finite(self, rows.largest()[0])
-        self.features_ = features._learn(rows.X, rows.y, rows.weight, like)
-        table = features.transform(rows.X.astype(float, copy=False))
+        if like is None:
+            table = features._learn_rows(rows, input_shape, self.random_state)
+            self.features_ = features
+        else:
+            self.features_, table = like.features_, like._table
+        self._table = table
         with translate_overflow_error(self, rows):
             problem = standardize(rows, fit_intercept=True)
+        validation = self._validation(all_rows, rows, group)
         with single_threaded_blas():
-            ridge = self._regression(table, problem.rows.y, rows.weight)
-        self._store(ridge, problem)
+            self._regression(table, problem, validation)
         self.total_weight_ = float(np.sum(rows.weight))
-        if self.kernel == "rbf":
-            self.X_fit_, self.share_ = table, rows.weight / self.total_weight_
         if len(table) == 1:
             warn("standard deviations are NaN: they need at least two samples, got one")
         return self
 
-    def _store(self, ridge, problem):
-        """Store the regression in the units of y."""
-        self.kernel_, coef = self.kernel, ridge.coef * problem.unit
+    def _validation(self, all_rows, rows, group):
+        """Return how to choose the penalty; ``group`` is the merged row of each row."""
+        per_output = self.alpha_per_target
+        if per_output == "auto":
+            per_output = not _is_one_hot(rows.y)
+        n_rows, cv = len(rows.y), self.cv
+        if cv is None:
+            blocks = None
+            if rows_are_serial(rows.X, rows.y):
+                blocks = np.array_split(np.arange(n_rows), min(20, n_rows))
+            return Validation(blocks, per_output)
+        blocks = []
+        for _, test in check_cv(cv, all_rows.y).split(all_rows.X, all_rows.y):
+            own = group[np.arange(len(group))[test]]
+            blocks.append(np.unique(own[own >= 0]))
+        counts = np.bincount(np.concatenate(blocks), minlength=n_rows)
+        if np.any(counts != 1):
+            raise ValueError(
+                f"cv must hold out each sample once, but it holds out sample "
+                f"{np.argmax(counts != 1)} {counts[counts != 1][0]} times; use KFold, "
+                f"or None for single samples"
+            )
+        return Validation(tuple(b for b in blocks if len(b)), per_output)
+
+    def _regression(self, table, problem, validation):
+        """Fit on the features, and store the regression in the units of y."""
+        y, weight = problem.rows.y, problem.rows.weight
+        self.kernel_ = self.kernel
         if self.kernel == "linear":
-            self.coef_ = coef.T
+            ridge = cv_ridge(table, y, weight, validation)
+            self.coef_ = (ridge.coef * problem.unit).T
         else:
-            self.dual_coef_ = coef
+            fit = fit_learned_kernel(
+                table,
+                y,
+                weight,
+                self.kernel,
+                self.gamma,
+                ROUNDS[self.metric],
+                validation,
+                self._landmarks(table),
+            )
+            ridge, self.gamma_ = fit.ridge, float(fit.gamma)
+            self.dual_coef_ = dual_coef(fit) * problem.unit
+            if fit.components is not None:
+                self.components_ = fit.components
+                table = table @ fit.components.T
+            if fit.landmarks is None:
+                self.X_fit_, self.share_ = table, weight / np.sum(weight)
+            else:
+                self.X_fit_, self.whitening_ = table[fit.landmarks], fit.whitening
         self.intercept_ = ridge.intercept * problem.unit + problem.shift
         self.alpha_ = ridge.alpha
         self.noise_variance_ = ridge.cv_error * problem.unit**2
         self.variance_scale_ = ridge.scale * problem.unit**2
         self.center_, self.eigenvectors_ = ridge.center, ridge.vectors
         self.eigenvalues_ = ridge.values
+        predicted = ridge.held_out * problem.unit + problem.shift
+        self._held_out = predicted, y * problem.unit + problem.shift, weight
 
-    def _regression(self, table, y, weight):
-        if self.kernel == "linear":
-            return cv_ridge(table, y, weight)
-        squares = euclidean_distances(table, squared=True)
-        self.gamma_ = self.gamma or _best_gamma(squares, y, weight)
-        return cv_kernel_ridge(np.exp(-self.gamma_ * squares), y, weight)
+    def _landmarks(self, table, most_rows=2000, n_default=1000):
+        """Return the rows next to centers of k-means, or None for all rows."""
+        n_rows, n = len(table), self.n_landmarks
+        if n is not None and n > n_rows:
+            raise ValueError(
+                f"n_landmarks={n} is more than the {n_rows} different samples of "
+                f"positive weight; use at most {n_rows}, or None"
+            )
+        if n is None:
+            n = n_default if n_rows > most_rows else n_rows
+        if n == n_rows:
+            return None
+        seed = self.random_state if isinstance(self.random_state, Integral) else 0
+        drawn = np.random.RandomState(seed).permutation(n_rows)[: 20 * n]
+        means = MiniBatchKMeans(n, n_init=1, max_iter=10, random_state=seed)
+        centers = means.fit(table[np.sort(drawn)]).cluster_centers_
+        nearest = pairwise_distances_argmin(centers, table)
+        return np.unique(nearest)
+
+    @property
+    def metric_(self) -> np.ndarray:
+        """Return the metric of the fit: (n_features_out, n_features_out)."""
+        check_is_fitted(self)
+        if self.kernel_ == "linear":
+            raise AttributeError("metric_ needs a kernel other than 'linear'")
+        if hasattr(self, "components_"):
+            return self.components_.T @ self.components_
+        return np.eye(self.X_fit_.shape[1])
 
     @overload
     def predict(
@@ -269,8 +398,7 @@ class DeepTDRidge(DocLinkMixin, MultiOutputMixin, RegressorMixin, BaseEstimator)
 
     def _predict(self, X, return_std):
         """Predict for X that is validated."""
-        features = filters_of(self.features_)
-        table = filter_responses(features, X.astype(float, copy=False))
+        table = self.features_._responses(X.astype(float, copy=False))
         outputs = functools.partial(self._outputs, return_std=return_std)
         with single_threaded_blas():
             found = concatenate_blocks(outputs, table, width=len(self.center_))
@@ -280,14 +408,19 @@ class DeepTDRidge(DocLinkMixin, MultiOutputMixin, RegressorMixin, BaseEstimator)
 
     def _outputs(self, table, return_std):
         """Return the mean of y, and behind it the standard deviation, in columns."""
-        is_rbf = self.kernel_ == "rbf"
-        if is_rbf:
-            table = np.exp(-self.gamma_ * _squared_distances(table, self.X_fit_))
-        y = self.intercept_ + table @ (self.dual_coef_ if is_rbf else self.coef_.T)
+        has_kernel = self.kernel_ != "linear"
+        if has_kernel:
+            if hasattr(self, "components_"):
+                table = table @ self.components_.T
+            squares = squared_distances(table, self.X_fit_)
+            table = kernel_values(squares, self.kernel_, self.gamma_)
+        y = self.intercept_ + table @ (self.dual_coef_ if has_kernel else self.coef_.T)
         if not return_std:
             return y
+        if hasattr(self, "whitening_"):
+            table = table @ self.whitening_
         centered = table - self.center_
-        if is_rbf:
+        if hasattr(self, "share_"):
             square = 1 - self.center_ @ self.share_ - 2 * centered @ self.share_
         else:
             square = np.sum(centered**2, axis=1)
@@ -298,36 +431,28 @@ class DeepTDRidge(DocLinkMixin, MultiOutputMixin, RegressorMixin, BaseEstimator)
         return np.column_stack([y, np.sqrt(variance * self.variance_scale_)])
 
 
-def _squared_distances(a, b):
-    """Return squared distances of rows, like euclidean_distances without checks."""
-    squares_a, squares_b = (np.einsum("ij,ij->i", x, x) for x in (a, b))
-    return np.maximum(squares_a[:, np.newaxis] - 2 * a @ b.T + squares_b, 0)
-
-
 def _merged(rows):
-    """Return rows without repetitions, with the sum of the weights of equal ones."""
-    first, place = {}, np.empty(len(rows.X), dtype=int)
-    for i, (x, y) in enumerate(zip(rows.X, rows.y, strict=True)):
-        place[i] = first.setdefault((x.tobytes(), y.tobytes()), i)
-    if len(first) == len(place):
-        return rows
-    kept, group = np.unique(place, return_inverse=True)
-    return RowBlocks(rows.X[kept], rows.y[kept], np.bincount(group, rows.weight))
+    """Return rows of positive weight without repetitions, and the new row of each.
 
-
-def _best_gamma(squares, y, weight, factors=(0.1, 0.5, 2.0), most_rows=300):
-    """Return the best gamma by cross-validation on at most ``most_rows`` rows.
-
-    ``squares`` are the squared distances of the rows; gamma is one of ``factors`` over
-    their mean.
+    Equal rows have the sum of their weights; rows of weight zero become row -1.
     """
-    share = weight / np.sum(weight)
-    unit = share @ squares @ share or 1.0
-    some = np.unique(np.linspace(0, len(y) - 1, most_rows).astype(int))
-    squares, y, weight = squares[np.ix_(some, some)], y[some], weight[some]
-    gammas = np.array(factors) / unit
-    errors = [
-        np.sum(cv_kernel_ridge(np.exp(-gamma * squares), y, weight).cv_error)
-        for gamma in gammas
-    ]
-    return gammas[np.argmin(errors)]
+    first, place = {}, np.full(len(rows.X), -1)
+    for i in np.flatnonzero(rows.weight > 0):
+        key = rows.X[i].tobytes(), rows.y[i].tobytes()
+        place[i] = first.setdefault(key, len(first))
+    kept = place >= 0
+    if len(first) == len(place):
+        return rows, place
+    some = np.unique(place[kept], return_index=True)[1]
+    index = np.flatnonzero(kept)[some]
+    weight = np.bincount(place[kept], rows.weight[kept])
+    return RowBlocks(rows.X[index], rows.y[index], weight), place
+
+
+def _is_one_hot(y):
+    """Tell whether y has a column per class: each row is at the top of one column."""
+    if y.shape[1] < 2:
+        return False
+    top, bottom = y.max(axis=0), y.min(axis=0)
+    is_top = y == top
+    return bool(np.all(is_top | (y == bottom)) and np.all(is_top.sum(axis=1) == 1))

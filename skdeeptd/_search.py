@@ -17,9 +17,7 @@ An estimator may offer a method ``_fit_reusing(X, y, sample_weight, previous)``,
 fits like ``fit`` but may take over what ``previous``, another estimator of its class,
 has learned from the same rows. Candidates of one path are fitted one after the other,
 and each gets the one before as ``previous``. In the stages before the last, the first
-of a path gets a network that was fitted to the same rows. Pipelines of a path differ in
-their last step only: their other steps are fitted, and transform the rows, once for
-each fold.
+of a path gets a network that was fitted to the same rows.
 """
 
 import itertools
@@ -32,7 +30,6 @@ from typing import NamedTuple
 import numpy as np
 from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
-from sklearn.metrics import r2_score
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
@@ -107,11 +104,13 @@ class Evaluation(NamedTuple):
     """Predict the held-out rows of a fold, and score a fitted estimator there.
 
     ``classes`` are those of all rows, or None for a regression; ``scorer`` None takes
-    R2, or the mean log-likelihood of classes.
+    R2, or the mean log-likelihood of classes. R2 is relative to ``variance``,
+    (outputs,), that of y in all rows: a fold may have one row, or lack a class.
     """
 
     classes: np.ndarray | None
     scorer: Callable | None
+    variance: np.ndarray | None = None
 
     def __call__(self, estimator, fold):
         predicted = self.predict(estimator, fold.X_test)
@@ -124,12 +123,16 @@ class Evaluation(NamedTuple):
             extra = {"sample_weight": weight} if use_weight else {}
             return float(self.scorer(estimator, fold.X_test, y, **extra)), predicted
         if self.classes is None:
-            return r2_score(
-                y, predicted.reshape(y.shape), sample_weight=weight
-            ), predicted
+            return self._r2(y.reshape(predicted.shape), predicted, weight), predicted
         of_class = predicted[np.arange(len(y)), np.searchsorted(self.classes, y)]
         logs = np.log(np.maximum(of_class, LEAST_PROBABILITY))
         return float(np.average(logs, weights=weight)), predicted
+
+    def _r2(self, y, predicted, weight):
+        error = np.average((y - predicted) ** 2, axis=0, weights=weight)
+        varies = self.variance > 0
+        ratio = error / np.where(varies, self.variance, 1)
+        return float(np.mean(1 - np.where(varies, ratio, error > 0)))
 
     def predict(self, estimator, X):
         """Return predictions (rows, outputs), or probabilities (rows, classes).
@@ -169,46 +172,23 @@ def _weight_arguments(estimator, sample_weight):
     return found
 
 
-def fit_candidate(estimator, X, y, sample_weight, previous=None):
-    """Fit an estimator, and return it.
-
-    ``previous`` is another candidate that was fitted to the same rows, of the same path
-    or a network, or None.
-    """
-    reuse = getattr(estimator, "_fit_reusing", None)
-    is_like = type(previous) is type(estimator)
+def fit_candidate(estimator, X, y, sample_weight):
+    """Fit an estimator, and return it."""
     with config_context(enable_metadata_routing=False):
-        if is_like and reuse is not None:
-            return reuse(X, y, sample_weight, previous)
-        if is_like and isinstance(estimator, Pipeline):
-            return _fit_last_step(estimator, X, y, sample_weight, previous)
         return estimator.fit(X, y, **_weight_arguments(estimator, sample_weight))
 
 
-def _fit_last_step(pipeline, X, y, sample_weight, previous):
-    """Fit a Pipeline with the fitted steps of another one, but for the last."""
-    *_, (name, last) = pipeline.steps
-    steps = previous[0]
-    if not isinstance(steps, FittedSteps):
-        steps = FittedSteps(previous[:-1])
-    last.fit(steps.transform(X), y, **_weight_arguments(last, sample_weight))
-    return Pipeline([("fitted_steps", steps), (name, last)])
+def _fit_on_path(estimator, X, y, sample_weight, previous):
+    """Fit an estimator with what the one before it has learned from the same rows.
 
-
-class FittedSteps(BaseEstimator):
-    """Fitted steps of a Pipeline, which transform the rows of a fold once."""
-
-    def __init__(self, steps=None):
-        self.steps = steps
-        self._known = {}
-
-    def fit(self, X, y=None):
-        return self
-
-    def transform(self, X):
-        if id(X) not in self._known:
-            self._known[id(X)] = X, self.steps.transform(X)
-        return self._known[id(X)][1]
+    ``previous`` is another candidate of the path, or a network, or None.
+    """
+    reuse = getattr(estimator, "_fit_reusing", None)
+    if reuse is None:
+        return fit_candidate(estimator, X, y, sample_weight)
+    is_like = type(previous) is type(estimator)
+    with config_context(enable_metadata_routing=False):
+        return reuse(X, y, sample_weight, previous if is_like else None)
 
 
 def compare(
@@ -343,7 +323,7 @@ def run_on_fold(path, number, fold, evaluate, previous=None):
             begin = clock()
             try:
                 estimator = _at_stage(candidate, number)
-                fitted = fit_candidate(estimator, *fold[:3], previous)
+                fitted = _fit_on_path(estimator, *fold[:3], previous)
                 seconds = clock() - begin
                 score, predicted = evaluate(fitted, fold)
             except Exception as error:  # of any kind, as in a grid search

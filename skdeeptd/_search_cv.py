@@ -22,7 +22,13 @@ from sklearn.base import (
 )
 from sklearn.exceptions import FitFailedWarning
 from sklearn.metrics import check_scoring
-from sklearn.model_selection import ParameterGrid, check_cv
+from sklearn.model_selection import (
+    KFold,
+    LeaveOneOut,
+    ParameterGrid,
+    StratifiedKFold,
+    check_cv,
+)
 from sklearn.utils import assert_all_finite, check_random_state
 from sklearn.utils.metadata_routing import (
     MetadataRouter,
@@ -40,6 +46,7 @@ from skdeeptd._compat import (
     fit_context,
     validate_parameter_constraints,
 )
+from skdeeptd._data.serial import rows_are_serial
 from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._network.kernel_sizes import default_grid
 from skdeeptd._regressor import DeepTDRegressor
@@ -131,7 +138,8 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
             scoring = self._default_scoring if self.scoring is None else self.scoring
             self.scorer_ = check_scoring(candidates[0].estimator, scoring=scoring)
             scorer = None if self.scoring is None else self.scorer_
-            evaluate = Evaluation(getattr(self, "classes_", None), scorer)
+            variance = None if is_classifier(self) else _variance(y, weight)
+            evaluate = Evaluation(getattr(self, "classes_", None), scorer, variance)
             with single_threaded_blas(), warnings.catch_warnings():
                 # Short fits do not converge; the fit of all rows warns.
                 warnings.simplefilter("ignore", UserWarning)
@@ -176,9 +184,9 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
             )
         return {}
 
-    def _folds(self, X, y, weight, given, split_params, few_rows=500):
+    def _folds(self, X, y, weight, given, split_params):
         """Return the folds, without rows of weight zero."""
-        cv = self._n_folds[len(X) > few_rows] if self.cv is None else self.cv
+        cv = self._default_folds(X, y, weight) if self.cv is None else self.cv
         splitter, folds = check_cv(cv, y, classifier=is_classifier(self)), []
         for number, split in enumerate(splitter.split(X, y, **split_params)):
             sides = [np.arange(len(X))[rows] for rows in split]
@@ -199,6 +207,24 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
             )
         self.n_splits_ = len(folds)
         return folds
+
+    def _default_folds(self, X, y, weight, few_rows=20, many_rows=500):
+        """Return five folds, three for many rows, and single rows if they are few.
+
+        Rows are shuffled, classes stratified, unless neighbouring rows are alike, as in
+        a time series: then the folds are contiguous blocks.
+        """
+        kept = weight > 0
+        n_rows, n_splits = np.sum(kept), 5 if len(X) <= many_rows else 3
+        columns = np.unique(y, return_inverse=True)[1] if is_classifier(self) else y
+        if rows_are_serial(X[kept], columns.reshape(len(y), -1)[kept]):
+            return KFold(min(n_splits, n_rows))
+        if n_rows < few_rows:
+            return LeaveOneOut()
+        options = {"shuffle": True, "random_state": 0}
+        if is_classifier(self) and np.bincount(columns[kept]).min() >= n_splits:
+            return StratifiedKFold(n_splits, **options)
+        return KFold(n_splits, **options)
 
     def _run_all(self, function, calls):
         """Run calls in processes, or in threads, which start fast, if time is short."""
@@ -297,6 +323,15 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         return hasattr(self, "best_estimator_")
 
 
+def _variance(y, weight):
+    """Return the variance of each output, (outputs,); below its rounding it is zero."""
+    columns, share = y.reshape(len(y), -1), weight / np.sum(weight)
+    center = share @ columns
+    variance = share @ (columns - center) ** 2
+    size = share @ columns**2
+    return np.where(variance > 64 * np.finfo(float).eps ** 2 * size, variance, 0)
+
+
 def _select(X, y, weight, rows):
     return X[rows], y[rows], None if weight is None else weight[rows]
 
@@ -310,7 +345,7 @@ def _n_free_weights(kernel_sizes, n_logits):
 class RegressionSearch(MultiOutputMixin, RegressorMixin, BaseSearch):
     """Check y of numbers, and give the default folds, score and network."""
 
-    _n_folds, _default_scoring, _network = (10, 3), "r2", DeepTDRegressor
+    _default_scoring, _network = "r2", DeepTDRegressor
 
     def _check(self, X, y, sample_weight):
         (X, columns, weight), self._y_ndim = check_rows(self, X, y, sample_weight)
@@ -327,7 +362,7 @@ def mean_log_likelihood(estimator, X, y, sample_weight=None):
 class ClassificationSearch(ClassifierMixin, BaseSearch):
     """Check y of classes, and give the default folds, score and network."""
 
-    _n_folds, _network = (5, 3), DeepTDClassifier
+    _network = DeepTDClassifier
     _default_scoring = staticmethod(mean_log_likelihood)
 
     def _check(self, X, y, sample_weight):
@@ -422,8 +457,9 @@ class DeepTDRegressorCV(RegressionSearch, BaseSearchCV):
         exceed the limit are skipped, with a warning. The best network that was
         compared is always fitted to all samples.
     cv : int, cross-validation splitter or iterable, default=None
-        As in :class:`~sklearn.model_selection.GridSearchCV`. None means ten folds, or
-        three for more than 500 samples, without shuffling.
+        As in :class:`~sklearn.model_selection.GridSearchCV`. None means five folds,
+        three for more than 500 samples, single samples for fewer than 20. Samples are
+        shuffled unless neighbouring ones are alike, as in a time series.
     scoring : str or callable, default=None
         Score that ranks the networks; None for R2. A callable gets the fitted network,
         X and y of the held-out samples.

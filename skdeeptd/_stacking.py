@@ -1,151 +1,109 @@
-"""Weights of an average of models: stacking, with shrinkage towards a linear model.
+"""Weights of an average of models: stacking with a ridge penalty.
 
 ==========  ==================  ==================================================
 symbol      name                axes
 ==========  ==================  ==================================================
 p_c         ``predicted``       (models, rows) of one output, each row predicted by a
                                 fit that has not seen the row
+l_c         ``losses``          (models,): mean loss of the held-out rows
 v_c         weights             (models,), not negative, of sum one
+u_c         ``prior``           (models,): proportional to l_c^-4, of sum one
 ==========  ==================  ==================================================
 
 The weights minimise the squared error of the average on the held-out rows (Breiman
-1996), or maximise its likelihood. The best single model is taken if the average is not
-better, and the result is shrunk towards the linear model if it beats that model by less
-than two standard errors over the folds.
+1996), or maximise its likelihood. With few rows the best weights are uncertain, and
+models that are as good up to noise should share the weight: the penalty pulls v to u.
 """
-
-from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import lsq_linear
 
 LEAST_PROBABILITY = 1e-15
+# Of 0.003 to 0.1 the best mean rank over 30 data sets of at most 150 rows; the exponent
+# is the best of 2, 4 and 8 for weights proportional to the prior.
+PENALTY, EXPONENT = 0.05, 4
 
 
-class SquaredErrorStacking(NamedTuple):
-    """Stack predictions of one output by their squared error."""
-
-    predicted: np.ndarray
-    y: np.ndarray
-    sample_weight: np.ndarray
-
-    def weights(self, models, sum_penalty=1e3):
-        """Return the weights of least squares of some of the models.
-
-        The constraint that the weights sum to one is one more row of the least squares
-        problem, ``sum_penalty`` times as heavy as all others together.
-        """
-        root = np.sqrt(self.sample_weight / np.sum(self.sample_weight))
-        scale = np.sqrt(np.sum((root * self.y) ** 2)) or 1.0
-        table = (root * self.predicted[models] / scale).T
-        table = np.vstack([table, np.full(len(models), sum_penalty)])
-        target = np.append(root * self.y / scale, sum_penalty)
-        weights = lsq_linear(table, target, (0, np.inf), method="bvls").x
-        return weights / np.sum(weights)
-
-    def losses(self, weights):
-        """Return the squared error of each row: (rows,)."""
-        return (self.y - weights @ self.predicted) ** 2
-
-    def corrected(self, losses, n_members):
-        """Estimate the losses on new rows, to which no weights were fitted."""
-        n = n_repeated_rows(self.sample_weight)
-        return losses * (n + n_members - 1) / max(n - n_members + 1, 1)
-
-    def is_exact(self, losses, share=1e-10):
-        """Tell whether mean losses are zero up to a share of the mean square of y."""
-        square = np.average(self.y**2, weights=self.sample_weight)
-        return np.mean(losses) <= share * square
+def prior_weights(losses, exponent=EXPONENT, least=1e-10):
+    """Return u; losses below ``least`` of the largest one count as equal."""
+    largest = losses.max(initial=0)
+    if not largest > 0:
+        return np.full(len(losses), 1 / len(losses))
+    shares = np.maximum(losses / largest, least)
+    powers = (shares / shares.min()) ** -exponent
+    return powers / powers.sum()
 
 
-class LogLossStacking(NamedTuple):
-    """Stack probabilities of classes by their log loss.
+def squared_error_weights(
+    predicted, y, sample_weight, penalty=PENALTY, sum_penalty=1e3
+):
+    """Return the weights of models by their squared error.
 
-    ``likelihood`` is (models, rows): the probability of the class of each row.
-    """
-
-    likelihood: np.ndarray
-    sample_weight: np.ndarray
-
-    def weights(self, models, max_iter=300, least_weight=1e-3):
-        """Return the weights of the largest likelihood of some of the models.
-
-        Each step of expectation maximisation raises the likelihood of the average.
-        Models whose weight ends below ``least_weight`` are dropped.
-        """
-        likelihood = np.maximum(self.likelihood[models], LEAST_PROBABILITY)
-        share = self.sample_weight / np.sum(self.sample_weight)
-        weights = np.full(len(models), 1 / len(models))
-        for _ in range(max_iter):
-            weights = weights * (likelihood @ (share / (weights @ likelihood)))
-        weights[weights < least_weight] = 0
-        return weights / np.sum(weights)
-
-    def losses(self, weights):
-        """Return minus the log of the probability of each row's class: (rows,)."""
-        return -np.log(np.maximum(weights @ self.likelihood, LEAST_PROBABILITY))
-
-    def corrected(self, losses, n_members):
-        """Estimate the losses on new rows by Akaike's correction."""
-        return losses + (n_members - 1) / n_repeated_rows(self.sample_weight)
-
-    def is_exact(self, losses, tolerance=1e-10):
-        """Tell whether mean losses are zero."""
-        return np.mean(losses) <= tolerance
-
-
-def n_repeated_rows(sample_weight):
-    """Return the number of rows if weights are repetitions of the lightest row."""
-    return np.sum(sample_weight) / np.min(sample_weight)
-
-
-def stacking_weights(stacking, fold, best, linear, max_members):
-    """Return the weights of several models.
+    The penalty is relative to the variance of y. The constraint that the weights sum to
+    one is one more row of the least squares problem.
 
     Parameters
     ----------
-    stacking : SquaredErrorStacking or LogLossStacking
-    fold : array of shape (rows,)
-        The fold that held each row out.
-    best, linear : int
-        The model that is taken alone if no average is better, and the model towards
-        which the weights are shrunk.
-    max_members : int
-        Most models with a weight, two at least; the linear model is one of them.
+    predicted : array of shape (models, rows)
+    y : array of shape (rows,)
+    sample_weight : array of shape (rows,)
+    penalty, sum_penalty : float
 
     Returns
     -------
     array of shape (models,)
-        Not negative, of sum one.
     """
-    n_models = len(stacking[0])
-    single, weights = np.eye(n_models), np.zeros(n_models)
-    all_weights = stacking.weights(np.arange(n_models))
-    heaviest = np.argsort(-all_weights, kind="stable")[: max_members - 1]
-    heaviest = np.union1d(heaviest, linear)
-    weights[heaviest] = stacking.weights(heaviest)
-
-    def fold_losses(weights):
-        weighted = stacking.sample_weight * stacking.losses(weights)
-        return np.bincount(fold, weighted) / np.bincount(fold, stacking.sample_weight)
-
-    best_losses = fold_losses(single[best])
-    if stacking.is_exact(best_losses):
-        return single[best]
-    losses = stacking.corrected(fold_losses(weights), np.count_nonzero(weights))
-    if losses.mean() >= best_losses.mean():
-        weights, losses = single[best], best_losses
-    tiny = np.finfo(float).tiny
-    logs = [np.log(np.maximum(a, tiny)) for a in (fold_losses(single[linear]), losses)]
-    factor = shrinkage_factor(logs[0] - logs[1])
-    return factor * weights + (1 - factor) * single[linear]
+    share = sample_weight / np.sum(sample_weight)
+    center, root = share @ y, np.sqrt(share)
+    spread = np.sqrt(share @ (y - center) ** 2) or 1.0
+    table, target = root * (predicted - center) / spread, root * (y - center) / spread
+    prior = prior_weights(np.sum((table - target) ** 2, axis=1))
+    n_models = len(prior)
+    rows = np.vstack(
+        [table.T, np.sqrt(penalty) * np.eye(n_models), np.full(n_models, sum_penalty)]
+    )
+    target = np.concatenate([target, np.sqrt(penalty) * prior, [sum_penalty]])
+    weights = lsq_linear(rows, target, (0, np.inf), method="bvls").x
+    return weights / np.sum(weights)
 
 
-def shrinkage_factor(lead, n_standard_errors=2.0):
-    """Return one if a mean lead over the folds is significant, and zero if negative.
+def log_loss_weights(likelihood, sample_weight, penalty=PENALTY, max_iter=300):
+    """Return the weights of models by the likelihood of their average.
 
-    ``lead`` is (folds,): the difference of logarithms of losses, since folds differ in
-    how hard they are. In between the factor grows in proportion to the mean lead.
+    Each step of expectation maximisation raises the likelihood, with the prior as
+    ``penalty`` times as many rows.
+
+    Parameters
+    ----------
+    likelihood : array of shape (models, rows)
+        Probability of the class of each row.
+    sample_weight : array of shape (rows,)
+    penalty : float
+    max_iter : int
+
+    Returns
+    -------
+    array of shape (models,)
     """
-    error = n_standard_errors * lead.std() / np.sqrt(max(1, len(lead) - 1))
-    return np.clip(lead.mean() / error, 0, 1) if error > 0 else float(lead.mean() > 0)
+    likelihood = np.maximum(likelihood, LEAST_PROBABILITY)
+    share = sample_weight / np.sum(sample_weight)
+    prior = prior_weights(-np.log(likelihood) @ share)
+    weights = prior
+    for _ in range(max_iter):
+        steps = weights * (likelihood @ (share / (weights @ likelihood)))
+        weights = (steps + penalty * prior) / (1 + penalty)
+    return weights
+
+
+def heaviest(weigh, n_models, most, least=1e-3):
+    """Return weights of at most ``most`` models, without very small ones.
+
+    ``weigh`` returns the weights of some of the models, an index.
+    """
+    some = np.arange(n_models)
+    weights = weigh(some)
+    order = np.argsort(-weights, kind="stable")[:most]
+    kept = np.sort(order[weights[order] >= least])
+    found = np.zeros(n_models)
+    found[kept] = weigh(kept)
+    return found

@@ -19,7 +19,12 @@ from skdeeptd._compat import callback_task, check_sample_weight
 from skdeeptd._init.multi_start import null_report
 from skdeeptd._typing import Method
 
-PRIVATE_STATE = ("_stream", "_y_ndim")  # that a fit leaves besides public attributes
+PRIVATE_STATE = (
+    "_stream",
+    "_y_ndim",
+    "_table",
+    "_held_out",
+)  # that a fit leaves besides public attributes
 DOCUMENTATION = "https://skdeeptd.readthedocs.io/en/stable"
 X_VALIDATION = {  # NaN and inf show in moments and outputs, without a pass over X
     "dtype": [np.float64, np.float32],

@@ -1,81 +1,154 @@
-"""Learn convolutional filters of several sizes from moments, and apply them.
+"""Learn dilated filters from pooled second moments, and pool their responses.
 
 ==========  ==================  ==================================================
 symbol      name                axes
 ==========  ==================  ==================================================
-x           ``X``               (rows, features)
-            ``shift, scale``    (features,), mean and spread of x
-k_r, b_r    ``bank``            a layer whose filters have one size
-z_rp        ``z``               (filters, rows, patches): k_r'x_p + b_r
-h_rp        ``h``               phi(z_rp)
+x           ``signals``         (rows, channels, places), each channel of mean zero
+                                and spread one
+x_ip        ``patches``         (rows, d, positions): d is channels times taps
+y           ``y``               (rows, outputs), of mean zero and spread one
+m           ``first``           (d,): mean of x_ip over rows and positions
+S           ``second``          (d, d): mean over rows of C_i
+M_o         ``cross``           (outputs, d, d): mean over rows of y_io C_i
+k_r         ``kernels``         (filters, d)
+z_irp       ``z``               (rows, filters, positions): k_r'x_ip + b_r, of mean
+                                zero and spread one in the training rows
             ``center, unit``    (entries,), mean and spread of the responses
 ==========  ==================  ==================================================
 
-The filters are those of ``moment_directions``; no descent follows. Features and
-responses are standardised by a spread with a floor, and the responses are clipped, so
-that new rows cannot have large responses along directions that hardly vary in the
-training rows.
+C_i is the mean of x_ip x_ip' over the positions p. If a pattern may occur anywhere, the
+first moment of y and x_p averages it out, but the second does not: with W'SW = I the
+leading eigenvectors v of sum_o (W'M_o W)^2 give the directions k = W v whose mean
+square over a signal says most about y. (Stein's lemma, applied twice: E grad^2 f.) The
+moments cost one pass over the rows and O(d^2) numbers for each dilation. Random filters
+beside the learned ones catch what is not in the second moment.
+
+Half of the filters of each kind see the patches less their mean in each channel, since
+the level of a signal often hides the pattern. Their kernels sum to zero, and so they
+are kernels like the others.
 """
 
 import functools
+import itertools
 import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import norm
 
 from skdeeptd._data.rows import RowBlocks, concatenate_blocks
-from skdeeptd._init.moment_directions import moment_filters
-from skdeeptd._network.network import hidden_forward, numbers_per_row
+from skdeeptd._data.signals import (
+    CLIP,
+    SignalLayout,
+    as_signals,
+    channel_units,
+    floored,
+    mean_and_spread,
+    typical_spread,
+)
+from skdeeptd._init.moment_directions import leading_directions
+
+# A response is near one of these, in standard deviations, or above: the tenth, the
+# quarter, ... of a normal distribution.
+THRESHOLDS = (-1.28, -0.67, 0.0, 0.67, 1.28)
+THRESHOLD_WIDTH = 0.5  # standard deviations over which a share rises from 0 to 1
+EACH_POSITION = 2**31  # more parts than there are positions
+
+
+class Bank(NamedTuple):
+    """Hold filters of one size and dilation: kernels (filters, d) and biases."""
+
+    taps: tuple
+    dilation: int
+    kernels: np.ndarray
+    biases: np.ndarray
 
 
 class Filters(NamedTuple):
-    """Hold learned filters; ``banks`` are networks of one layer with a bias.
+    """Hold learned filters; standardised responses beyond ``clip`` are set to it."""
 
-    Standardised responses beyond ``clip`` are set to it.
-    """
-
-    banks: tuple
-    pooling: str
+    layout: SignalLayout
+    view: str | None
+    pooling: tuple
     shift: np.ndarray
     scale: np.ndarray
+    banks: tuple
     center: np.ndarray
     unit: np.ndarray
-    clip: float = 5.0
+    clip: float = CLIP
 
 
-class Statistic(NamedTuple):
-    """Name one statistic of the responses of a bank, with a column per filter.
+class Geometry(NamedTuple):
+    """Positions of patches: ``index`` (taps, positions) points into the places."""
 
-    ``kind`` is "mean" of h, "positive", the share of patches with z > 0, "max" of z, or
-    "each", h itself, with a column per filter and patch.
-    """
+    index: np.ndarray
+    grid: tuple
 
-    kind: str
-    patches: slice
-    name: str
+
+def default_taps(lengths, one_axis=9, several_axes=3):
+    """Return the size of a patch: 9 values, or 3 x 3, at most half of each axis."""
+    most = one_axis if len(lengths) == 1 else several_axes
+    return tuple(min(most, max(1, n // 2)) for n in lengths)
+
+
+def default_dilations(lengths, taps):
+    """Return 1, 2, 4, ... while the patch fits."""
+    if max(taps) == 1:
+        return (1,)
+    largest = min(
+        (n - 1) // (k - 1) for n, k in zip(lengths, taps, strict=True) if k > 1
+    )
+    return tuple(2**i for i in range(max(1, largest).bit_length()))
+
+
+@functools.lru_cache(maxsize=256)
+def geometry(lengths, taps, dilation, max_positions=400):
+    """Return the positions of the patches, every second, third, ... if they are many."""
+    counts = [n - (k - 1) * dilation for n, k in zip(lengths, taps, strict=True)]
+    step = 1
+    while math.prod(-(-n // step) for n in counts) > max_positions:
+        step += 1
+    index = np.zeros((1, 1), dtype=int)
+    for n, count, k in zip(lengths, counts, taps, strict=True):
+        on_axis = dilation * np.arange(k)[:, np.newaxis] + np.arange(0, count, step)
+        index = n * index[:, np.newaxis, :, np.newaxis] + on_axis[:, np.newaxis]
+        index = index.reshape(index.shape[0] * k, -1)
+    return Geometry(index, tuple(-(-n // step) for n in counts))
+
+
+def patches_of(signals, positions):
+    """Return the patches, (rows, d, positions)."""
+    n_rows, n_channels, _ = signals.shape
+    taps, n_positions = positions.index.shape
+    return signals[:, :, positions.index].reshape(
+        n_rows, n_channels * taps, n_positions
+    )
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def learn_filters(rows, banks, pooling, standardize, rng=None):
-    """Learn filters from the moments of X and of targets of unit spread.
+def learn_filters(rows, layout, view, shapes, n_filters, n_random, pooling, rng):
+    """Learn filters from the pooled moments of the signals and of y.
 
     Parameters
     ----------
     rows : RowBlocks
         Of positive weights, with targets (rows, outputs).
-    banks : tuple of Network
-        Layers of filters of one size each.
-    pooling : str
-        An argument of ``pooled_statistics``.
-    standardize : bool
-        Whether each feature is divided by its own spread.
-    rng : numpy.random.RandomState or None
-        None keeps the kernels and biases of ``banks``, learned from the same rows.
+    layout : SignalLayout
+    view : str or None
+        An argument of ``as_signals``.
+    shapes : sequence of (taps, dilation)
+        The banks.
+    n_filters, n_random : int
+        Filters of each bank that are learned, and random ones; half of each kind sees
+        patches of mean zero.
+    pooling : tuple of int
+        An argument of ``pooled``.
+    rng : numpy.random.RandomState
 
     Returns
     -------
-    Filters
+    filters : Filters
+    responses : ndarray of shape (rows, entries)
+        Of the rows, standardised.
 
     Raises
     ------
@@ -83,21 +156,24 @@ def learn_filters(rows, banks, pooling, standardize, rng=None):
         If a feature is not finite.
     """
     share = rows.weight / np.sum(rows.weight)
-    shift, spread, size = _mean_and_spread(rows.X.astype(float), share)
-    if not np.all(np.isfinite(spread)):
-        raise FloatingPointError("the spread of a feature overflows")
-    if not standardize:
-        spread = np.full_like(spread, norm(spread) / np.sqrt(len(spread)))
-    scale = _floored(spread, _typical(spread, size))
-    y_mean, y_spread, _ = _mean_and_spread(rows.y, share)
-    y = (rows.y - y_mean) / np.where(y_spread > 0, y_spread, np.inf)
-    standard = RowBlocks((rows.X - shift) / scale, y, rows.weight, rows.n_jobs)
-    if rng is not None:
-        banks = tuple(_learned(bank, standard, rng) for bank in banks)
-    raw_responses = functools.partial(_raw_responses, banks, pooling)
-    raw = concatenate_blocks(raw_responses, standard.X, rows.n_jobs, _width(banks))
-    center, spread, _ = _mean_and_spread(raw, share)
-    return Filters(banks, pooling, shift, scale, center, _response_unit(spread))
+    signals = as_signals(rows.X.astype(float, copy=False), layout, view)
+    shift, scale = channel_units(signals, share)
+    standard = ((signals - shift) / scale).reshape(len(signals), -1)
+    y = _mixed(_standardised(rows.y, share), rng)
+    parts = RowBlocks(standard, y, share, rows.n_jobs)
+    banks = tuple(
+        _learned(parts, layout, shape, n_filters, n_random, rng) for shape in shapes
+    )
+    filters = Filters(layout, view, pooling, shift, scale, banks, None, None)
+    raw = concatenate_blocks(
+        functools.partial(_raw_responses, filters),
+        standard,
+        rows.n_jobs,
+        _width(filters),
+    )
+    center, spread, _ = mean_and_spread(raw, share)
+    filters = filters._replace(center=center, unit=_response_unit(spread))
+    return filters, np.clip((raw - center) / filters.unit, -filters.clip, filters.clip)
 
 
 def filter_responses(filters, X, n_jobs=None):
@@ -106,104 +182,183 @@ def filter_responses(filters, X, n_jobs=None):
     Rows that are not finite have NaN.
     """
     dtype, clip = X.dtype, filters.clip
-    banks = tuple(bank.astype(dtype) for bank in filters.banks)
     center, unit = filters.center.astype(dtype), filters.unit.astype(dtype)
+    banks = tuple(
+        bank._replace(
+            kernels=bank.kernels.astype(dtype), biases=bank.biases.astype(dtype)
+        )
+        for bank in filters.banks
+    )
+    own = filters._replace(banks=banks)
 
     def responses(block):
         with np.errstate(over="ignore", invalid="ignore"):
-            standard = ((block - filters.shift) / filters.scale).astype(dtype)
-            raw = _raw_responses(banks, filters.pooling, standard)
+            signals = as_signals(block, filters.layout, filters.view)
+            standard = ((signals - filters.shift) / filters.scale).astype(dtype)
+            raw = _raw_responses(own, standard.reshape(len(block), -1))
             raw = np.clip((raw - center) / unit, -clip, clip)
             raw[~np.isfinite(block.sum(axis=1))] = np.nan
         return raw
 
-    return concatenate_blocks(responses, X, n_jobs, _width(banks))
+    return concatenate_blocks(responses, X, n_jobs, _width(filters))
 
 
-def pooled_statistics(pooling, n_patches, n_parts=4):
-    """List the statistics of the responses of a bank, in the order of the columns.
+def parts_of(grid, n_parts):
+    """Return where each part begins, for each axis of a grid of positions."""
+    return [[i * n // p for i in range(p)] for n in grid for p in [min(n, n_parts)]]
+
+
+def statistics_of(grid, n_parts):
+    """Return the names of the statistics of each part.
+
+    Shares need many positions, so only the whole axis has them; the mean, the maximum
+    and the value of a single position are the same.
+    """
+    if n_parts == 1 and math.prod(grid) > 1:
+        return (*(f"share{i}" for i in range(len(THRESHOLDS))), "max", "abs", "mean")
+    if n_parts < max(grid):
+        return ("max", "abs", "mean")
+    return ("abs", "mean")
+
+
+def pooled(z, grid, n_parts):
+    """Return the statistics of z over parts of the positions.
 
     Parameters
     ----------
-    pooling : {"local", "global", "both"}
-        The response at each patch, statistics over patches, or both. The statistics are
-        over all patches and, if each part has at least two, over parts of them.
-    n_patches : int
+    z : array of shape (rows, filters, positions)
+    grid : tuple of int
+        Number of positions on each axis.
     n_parts : int
+        Parts of each axis.
 
     Returns
     -------
-    list of Statistic
-
-    Raises
-    ------
-    ValueError
-        If ``pooling`` is unknown.
+    list of array of shape (rows, filters, parts)
+        In the order of ``statistics_of``. A share is the mean over the positions of a
+        ramp from 0 to 1 around a threshold: a step would make the responses of nearly
+        equal rows differ.
     """
-    parts = [("", slice(0, n_patches))]
-    if n_patches >= 2 * n_parts:
-        ends = [i * n_patches // n_parts for i in range(n_parts + 1)]
-        parts += [(f"_part{i}", slice(*ends[i : i + 2])) for i in range(n_parts)]
-    local = [Statistic("each", parts[0][1], "position")]
-    pooled = [
-        Statistic(kind, patches, kind + part)
-        for part, patches in parts
-        for kind in ("mean", "positive", "max")
-    ]
-    statistics = {"local": local, "global": pooled, "both": local + pooled}
-    if pooling not in statistics:
-        raise ValueError(f"pooling must be one of {list(statistics)}, got {pooling!r}")
-    return statistics[pooling]
+    starts = parts_of(grid, n_parts)
+    counts = functools.reduce(
+        np.multiply.outer,
+        [np.diff([*begin, n]) for begin, n in zip(starts, grid, strict=True)],
+    ).astype(z.dtype)
+    z = z.reshape(*z.shape[:2], *grid)
+
+    def reduced(values, ufunc):
+        for axis, begin in enumerate(starts, start=2):
+            if len(begin) < values.shape[axis]:
+                values = ufunc.reduceat(values, begin, axis=axis)
+        return values
+
+    def mean(values):
+        return (reduced(values, np.add) / counts).reshape(*z.shape[:2], -1)
+
+    def share(threshold):
+        low = threshold - THRESHOLD_WIDTH / 2
+        return (mean(np.clip(z, low, low + THRESHOLD_WIDTH)) - low) / THRESHOLD_WIDTH
+
+    functions = {
+        **{f"share{i}": functools.partial(share, t) for i, t in enumerate(THRESHOLDS)},
+        "max": lambda: reduced(z, np.maximum).reshape(*z.shape[:2], -1),
+        "abs": lambda: mean(np.abs(z)),
+        "mean": lambda: mean(z),
+    }
+    return [functions[name]() for name in statistics_of(grid, n_parts)]
 
 
-def column_names(pooling, shape, grid, n_filters):
-    """Return the names of the columns of a bank of kernels of this shape.
-
-    ``grid`` holds the number of patches on each axis.
-    """
-    size, filters = "x".join(map(str, shape)), range(n_filters)
-    places = ["x".join(map(str, place)) for place in np.ndindex(grid)]
+def column_names(filters):
+    """Return the names of the columns of the responses."""
     names = []
-    for kind, _, name in pooled_statistics(pooling, math.prod(grid)):
-        ends = [name + place for place in places] if kind == "each" else [name]
-        names += [f"size{size}_filter{i}_{end}" for i in filters for end in ends]
+    for bank in filters.banks:
+        size = "x".join(map(str, bank.taps))
+        grid = geometry(filters.layout.lengths, bank.taps, bank.dilation).grid
+        for n_parts in filters.pooling:
+            lengths = [len(begin) for begin in parts_of(grid, n_parts)]
+            whole = "x".join(map(str, lengths))
+            places = [
+                "" if max(lengths) == 1 else f"_part{'x'.join(map(str, p))}of{whole}"
+                for p in np.ndindex(*lengths)
+            ]
+            names += [
+                f"size{size}_dilation{bank.dilation}_filter{i}_{name}{place}"
+                for name in statistics_of(grid, n_parts)
+                for i, place in itertools.product(range(len(bank.kernels)), places)
+            ]
     return names
 
 
-def _mean_and_spread(values, share):
-    """Return mean, standard deviation and largest size of each column.
+def _standardised(y, share):
+    mean, spread, _ = mean_and_spread(y, share)
+    return (y - mean) / np.where(spread > 0, spread, np.inf)
 
-    A deviation below the rounding of the values is zero. The squares are those of
-    values over their size, so that they neither overflow nor underflow.
+
+def _mixed(y, rng, most_outputs=10):
+    """Return y, or as many Gaussian mixtures of its columns if they are more."""
+    n_outputs = y.shape[1]
+    if n_outputs <= most_outputs:
+        return y
+    return y @ rng.standard_normal((n_outputs, most_outputs)) / np.sqrt(n_outputs)
+
+
+def pooled_moments(rows, layout, positions):
+    """Return m, S and M_o of rows of standardised signals: one pass."""
+    taps, n_positions = positions.index.shape
+    d, shape = layout.n_channels * taps, (layout.n_channels, -1)
+
+    def statistic(X, y, weight):
+        patches = patches_of(X.reshape(len(X), *shape), positions)
+        mean_squares = patches @ patches.transpose(0, 2, 1) / n_positions
+        return (
+            weight @ patches.mean(axis=2),
+            np.tensordot(weight, mean_squares, axes=1),
+            np.tensordot((y * weight[:, np.newaxis]).T, mean_squares, axes=1),
+        )
+
+    return rows.reduce(statistic, width=d * (n_positions + d))
+
+
+def _learned(rows, layout, shape, n_filters, n_random, rng):
+    """Return a bank of learned and random filters."""
+    taps, dilation = shape
+    positions = geometry(layout.lengths, taps, dilation)
+    first, second, cross = pooled_moments(rows, layout, positions)
+    n_taps, d = len(positions.index), len(first)
+    centered = np.eye(n_taps) - 1 / n_taps
+    kernels = []
+    for half, projection in enumerate(
+        [np.eye(d), np.kron(np.eye(layout.n_channels), centered)]
+    ):
+        learned = moment_directions(
+            projection @ second @ projection,
+            projection @ cross @ projection,
+            (n_filters + 1 - half) // 2,
+            rng,
+        )
+        drawn = rng.standard_normal(((n_random + 1 - half) // 2, d))
+        kernels.append(np.concatenate([learned, drawn]) @ projection)
+    kernels = np.concatenate(kernels)
+    mean = kernels @ first
+    square = np.einsum("fi,ij,fj->f", kernels, second, kernels)
+    variance = square - mean**2
+    size = np.sum(kernels**2, axis=1) * np.trace(second)
+    varies = variance > d * np.finfo(float).eps * size
+    factor = np.where(varies, 1 / np.sqrt(np.where(varies, variance, 1)), 0)
+    return Bank(taps, dilation, kernels * factor[:, np.newaxis], -mean * factor)
+
+
+def moment_directions(second, cross, n, rng, ridge=0.01):
+    """Return the ``n`` leading directions of whitened M_o, and random ones beyond d.
+
+    ``ridge``, a share of the mean eigenvalue of S, bounds the whitening.
     """
-    size = np.abs(values).max(axis=0)
-    unit = np.where(size > 0, size, 1.0)
-    scaled = values / unit
-    deviation = scaled - scaled[0]
-    mean = share @ deviation
-    spread = np.sqrt(share @ (deviation - mean) ** 2)
-    spread[spread <= 8 * np.finfo(float).eps] = 0.0
-    return unit * (scaled[0] + mean), unit * spread, size
-
-
-def _typical(spread, size, least=1e-3):
-    """Return the median spread of the columns that vary, zero if there are none.
-
-    A column varies if its spread is more than ``least`` times its size, or ``least``
-    times the largest spread.
-    """
-    varies = spread > least * np.minimum(size, spread.max())
-    return np.median(spread[varies]) if np.any(varies) else 0.0
-
-
-def _floored(spread, typical, floor=0.1):
-    """Return the spread, at least ``floor`` times the typical one.
-
-    If the typical spread is zero, then no column varies: the unit is infinite.
-    """
-    if typical > 0:
-        return np.maximum(spread, floor * typical)
-    return np.full_like(spread, np.inf)
+    values, vectors = np.linalg.eigh(second)
+    floor = ridge * np.mean(values)
+    whitening = vectors / np.sqrt(np.maximum(values, 0) + (floor if floor > 0 else 1))
+    whitened = whitening.T @ cross @ whitening
+    gram = np.sum(whitened @ whitened, axis=0)
+    return leading_directions(gram, n, rng) @ whitening.T
 
 
 def _response_unit(spread, least=0.01):
@@ -211,39 +366,25 @@ def _response_unit(spread, least=0.01):
 
     A scaler after the transformer then finds zeros, which it cannot make large.
     """
-    typical = _typical(spread, np.inf)
-    return np.where(spread <= least * typical, np.inf, _floored(spread, typical))
+    typical = typical_spread(spread, np.inf)
+    return np.where(spread <= least * typical, np.inf, floored(spread, typical))
 
 
-def _learned(bank, rows, rng):
-    """Return filters of one size whose pre-activations have a mean square of one."""
-    kernels, root, biases = moment_filters(bank, rows, rng)
-    kernels /= np.where(root > 0, root, 1.0)[:, np.newaxis]
-    return bank._replace(kernels=(kernels,), biases=(biases,))
+def _width(filters):
+    """Return the numbers that the responses take for each row, at most at a time."""
+    widths = []
+    for bank in filters.banks:
+        index, _ = geometry(filters.layout.lengths, bank.taps, bank.dilation)
+        widths.append((bank.kernels.shape[1] + 2 * len(bank.kernels)) * index.shape[1])
+    return max(widths)
 
 
-def _width(banks):
-    return sum(map(numbers_per_row, banks))
-
-
-def _raw_responses(banks, pooling, X):
-    columns = []
-    for bank in banks:
-        layer = hidden_forward(bank, X)[0]
-        columns += [
-            _columns(statistic, layer.z, layer.h)
-            for statistic in pooled_statistics(pooling, layer.z.shape[2])
-        ]
-    return np.concatenate(columns, axis=1)
-
-
-def _columns(statistic, z, h):
-    """Return the columns of a statistic, (rows, columns)."""
-    z, h = z[:, :, statistic.patches], h[:, :, statistic.patches]
-    functions = {
-        "each": lambda: h.transpose(1, 0, 2).reshape(h.shape[1], -1).copy(),
-        "mean": lambda: h.mean(axis=2).T,
-        "positive": lambda: (z > 0).mean(axis=2).astype(z.dtype).T,
-        "max": lambda: z.max(axis=2).T,
-    }
-    return functions[statistic.kind]()
+def _raw_responses(filters, X):
+    """Return responses of rows of standardised signals, without standardisation."""
+    signals, columns = X.reshape(len(X), filters.layout.n_channels, -1), []
+    for bank in filters.banks:
+        positions = geometry(filters.layout.lengths, bank.taps, bank.dilation)
+        z = bank.kernels @ patches_of(signals, positions) + bank.biases[:, np.newaxis]
+        for n_parts in filters.pooling:
+            columns += pooled(z, positions.grid, n_parts)
+    return np.concatenate([c.reshape(len(X), -1) for c in columns], axis=1)

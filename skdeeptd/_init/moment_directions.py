@@ -100,8 +100,8 @@ def leading_kernels(first, second, n_filters, rng):
     n_second = n_filters // 2
     return np.concatenate(
         [
-            _leading(first.T @ first, n_filters - n_second, rng),
-            _leading(second.T @ second, n_second, rng),
+            leading_directions(first.T @ first, n_filters - n_second, rng),
+            leading_directions(second.T @ second, n_second, rng),
         ]
     )
 
@@ -160,7 +160,7 @@ def _with_largest_one(moment):
     return moment / size if size > 0 else moment
 
 
-def _leading(gram, n, rng):
+def leading_directions(gram, n, rng):
     """Return ``n`` leading eigenvectors, and drawn directions if there are fewer.
 
     Eigenvalues below the root of the rounding error do not count: the units of X would

@@ -275,36 +275,8 @@ def default_kernel_shapes(input_shape, tile=True):
 
 
 def is_short(n, lengths):
-    """Tell an axis of channels: less than a quarter of another, or at most 3 long."""
-    return 4 * n < max(lengths) or n <= 3 < max(lengths)
-
-
-def default_patch_shapes(input_shape):
-    """Return the patch shapes of ``DeepTDFeatures``, small ones first.
-
-    Patches have a sixteenth, an eighth and a quarter of a signal, or a sixth, a quarter
-    and a third of each side of an image, but at least 3, 4 and 5 values. A short axis
-    lies whole in a patch.
-    """
-    is_long = [not is_short(n, input_shape) for n in input_shape]
-    parts = (16, 8, 4) if sum(is_long) == 1 else (6, 4, 3)
-    shapes = (
-        tuple(
-            min(n, max(least, round(n / part))) if long else n
-            for n, long in zip(input_shape, is_long, strict=True)
-        )
-        for part, least in zip(parts, (3, 4, 5), strict=True)
-    )
-    return list(dict.fromkeys(shapes))
-
-
-def default_patch_strides(shape, input_shape, max_patches=200):
-    """Return a quarter of each side of a patch, or more if patches would be many."""
-    for part in (4, 2, 1):
-        strides = tuple(max(1, d // part) for d in shape)
-        if math.prod(count_patches(input_shape, shape, strides)) <= max_patches:
-            break
-    return strides
+    """Tell an axis of channels: less than half of another, or at most 3 long."""
+    return 2 * n < max(lengths) or n <= 3 < max(lengths)
 
 
 def kernel_size_grid(

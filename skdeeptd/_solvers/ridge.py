@@ -13,11 +13,10 @@ B           ``basis``           (rows, eigenvalues): Z V, V the eigenvectors
 H                               (rows, rows): s^1/2 s'^1/2 + B (lambda + alpha)^-1 B'
 ==========  ==================  ==================================================
 
-The penalty is chosen by cross-validation over contiguous blocks of rows, because in a
-time series single held-out rows can be predicted from their neighbours. The residuals
-of a ridge regression without the rows b are (1 - H_bb)^-1 r_b, where r are the
-residuals of the one with all rows (Allen 1974 for single rows). So all penalties cost
-one decomposition and no refit. A row is held out with all of its weight.
+The penalty is chosen by cross-validation. The residuals of a ridge regression without
+the rows b are (1 - H_bb)^-1 r_b, where r are the residuals of the one with all rows
+(Allen 1974 for single rows). So all penalties cost one decomposition and no refit. A
+row is held out with all of its weight.
 
 The posterior of the mean of y is that of a Gaussian process with covariance K over
 alpha and noise of variance 1 / w, both in units of ``scale``. Under it the held-out
@@ -38,7 +37,8 @@ class Ridge(NamedTuple):
     are (outputs,): ``cv_error``, the weighted mean of squared held-out residuals, and
     ``scale``, the unit of the posterior variance; both NaN for a single row.
     ``center`` (entries or rows,), ``vectors`` (entries or rows, directions) and
-    ``values`` are the principal directions of F or of K(., rows).
+    ``values`` are the principal directions of F or of K(., rows). ``held_out`` is
+    (rows, outputs): predictions by fits that have not seen the row.
     """
 
     coef: np.ndarray
@@ -49,9 +49,28 @@ class Ridge(NamedTuple):
     center: np.ndarray
     vectors: np.ndarray
     values: np.ndarray
+    held_out: np.ndarray
 
 
-def cv_ridge(features, y, weight, n_blocks=20):
+class Validation(NamedTuple):
+    """Say how to choose a penalty.
+
+    ``blocks`` are arrays of rows that are held out together, each row in one; None
+    holds out single rows. ``per_output`` chooses a penalty for each output.
+    """
+
+    blocks: tuple | None = None
+    per_output: bool = True
+
+    def of_rows(self, rows):
+        """Return the same for some of the rows, a sorted index."""
+        if self.blocks is None:
+            return self
+        blocks = [np.flatnonzero(np.isin(rows, block)) for block in self.blocks]
+        return self._replace(blocks=tuple(block for block in blocks if len(block)))
+
+
+def cv_ridge(features, y, weight, validation=Validation()):
     """Fit a ridge regression with an intercept.
 
     Parameters
@@ -60,8 +79,7 @@ def cv_ridge(features, y, weight, n_blocks=20):
     y : array of shape (rows, outputs)
     weight : array of shape (rows,)
         Positive.
-    n_blocks : int
-        Number of blocks of the cross-validation, at most one per row.
+    validation : Validation
 
     Returns
     -------
@@ -72,10 +90,10 @@ def cv_ridge(features, y, weight, n_blocks=20):
     table = (features - center) * root
     basis, values = principal(table)
     vectors = table.T @ (basis / values)
-    return _solve(basis, values, y, weight, n_blocks, center, vectors)
+    return _solve(basis, values, y, weight, validation, center, vectors)
 
 
-def cv_kernel_ridge(gram, y, weight, n_blocks=20):
+def cv_kernel_ridge(gram, y, weight, validation=Validation()):
     """Fit a kernel ridge regression with an intercept; ``gram`` is K."""
     share, root = weight / np.sum(weight), np.sqrt(weight)[:, np.newaxis]
     center = share @ gram
@@ -84,19 +102,33 @@ def cv_kernel_ridge(gram, y, weight, n_blocks=20):
     values, left = _eigen(root * centered * root.T, len(gram), size)
     dual = root * left / np.sqrt(values)
     vectors = dual - np.outer(share, dual.sum(axis=0))
-    return _solve(left * np.sqrt(values), values, y, weight, n_blocks, center, vectors)
+    basis = left * np.sqrt(values)
+    return _solve(basis, values, y, weight, validation, center, vectors)
 
 
-def _solve(basis, values, y, weight, n_blocks, center, vectors):
+def _solve(basis, values, y, weight, validation, center, vectors):
     share, root = weight / np.sum(weight), np.sqrt(weight)[:, np.newaxis]
     y_mean, alphas = share @ y, penalties(values)
     target = (y - y_mean) * root
-    sums = _cv_sums(basis, values, target, share, alphas, n_blocks)
-    best = np.argmin(sums[0], axis=0)
+    basis_1 = np.column_stack([basis, np.sqrt(share)])
+    errors = _cv_sums(basis_1, values, target, alphas, validation)[0]
+    if validation.per_output:
+        best = np.argmin(errors, axis=0)
+    else:
+        best = np.full(y.shape[1], np.argmin(errors.sum(axis=1)))
     alpha = alphas[best]
+    used = np.unique(best)
+    *sums, held_out = _cv_sums(basis_1, values, target, alphas[used], validation, True)
+    place, output = np.searchsorted(used, best), np.arange(y.shape[1])
+    residual = held_out[place, :, output].T
     coef = vectors @ (basis.T @ target / (values[:, np.newaxis] + alpha))
-    means = sums[:, best, np.arange(y.shape[1])] / (len(y) if len(y) > 1 else np.nan)
-    return Ridge(coef, y_mean - center @ coef, alpha, *means, center, vectors, values)
+    n = len(y) if len(y) > 1 else np.nan
+    cv_error, scale = (a[place, output] / n for a in sums)
+    predicted = y - residual / root
+    intercept = y_mean - center @ coef
+    return Ridge(
+        coef, intercept, alpha, cv_error, scale, center, vectors, values, predicted
+    )
 
 
 def posterior_variance(centered, square, vectors, values, alpha, weight):
@@ -152,29 +184,46 @@ def _eigen(gram, n_terms, size=0.0):
     return values[kept], vectors[:, kept]
 
 
-def _cv_sums(basis, values, target, share, alphas, n_blocks):
-    """Return sums over held-out rows for each penalty, (2, penalties, outputs).
+def _cv_sums(basis, values, target, alphas, validation, with_residuals=False):
+    """Return sums over held-out rows for each penalty, (penalties, outputs) each.
 
     The sums are of squared held-out residuals, and of held-out times in-sample
-    residuals. ``target`` is W^1/2 (y - 1 s'y), (rows, outputs).
+    residuals; behind them stand the held-out residuals, (penalties, rows, outputs), if
+    asked for. ``target`` is W^1/2 (y - 1 s'y), (rows, outputs); ``basis`` is B with the
+    column s^1/2.
     """
-    basis = np.column_stack([basis, np.sqrt(share)])
     shrunk = np.array([1 / np.append(values + alpha, 1.0) for alpha in alphas])
     coef = shrunk[:, :, np.newaxis] * (basis.T @ target)
-    roots = np.sqrt(shrunk)[:, np.newaxis]
-    sums = 0.0
-    for block in np.array_split(np.arange(len(target)), min(n_blocks, len(target))):
-        residual = target[block] - basis[block] @ coef
-        held_out = _held_out(basis[block], residual, roots)
-        sums = sums + np.sum(held_out * np.stack([held_out, residual]), axis=2)
-    return sums
+    kept = np.empty((len(alphas), *target.shape)) if with_residuals else None
+    sums = np.zeros((2, len(alphas), target.shape[1]))
+    for rows, held_out_of in _blocks(validation, len(target), basis, shrunk):
+        residual = target[rows] - basis[rows] @ coef
+        held_out = held_out_of(residual)
+        sums += np.sum(held_out * np.stack([held_out, residual]), axis=2)
+        if with_residuals:
+            kept[:, rows] = held_out
+    return (*sums, kept) if with_residuals else sums
 
 
-def _held_out(basis, residual, roots, slack=1e-10):
-    """Return (1 + slack - H_bb)^-1 r_b for each penalty, by the smaller system.
+def _blocks(validation, n_rows, basis, shrunk, n_together=256, slack=1e-10):
+    """Yield rows, and a function from their residuals to the held-out ones.
 
     ``slack`` keeps 1 - H_bb invertible for rows that the other rows do not determine.
     """
+    if validation.blocks is None:
+        for begin in range(0, n_rows, n_together):
+            rows = np.arange(begin, min(begin + n_together, n_rows))
+            left = 1 + slack - shrunk @ np.square(basis[rows]).T
+            yield rows, lambda residual, left=left: residual / left[:, :, np.newaxis]
+        return
+    roots = np.sqrt(shrunk)[:, np.newaxis]
+    for rows in validation.blocks:
+        own = basis[rows]
+        yield rows, lambda residual, own=own: _held_out(own, residual, roots, slack)
+
+
+def _held_out(basis, residual, roots, slack):
+    """Return (1 + slack - H_bb)^-1 r_b for each penalty, by the smaller system."""
     n_rows, n_entries = basis.shape
     eye = (1 + slack) * np.eye(min(n_rows, n_entries))
     if n_rows <= n_entries:

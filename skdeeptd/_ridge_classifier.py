@@ -1,0 +1,190 @@
+"""DeepTDRidgeClassifier: kernel ridge regression on classes, with probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from skdeeptd._classifier import check_labels, classes_of
+from skdeeptd._compat import fit_context
+from skdeeptd._features import BaseSignalTransformer
+from skdeeptd._ridge import DeepTDRidge
+from skdeeptd._solvers.calibration import calibrated, fit_temperature
+from skdeeptd._typing import RandomState
+from skdeeptd._validation import (
+    DocLinkMixin,
+    check_new_rows,
+    flatten,
+    reset_on_fit,
+)
+
+
+class DeepTDRidgeClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
+    """Classify by ridge or kernel ridge regression, with calibrated probabilities.
+
+    :class:`DeepTDRidge` is fitted to a column of zeros and ones for each class. The
+    probabilities are a softmax of its predictions, with a factor that maximizes the
+    likelihood of the cross-validated ones.
+
+    Parameters
+    ----------
+    features, kernel, metric, gamma, n_landmarks, cv, input_shape, random_state
+        As in :class:`DeepTDRidge`. A splitter for ``cv`` is called without y.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Classes of the samples whose weight is not zero.
+    regressor_ : DeepTDRidge
+        The regression on the classes.
+    factor_ : float
+        Factor of the predictions in the softmax.
+    prior_ : ndarray of shape (n_classes,)
+        Shares of the classes.
+    prior_weight_ : float
+        Weight of the shares in the probabilities: one over the number of samples and
+        two, so that no probability is zero.
+    n_features_in_, feature_names_in_
+        As in scikit-learn.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skdeeptd import DeepTDRidgeClassifier
+    >>> X, digit = load_digits(return_X_y=True)
+    >>> X = X.reshape(-1, 8, 8)
+    >>> model = DeepTDRidgeClassifier(kernel="rbf", metric="learned", random_state=0)
+    >>> bool(model.fit(X[:300], digit[:300]).score(X[300:], digit[300:]) > 0.93)
+    True
+    """
+
+    _parameter_constraints: dict = {
+        name: constraint
+        for name, constraint in DeepTDRidge._parameter_constraints.items()
+        if name != "alpha_per_target"
+    }
+
+    def __init__(
+        self,
+        features: BaseSignalTransformer | None = None,
+        *,
+        kernel: str = "linear",
+        metric: str = "euclidean",
+        gamma: float | None = None,
+        n_landmarks: int | None = None,
+        cv: Any = None,
+        input_shape: Sequence[int] | None = None,
+        random_state: RandomState = None,
+    ) -> None:
+        self.features = features
+        self.kernel = kernel
+        self.metric = metric
+        self.gamma = gamma
+        self.n_landmarks = n_landmarks
+        self.cv = cv
+        self.input_shape = input_shape
+        self.random_state = random_state
+
+    @reset_on_fit
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Fit the regression on the classes, and calibrate the probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+        y : array-like of shape (n_samples,)
+            Classes, two at least.
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        DeepTDRidgeClassifier
+            The fitted estimator itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If X, y or a parameter is invalid.
+        """
+        self._fit_reusing(X, y, sample_weight, None)
+        del self.regressor_._table
+        return self
+
+    def _fit_reusing(self, X, y, sample_weight, previous):
+        """Fit like ``fit``, with the features of another fit to the same rows."""
+        self._validate_params()
+        X, shape = flatten(X, self.input_shape)
+        X, y, weight = check_labels(self, X, y, sample_weight)
+        self.classes_ = classes_of(y, weight)
+        columns = (y[:, np.newaxis] == self.classes_).astype(float)
+        params = self.get_params(deep=False)
+        if shape is not None:
+            params["input_shape"] = shape
+        regressor = DeepTDRidge(**params, alpha_per_target=False)
+        like = None if previous is None else previous.regressor_
+        self.regressor_ = regressor._fit_reusing(X, columns, weight, like)
+        held_out, target, weight = regressor._held_out
+        self.prior_ = np.average(target, axis=0, weights=weight)
+        self.prior_weight_ = 1 / (len(target) + 2)
+        self.factor_ = fit_temperature(held_out, target, weight)
+        del regressor._held_out
+        return self
+
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
+        """Predict the probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+        ValueError
+            If X has another number of features than in ``fit``, or NaN or inf.
+        """
+        check_is_fitted(self)
+        shape = self.regressor_.features_.input_shape_
+        X = check_new_rows(self, X, shape, ensure_all_finite=True)
+        scores = np.reshape(self.regressor_._predict(X, False), (len(X), -1))
+        return calibrated(scores, self.factor_, self.prior_, self.prior_weight_)
+
+    def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
+        """Predict the logarithms of the probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+        """
+        return np.log(self.predict_proba(X))
+
+    def predict(self, X: ArrayLike) -> np.ndarray:
+        """Predict the most probable class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        most_probable = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[most_probable]

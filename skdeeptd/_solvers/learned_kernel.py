@@ -1,0 +1,215 @@
+"""Kernel ridge regression whose bandwidth and metric are learned.
+
+==========  ==================  ==================================================
+symbol      array               axes
+==========  ==================  ==================================================
+F           ``features``        (rows, entries)
+A           ``components``      (directions, entries); the metric is M = A'A
+U           ``table``           (rows, directions): F A', or F itself
+d_ij                            distance of the rows i and j of U
+K           ``gram``            exp(-gamma d^2) ("rbf") or exp(-gamma d) ("laplace")
+G           ``gradients``       (rows times outputs, directions): df / du at the rows
+==========  ==================  ==================================================
+
+The metric is the average outer product of the gradients of a fit, M = mean G'G, with
+which the regression is fitted again (Radhakrishnan et al., Science 383, 2024): features
+that do not matter then do not add to the distances. Each round is kept only if the
+cross-validated error falls clearly. A network's first moment estimates E grad f; this is
+the same idea, one order further.
+
+With many rows the kernel is that of some landmark rows L, K(., L) K(L, L)^-1 K(L, .)
+(Nystroem): a ridge regression on U_L = K(., L) K(L, L)^-1/2.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from skdeeptd._solvers.ridge import Ridge, cv_kernel_ridge, cv_ridge
+
+
+class LearnedKernel(NamedTuple):
+    """Hold a kernel regression; ``landmarks`` is an index of rows, or None for all.
+
+    ``components`` None stands for the Euclidean metric. ``whitening``, (landmarks,
+    directions), is K(L, L)^-1/2.
+    """
+
+    ridge: Ridge
+    gamma: float
+    components: np.ndarray | None
+    landmarks: np.ndarray | None
+    whitening: np.ndarray | None
+
+
+def kernel_values(squares, kernel, gamma):
+    """Return the kernel of rows with these squared distances."""
+    return np.exp(-gamma * (squares if kernel == "rbf" else np.sqrt(squares)))
+
+
+def squared_distances(a, b):
+    """Return the squared distances of the rows of a and b."""
+    squares_a, squares_b = (np.einsum("ij,ij->i", x, x) for x in (a, b))
+    return np.maximum(squares_a[:, np.newaxis] - 2 * a @ b.T + squares_b, 0)
+
+
+def fit_learned_kernel(
+    features, y, weight, kernel, gamma, n_rounds, validation, landmarks=None, gain=0.02
+):
+    """Fit a kernel ridge regression, with a metric learned in at most ``n_rounds``.
+
+    Parameters
+    ----------
+    features : array of shape (rows, entries)
+    y : array of shape (rows, outputs)
+        Of about unit spread.
+    weight : array of shape (rows,)
+    kernel : {"rbf", "laplace"}
+    gamma : float or None
+        None chooses by the cross-validated error.
+    n_rounds : int
+    validation : Validation
+    landmarks : array of int or None
+    gain : float
+        A round is kept if it lowers the error by this share of it.
+
+    Returns
+    -------
+    LearnedKernel
+    """
+    best, components, table = None, None, features
+    basis = (
+        _row_space(features) if n_rounds and len(features) < features.shape[1] else None
+    )
+    if basis is not None:  # gradients lie in the space of the rows
+        table = features = features @ basis.T
+    for n_done in range(n_rounds + 1):
+        fit = _fit_metric(table, y, weight, kernel, gamma, validation, landmarks)
+        error = np.sum(fit.ridge.cv_error)
+        if best is not None and not error <= (1 - gain) * best_error:
+            break
+        best, best_error = fit._replace(components=components), error
+        if n_done == n_rounds:
+            break
+        root = _metric_root(table, weight, fit, kernel)
+        if root is None:
+            break
+        components = root if components is None else root @ components
+        table = features @ components.T
+    if basis is not None and best.components is not None:
+        return best._replace(components=best.components @ basis)
+    return best
+
+
+def _row_space(features):
+    """Return an orthonormal basis of the space of the rows: (directions, entries)."""
+    values, vectors = np.linalg.eigh(features @ features.T)
+    kept = values > len(values) * np.finfo(float).eps * values[-1]
+    return (vectors[:, kept] / np.sqrt(values[kept])).T @ features
+
+
+def _fit_metric(table, y, weight, kernel, gamma, validation, landmarks):
+    """Fit with the Euclidean metric of the table."""
+    if gamma is None:
+        gamma = _best_gamma(table, y, weight, kernel, validation)
+    if landmarks is None:
+        gram = kernel_values(squared_distances(table, table), kernel, gamma)
+        return LearnedKernel(
+            cv_kernel_ridge(gram, y, weight, validation), gamma, None, None, None
+        )
+    some = table[landmarks]
+    gram = kernel_values(squared_distances(some, some), kernel, gamma)
+    values, vectors = np.linalg.eigh(gram)
+    kept = values > 1e-10 * values[-1]
+    whitening = vectors[:, kept] / np.sqrt(values[kept])
+    whitened = np.concatenate(
+        [
+            kernel_values(squared_distances(block, some), kernel, gamma) @ whitening
+            for block in np.array_split(table, -(-len(table) // 2000))
+        ]
+    )
+    ridge = cv_ridge(whitened, y, weight, validation)
+    return LearnedKernel(ridge, gamma, None, landmarks, whitening)
+
+
+def dual_coef(fit):
+    """Return the weights of the kernel with the rows, or with the landmarks."""
+    coef = fit.ridge.coef
+    return coef if fit.whitening is None else fit.whitening @ coef
+
+
+def _best_gamma(
+    table, y, weight, kernel, validation, factors=(0.5, 1.0, 2.0), most=300
+):
+    """Return the best gamma by cross-validation on at most ``most`` rows.
+
+    The bandwidth, 1 / gamma for "laplace" and (2 gamma)^-1/2 for "rbf", is one of
+    ``factors`` times the median distance.
+    """
+    some = np.unique(np.linspace(0, len(y) - 1, most).astype(int))
+    table, y, weight = table[some], y[some], weight[some]
+    validation = validation.of_rows(some)
+    squares = squared_distances(table, table)
+    share = weight / np.sum(weight)
+    unit = _median(squares, np.outer(share, share)) or 1.0
+    bandwidths = np.array(factors) * np.sqrt(unit)
+    gammas = 0.5 / bandwidths**2 if kernel == "rbf" else 1 / bandwidths
+    errors = [
+        np.sum(
+            cv_kernel_ridge(
+                kernel_values(squares, kernel, g), y, weight, validation
+            ).cv_error
+        )
+        for g in gammas
+    ]
+    return gammas[np.argmin(errors)]
+
+
+def _median(squares, weight):
+    """Return the weighted median of the squared distances of different rows."""
+    upper = np.triu_indices(len(squares), 1)
+    squares, weight = squares[upper], weight[upper]
+    order = np.argsort(squares, kind="stable")
+    sums = np.cumsum(weight[order])
+    if not len(order):
+        return 0.0
+    return squares[order[np.searchsorted(sums, 0.5 * sums[-1])]]
+
+
+def _metric_root(table, weight, fit, kernel, most_gradients=2000, least=1e-10):
+    """Return the root of the average outer product of gradients, or None if it is zero.
+
+    Its largest eigenvalue is one. Gradients are those at evenly spaced rows, if rows
+    times outputs would be more than ``most_gradients``.
+    """
+    dual = dual_coef(fit)
+    centers = table if fit.landmarks is None else table[fit.landmarks]
+    most_rows = max(1, most_gradients // dual.shape[1])
+    some = np.arange(len(table))
+    if len(table) > most_rows:
+        some = np.unique(np.linspace(0, len(table) - 1, most_rows).astype(int))
+    at, root_weight = table[some], np.sqrt(weight[some])[:, np.newaxis]
+    squares = squared_distances(at, centers)
+    slopes = fit.gamma * kernel_values(squares, kernel, fit.gamma)
+    if kernel == "laplace":  # at its own row the gradient is that of the other rows
+        distances = np.sqrt(squares)
+        is_apart = distances > 1e-6 * distances.max(initial=0)
+        slopes = np.where(is_apart, slopes / np.where(is_apart, distances, 1), 0)
+    parts = []
+    for column in dual.T:
+        weights = slopes * column
+        gradient = weights @ centers - weights.sum(axis=1, keepdims=True) * at
+        parts.append(root_weight * gradient)
+    gradients = np.concatenate(parts)
+    n_gradients, n_entries = gradients.shape
+    if n_entries <= n_gradients:
+        values, vectors = np.linalg.eigh(gradients.T @ gradients)
+        directions = vectors.T
+    else:
+        values, vectors = np.linalg.eigh(gradients @ gradients.T)
+        scale = np.sqrt(np.maximum(values, np.finfo(float).tiny))[:, np.newaxis]
+        directions = (vectors.T @ gradients) / scale
+    if not values[-1] > 0:
+        return None
+    kept = values > least * values[-1]
+    return directions[kept] * np.sqrt(values[kept] / values[-1])[:, np.newaxis]
