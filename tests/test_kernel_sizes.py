@@ -13,8 +13,6 @@ from skdeeptd._network.kernel_sizes import (
     Tilings,
     default_grid,
     default_kernel_shapes,
-    default_patch_shapes,
-    default_patch_strides,
     divisors,
     make_layout,
     most_even,
@@ -58,16 +56,17 @@ def test_a_prime_number_of_columns_has_a_network_by_default():
 @pytest.mark.parametrize(
     ("input_shape", "first"),
     [
-        ((4, 16), (2, 4)),  # a quarter is not less than a quarter
-        ((4, 17), (4, 5)),
-        ((20, 5), (5, 3)),
-        ((21, 5), (7, 5)),
+        ((8, 16), (4, 4)),  # a half is not less than a half
+        ((8, 17), (8, 5)),
+        ((20, 10), (5, 5)),
+        ((21, 10), (7, 10)),
         ((8, 8, 3), (4, 4, 3)),  # three colors are whole even beside short axes
         ((3, 3), (2, 2)),
+        ((14, 30), (14, 6)),
         ((61, 8), (8, 8)),
     ],
 )
-def test_axes_of_less_than_a_quarter_lie_whole_in_the_first_kernel(input_shape, first):
+def test_axes_of_less_than_a_half_lie_whole_in_the_first_kernel(input_shape, first):
     assert default_kernel_shapes(input_shape)[0] == first
 
 
@@ -80,45 +79,6 @@ def test_the_first_kernel_spans_the_channels_wherever_they_stand(n_channels, til
     assert shapes[0][::-1] == reversed_shapes[0]
     if tile:
         assert shapes[1][::-1] == reversed_shapes[1] == (shapes[1][1], 1)
-
-
-# Default patches of DeepTDFeatures
-
-
-@pytest.mark.parametrize(
-    "shape", [(1,), (2,), (7,), (401,), (28, 28), (2, 24), (224, 224, 3), (1, 50)]
-)
-def test_default_patches_fit_the_input_and_are_not_too_many(shape):
-    found = default_patch_shapes(shape)
-    assert 1 <= len(found) <= 3
-    assert len(set(found)) == len(found)
-    for size in found:
-        strides, n_patches = default_patch_strides(size, shape), 1
-        for n, d, s in zip(shape, size, strides, strict=True):
-            assert 1 <= d <= n
-            assert 1 <= s <= d
-            n_patches *= -(-(n - d) // s) + 1
-        assert n_patches <= 200 or strides == size
-
-
-def test_an_axis_of_channels_lies_in_a_patch_whole():
-    assert {size[0] for size in default_patch_shapes((3, 64))} == {3}
-    assert {size[2] for size in default_patch_shapes((32, 32, 3))} == {3}
-    assert {size[0] for size in default_patch_shapes((32, 32))} == {5, 8, 11}
-
-
-@pytest.mark.parametrize(
-    ("input_shape", "shape", "strides"),
-    [
-        ((100,), (12,), (3,)),  # a quarter
-        ((30, 30), (5, 5), (2, 2)),  # a half, since a quarter gives 676 patches
-        ((32, 32), (5, 5), (5, 5)),  # the whole, since a half gives 225
-    ],
-)
-def test_patches_overlap_unless_they_would_be_more_than_200(
-    input_shape, shape, strides
-):
-    assert default_patch_strides(shape, input_shape) == strides
 
 
 # Sizes that do not divide evenly

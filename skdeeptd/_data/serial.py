@@ -29,8 +29,11 @@ def rows_are_serial(X, y, alike=0.5, overlap=0.01, most_steps=16):
     if len(X) < 10 or is_sorted(y):
         return False
     with np.errstate(over="ignore", invalid="ignore"):
-        spread = X.std(axis=0)
-        values = (X - X.mean(axis=0)) / np.where(spread > 0, spread, np.inf)
+        values = X - X[0]  # exact zeros for constant features
+        size = np.abs(values).max(axis=0)
+        values = values / np.where(size > 0, size, 1)
+        spread = values.std(axis=0)
+        values = (values - values.mean(axis=0)) / np.where(spread > 0, spread, np.inf)
         typical = 2 * np.mean(values**2)
         if _mean_square(values[1:] - values[:-1]) < alike * typical:
             return True
@@ -42,12 +45,16 @@ def rows_are_serial(X, y, alike=0.5, overlap=0.01, most_steps=16):
 
 
 def is_sorted(y):
-    """Tell whether a column of y is sorted, or the rows of each class are together."""
-    steps = np.diff(y, axis=0)
+    """Tell whether a column of y is sorted, or the rows of each class are together.
+
+    y holds classes if it has two rows or more for each of its values.
+    """
+    steps = np.diff(y[:, np.any(y != y[0], axis=0)], axis=0)
     if np.any(np.all(steps >= 0, axis=0) | np.all(steps <= 0, axis=0)):
         return True
     n_classes = len(np.unique(y, axis=0))
-    return np.sum(np.any(steps != 0, axis=1)) == n_classes - 1
+    n_changes = np.sum(np.any(steps != 0, axis=1))
+    return 2 * n_classes <= len(y) and n_changes == n_classes - 1
 
 
 def _mean_square(values):
