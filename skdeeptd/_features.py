@@ -201,9 +201,10 @@ class SignalScaler(BaseSignalTransformer):
         """Fit to rows of positive weight, and return their features."""
         layout = self._layout(rows.n_features, input_shape)
         X = rows.X.astype(float, copy=False)
-        columns = as_signals(X, layout, self.view).reshape(len(X), -1)
         share = rows.weight / np.sum(rows.weight)
-        with translate_overflow_error(self, rows), np.errstate(over="ignore"):
+        ignored = np.errstate(over="ignore", invalid="ignore")
+        with translate_overflow_error(self, rows), ignored:
+            columns = as_signals(X, layout, self.view).reshape(len(X), -1)
             self.shift_, self.scale_ = feature_units(columns, share)
         self.view_, self.input_shape_ = self.view, layout.input_shape
         self.n_features_in_ = rows.n_features
@@ -213,11 +214,11 @@ class SignalScaler(BaseSignalTransformer):
         layout = signal_layout(self.input_shape_)
 
         def standard(block):
-            columns = as_signals(block, layout, self.view_).reshape(len(block), -1)
             with np.errstate(over="ignore", invalid="ignore"):
+                columns = as_signals(block, layout, self.view_).reshape(len(block), -1)
                 columns = (columns - self.shift_) / self.scale_
                 columns = np.clip(columns, -clip, clip).astype(X.dtype, copy=False)
-            columns[~np.isfinite(block.sum(axis=1))] = np.nan
+            columns[~np.isfinite(block).all(axis=1)] = np.nan
             return columns
 
         return concatenate_blocks(standard, X, self.n_jobs)

@@ -51,6 +51,7 @@ from skdeeptd._init.moment_directions import leading_directions
 # quarter, ... of a normal distribution.
 THRESHOLDS = (-1.28, -0.67, 0.0, 0.67, 1.28)
 THRESHOLD_WIDTH = 0.5  # standard deviations over which a share rises from 0 to 1
+FAR = 1e12  # standard deviations; sums of larger values could overflow in float32
 EACH_POSITION = 2**31  # more parts than there are positions
 
 
@@ -194,10 +195,11 @@ def filter_responses(filters, X, n_jobs=None):
     def responses(block):
         with np.errstate(over="ignore", invalid="ignore"):
             signals = as_signals(block, filters.layout, filters.view)
-            standard = ((signals - filters.shift) / filters.scale).astype(dtype)
+            standard = (signals - filters.shift) / filters.scale
+            standard = np.clip(standard, -FAR, FAR).astype(dtype)
             raw = _raw_responses(own, standard.reshape(len(block), -1))
             raw = np.clip((raw - center) / unit, -clip, clip)
-            raw[~np.isfinite(block.sum(axis=1))] = np.nan
+            raw[~np.isfinite(block).all(axis=1)] = np.nan
         return raw
 
     return concatenate_blocks(responses, X, n_jobs, _width(filters))
