@@ -306,6 +306,8 @@ class DeepTDFeatures(BaseSignalTransformer):
         mean zero and standard deviation one.
     biases_ : list of ndarray of shape (n_filters,)
         Biases of the filters.
+    ramps_ : list of ndarray of shape (n_filters, 5, 2)
+        Where the ramp of each share begins and ends, in standard deviations.
     kernel_sizes_, dilations_ : tuple
         Size and dilation of each entry of ``kernels_``.
     pooling_ : tuple of int
@@ -325,12 +327,12 @@ class DeepTDFeatures(BaseSignalTransformer):
     Notes
     -----
     Each filter gives, over all positions, the mean, the mean absolute value, the
-    maximum, and the shares of responses above five thresholds (-1.28, -0.67, 0, 0.67
-    and 1.28 standard deviations, as ramps half a standard deviation wide). Over parts
-    it gives the first three, at single positions the value and its absolute value.
+    maximum, and the shares of responses above five quantiles (0.1, 0.25, 0.5, 0.75 and
+    0.9), each a ramp from the quantile 0.05 below to that 0.05 above. Over parts it
+    gives the first three, at single positions the value and its absolute value.
 
     Time and memory grow with the square of the values in a patch, channels included,
-    and linearly with the samples and the positions, of which at most 400 are taken.
+    and linearly with the samples and the positions, of which at most 1000 are taken.
 
     References
     ----------
@@ -502,6 +504,7 @@ class DeepTDFeatures(BaseSignalTransformer):
             bank.kernels.reshape(-1, n_channels, *bank.taps) for bank in filters.banks
         ]
         self.biases_ = [bank.biases for bank in filters.banks]
+        self.ramps_ = [bank.ramps for bank in filters.banks]
         self.kernel_sizes_ = tuple(bank.taps for bank in filters.banks)
         self.dilations_ = tuple(bank.dilation for bank in filters.banks)
         self.pooling_, self.view_ = filters.pooling, filters.view
@@ -550,12 +553,13 @@ class DeepTDFeatures(BaseSignalTransformer):
 def filters_of(features):
     """Return the ``Filters`` of fitted features."""
     banks = tuple(
-        Bank(taps, dilation, kernels.reshape(len(kernels), -1), biases)
-        for taps, dilation, kernels, biases in zip(
+        Bank(taps, dilation, kernels.reshape(len(kernels), -1), biases, ramps)
+        for taps, dilation, kernels, biases, ramps in zip(
             features.kernel_sizes_,
             features.dilations_,
             features.kernels_,
             features.biases_,
+            features.ramps_,
             strict=True,
         )
     )

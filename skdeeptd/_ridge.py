@@ -42,7 +42,7 @@ from skdeeptd._validation import (
 )
 
 KERNELS = ("linear", "rbf", "laplace")
-ROUNDS = {"euclidean": 0, "learned": 2}
+ROUNDS = {"euclidean": 0, "learned": 1}
 
 
 class DeepTDRidge(DocLinkMixin, MultiOutputMixin, RegressorMixin, BaseEstimator):

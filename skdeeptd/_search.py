@@ -7,11 +7,12 @@ stages (networks) are compared like in successive halving:
 1. Fitted with the parameters of the first stage. Of the rivals, which differ in their
    kernel sizes only, the best eighth goes on, but at least three and at most ten.
 2. Fitted with the parameters of the second stage. All go on but those that are behind
-   the best candidate by more than two standard errors of the paired difference over
-   the folds.
+   the best candidate, one without stages included, by more than two standard errors of
+   the paired difference over the folds.
 3. Fitted with their own parameters.
 
-All other candidates are fitted once per fold, before the stages.
+All other candidates are fitted once per fold, before the stages; those that are far
+behind on the first fold are not fitted on the others.
 
 An estimator may offer a method ``_fit_reusing(X, y, sample_weight, previous)``, which
 fits like ``fit`` but may take over what ``previous``, another estimator of its class,
@@ -86,6 +87,9 @@ class Result(NamedTuple):
     error: str = ""
 
 
+NOT_RUN = Result()  # of a fold after the first, if a candidate is bad there
+
+
 class Table(NamedTuple):
     """``results[c][f]``: the result of a candidate on a fold, of its last stage.
 
@@ -98,6 +102,12 @@ class Table(NamedTuple):
     def column(self, name):
         """Return one field of all results: (candidates, folds)."""
         return np.array([[getattr(r, name) for r in row] for row in self.results])
+
+    def mean(self, name):
+        """Return the mean over the folds, or the first fold if others were not run."""
+        column = self.column(name)
+        stopped = [row[-1] is NOT_RUN for row in self.results]
+        return np.where(stopped, column[:, 0], column.mean(axis=1))
 
 
 class Evaluation(NamedTuple):
@@ -127,6 +137,17 @@ class Evaluation(NamedTuple):
         of_class = predicted[np.arange(len(y)), np.searchsorted(self.classes, y)]
         logs = np.log(np.maximum(of_class, LEAST_PROBABILITY))
         return float(np.average(logs, weights=weight)), predicted
+
+    def loss(self, result):
+        """Return the loss of a result, NaN if a scorer was given or the fit failed.
+
+        One more row of log-loss one is added, since few rows may have almost none.
+        """
+        if self.scorer is not None:
+            return np.nan
+        if self.classes is None:
+            return 1 - result.score
+        return 1 / len(result.predicted) - result.score if not result.error else np.nan
 
     def _r2(self, y, predicted, weight):
         error = np.average((y - predicted) ** 2, axis=0, weights=weight)
@@ -238,7 +259,9 @@ def compare(
                 ]
                 for path in _paths(candidates, alive, number)
             }
-            if math.isinf(end):
+            if math.isinf(end) and number == 0:
+                done = _run_screened(calls, run_all, evaluate.loss)
+            elif math.isinf(end):
                 done = _run_all_paths(calls, run_all)
             else:
                 done = _run_in_time(calls, run_all, end, number, table, n_at_a_time)
@@ -246,7 +269,8 @@ def compare(
                 for i, results in zip(path, zip(*by_fold, strict=True), strict=True):
                     with part(f"candidate {i}"):
                         table.results[i] = list(results)
-                    table.stages[i] = number or LAST_STAGE
+                    is_screened = number == 0 and results[-1] is NOT_RUN
+                    table.stages[i] = 1 if is_screened else number or LAST_STAGE
                 n_done += len(path)
         if len(alive):
             seconds = clock() - begin
@@ -272,6 +296,42 @@ def _run_all_paths(calls, run_all):
     results = iter(run_all(run_on_fold, list(itertools.chain(*calls.values()))))
     for path, path_calls in calls.items():
         yield path, [next(results) for _ in path_calls]
+
+
+def _run_screened(calls, run_all, loss, most_times_worse=2.5, least_rows=25):
+    """Yield the results of ``_run_all_paths``; bad candidates stop after a fold.
+
+    A candidate is bad if its loss on the first fold is ``most_times_worse`` times that
+    of the best one, so that its weight in an average would be small. The first
+    candidate goes on in any case, and all do if the fold holds out few rows.
+    """
+    first = dict(
+        zip(calls, run_all(run_on_fold, [c[0] for c in calls.values()]), strict=True)
+    )
+    first_results = list(itertools.chain(*first.values()))
+    losses = {path: [loss(result) for result in first[path]] for path in calls}
+    known = [a for a in itertools.chain(*losses.values()) if np.isfinite(a)]
+    n_rows = max((len(r.predicted) for r in first_results if not r.error), default=0)
+    few = n_rows < least_rows
+    limit = math.inf if few else most_times_worse * min(known, default=math.inf)
+    kept = {
+        path: [not a > limit or i == 0 for i, a in zip(path, losses[path], strict=True)]
+        for path in calls
+    }
+    others = {}
+    for path, path_calls in calls.items():
+        if any(kept[path]):
+            others[path] = [
+                (list(itertools.compress(estimators, kept[path])), *args)
+                for estimators, *args in path_calls[1:]
+            ]
+    done = dict(_run_all_paths(others, run_all))
+    for path, path_calls in calls.items():
+        by_fold = [first[path]]
+        for fold in range(len(path_calls) - 1):
+            results = iter(done[path][fold] if path in done else ())
+            by_fold.append([next(results) if k else NOT_RUN for k in kept[path]])
+        yield path, by_fold
 
 
 def _run_in_time(calls, run_all, end, number, table, n_at_a_time, times_slower=4.0):
@@ -362,7 +422,9 @@ def _survivors(table, candidates, number):
         return reached[:0]
     if number == 1:
         return _best_rivals(mean, candidates, reached)
-    behind = clearly_ahead(scores[np.argmax(mean)], scores[reached])
+    full = np.flatnonzero(table.stages == LAST_STAGE)
+    rivals = np.concatenate([reached, full[np.isfinite(mean[full])]])
+    behind = clearly_ahead(scores[rivals[np.argmax(mean[rivals])]], scores[reached])
     return reached[~behind]
 
 

@@ -26,7 +26,7 @@ from sklearn.model_selection import (
     KFold,
     LeaveOneOut,
     ParameterGrid,
-    StratifiedKFold,
+    PredefinedSplit,
     check_cv,
 )
 from sklearn.utils import assert_all_finite, check_random_state
@@ -214,17 +214,19 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         Rows are shuffled, classes stratified, unless neighbouring rows are alike, as in
         a time series: then the folds are contiguous blocks.
         """
-        kept = weight > 0
-        n_rows, n_splits = np.sum(kept), 5 if len(X) <= many_rows else 3
-        columns = np.unique(y, return_inverse=True)[1] if is_classifier(self) else y
-        if rows_are_serial(X[kept], columns.reshape(len(y), -1)[kept]):
+        kept, columns = weight > 0, y.reshape(len(y), -1)
+        labels = np.unique(columns[kept], axis=0, return_inverse=True)[1].ravel()
+        n_rows, n_splits = len(labels), 5 if len(X) <= many_rows else 3
+        if rows_are_serial(X[kept], labels[:, np.newaxis]):
             return KFold(min(n_splits, n_rows))
         if n_rows < few_rows:
             return LeaveOneOut()
-        options = {"shuffle": True, "random_state": 0}
-        if is_classifier(self) and np.bincount(columns[kept]).min() >= n_splits:
-            return StratifiedKFold(n_splits, **options)
-        return KFold(n_splits, **options)
+        order = np.random.RandomState(0).permutation(n_rows)
+        if labels.max() < n_rows // 2:  # classes, or a column for each
+            order = order[np.argsort(labels[order], kind="stable")]
+        fold = np.full(len(y), -1)
+        fold[np.flatnonzero(kept)[order]] = np.arange(n_rows) % n_splits
+        return PredefinedSplit(fold)
 
     def _run_all(self, function, calls):
         """Run calls in processes, or in threads, which start fast, if time is short."""
@@ -291,9 +293,9 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
     def _store_results(self, candidates, table):
         """Store the table of GridSearchCV with stages, and the best candidate."""
         scores, params = table.column("score"), [c.params for c in candidates]
-        mean, results = scores.mean(axis=1), {"params": params}
+        mean, results = table.mean("score"), {"params": params}
         for name in ("fit_time", "score_time"):
-            results[f"mean_{name}"] = table.column(name).mean(axis=1)
+            results[f"mean_{name}"] = table.mean(name)
             results[f"std_{name}"] = table.column(name).std(axis=1)
         for i, own in enumerate(params):
             for name, value in own.items():

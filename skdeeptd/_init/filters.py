@@ -17,7 +17,7 @@ z_irp       ``z``               (rows, filters, positions): k_r'x_ip + b_r, of m
 ==========  ==================  ==================================================
 
 C_i is the mean of x_ip x_ip' over the positions p. If a pattern may occur anywhere, the
-first moment of y and x_p averages it out, but the second does not: with W'SW = I the
+first moment of y and x_p averages it out, but the second does not: with W = S^-1/2 the
 leading eigenvectors v of sum_o (W'M_o W)^2 give the directions k = W v whose mean
 square over a signal says most about y. (Stein's lemma, applied twice: E grad^2 f.) The
 moments cost one pass over the rows and O(d^2) numbers for each dilation. Random filters
@@ -47,21 +47,27 @@ from skdeeptd._data.signals import (
 )
 from skdeeptd._init.moment_directions import leading_directions
 
-# A response is near one of these, in standard deviations, or above: the tenth, the
-# quarter, ... of a normal distribution.
-THRESHOLDS = (-1.28, -0.67, 0.0, 0.67, 1.28)
-THRESHOLD_WIDTH = 0.5  # standard deviations over which a share rises from 0 to 1
+QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)  # of the responses; thresholds of shares
+QUANTILE_WIDTH = 0.1  # share of the responses over which a ramp rises from 0 to 1
 FAR = 1e12  # standard deviations; sums of larger values could overflow in float32
 EACH_POSITION = 2**31  # more parts than there are positions
 
 
 class Bank(NamedTuple):
-    """Hold filters of one size and dilation: kernels (filters, d) and biases."""
+    """Hold filters of one size and dilation: kernels (filters, d) and biases.
+
+    ``ramps``, (filters, shares, 2), holds where each ramp begins and ends.
+    """
 
     taps: tuple
     dilation: int
     kernels: np.ndarray
     biases: np.ndarray
+    ramps: np.ndarray
+
+    def astype(self, dtype):
+        arrays = self.kernels, self.biases, self.ramps
+        return Bank(self.taps, self.dilation, *(a.astype(dtype) for a in arrays))
 
 
 class Filters(NamedTuple):
@@ -102,7 +108,7 @@ def default_dilations(lengths, taps):
 
 
 @functools.lru_cache(maxsize=256)
-def geometry(lengths, taps, dilation, max_positions=400):
+def geometry(lengths, taps, dilation, max_positions=1000):
     """Return the positions of the patches, every second, third, ... if they are many."""
     counts = [n - (k - 1) * dilation for n, k in zip(lengths, taps, strict=True)]
     step = 1
@@ -184,12 +190,7 @@ def filter_responses(filters, X, n_jobs=None):
     """
     dtype, clip = X.dtype, filters.clip
     center, unit = filters.center.astype(dtype), filters.unit.astype(dtype)
-    banks = tuple(
-        bank._replace(
-            kernels=bank.kernels.astype(dtype), biases=bank.biases.astype(dtype)
-        )
-        for bank in filters.banks
-    )
+    banks = tuple(bank.astype(dtype) for bank in filters.banks)
     own = filters._replace(banks=banks)
 
     def responses(block):
@@ -217,18 +218,19 @@ def statistics_of(grid, n_parts):
     and the value of a single position are the same.
     """
     if n_parts == 1 and math.prod(grid) > 1:
-        return (*(f"share{i}" for i in range(len(THRESHOLDS))), "max", "abs", "mean")
+        return (*(f"share{i}" for i in range(len(QUANTILES))), "max", "abs", "mean")
     if n_parts < max(grid):
         return ("max", "abs", "mean")
     return ("abs", "mean")
 
 
-def pooled(z, grid, n_parts):
+def pooled(z, ramps, grid, n_parts):
     """Return the statistics of z over parts of the positions.
 
     Parameters
     ----------
     z : array of shape (rows, filters, positions)
+    ramps : array of shape (filters, shares, 2)
     grid : tuple of int
         Number of positions on each axis.
     n_parts : int
@@ -238,7 +240,7 @@ def pooled(z, grid, n_parts):
     -------
     list of array of shape (rows, filters, parts)
         In the order of ``statistics_of``. A share is the mean over the positions of a
-        ramp from 0 to 1 around a threshold: a step would make the responses of nearly
+        ramp from 0 to 1 around a quantile: a step would make the responses of nearly
         equal rows differ.
     """
     starts = parts_of(grid, n_parts)
@@ -257,12 +259,13 @@ def pooled(z, grid, n_parts):
     def mean(values):
         return (reduced(values, np.add) / counts).reshape(*z.shape[:2], -1)
 
-    def share(threshold):
-        low = threshold - THRESHOLD_WIDTH / 2
-        return (mean(np.clip(z, low, low + THRESHOLD_WIDTH)) - low) / THRESHOLD_WIDTH
+    def share(number):
+        low, high = (ends.reshape(-1, *(1,) * len(grid)) for ends in ramps[:, number].T)
+        above = mean(np.clip(z, low, high)) - ramps[:, number, :1]
+        return above / (ramps[:, number, 1:] - ramps[:, number, :1])
 
     functions = {
-        **{f"share{i}": functools.partial(share, t) for i, t in enumerate(THRESHOLDS)},
+        **{f"share{i}": functools.partial(share, i) for i in range(len(QUANTILES))},
         "max": lambda: reduced(z, np.maximum).reshape(*z.shape[:2], -1),
         "abs": lambda: mean(np.abs(z)),
         "mean": lambda: mean(z),
@@ -347,7 +350,42 @@ def _learned(rows, layout, shape, n_filters, n_random, rng):
     size = np.sum(kernels**2, axis=1) * np.trace(second)
     varies = variance > d * np.finfo(float).eps * size
     factor = np.where(varies, 1 / np.sqrt(np.where(varies, variance, 1)), 0)
-    return Bank(taps, dilation, kernels * factor[:, np.newaxis], -mean * factor)
+    kernels, biases = kernels * factor[:, np.newaxis], -mean * factor
+    ramps = _ramps(rows, layout, positions, kernels, biases)
+    return Bank(taps, dilation, kernels, biases, ramps)
+
+
+def _ramps(rows, layout, positions, kernels, biases, most_rows=256, most_values=4096):
+    """Return where the ramps of shares begin and end: quantiles of the responses.
+
+    The quantiles are those of at most ``most_values`` evenly spaced values of each
+    filter. A ramp is at least a thousandth of a standard deviation wide.
+    """
+    some = _evenly(len(rows.X), most_rows)
+    places = _evenly(positions.index.shape[1], max(1, most_values // len(some)))
+    signals = rows.X[some].reshape(len(some), layout.n_channels, -1)
+    patches = patches_of(signals, Geometry(positions.index[:, places], None))
+    z = (kernels @ patches + biases[:, np.newaxis]).transpose(1, 0, 2)
+    z = z.reshape(len(kernels), -1)
+    sums = np.cumsum(
+        np.repeat(rows.weight[some], len(places))[np.argsort(z, axis=1)], axis=1
+    )
+    z = np.sort(z, axis=1)
+    ends = np.array(QUANTILES)[:, np.newaxis] + QUANTILE_WIDTH * np.array([-0.5, 0.5])
+    # Sums of weights are rounded: a quantile between equal sums must not depend on it.
+    targets = ends.ravel() * (1 - 1e-9)
+    found = [
+        values[np.searchsorted(total / total[-1], targets)]
+        for values, total in zip(z, sums, strict=True)
+    ]
+    ramps = np.reshape(found, (len(kernels), len(QUANTILES), 2))
+    ramps[:, :, 1] = np.maximum(ramps[:, :, 1], ramps[:, :, 0] + 1e-3)
+    return ramps
+
+
+def _evenly(n, most):
+    """Return at most ``most`` evenly spaced numbers below n."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(int))
 
 
 def moment_directions(second, cross, n, rng, ridge=0.01):
@@ -357,10 +395,11 @@ def moment_directions(second, cross, n, rng, ridge=0.01):
     """
     values, vectors = np.linalg.eigh(second)
     floor = ridge * np.mean(values)
-    whitening = vectors / np.sqrt(np.maximum(values, 0) + (floor if floor > 0 else 1))
-    whitened = whitening.T @ cross @ whitening
+    scale = np.sqrt(np.maximum(values, 0) + (floor if floor > 0 else 1))
+    whitening = (vectors / scale) @ vectors.T  # without the signs that LAPACK chooses
+    whitened = whitening @ cross @ whitening
     gram = np.sum(whitened @ whitened, axis=0)
-    return leading_directions(gram, n, rng) @ whitening.T
+    return leading_directions(gram, n, rng) @ whitening
 
 
 def _response_unit(spread, least=0.01):
@@ -388,5 +427,5 @@ def _raw_responses(filters, X):
         positions = geometry(filters.layout.lengths, bank.taps, bank.dilation)
         z = bank.kernels @ patches_of(signals, positions) + bank.biases[:, np.newaxis]
         for n_parts in filters.pooling:
-            columns += pooled(z, positions.grid, n_parts)
+            columns += pooled(z, bank.ramps, positions.grid, n_parts)
     return np.concatenate([c.reshape(len(X), -1) for c in columns], axis=1)

@@ -77,7 +77,7 @@ def fit_learned_kernel(
     -------
     LearnedKernel
     """
-    best, components, table = None, None, features
+    best, best_error, components, table = None, np.inf, None, features
     basis = (
         _row_space(features) if n_rounds and len(features) < features.shape[1] else None
     )
@@ -108,15 +108,32 @@ def _row_space(features):
     return (vectors[:, kept] / np.sqrt(values[kept])).T @ features
 
 
-def _fit_metric(table, y, weight, kernel, gamma, validation, landmarks):
-    """Fit with the Euclidean metric of the table."""
+def _fit_metric(table, y, weight, kernel, gamma, validation, landmarks, most_rows=300):
+    """Fit with the Euclidean metric of the table.
+
+    The best gamma is found by cross-validation on at most ``most_rows`` rows.
+    """
     if gamma is None:
-        gamma = _best_gamma(table, y, weight, kernel, validation)
+        some = np.unique(np.linspace(0, len(y) - 1, most_rows).astype(int))
+        part = table[some], y[some], weight[some]
+        on_part = validation.of_rows(some) if len(some) < len(y) else validation
+        fits = [_fit(*part, kernel, g, on_part) for g in _gammas(table[some], weight[some], kernel)]
+        best = min(fits, key=lambda fit: np.sum(fit.ridge.cv_error))
+        if len(some) == len(y) and landmarks is None:
+            return best
+        gamma = best.gamma
     if landmarks is None:
-        gram = kernel_values(squared_distances(table, table), kernel, gamma)
-        return LearnedKernel(
-            cv_kernel_ridge(gram, y, weight, validation), gamma, None, None, None
-        )
+        return _fit(table, y, weight, kernel, gamma, validation)
+    return _fit_landmarks(table, y, weight, kernel, gamma, validation, landmarks)
+
+
+def _fit(table, y, weight, kernel, gamma, validation):
+    gram = kernel_values(squared_distances(table, table), kernel, gamma)
+    ridge = cv_kernel_ridge(gram, y, weight, validation)
+    return LearnedKernel(ridge, gamma, None, None, None)
+
+
+def _fit_landmarks(table, y, weight, kernel, gamma, validation, landmarks):
     some = table[landmarks]
     gram = kernel_values(squared_distances(some, some), kernel, gamma)
     values, vectors = np.linalg.eigh(gram)
@@ -138,31 +155,17 @@ def dual_coef(fit):
     return coef if fit.whitening is None else fit.whitening @ coef
 
 
-def _best_gamma(
-    table, y, weight, kernel, validation, factors=(0.5, 1.0, 2.0), most=300
-):
-    """Return the best gamma by cross-validation on at most ``most`` rows.
+def _gammas(table, weight, kernel, factors=(0.5, 1.0, 2.0)):
+    """Return the values of gamma to try.
 
     The bandwidth, 1 / gamma for "laplace" and (2 gamma)^-1/2 for "rbf", is one of
     ``factors`` times the median distance.
     """
-    some = np.unique(np.linspace(0, len(y) - 1, most).astype(int))
-    table, y, weight = table[some], y[some], weight[some]
-    validation = validation.of_rows(some)
-    squares = squared_distances(table, table)
     share = weight / np.sum(weight)
-    unit = _median(squares, np.outer(share, share)) or 1.0
-    bandwidths = np.array(factors) * np.sqrt(unit)
-    gammas = 0.5 / bandwidths**2 if kernel == "rbf" else 1 / bandwidths
-    errors = [
-        np.sum(
-            cv_kernel_ridge(
-                kernel_values(squares, kernel, g), y, weight, validation
-            ).cv_error
-        )
-        for g in gammas
-    ]
-    return gammas[np.argmin(errors)]
+    squares = squared_distances(table, table)
+    typical = np.sqrt(_median(squares, np.outer(share, share)) or 1.0)
+    bandwidths = np.array(factors) * typical
+    return 0.5 / bandwidths**2 if kernel == "rbf" else 1 / bandwidths
 
 
 def _median(squares, weight):

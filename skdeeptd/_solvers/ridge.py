@@ -70,7 +70,10 @@ class Validation(NamedTuple):
         return self._replace(blocks=tuple(block for block in blocks if len(block)))
 
 
-def cv_ridge(features, y, weight, validation=Validation()):
+SINGLE_ROWS = Validation()
+
+
+def cv_ridge(features, y, weight, validation=SINGLE_ROWS):
     """Fit a ridge regression with an intercept.
 
     Parameters
@@ -93,7 +96,7 @@ def cv_ridge(features, y, weight, validation=Validation()):
     return _solve(basis, values, y, weight, validation, center, vectors)
 
 
-def cv_kernel_ridge(gram, y, weight, validation=Validation()):
+def cv_kernel_ridge(gram, y, weight, validation=SINGLE_ROWS):
     """Fit a kernel ridge regression with an intercept; ``gram`` is K."""
     share, root = weight / np.sum(weight), np.sqrt(weight)[:, np.newaxis]
     center = share @ gram
