@@ -54,15 +54,16 @@ def squared_error_weights(
     array of shape (models,)
     """
     share = sample_weight / np.sum(sample_weight)
-    center, root = share @ y, np.sqrt(share)
+    center, root = y[0] + share @ (y - y[0]), np.sqrt(share)
     spread = np.sqrt(share @ (y - center) ** 2) or 1.0
     table, target = root * (predicted - center) / spread, root * (y - center) / spread
-    prior = prior_weights(np.sum((table - target) ** 2, axis=1))
-    n_models = len(prior)
+    losses = np.sum((table - target) ** 2, axis=1)
+    prior, n_models = prior_weights(losses), len(losses)
+    sum_size = sum_penalty * np.sqrt(1 + losses.min())
     rows = np.vstack(
-        [table.T, np.sqrt(penalty) * np.eye(n_models), np.full(n_models, sum_penalty)]
+        [table.T, np.sqrt(penalty) * np.eye(n_models), np.full(n_models, sum_size)]
     )
-    target = np.concatenate([target, np.sqrt(penalty) * prior, [sum_penalty]])
+    target = np.concatenate([target, np.sqrt(penalty) * prior, [sum_size]])
     weights = lsq_linear(rows, target, (0, np.inf), method="bvls").x
     return weights / np.sum(weights)
 
