@@ -530,8 +530,8 @@ class DeepTDFeatures(BaseSignalTransformer):
         -------
         ndarray of str
             Size, dilation, filter, statistic and part, counted from zero, as in
-            "size9_dilation2_filter3_share0", "size3x3_dilation1_filter0_max_part1x0of4x4"
-            and "size9_dilation2_filter3_abs_part2of8".
+            "size9_dilation2_filter3_share0", "size9_dilation2_filter3_abs_part2of8"
+            and "size3x3_dilation1_filter0_max_part1x0of4x4".
 
         Raises
         ------
@@ -603,6 +603,6 @@ def check_dilation(dilation, taps, lengths):
     is_number = isinstance(dilation, Integral) and not isinstance(dilation, bool)
     if not is_number or not 1 <= dilation <= max(largest, most):
         raise ValueError(
-            f"dilation {dilation!r} does not fit a patch of {taps} in {lengths}; use an "
-            f"integer from 1 to {max(1, largest)}"
+            f"dilation {dilation!r} does not fit a patch of {taps} in {lengths}; use "
+            f"an integer from 1 to {max(1, largest)}"
         )

@@ -109,7 +109,7 @@ def default_dilations(lengths, taps):
 
 @functools.lru_cache(maxsize=256)
 def geometry(lengths, taps, dilation, max_positions=1000):
-    """Return the positions of the patches, every second, third, ... if they are many."""
+    """Return the positions of patches; every second, third, ... if they are many."""
     counts = [n - (k - 1) * dilation for n, k in zip(lengths, taps, strict=True)]
     step = 1
     while math.prod(-(-n // step) for n in counts) > max_positions:

@@ -14,8 +14,8 @@ G           ``gradients``       (rows times outputs, directions): df / du at the
 The metric is the average outer product of the gradients of a fit, M = mean G'G, with
 which the regression is fitted again (Radhakrishnan et al., Science 383, 2024): features
 that do not matter then do not add to the distances. Each round is kept only if the
-cross-validated error falls clearly. A network's first moment estimates E grad f; this is
-the same idea, one order further.
+cross-validated error falls clearly. A network's first moment estimates E grad f; this
+is the same idea, one order further.
 
 With many rows the kernel is that of some landmark rows L, K(., L) K(L, L)^-1 K(L, .)
 (Nystroem): a ridge regression on U_L = K(., L) K(L, L)^-1/2.
@@ -48,9 +48,14 @@ def kernel_values(squares, kernel, gamma):
 
 
 def squared_distances(a, b):
-    """Return the squared distances of the rows of a and b."""
+    """Return the squared distances of the rows of a and b; zero for equal rows.
+
+    Rounding would leave a distance of 1e-8 between these.
+    """
     squares_a, squares_b = (np.einsum("ij,ij->i", x, x) for x in (a, b))
-    return np.maximum(squares_a[:, np.newaxis] - 2 * a @ b.T + squares_b, 0)
+    sums = squares_a[:, np.newaxis] + squares_b
+    squares = sums - 2 * a @ b.T
+    return np.where(squares > 1e-14 * sums, squares, 0)
 
 
 def fit_learned_kernel(
@@ -117,7 +122,10 @@ def _fit_metric(table, y, weight, kernel, gamma, validation, landmarks, most_row
         some = np.unique(np.linspace(0, len(y) - 1, most_rows).astype(int))
         part = table[some], y[some], weight[some]
         on_part = validation.of_rows(some) if len(some) < len(y) else validation
-        fits = [_fit(*part, kernel, g, on_part) for g in _gammas(table[some], weight[some], kernel)]
+        fits = [
+            _fit(*part, kernel, g, on_part)
+            for g in _gammas(table[some], weight[some], kernel)
+        ]
         best = min(fits, key=lambda fit: np.sum(fit.ridge.cv_error))
         if len(some) == len(y) and landmarks is None:
             return best
@@ -212,7 +220,7 @@ def _metric_root(table, weight, fit, kernel, most_gradients=2000, least=1e-10):
         values, vectors = np.linalg.eigh(gradients @ gradients.T)
         scale = np.sqrt(np.maximum(values, np.finfo(float).tiny))[:, np.newaxis]
         directions = (vectors.T @ gradients) / scale
-    if not values[-1] > 0:
+    if not values.max(initial=0) > 0:
         return None
     kept = values > least * values[-1]
     return directions[kept] * np.sqrt(values[kept] / values[-1])[:, np.newaxis]
