@@ -88,6 +88,17 @@ def test_gamma_is_the_best_of_three_by_cross_validation(kernel):
 
 
 @KERNELS
+def test_the_median_distance_is_that_of_the_rows_of_large_weight(kernel):
+    F, y, _ = draw(60)
+    F[30:] *= 1e3
+    weight = np.r_[np.full(30, 1e6), np.ones(30)]
+    typical = np.median(cdist(F[:30], F[:30])[np.triu_indices(30, 1)])
+    gamma = fit(F, y, weight, kernel).gamma
+    bandwidth = (2 * gamma) ** -0.5 if kernel == "rbf" else 1 / gamma
+    assert 0.45 < bandwidth / typical < 2.1
+
+
+@KERNELS
 def test_a_given_gamma_is_kept(kernel):
     assert fit(*draw(), kernel, n_rounds=1, gamma=0.123).gamma == 0.123
 
