@@ -119,8 +119,12 @@ class BaseAuto(BaseSearch):
         found += self._network_candidates(None, n_rows)
         return found + self._extra_candidates()
 
-    def _linear_and_kernel_candidates(self, n_rows, few_rows=20):
-        """Return a linear candidate, and kernels on several features."""
+    def _linear_and_kernel_candidates(self, n_rows, few_rows=20, many_rows=20_000):
+        """Return a linear candidate, and kernels on several features.
+
+        Few rows cannot tell many candidates apart; the filters' responses to many rows
+        would take gigabytes.
+        """
         make, name = self._kernel_model
         common = self._common_params()
         features = signal_features(**common)
@@ -128,7 +132,7 @@ class BaseAuto(BaseSearch):
         linear = make(features["signal"], random_state=seed)
         found = [Candidate(linear, {"model": f"linear {name}"}, is_linear=True)]
         for kind, transformer in features.items():
-            if n_rows < few_rows and kind != "signal":
+            if not few_rows <= n_rows <= many_rows and kind != "signal":
                 continue
             for place, kernel in enumerate(("rbf", "laplace")):
                 model = make(

@@ -180,7 +180,9 @@ def learn_filters(rows, layout, view, shapes, n_filters, n_random, pooling, rng)
     )
     center, spread, _ = mean_and_spread(raw, share)
     filters = filters._replace(center=center, unit=_response_unit(spread))
-    return filters, np.clip((raw - center) / filters.unit, -filters.clip, filters.clip)
+    raw -= center
+    raw /= filters.unit
+    return filters, np.clip(raw, -filters.clip, filters.clip, out=raw)
 
 
 def filter_responses(filters, X, n_jobs=None):

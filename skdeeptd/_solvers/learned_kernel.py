@@ -24,6 +24,7 @@ With many rows the kernel is that of some landmark rows L, K(., L) K(L, L)^-1 K(
 from typing import NamedTuple
 
 import numpy as np
+from scipy.linalg import solve
 
 from skdeeptd._solvers.ridge import Ridge, cv_kernel_ridge, cv_ridge
 
@@ -82,28 +83,56 @@ def fit_learned_kernel(
     -------
     LearnedKernel
     """
-    best, best_error, components, table = None, np.inf, None, features
-    basis = (
-        _row_space(features) if n_rounds and len(features) < features.shape[1] else None
+    core = np.arange(len(y)) if landmarks is None else landmarks
+    components, gamma = _learn_metric(
+        features[core],
+        y[core],
+        weight[core],
+        kernel,
+        gamma,
+        n_rounds,
+        validation.of_rows(core),
+        gain,
     )
-    if basis is not None:  # gradients lie in the space of the rows
-        table = features = features @ basis.T
+    table = features if components is None else features @ components.T
+    if landmarks is None:
+        fit = _fit(table, y, weight, kernel, gamma, validation)
+    else:
+        fit = _fit_landmarks(table, y, weight, kernel, gamma, validation, landmarks)
+    return fit._replace(components=components)
+
+
+def _learn_metric(features, y, weight, kernel, gamma, n_rounds, validation, gain):
+    """Return the components of the metric, or None, and the best gamma.
+
+    Errors are compared on at most 200 of the rows, gradients are those of all.
+    """
+    basis = None
+    if n_rounds and len(features) < features.shape[1]:
+        basis = _row_space(features)  # gradients lie in the space of the rows
+        features = features @ basis.T
+    best, components, table = None, None, features
     for n_done in range(n_rounds + 1):
-        fit = _fit_metric(table, y, weight, kernel, gamma, validation, landmarks)
+        some, fit = _best_fit(table, y, weight, kernel, gamma, validation)
         error = np.sum(fit.ridge.cv_error)
-        if best is not None and not error <= (1 - gain) * best_error:
+        if best is not None and not error <= (1 - gain) * best[0]:
             break
-        best, best_error = fit._replace(components=components), error
+        best = error, components, fit.gamma
         if n_done == n_rounds:
             break
-        root = _metric_root(table, weight, fit, kernel)
+        dual = fit.ridge.coef
+        if len(some) < len(y):
+            alpha = fit.ridge.alpha * np.sum(weight) / np.sum(weight[some])
+            dual = _solve(table, y, weight, kernel, fit.gamma, alpha)
+        root = _metric_root(table, weight, dual, kernel, fit.gamma)
         if root is None:
             break
         components = root if components is None else root @ components
         table = features @ components.T
-    if basis is not None and best.components is not None:
-        return best._replace(components=best.components @ basis)
-    return best
+    _, components, gamma = best
+    if basis is not None and components is not None:
+        components = components @ basis
+    return components, gamma
 
 
 def _row_space(features):
@@ -113,26 +142,25 @@ def _row_space(features):
     return (vectors[:, kept] / np.sqrt(values[kept])).T @ features
 
 
-def _fit_metric(table, y, weight, kernel, gamma, validation, landmarks, most_rows=300):
-    """Fit with the Euclidean metric of the table.
+def _best_fit(table, y, weight, kernel, gamma, validation, most_rows=200):
+    """Return at most ``most_rows`` rows, and the fit to them with the best gamma."""
+    some = np.unique(np.linspace(0, len(y) - 1, min(len(y), most_rows)).astype(int))
+    part, on_part = (table[some], y[some], weight[some]), validation.of_rows(some)
+    gammas = _gammas(table[some], weight[some], kernel) if gamma is None else [gamma]
+    fits = [_fit(*part, kernel, g, on_part) for g in gammas]
+    return some, min(fits, key=lambda fit: np.sum(fit.ridge.cv_error))
 
-    The best gamma is found by cross-validation on at most ``most_rows`` rows.
-    """
-    if gamma is None:
-        some = np.unique(np.linspace(0, len(y) - 1, most_rows).astype(int))
-        part = table[some], y[some], weight[some]
-        on_part = validation.of_rows(some) if len(some) < len(y) else validation
-        fits = [
-            _fit(*part, kernel, g, on_part)
-            for g in _gammas(table[some], weight[some], kernel)
-        ]
-        best = min(fits, key=lambda fit: np.sum(fit.ridge.cv_error))
-        if len(some) == len(y) and landmarks is None:
-            return best
-        gamma = best.gamma
-    if landmarks is None:
-        return _fit(table, y, weight, kernel, gamma, validation)
-    return _fit_landmarks(table, y, weight, kernel, gamma, validation, landmarks)
+
+def _solve(table, y, weight, kernel, gamma, alpha):
+    """Return the weights of the kernel with all rows, for these penalties."""
+    gram = kernel_values(squared_distances(table, table), kernel, gamma)
+    target = y - weight @ y / np.sum(weight)
+    dual = np.empty_like(target)
+    for value in np.unique(alpha):
+        outputs = alpha == value
+        system = gram + np.diag(value / weight)
+        dual[:, outputs] = solve(system, target[:, outputs], assume_a="pos")
+    return dual
 
 
 def _fit(table, y, weight, kernel, gamma, validation):
@@ -187,21 +215,19 @@ def _median(squares, weight):
     return squares[order[np.searchsorted(sums, 0.5 * sums[-1])]]
 
 
-def _metric_root(table, weight, fit, kernel, most_gradients=2000, least=1e-10):
+def _metric_root(table, weight, dual, kernel, gamma, most_gradients=1000, least=1e-7):
     """Return the root of the average outer product of gradients, or None if it is zero.
 
     Its largest eigenvalue is one. Gradients are those at evenly spaced rows, if rows
     times outputs would be more than ``most_gradients``.
     """
-    dual = dual_coef(fit)
-    centers = table if fit.landmarks is None else table[fit.landmarks]
     most_rows = max(1, most_gradients // dual.shape[1])
     some = np.arange(len(table))
     if len(table) > most_rows:
         some = np.unique(np.linspace(0, len(table) - 1, most_rows).astype(int))
     at, root_weight = table[some], np.sqrt(weight[some])[:, np.newaxis]
-    squares = squared_distances(at, centers)
-    slopes = fit.gamma * kernel_values(squares, kernel, fit.gamma)
+    squares = squared_distances(at, table)
+    slopes = gamma * kernel_values(squares, kernel, gamma)
     if kernel == "laplace":  # at its own row the gradient is that of the other rows
         distances = np.sqrt(squares)
         is_apart = distances > 1e-6 * distances.max(initial=0)
@@ -209,7 +235,7 @@ def _metric_root(table, weight, fit, kernel, most_gradients=2000, least=1e-10):
     parts = []
     for column in dual.T:
         weights = slopes * column
-        gradient = weights @ centers - weights.sum(axis=1, keepdims=True) * at
+        gradient = weights @ table - weights.sum(axis=1, keepdims=True) * at
         parts.append(root_weight * gradient)
     gradients = np.concatenate(parts)
     n_gradients, n_entries = gradients.shape
