@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import check_array, check_random_state
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from skdeeptd._compat import (
     Interval,
@@ -42,10 +42,13 @@ from skdeeptd._init.filters import (
 )
 from skdeeptd._typing import KernelSizes, RandomState
 from skdeeptd._validation import (
+    X_VALIDATION,
     DocLinkMixin,
     check_new_rows,
     check_rows,
+    check_weight,
     flatten,
+    refuse_dask,
     reset_on_fit,
     translate_overflow_error,
 )
@@ -192,9 +195,11 @@ class SignalScaler(BaseSignalTransformer):
             If X or a parameter is invalid.
         """
         X, shape = flatten(X, self.input_shape)
-        y = np.zeros(len(X)) if hasattr(X, "__len__") else None
-        (X, y, weight), _ = check_rows(self, X, y, sample_weight)
-        self._learn_rows(RowBlocks(X, y, weight).drop_zero_weight(), shape)
+        refuse_dask(sample_weight=sample_weight)
+        X = validate_data(self, X, **X_VALIDATION)
+        weight = check_weight(self, X, sample_weight)
+        rows = RowBlocks(X, np.zeros((len(X), 1)), weight)
+        self._learn_rows(rows.drop_zero_weight(), shape)
         return self
 
     def _learn_rows(self, rows, input_shape, random_state=None):
