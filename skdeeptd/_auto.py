@@ -50,6 +50,7 @@ class BaseAuto(BaseSearch):
     """
 
     _time_fraction = 0.6
+    _pools_folds = True
     _parameter_constraints: dict = {
         **BaseSearch._parameter_constraints,
         "extra_estimators": [list, tuple, None],

@@ -31,6 +31,7 @@ from typing import NamedTuple
 import numpy as np
 from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
+from sklearn.metrics import r2_score
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
@@ -114,13 +115,14 @@ class Evaluation(NamedTuple):
     """Predict the held-out rows of a fold, and score a fitted estimator there.
 
     ``classes`` are those of all rows, or None for a regression; ``scorer`` None takes
-    R2, or the mean log-likelihood of classes. R2 is relative to ``variance``,
-    (outputs,), that of y in all rows: a fold may have one row, or lack a class.
+    R2, or the mean log-likelihood of classes. If ``is_pooled`` then R2 is relative to
+    the variance of y in the training and held-out rows together, so that a fold may
+    have one row, or lack a class.
     """
 
     classes: np.ndarray | None
     scorer: Callable | None
-    variance: np.ndarray | None = None
+    is_pooled: bool = False
 
     def __call__(self, estimator, fold):
         predicted = self.predict(estimator, fold.X_test)
@@ -133,7 +135,11 @@ class Evaluation(NamedTuple):
             extra = {"sample_weight": weight} if use_weight else {}
             return float(self.scorer(estimator, fold.X_test, y, **extra)), predicted
         if self.classes is None:
-            return self._r2(y.reshape(predicted.shape), predicted, weight), predicted
+            if self.is_pooled:
+                return _pooled_r2(fold, predicted), predicted
+            return r2_score(
+                y, predicted.reshape(y.shape), sample_weight=weight
+            ), predicted
         of_class = predicted[np.arange(len(y)), np.searchsorted(self.classes, y)]
         logs = np.log(np.maximum(of_class, LEAST_PROBABILITY))
         return float(np.average(logs, weights=weight)), predicted
@@ -149,12 +155,6 @@ class Evaluation(NamedTuple):
             return 1 - result.score
         return 1 / len(result.predicted) - result.score if not result.error else np.nan
 
-    def _r2(self, y, predicted, weight):
-        error = np.average((y - predicted) ** 2, axis=0, weights=weight)
-        varies = self.variance > 0
-        ratio = error / np.where(varies, self.variance, 1)
-        return float(np.mean(1 - np.where(varies, ratio, error > 0)))
-
     def predict(self, estimator, X):
         """Return predictions (rows, outputs), or probabilities (rows, classes).
 
@@ -166,6 +166,20 @@ class Evaluation(NamedTuple):
         probabilities = np.zeros((len(X), len(self.classes)))
         probabilities[:, known] = estimator.predict_proba(X)
         return probabilities
+
+
+def _pooled_r2(fold, predicted):
+    """Return the mean R2 of the outputs, relative to the variance in all rows."""
+    y, weight = fold.y_test.reshape(predicted.shape), fold.weight_test
+    all_y = np.concatenate([fold.y.reshape(len(fold.y), -1), y])
+    all_weight = None if weight is None else np.append(fold.sample_weight, weight)
+    deviation = all_y - np.average(all_y, axis=0, weights=all_weight)
+    variance = np.average(deviation**2, axis=0, weights=all_weight)
+    rounding = np.finfo(float).eps * np.abs(all_y).max(axis=0)
+    error = np.average((y - predicted) ** 2, axis=0, weights=weight)
+    varies = variance > (8 * rounding) ** 2
+    ratio = error / np.where(varies, variance, 1)
+    return float(np.mean(1 - np.where(varies, ratio, error > (8 * rounding) ** 2)))
 
 
 def _weight_arguments(estimator, sample_weight):
@@ -422,8 +436,8 @@ def _survivors(table, candidates, number):
         return reached[:0]
     if number == 1:
         return _best_rivals(mean, candidates, reached)
-    full = np.flatnonzero(table.stages == LAST_STAGE)
-    rivals = np.concatenate([reached, full[np.isfinite(mean[full])]])
+    is_rival = np.isin(np.arange(len(mean)), reached) | ~has_stages
+    rivals = np.flatnonzero(is_rival & np.isfinite(mean))
     behind = clearly_ahead(scores[rivals[np.argmax(mean[rivals])]], scores[reached])
     return reached[~behind]
 

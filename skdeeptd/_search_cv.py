@@ -81,6 +81,7 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
     """
 
     _time_fraction = 1.0  # of max_time, for the comparison
+    _pools_folds = False  # whether R2 is that of the held-out rows of all folds
     _parameter_constraints: dict = {
         "input_shape": ["array-like", None],
         "max_time": [Interval(Real, 0, None, closed="neither"), None],
@@ -138,8 +139,8 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
             scoring = self._default_scoring if self.scoring is None else self.scoring
             self.scorer_ = check_scoring(candidates[0].estimator, scoring=scoring)
             scorer = None if self.scoring is None else self.scorer_
-            variance = None if is_classifier(self) else _variance(y, weight)
-            evaluate = Evaluation(getattr(self, "classes_", None), scorer, variance)
+            classes = getattr(self, "classes_", None)
+            evaluate = Evaluation(classes, scorer, self._pools_folds)
             with single_threaded_blas(), warnings.catch_warnings():
                 # Short fits do not converge; the fit of all rows warns.
                 warnings.simplefilter("ignore", UserWarning)
@@ -323,15 +324,6 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "best_estimator_")
-
-
-def _variance(y, weight):
-    """Return the variance of each output, (outputs,); below its rounding it is zero."""
-    columns, share = y.reshape(len(y), -1), weight / np.sum(weight)
-    center = share @ columns
-    variance = share @ (columns - center) ** 2
-    size = share @ columns**2
-    return np.where(variance > 64 * np.finfo(float).eps ** 2 * size, variance, 0)
 
 
 def _select(X, y, weight, rows):

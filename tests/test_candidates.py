@@ -197,6 +197,8 @@ class Constant(RegressorMixin, BaseEstimator):
         return self
 
     def _fit_reusing(self, X, y, sample_weight, previous):
+        if previous is None:
+            return self.fit(X, y)
         self.log.append(("reuse", self.value, self.fast, previous.value))
         if self.value == "fails":
             raise ValueError("no fit")
@@ -244,33 +246,6 @@ def test_stages_are_parameters_and_the_last_is_a_plain_fit(log):
     of_stages = [("reuse", v, True, 1.0) for v in (1.0, 1.0, 2.0, 2.0)]
     assert log[2:10] == of_stages * 2
     assert log[10:] == [("fit", v, False, 40) for v in (1.0, 1.0, 2.0, 2.0)]
-
-
-def test_pipelines_of_a_path_fit_their_first_steps_once():
-    (fold,) = make_folds(n_folds=1, weighted=True)
-    fits, transforms = [], []
-
-    class Counting(StandardScaler):
-        def fit(self, X, y=None, sample_weight=None):
-            fits.append(len(X))
-            return super().fit(X, y, sample_weight)
-
-        def transform(self, X):
-            transforms.append(len(X))
-            return super().transform(X)
-
-    path = [
-        Candidate(Pipeline([("scale", Counting()), ("ridge", Ridge(a))]), {})
-        for a in (0.1, 1.0, 10.0)
-    ]
-    results = run_on_fold(path, 0, fold, Evaluation(None, None))
-    assert fits == [40]
-    assert sorted(transforms) == [10, 10, 40, 40]  # of the first one, and of the others
-    for candidate, result in zip(path, results, strict=True):
-        plain = fit_candidate(candidate.estimator, *fold[:3])
-        np.testing.assert_array_equal(
-            result.predicted[:, 0], plain.predict(fold.X_test)
-        )
 
 
 def test_candidates_are_in_the_order_of_their_path():
@@ -401,3 +376,74 @@ def test_the_default_score_of_several_outputs_is_the_mean_r2():
     score, predicted = Evaluation(None, None)(ridge, Fold(X, Y, None, X, Y, None))
     assert predicted.shape == (30, 2)
     np.testing.assert_allclose(score, r2_score(Y, ridge.predict(X)))
+
+
+# Candidates that are far behind on the first fold
+
+
+class Shifted(RegressorMixin, BaseEstimator):
+    """Predicts y of the test rows up to a shift, as far as y is linear in X."""
+
+    def __init__(self, shift=0.0):
+        self.shift = shift
+
+    def fit(self, X, y):
+        self.model_ = Ridge(1e-6).fit(X, y)
+        return self
+
+    def predict(self, X):
+        return self.model_.predict(X) + self.shift
+
+
+def shifted(*shifts):
+    return [Candidate(Shifted(shift), {"shift": shift}) for shift in shifts]
+
+
+def wide_folds(n_test, n_folds=3):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((40 + n_test, 4))
+    y = X @ [1.0, 2, 0, 0]
+    fold = Fold(X[:40], y[:40], None, X[40:], y[40:], None)
+    return [fold] * n_folds
+
+
+def test_a_candidate_with_many_times_the_loss_stops_after_the_first_fold():
+    found = run(shifted(1.0, 0.1, 0.12, 1.0), wide_folds(30))
+    has_run = np.isfinite(found.column("score"))
+    assert found.stages.tolist() == [3, 3, 3, 1]
+    assert has_run.all(axis=1).tolist() == [True, True, True, False]
+    assert has_run[3].tolist() == [True, False, False]
+    assert found.mean("score")[3] == found.column("score")[3, 0]
+
+
+def test_few_held_out_rows_stop_no_candidate():
+    found = run(shifted(1.0, 0.1, 1.0), wide_folds(20))
+    assert found.stages.tolist() == [3, 3, 3]
+
+
+def test_a_scorer_stops_no_candidate():
+    evaluate = Evaluation(None, get_scorer("neg_mean_absolute_error"))
+    found = run(shifted(1.0, 0.1, 1.0), wide_folds(30), evaluate)
+    assert found.stages.tolist() == [3, 3, 3]
+
+
+def test_the_pooled_r2_of_single_rows_is_that_of_all_rows():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((12, 4)), rng.standard_normal(12)
+    folds = [
+        Fold(np.delete(X, i, 0), np.delete(y, i), None, X[[i]], y[[i]], None)
+        for i in range(12)
+    ]
+    evaluate = Evaluation(None, None, is_pooled=True)
+    found = run([Candidate(Ridge(), {})], folds, evaluate)
+    predicted = np.concatenate([r.predicted[:, 0] for r in found.results[0]])
+    np.testing.assert_allclose(found.mean("score"), r2_score(y, predicted))
+
+
+def test_the_pooled_r2_of_a_class_that_a_fold_lacks_is_finite():
+    y = np.eye(3)[[0, 0, 1, 1, 2]]
+    X = np.arange(10.0).reshape(5, 2)
+    fold = Fold(X[:4], y[:4], None, X[4:], y[4:], None)
+    evaluate = Evaluation(None, None, is_pooled=True)
+    score = run([Candidate(Ridge(), {})], [fold], evaluate).column("score")
+    assert np.all(np.abs(score) < 1e3)
