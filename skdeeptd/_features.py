@@ -582,7 +582,7 @@ def filters_of(features):
 
 def _on_each_axis(size, lengths):
     """Return a tuple with an entry per axis of places."""
-    taps = (size,) if isinstance(size, Integral) else tuple(size)
+    taps = tuple(size) if np.iterable(size) else (size,)
     is_number = all(isinstance(k, Integral) and not isinstance(k, bool) for k in taps)
     if len(taps) != len(lengths) or not is_number or min(taps) < 1:
         raise ValueError(

@@ -34,6 +34,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from scipy.linalg import helmert
 
 from skdeeptd._data.rows import RowBlocks, concatenate_blocks
 from skdeeptd._data.signals import (
@@ -332,19 +333,17 @@ def _learned(rows, layout, shape, n_filters, n_random, rng):
     positions = geometry(layout.lengths, taps, dilation)
     first, second, cross = pooled_moments(rows, layout, positions)
     n_taps, d = len(positions.index), len(first)
-    centered = np.eye(n_taps) - 1 / n_taps
+    mean_free = np.kron(np.eye(layout.n_channels), helmert(n_taps))
     kernels = []
-    for half, projection in enumerate(
-        [np.eye(d), np.kron(np.eye(layout.n_channels), centered)]
-    ):
+    for half, basis in enumerate([np.eye(d), mean_free]):  # orthonormal rows
         learned = moment_directions(
-            projection @ second @ projection,
-            projection @ cross @ projection,
+            basis @ second @ basis.T,
+            basis @ cross @ basis.T,
             (n_filters + 1 - half) // 2,
             rng,
         )
-        drawn = rng.standard_normal(((n_random + 1 - half) // 2, d))
-        kernels.append(np.concatenate([learned, drawn]) @ projection)
+        drawn = rng.standard_normal(((n_random + 1 - half) // 2, len(basis)))
+        kernels.append(np.concatenate([learned, drawn]) @ basis)
     kernels = np.concatenate(kernels)
     mean = kernels @ first
     square = np.einsum("fi,ij,fj->f", kernels, second, kernels)
@@ -395,6 +394,8 @@ def moment_directions(second, cross, n, rng, ridge=0.01):
 
     ``ridge``, a share of the mean eigenvalue of S, bounds the whitening.
     """
+    if not second.size:
+        return np.zeros((n, 0))
     values, vectors = np.linalg.eigh(second)
     floor = ridge * np.mean(values)
     scale = np.sqrt(np.maximum(values, 0) + (floor if floor > 0 else 1))
