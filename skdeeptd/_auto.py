@@ -121,7 +121,7 @@ class BaseAuto(BaseSearch):
         return found + self._extra_candidates()
 
     def _linear_and_kernel_candidates(self, n_rows, few_rows=20, many_rows=20_000):
-        """Return a linear candidate, and kernels on several features.
+        """Return candidates on several features, ridge regression the first one.
 
         Few rows cannot tell many candidates apart; the filters' responses to many rows
         would take gigabytes.
@@ -130,14 +130,16 @@ class BaseAuto(BaseSearch):
         common = self._common_params()
         features = signal_features(**common)
         seed = common["random_state"]
-        linear = make(features["signal"], random_state=seed)
-        found = [Candidate(linear, {"model": f"linear {name}"}, is_linear=True)]
+        kernels = [("rbf", "learned"), ("laplace", "learned")]
+        found = []
         for kind, transformer in features.items():
             if not few_rows <= n_rows <= many_rows and kind != "signal":
                 continue
-            for place, kernel in enumerate(("rbf", "laplace")):
+            with_linear = kind in ("signal", "filters, 4 parts")
+            of_kind = [("linear", "euclidean")] * with_linear + kernels
+            for place, (kernel, metric) in enumerate(of_kind):
                 model = make(
-                    transformer, kernel=kernel, metric="learned", random_state=seed
+                    transformer, kernel=kernel, metric=metric, random_state=seed
                 )
                 params = {"model": f"{kernel} {name}, {kind}"}
                 found.append(Candidate(model, params, path=(kind, place)))

@@ -52,7 +52,6 @@ class Candidate(NamedTuple):
 
     estimator: BaseEstimator
     params: dict
-    is_linear: bool = False
     early: tuple = ()
     rivals: Hashable = None
     path: tuple | None = None
@@ -273,8 +272,8 @@ def compare(
                 ]
                 for path in _paths(candidates, alive, number)
             }
-            if math.isinf(end) and number == 0:
-                done = _run_screened(calls, run_all, evaluate.loss)
+            if number == 0:
+                done = _run_screened(calls, run_all, evaluate.loss, end, n_at_a_time)
             elif math.isinf(end):
                 done = _run_all_paths(calls, run_all)
             else:
@@ -312,40 +311,83 @@ def _run_all_paths(calls, run_all):
         yield path, [next(results) for _ in path_calls]
 
 
-def _run_screened(calls, run_all, loss, most_times_worse=2.5, least_rows=25):
+def _run_screened(
+    calls, run_all, loss, end, n_at_a_time, most_times_worse=2.5, least_rows=25
+):
     """Yield the results of ``_run_all_paths``; bad candidates stop after a fold.
 
     A candidate is bad if its loss on the first fold is ``most_times_worse`` times that
     of the best one, so that its weight in an average would be small. The first
     candidate goes on in any case, and all do if the fold holds out few rows.
     """
-    first = dict(
-        zip(calls, run_all(run_on_fold, [c[0] for c in calls.values()]), strict=True)
-    )
-    first_results = list(itertools.chain(*first.values()))
-    losses = {path: [loss(result) for result in first[path]] for path in calls}
-    known = [a for a in itertools.chain(*losses.values()) if np.isfinite(a)]
-    n_rows = max((len(r.predicted) for r in first_results if not r.error), default=0)
-    few = n_rows < least_rows
-    limit = math.inf if few else most_times_worse * min(known, default=math.inf)
+    first = _run_first_fold(calls, run_all, end)
+    results = [r for path_results in first.values() for r in path_results]
+    n_rows = max((len(r.predicted) for r in results if not r.error), default=0)
+    losses = [a for a in map(loss, results) if np.isfinite(a)]
+    limit = math.inf if n_rows < least_rows else min(losses, default=math.inf)
     kept = {
-        path: [not a > limit or i == 0 for i, a in zip(path, losses[path], strict=True)]
-        for path in calls
+        path: [
+            i == 0 or not loss(r) > most_times_worse * limit
+            for i, r in zip(path, path_results, strict=True)
+        ]
+        for path, path_results in first.items()
     }
-    others = {}
-    for path, path_calls in calls.items():
-        if any(kept[path]):
-            others[path] = [
-                (list(itertools.compress(estimators, kept[path])), *args)
-                for estimators, *args in path_calls[1:]
-            ]
-    done = dict(_run_all_paths(others, run_all))
-    for path, path_calls in calls.items():
+    others = {
+        path: [
+            (list(itertools.compress(estimators, kept[path])), *args)
+            for estimators, *args in calls[path][1:]
+        ]
+        for path in first
+        if any(kept[path])
+    }
+    if math.isinf(end):
+        done = dict(_run_all_paths(others, run_all))
+    else:
+        done = _run_other_folds(others, first, run_all, end, n_at_a_time)
+    for path in first:
+        if path in others and path not in done:
+            continue
         by_fold = [first[path]]
-        for fold in range(len(path_calls) - 1):
-            results = iter(done[path][fold] if path in done else ())
-            by_fold.append([next(results) if k else NOT_RUN for k in kept[path]])
+        for fold in range(len(calls[path]) - 1):
+            left = iter(done[path][fold] if path in done else ())
+            by_fold.append([next(left) if k else NOT_RUN for k in kept[path]])
         yield path, by_fold
+
+
+def _run_other_folds(calls, first, run_all, end, n_at_a_time):
+    """Return the results of the paths that are expected to end in time."""
+    done = {}
+    for path, path_calls in calls.items():
+        seconds = sum(r.fit_time + r.score_time for r in first[path] if not r.error)
+        n_rounds = math.ceil(len(path_calls) / n_at_a_time)
+        if 0 in path or clock() + n_rounds * seconds <= end:
+            done[path] = run_all(run_on_fold, path_calls)
+    return done
+
+
+def _run_first_fold(calls, run_all, end):
+    """Return the results of each path on the first fold.
+
+    With a time limit a path is run only if a fit to some of the rows tells that it ends
+    in time; the first path is run in any case.
+    """
+    first = {path: path_calls[0] for path, path_calls in calls.items()}
+    if math.isinf(end):
+        return dict(zip(first, run_all(run_on_fold, first.values()), strict=True))
+    found, slower = {}, 1.0
+    for path, call in first.items():
+        if found:
+            if clock() >= end:
+                break
+            expected = _seconds_of_all_rows(*call)
+            if clock() + slower * expected > end:
+                continue
+        begin = clock()
+        results = run_on_fold(*call)
+        if found:
+            slower = max(slower, (clock() - begin) / expected)
+        found[path] = results
+    return found
 
 
 def _run_in_time(calls, run_all, end, number, table, n_at_a_time, times_slower=4.0):
@@ -362,12 +404,9 @@ def _run_in_time(calls, run_all, end, number, table, n_at_a_time, times_slower=4
         if not is_needed and clock() >= end:
             return
         n_rounds = math.ceil(len(others) / n_at_a_time)
-        if number == 0 and not is_needed:
-            unit, default = _seconds_of_all_rows(*first), 1.0
-        elif number > 1:
+        unit, default = 1.0, 0.0
+        if number > 1:
             unit, default = np.sum(known[list(path)]), times_slower
-        else:
-            unit, default = 1.0, 0.0
         expected = unit * max(ratios, default=default)
         if not is_needed and clock() + (1 + n_rounds) * expected > end:
             continue
@@ -376,8 +415,7 @@ def _run_in_time(calls, run_all, end, number, table, n_at_a_time, times_slower=4
         seconds = clock() - begin
         if is_needed or clock() + n_rounds * seconds <= end:
             yield path, [result, *run_all(run_on_fold, others)]
-        if number or not is_needed:
-            ratios.append(seconds / unit)
+        ratios.append(seconds / unit)
 
 
 def _seconds_of_all_rows(path, number, fold, *args, stride=4, exponent=1.5):

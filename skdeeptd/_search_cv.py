@@ -375,15 +375,13 @@ def network_candidate(estimator, params, passes=(5, 12)):
     sizes, alpha = estimator.kernel_sizes, estimator.alpha
     is_linear = sizes is not None and len(sizes) == 1
     if is_linear and estimator.output_activation == "identity":
-        return Candidate(estimator, params, is_linear=True)
+        return Candidate(estimator, params)
     first, second = (
         {"n_init": 1, "max_iter": min(estimator.max_iter, n)} for n in passes
     )
     path = (_key(params, "alpha"), -alpha) if isinstance(alpha, Real) else None
     early = {"polish": False, **first}, second
-    return Candidate(
-        estimator, params, False, early, _key(params, "kernel_sizes"), path
-    )
+    return Candidate(estimator, params, early, _key(params, "kernel_sizes"), path)
 
 
 def _key(params, without):

@@ -37,8 +37,6 @@ from skdeeptd import (
     _auto,
     _search_cv,
 )
-from skdeeptd._auto import _best_unless_linear
-from skdeeptd._search import Candidate, Result, Table
 from skdeeptd._search_cv import mean_log_likelihood
 from skdeeptd.datasets import make_patch_cnn_regression
 
@@ -152,28 +150,6 @@ def test_predictions_stay_bounded_if_a_feature_hardly_varied():
     model = DeepTDAutoRegressor(cv=3, random_state=0).fit(X[:60], y[:60])
     X[60:, 7] = 1.0
     assert np.abs(model.predict(X[60:])).max() < 3 * np.abs(y).max()
-
-
-@pytest.mark.parametrize(
-    ("linear", "network", "chosen"),
-    [
-        ([0.45, 0.55, 0.5], [0.5, 0.7, 0.6], 1),
-        ([0.45, 0.55, 0.5], [0.4, 0.8, 0.5], 0),
-        ([0.45, 0.55, 0.5, 0.5], [0.44, 0.95, 0.9, 0.9], 1),
-        ([-9.0, -406.0, 0.5], [0.95, 0.96, 0.9], 1),
-    ],
-)
-def test_a_network_must_be_clearly_ahead_of_the_linear_model(linear, network, chosen):
-    scores = np.array([linear, network])
-    assert _best_unless_linear(scores, 1, [0]) == chosen
-
-
-def test_a_linear_model_that_failed_is_not_preferred():
-    scores = [[np.nan, np.nan], [0.5, 0.6]]
-    table = Table([[Result(score=s) for s in row] for row in scores], np.full(2, 3))
-    candidates = [Candidate(None, {}, is_linear=True), Candidate(None, {})]
-    order = np.array([1, 0])
-    assert DeepTDAutoRegressor()._best(candidates, table, order) == 1
 
 
 # The average

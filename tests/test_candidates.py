@@ -340,13 +340,19 @@ def test_a_stage_is_expected_to_take_as_many_times_the_one_before(
     assert clock.now == first_stage + spent
 
 
-@pytest.mark.parametrize(("share", "n_compared"), [(0.99, 1), (1.01, 2)])
-def test_a_fit_is_timed_by_a_quarter_of_the_rows(clock, share, n_compared):
-    """A quarter of the rows takes a quarter of the time; expected are twice as many."""
-    candidates = [slow(0.0), slow(4.0)]
-    end = share * (1.0 + 3 * 8.0)
-    result = run(candidates, make_folds(), end=end)
+@pytest.mark.parametrize(
+    ("end", "spent", "n_compared"),
+    [
+        (8.9, 1.0, 1),  # a quarter of the rows takes a second; expected are 8 s
+        (9.1, 5.0, 1),  # the first fold takes 4 s, so that 8 s more are needed
+        (12.9, 5.0, 1),
+        (13.1, 13.0, 2),
+    ],
+)
+def test_a_fit_is_timed_by_a_quarter_of_the_rows(clock, end, spent, n_compared):
+    result = run([slow(0.0), slow(4.0)], make_folds(), end=end)
     assert np.count_nonzero(result.stages) == n_compared
+    assert clock.now == spent
 
 
 def test_the_first_candidate_is_compared_if_all_have_stages(clock):
