@@ -9,20 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 from sklearn.base import BaseEstimator
 
-from skdeeptd._auto import DeepTDAutoRegressor
+from skdeeptd._auto import DeepTDAutoClassifier, DeepTDAutoRegressor
 from skdeeptd._classifier import DeepTDClassifier
 from skdeeptd._export.layers import (
     dtype_of,
     exported,
     has_one_axis,
+    is_classifier,
     n_columns_of,
 )
 from skdeeptd._export.onnx_graph import onnx_classifier, onnx_model
 from skdeeptd._export.torch_modules import module_of
-from skdeeptd._features import DeepTDFeatures
+from skdeeptd._features import DeepTDFeatures, SignalScaler
 from skdeeptd._optional import optional
 from skdeeptd._regressor import DeepTDRegressor
 from skdeeptd._ridge import DeepTDRidge
+from skdeeptd._ridge_classifier import DeepTDRidgeClassifier
 from skdeeptd._search_cv import DeepTDClassifierCV, DeepTDRegressorCV
 
 if TYPE_CHECKING:
@@ -35,17 +37,26 @@ def to_torch(estimator: BaseEstimator) -> torch.nn.Module:
 
     Parameters
     ----------
-    estimator : DeepTDRegressor, DeepTDClassifier, DeepTDRidge, DeepTDAutoRegressor, \
-DeepTDRegressorCV, DeepTDClassifierCV or DeepTDFeatures
-        Fitted.
+    estimator : estimator
+        Any estimator of this package, fitted, except those of :mod:`skdeeptd.dask`. All
+        models of an average must be of this package, too.
 
     Returns
     -------
     torch.nn.Module
         The module returns what ``predict``, or ``transform``, returns, in the same
-        shape; for a DeepTDClassifier the logits of ``decision_function``. Its input is
-        a tensor of shape (n_samples, n_features) or (n_samples,) + input_shape, in the
-        dtype of its weights, which is that of ``kernels_``.
+        shape; for a classifier it returns logits. Its input is a tensor of shape
+        (n_samples, n_features) or (n_samples,) + input_shape, in the dtype of its
+        weights: float64, but float32 for networks that were fitted to float32.
+
+        The logits of two classes have the shape (n_samples,), for
+        ``torch.nn.BCEWithLogitsLoss`` with targets of 0.0 and 1.0; those of more
+        classes have the shape (n_samples, n_classes), for
+        ``torch.nn.CrossEntropyLoss`` with the index of the class in ``classes_``. Their
+        sigmoid, or softmax, gives the probabilities of ``predict_proba``. The logits of
+        a DeepTDClassifier are those of ``decision_function``. For a
+        DeepTDRidgeClassifier or DeepTDAutoClassifier they are the logarithms of the
+        probabilities, or for two classes the difference of these logarithms.
 
         For a DeepTDRegressor or DeepTDClassifier the module is a Sequential:
 
@@ -59,32 +70,38 @@ DeepTDRegressorCV, DeepTDClassifierCV or DeepTDFeatures
         - ``sum``: a convolution of kernel size 1 that adds the filters of an output;
           its weights are the scales, its bias is the intercept.
         - ``mean``: the exponential, only with ``loss="poisson"``.
-        - ``output``: a Flatten to the shape of y, or of the logits: (n_samples,) for
-          two classes, for ``torch.nn.BCEWithLogitsLoss`` with targets of 0.0 and 1.0,
-          else (n_samples, n_classes), for ``torch.nn.CrossEntropyLoss`` with the index
-          of the class in ``classes_``.
+        - ``output``: a Flatten to the shape of y, or of the logits.
 
-        For DeepTDFeatures the module standardizes the rows, applies ``banks``, one for
-        each kernel size, and standardizes and clips the responses. The kernels and
-        biases of the ``conv`` of each bank can be trained.
+        For DeepTDFeatures or a SignalScaler it is a Sequential:
 
-        For a DeepTDRidge it is a Sequential of ``features``, with ``kernel="rbf"`` a
-        ``kernel``, a Linear ``ridge``, and ``output``.
+        - ``input``, ``signals``: samples as signals, (n_samples, n_channels, places).
+        - ``view``: the derivative or standard normal variate, if there is one.
+        - ``standard``: the standardized signals.
+        - ``banks``, only for DeepTDFeatures: a ``conv`` for each size and dilation, and
+          the statistics of its responses. The kernels and biases of ``conv`` can be
+          trained.
+        - ``output``: the standardized and clipped responses, or a Flatten.
 
-        For a DeepTDAutoRegressor it is the average of ``members``, with ``weights``
-        that are not trained; for a DeepTDRegressorCV or DeepTDClassifierCV the module
-        of ``best_estimator_``.
+        For a DeepTDRidge or DeepTDRidgeClassifier it is a Sequential of ``features``;
+        a Linear ``metric``, if the metric is learned; ``kernel``, unless the kernel is
+        linear; a Linear ``ridge``; and ``output``. The rows and ``gamma`` of the kernel
+        are not trained.
+
+        For a DeepTDAutoRegressor or DeepTDAutoClassifier it is the average of
+        ``members``, with ``weights`` that are not trained; for a DeepTDRegressorCV or
+        DeepTDClassifierCV it is the module of ``best_estimator_``.
 
     Raises
     ------
     ImportError
         If torch is not installed.
     TypeError
-        If ``estimator`` is of another kind.
+        If ``estimator``, or a model of an average, is not of this package.
     sklearn.exceptions.NotFittedError
         Before ``fit``.
     ValueError
-        If fitted attributes do not fit each other, or an activation is unknown.
+        If fitted attributes do not fit each other, or if torch has no counterpart of an
+        activation.
 
     See Also
     --------
@@ -94,7 +111,13 @@ DeepTDRegressorCV, DeepTDClassifierCV or DeepTDFeatures
     -----
     torch has no convolution over more than three axes. For samples of four axes or more
     a layer is a Conv1d over one axis with its patches side by side; a step
-    ``patches1``, ``patches2``, ... before the layer sorts its input if necessary.
+    ``patches1``, ``patches2``, ... before the layer sorts its input if necessary. The
+    ``conv`` of DeepTDFeatures is always a Conv1d of kernel size 1 over patches side by
+    side.
+
+    The kernel of a DeepTDRidge is computed from differences, not from products, so that
+    it is accurate in float32, too. Models with a small ``alpha_`` sum large numbers
+    that nearly cancel; keep these in float64.
 
     Examples
     --------
@@ -119,34 +142,35 @@ def to_onnx(estimator: BaseEstimator) -> onnx.ModelProto:
 
     Parameters
     ----------
-    estimator : DeepTDRegressor, DeepTDClassifier, DeepTDRidge, DeepTDAutoRegressor, \
-DeepTDRegressorCV, DeepTDClassifierCV or DeepTDFeatures
-        Fitted. For a Pipeline see :func:`register_skl2onnx`.
+    estimator : estimator
+        Any estimator of this package, fitted, except those of :mod:`skdeeptd.dask`. All
+        models of an average must be of this package, too. For a Pipeline see
+        :func:`register_skl2onnx`.
 
     Returns
     -------
     onnx.ModelProto
         Model with opset 17 and IR version 8. The input ``X`` has the shape (n_samples,
-        n_features) for any number of samples, and the dtype of ``kernels_``, or float64
-        for DeepTDRidge and DeepTDFeatures. The output ``y`` is that of ``predict``, or
-        ``transform``, in the same shape. Pass samples of several axes as
+        n_features) for any number of samples, and the dtype float64, but float32 for
+        networks that were fitted to float32. The output ``y`` is that of ``predict``,
+        or ``transform``, in the same shape. Pass samples of several axes as
         ``X.reshape(len(X), -1)``.
 
-        For a DeepTDClassifier the outputs are those of ``predict`` and
-        ``predict_proba``: ``label``, of shape (n_samples,), int64 or strings, and
-        ``probabilities``, of shape (n_samples, n_classes), also for two classes.
+        For a classifier the outputs are those of ``predict`` and ``predict_proba``:
+        ``label``, of shape (n_samples,), int64 or strings, and ``probabilities``, of
+        shape (n_samples, n_classes), also for two classes.
 
     Raises
     ------
     ImportError
         If onnx is not installed.
     TypeError
-        If ``estimator`` is of another kind.
+        If ``estimator``, or a model of an average, is not of this package.
     sklearn.exceptions.NotFittedError
         Before ``fit``.
     ValueError
-        If fitted attributes do not fit each other, an activation is unknown, or a class
-        is a number beyond int64.
+        If fitted attributes do not fit each other, if ONNX has no counterpart of an
+        activation, or if a class is a number beyond int64.
 
     See Also
     --------
@@ -156,8 +180,9 @@ DeepTDRegressorCV, DeepTDClassifierCV or DeepTDFeatures
     -----
     A layer is a Reshape and a MatMul, because onnxruntime has no float64 Conv on a CPU.
     A Gather comes before if the values are not in the order of the patches, as for
-    overlapping patches. Activations that onnxruntime does not compute exactly in
-    float64 are composed of simpler operators.
+    overlapping patches. A bank of filters is a Gather and a MatMul, too. Activations
+    that onnxruntime does not compute exactly in float64 are composed of simpler
+    operators.
 
     Examples
     --------
@@ -173,7 +198,7 @@ DeepTDRegressorCV, DeepTDClassifierCV or DeepTDFeatures
     True
     """
     estimator = exported(estimator)
-    if isinstance(estimator, DeepTDClassifier):
+    if is_classifier(estimator):
         return onnx_classifier(estimator, dtype_of(estimator))
     columns = [] if has_one_axis(estimator) else [n_columns_of(estimator)]
     return onnx_model(estimator, dtype_of(estimator), columns)
@@ -183,10 +208,11 @@ def register_skl2onnx() -> None:
     """Register the estimators of this package with skl2onnx, to convert a Pipeline.
 
     Call it once, before ``skl2onnx.to_onnx``. As for all regressors of skl2onnx, the
-    output has the shape (n_samples, n_outputs), also for y of one axis; it is computed
-    in float64 if the input is float64, else in float32. As for all its classifiers, the
-    outputs are the label and a sequence of mappings, or with the option
-    ``zipmap=False`` ``label`` and ``probabilities`` as in :func:`to_onnx`.
+    output has the shape (n_samples, n_outputs), also for y of one axis. The output is
+    float64 if the input is float64, else float32; networks are computed in that dtype,
+    all other models in float64. As for all classifiers of skl2onnx, the outputs are the
+    label and a sequence of mappings, or with the option ``zipmap=False`` ``label`` and
+    ``probabilities`` as in :func:`to_onnx`.
 
     Raises
     ------
@@ -245,11 +271,17 @@ def register_skl2onnx() -> None:
         DeepTDAutoRegressor,
         DeepTDRidge,
         DeepTDFeatures,
+        SignalScaler,
     ):
         skl2onnx.update_registered_converter(
             known, f"Skdeeptd{known.__name__}", set_output_type, convert
         )
-    for known in (DeepTDClassifier, DeepTDClassifierCV):
+    for known in (
+        DeepTDClassifier,
+        DeepTDClassifierCV,
+        DeepTDAutoClassifier,
+        DeepTDRidgeClassifier,
+    ):
         skl2onnx.update_registered_converter(
             known,
             f"Skdeeptd{known.__name__}",

@@ -1,10 +1,12 @@
 import copy
 import io
+import pickle
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from scipy.special import expit, softmax
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.ensemble import VotingRegressor
@@ -14,15 +16,18 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skdeeptd import (
+    DeepTDAutoClassifier,
     DeepTDAutoRegressor,
     DeepTDClassifier,
+    DeepTDClassifierCV,
     DeepTDFeatures,
     DeepTDRegressor,
     DeepTDRegressorCV,
     DeepTDRidge,
+    DeepTDRidgeClassifier,
+    SignalScaler,
 )
 from skdeeptd._export.torch_modules import MOST_AXES
-from skdeeptd._init.filters import Statistic
 from skdeeptd._network.activations import ACTIVATIONS
 from skdeeptd.datasets import make_patch_cnn_classification
 from skdeeptd.export import register_skl2onnx, to_onnx, to_torch
@@ -170,108 +175,227 @@ def test_activations_are_exact_far_from_zero(run, dtype, name):
     )
 
 
-# Filters of the moments, ridge regression on them, and means of models
+# Filters, ridge regression on them, and averages of models
 
 FEATURES = {
-    "a signal": ((40,), {}),
-    "an image": ((7, 8), {"kernel_sizes": [(3, 3), (4, 2)], "strides": 2}),
-    "channels first": ((3, 30), {}),
-    "channels last": ((6, 7, 2), {"kernel_sizes": [(3, 3)], "strides": 3}),
-    "four axes": ((3, 4, 2, 3), {"kernel_sizes": [(2, 3, 2, 2)], "strides": 2}),
-    "one unit": ((40,), {"standardize": False, "kernel_sizes": [4], "strides": 4}),
-    "whole": ((5,), {"kernel_sizes": [5]}),
+    "a signal": (40,),
+    "a long signal": (900,),  # not every position has a patch
+    "a short signal": (3,),
+    "an image": (7, 8),
+    "channels first": (3, 30),
+    "channels last": (6, 7, 2),
+    "three axes": (4, 3, 4),
+    "four axes": (3, 4, 2, 3),
 }
+POOLING = ["global", "local", 3, ["local", "global", 2]]
+VIEWS = (None, "derivative", "snv")
 
 
 def rows_of(shape, dtype=np.float64, n_outputs=None):
-    """One feature hardly varies; a second set of rows is far from the first."""
+    """One feature hardly varies; a second set of rows is far from the first.
+
+    The last rows are constant, and nearly constant.
+    """
     rng = np.random.default_rng(0)
     X = 3 + rng.standard_normal((120, *shape))
-    X.reshape(120, -1)[:, 1] *= 1e-4
+    X.reshape(120, -1)[:, 1] = 3 + 1e-4 * rng.standard_normal(120)
     X[60:] *= 3
-    y = np.maximum(X, 3).reshape(120, -1) @ rng.standard_normal(
-        (X[0].size, n_outputs or 1)
+    X[-2:] = 0.1
+    X[-1].flat[0] += 1e-16
+    y = np.maximum(X, 3).reshape(120, -1) @ rng.uniform(
+        size=(X[0].size, n_outputs or 1)
     )
-    y += rng.standard_normal(y.shape)
+    y += 0.1 * rng.standard_normal(y.shape)
     return X.astype(dtype), y if n_outputs else y[:, 0]
 
 
-def features_on(shape, dtype=np.float64, **parameters):
+def labels_of(y, classes):
+    """As many samples of each class, nearly."""
+    edges = np.quantile(y[:60], np.arange(1, len(classes)) / len(classes))
+    return np.array(classes)[np.digitize(y, edges)]
+
+
+def features_on(shape=(40,), dtype=np.float64, **parameters):
     X, y = rows_of(shape, dtype)
-    features = DeepTDFeatures(n_filters=4, random_state=0, **parameters)
-    return features.fit(X[:60], y[:60]), X
+    parameters = {"n_filters": 4, "n_random_filters": 3, **parameters}
+    return DeepTDFeatures(random_state=0, **parameters).fit(X[:60], y[:60]), X
 
 
-def ridge_on(shape=(40,), kernel="rbf", dtype=np.float64, n_outputs=None, **parameters):
+def scaler_on(shape=(40,), dtype=np.float64, view=None):
+    X, _ = rows_of(shape, dtype)
+    return SignalScaler(view).fit(X[:60]), X
+
+
+def transformers(view=None, **common):
+    filters = {"n_filters": 4, "n_random_filters": 3, "random_state": 0}
+    return {
+        "signal": SignalScaler(view, **common),
+        "filters": DeepTDFeatures(view=view, pooling=[1, 3], **filters, **common),
+    }
+
+
+def ridge_on(shape=(40,), dtype=np.float64, n_outputs=None, on="filters", **parameters):
+    """The model, and rows of which the last sixty are not those of the fit."""
     X, y = rows_of(shape, dtype, n_outputs)
-    features = DeepTDFeatures(n_filters=4, random_state=0, **parameters)
-    return DeepTDRidge(features, kernel=kernel).fit(X[:60], y[:60]), X
+    model = DeepTDRidge(transformers()[on], random_state=0, **parameters)
+    return model.fit(X[:60], y[:60]), X
 
 
-def mean_on(shape=(40,), dtype=np.float64, n_outputs=None):
+def learned_on(*args, **parameters):
+    return ridge_on(*args, kernel="laplace", metric="learned", **parameters)
+
+
+def ridge_classifier_on(classes=("no", "yes"), on="signal", **parameters):
+    X, y = rows_of((40,))
+    model = DeepTDRidgeClassifier(transformers()[on], random_state=0, **parameters)
+    return model.fit(X[:60], labels_of(y, classes)[:60]), X
+
+
+def average_on(shape=(40,), dtype=np.float64, n_outputs=None):
     """A model whose members and weights were put in its place."""
     X, y = rows_of(shape, dtype, n_outputs)
     rows, targets = X[:60].reshape(60, -1), y[:60]
     model = DeepTDAutoRegressor(max_time=1e-9, cv=2, input_shape=shape)
     with pytest.warns(UserWarning, match="max_time"):
         model.fit(rows, targets)
-    features = DeepTDFeatures(pooling="both", input_shape=shape, random_state=0)
+    kinds = transformers(input_shape=shape)
+    network = DeepTDRegressor((4, -1), strides=2, input_shape=shape, random_state=0)
     members = [
-        DeepTDRegressor((4, -1), strides=2, input_shape=shape),
-        DeepTDRidge(features),
-        DeepTDRidge(features, kernel="rbf"),
+        network.set_params(polish=False),
+        DeepTDRidge(kinds["filters"], random_state=0),
+        DeepTDRidge(kinds["signal"], kernel="rbf", random_state=0),
     ]
-    members[0].set_params(polish=False, random_state=0)
     model.estimators_ = [member.fit(rows, targets) for member in members]
-    drawn = np.random.default_rng(1).uniform(size=(3, n_outputs or 1))
-    model.weights_ = drawn / drawn.sum(axis=0)
+    model.weights_ = drawn_weights(3, n_outputs or 1)
     return model, X
 
 
-def assert_as_computed(output, expected, dtype):
-    """To the rounding of the dtype, which differences of squares raise tenfold."""
+def average_of_classes_on(classes=("no", "perhaps", "yes")):
+    X, y = rows_of((40,))
+    labels = labels_of(y, classes)[:60]
+    model = DeepTDAutoClassifier(max_time=1e-9, cv=2)
+    with pytest.warns(UserWarning, match="max_time"):
+        model.fit(X[:60], labels)
+    network = DeepTDClassifier((4, -1), strides=2, random_state=0)
+    members = [
+        network.set_params(polish=False, n_init=1),
+        DeepTDRidgeClassifier(transformers()["filters"], random_state=0),
+        DeepTDRidgeClassifier(transformers()["signal"], kernel="laplace"),
+    ]
+    model.estimators_ = [member.fit(X[:60], labels) for member in members]
+    model.weights_ = drawn_weights(3, 1)[:, 0]
+    return model, X
+
+
+def drawn_weights(*shape):
+    drawn = np.random.default_rng(1).uniform(size=shape)
+    return drawn / drawn.sum(axis=0)
+
+
+def assert_as_computed(output, expected, dtype=np.float64, rtol=1e-10):
+    """Relative to the largest number."""
     assert output.shape == expected.shape
-    assert output.dtype == expected.dtype == dtype
-    atol = {np.float64: 1e-12, np.float32: 1e-5}[dtype] * np.abs(expected).max()
+    assert output.dtype == dtype
+    atol = {np.float64: rtol, np.float32: 1e-4}[dtype] * np.abs(expected).max()
     np.testing.assert_allclose(output, expected, rtol=0, atol=atol)
 
 
 @both
-@pytest.mark.parametrize("pooling", ["local", "global", "both"])
+@pytest.mark.parametrize("pooling", POOLING)
 @pytest.mark.parametrize("case", FEATURES)
 def test_features_are_those_of_transform(run, pooling, case):
-    shape, parameters = FEATURES[case]
-    features, X = features_on(shape, pooling=pooling, **parameters)
+    features, X = features_on(FEATURES[case], pooling=pooling)
     table = features.transform(X)
     assert np.any(np.abs(table) == 5)
     for n_samples in (1, 120):
-        output = run(features, X[:n_samples])
-        assert_as_computed(output, table[:n_samples], np.float64)
+        assert_as_computed(run(features, X[:n_samples]), table[:n_samples])
 
 
 @both
-@pytest.mark.parametrize("pooling", ["local", "global", "both"])
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_features_of_any_activation_and_pooling(run, activation, pooling):
-    features, X = features_on((40,), pooling=pooling, activation=activation)
-    assert_as_computed(run(features, X), features.transform(X), np.float64)
+@pytest.mark.parametrize("pooling", POOLING)
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("shape", [(4,), (40,), (3, 30)])
+def test_features_of_views_are_those_of_transform(run, shape, view, pooling):
+    features, X = features_on(shape, view=view, pooling=pooling)
+    assert_as_computed(run(features, X), features.transform(X))
 
 
 @both
-@pytest.mark.parametrize("pooling", ["local", "global", "both"])
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("kernel", ["linear", "rbf"])
-def test_ridge_on_features_is_that_of_predict(run, kernel, activation, pooling):
-    ridge, X = ridge_on(kernel=kernel, pooling=pooling, activation=activation)
-    assert_as_computed(run(ridge, X), ridge.predict(X), np.float64)
+def test_features_of_other_sizes_and_dilations(run):
+    sizes = {"kernel_sizes": [(2, 3), (1, 1)], "dilations": [1]}
+    features, X = features_on((7, 8), **sizes, pooling=["local", 5])
+    assert_as_computed(run(features, X), features.transform(X))
+    features, X = features_on(kernel_sizes=[5, 2], dilations=[1, 3, 7])
+    assert_as_computed(run(features, X), features.transform(X))
 
 
 @both
-@pytest.mark.parametrize("n_outputs", [1, 2])
-@pytest.mark.parametrize("kernel", ["linear", "rbf"])
-def test_ridge_of_several_outputs(run, kernel, n_outputs):
-    ridge, X = ridge_on(kernel=kernel, n_outputs=n_outputs)
-    assert_as_computed(run(ridge, X), ridge.predict(X), np.float64)
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("shape", [(3,), (4,), (40,), (3, 30), (30, 2)])
+def test_scaled_signals_are_those_of_transform(run, shape, view):
+    scaler, X = scaler_on(shape, view=view)
+    table = scaler.transform(X)
+    assert shape == (3,) or np.any(np.abs(table) == 5) or view == "snv"
+    assert_as_computed(run(scaler, X), table)
+
+
+@both
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("make", [scaler_on, features_on])
+def test_constant_signals_and_channels(run, make, view):
+    """No division by zero, also in gradients with respect to X."""
+    transformer, X = make((3, 30), view=view)
+    X[:, 1] = 0.1
+    transformer.fit(X[:60], X[:60, 0, 0])
+    X[5], X[6, 0], X[6, 2] = 0.0, 7.0, -50.0
+    table = transformer.transform(X)
+    assert np.all(np.isfinite(table))
+    assert_as_computed(run(transformer, X), table)
+    torch = pytest.importorskip("torch")
+    X = torch.tensor(X, requires_grad=True)
+    to_torch(transformer)(X).square().sum().backward()
+    assert torch.all(torch.isfinite(X.grad))
+
+
+RIDGES = [
+    {"kernel": "linear"},
+    {"kernel": "rbf"},
+    {"kernel": "laplace"},
+    {"kernel": "rbf", "metric": "learned"},
+    {"kernel": "laplace", "metric": "learned"},
+    {"kernel": "rbf", "n_landmarks": 20},
+    {"kernel": "laplace", "metric": "learned", "n_landmarks": 20},
+]
+
+
+@both
+@pytest.mark.parametrize("n_outputs", [None, 1, 2])
+@pytest.mark.parametrize("on", ["signal", "filters"])
+@pytest.mark.parametrize("parameters", RIDGES)
+def test_ridge_is_that_of_predict(run, parameters, on, n_outputs):
+    """Distances from a row to itself are rounding, and "laplace" takes the root."""
+    ridge, X = ridge_on(on=on, n_outputs=n_outputs, **parameters)
+    output, expected = run(ridge, X), ridge.predict(X)
+    assert_as_computed(output[60:], expected[60:])
+    rtol = 1e-6 if ridge.kernel_ == "laplace" else 1e-10
+    assert_as_computed(output, expected, rtol=rtol)
+
+
+def test_metrics_and_landmarks_were_compared():
+    ridge, _ = learned_on()
+    assert hasattr(ridge, "components_")
+    ridge, _ = learned_on(n_landmarks=20)
+    assert hasattr(ridge, "components_")
+    assert len(ridge.X_fit_) < 60
+
+
+@both
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("on", ["signal", "filters"])
+def test_ridge_of_views(run, on, view):
+    X, y = rows_of((40,))
+    ridge = DeepTDRidge(transformers(view)[on], kernel="rbf").fit(X[:60], y[:60])
+    assert_as_computed(run(ridge, X), ridge.predict(X))
 
 
 @both
@@ -280,80 +404,205 @@ def test_parameters_set_after_fit_are_not_exported(run, kernel):
     ridge, X = ridge_on(kernel=kernel)
     expected = ridge.predict(X)
     ridge.set_params(kernel="rbf" if kernel == "linear" else "linear")
-    ridge.features_.set_params(activation="tanh", pooling="both", n_filters=1)
-    assert_as_computed(run(ridge, X), expected, np.float64)
+    ridge.features_.set_params(view="snv", pooling="local", n_filters=1)
+    assert_as_computed(run(ridge, X), expected)
 
 
 @both
 def test_a_statistic_without_translation_is_an_error(run, monkeypatch):
-    features, X = features_on((40,), pooling="global")
-    unknown = [Statistic("median", slice(0, 3), "median")]
-    for module in ("onnx_graph", "torch_modules"):
-        name = f"skdeeptd._export.{module}.pooled_statistics"
-        monkeypatch.setattr(name, lambda *_: unknown)
-    with pytest.raises(ValueError, match="statistic 'median' cannot be exported"):
+    features, X = features_on()
+    name = "skdeeptd._export.layers.statistics_of"
+    monkeypatch.setattr(name, lambda *_: ("median",))
+    with pytest.raises(ValueError, match=r"statistic 'median' cannot .*share0.* max"):
         run(features, X)
+
+
+@both
+@pytest.mark.parametrize("name", ["view", "kernel"])
+def test_a_view_or_a_kernel_without_translation_is_an_error(run, name):
+    model, X = ridge_on(kernel="rbf")
+    setattr(model.features_ if name == "view" else model, f"{name}_", "cosine")
+    with pytest.raises(ValueError, match=f"the {name} 'cosine' cannot be exported"):
+        run(model, X)
 
 
 @both
 @pytest.mark.parametrize("n_outputs", [None, 1, 2])
 @pytest.mark.parametrize("shape", [(40,), (6, 7)])
-def test_a_mean_is_that_of_predict(run, shape, n_outputs):
-    model, X = mean_on(shape, n_outputs=n_outputs)
-    assert_as_computed(run(model, X), model.predict(X), np.float64)
+def test_an_average_is_that_of_predict(run, shape, n_outputs):
+    model, X = average_on(shape, n_outputs=n_outputs)
+    assert_as_computed(run(model, X), model.predict(X))
 
 
 @both
-def test_a_mean_as_it_was_fitted(run):
+@pytest.mark.parametrize("n_outputs", [None, 2])
+def test_an_average_as_it_was_fitted(run, n_outputs):
     X, y = load_digits(return_X_y=True)
-    X, y = X[:100].reshape(-1, 8, 8), y[:100] % 2
-    model = DeepTDAutoRegressor(cv=3, random_state=0).fit(X, y)
+    X, y = X[:150].reshape(-1, 8, 8), y[:150] % 2
+    y = y if n_outputs is None else np.column_stack([y, X[:, 3, 4]])
+    model = DeepTDAutoRegressor(cv=3, random_state=0).fit(X[:100], y[:100])
     assert len(model.estimators_) > 1
-    assert_as_computed(run(model, X), model.predict(X), np.float64)
+    assert_as_computed(run(model, X[100:]), model.predict(X[100:]))
 
 
-@pytest.mark.parametrize("make", [mean_on, ridge_on])
+def searched(kind, y):
+    """A search with one network."""
+    X, _ = rows_of((12,))
+    grid = {"kernel_sizes": [(4, 3)], "tol": [0.1], "n_init": [1]}
+    return kind(grid, cv=2, random_state=0).fit(X[:60], y[:60]), X
+
+
+@both
+def test_a_search_is_a_member_of_an_average(run):
+    _, y = rows_of((12,))
+    search, X = searched(DeepTDRegressorCV, y)
+    model = DeepTDAutoRegressor(
+        extra_estimators=[("search", search)], cv=2, ensemble_size=1, random_state=0
+    ).fit(X[:60], y[:60])
+    model.estimators_ = [search]
+    assert_as_computed(run(model, X), search.predict(X))
+
+
+def test_an_average_with_another_member_is_refused():
+    model, _ = average_on()
+    model.estimators_ = [*model.estimators_, Ridge()]
+    for export in (to_torch, to_onnx):
+        with pytest.raises(TypeError, match=r"not a Ridge.*extra_estimators"):
+            export(model)
+
+
+@pytest.mark.parametrize(
+    "make", [features_on, scaler_on, ridge_on, learned_on, average_on]
+)
 def test_torch_in_float32(make):
     torch = pytest.importorskip("torch")
     model, X = make(dtype=np.float32)
+    method = "predict" if hasattr(model, "predict") else "transform"
     with torch.no_grad():
         output = to_torch(model).float()(torch.from_numpy(X)).numpy()
-    assert_as_computed(output, model.predict(X), np.float32)
+    assert_as_computed(output, getattr(model, method)(X), np.float32)
 
 
-def test_torch_of_a_mean_is_made_of_small_pieces():
+def test_torch_kernel_of_a_row_with_itself_is_one_in_float32():
+    """The difference of squares of float32 would give a distance of 1e-3."""
+    torch = pytest.importorskip("torch")
+    ridge, _ = ridge_on(kernel="laplace")
+    kernel = to_torch(ridge).float().kernel
+    rows = kernel.rows.clone().requires_grad_()
+    gram = kernel(rows)
+    assert torch.all(gram.diagonal() == 1)
+    gram.sum().backward()
+    assert torch.all(torch.isfinite(rows.grad))
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("make", [features_on, scaler_on])
+def test_a_fit_to_float32_is_exported_in_float64(make, view):
     pytest.importorskip("torch")
-    module = to_torch(mean_on()[0])
+    model, X = make(dtype=np.float32, view=view)
+    X = X.astype(float)
+    for run in (run_torch, run_onnx):
+        assert_as_computed(run(model, X), model.transform(X))
+
+
+def test_torch_of_an_average_is_made_of_small_pieces():
+    pytest.importorskip("torch")
+    module = to_torch(average_on()[0])
     names = [[name for name, _ in m.named_children()] for m in module.members]
     assert names[1:] == [
         ["features", "ridge", "output"],
         ["features", "kernel", "ridge", "output"],
     ]
     assert next(name for name, _ in module.members[0].named_children()) == "input"
+    module = to_torch(learned_on()[0])
+    names = [name for name, _ in module.named_children()]
+    assert names == ["features", "metric", "kernel", "ridge", "output"]
+    names = [name for name, _ in module.features.named_children()]
+    assert names == ["input", "signals", "standard", "banks", "output"]
+    assert "view" in dict(to_torch(scaler_on(view="snv")[0]).named_children())
 
 
-@pytest.mark.parametrize("make", [mean_on, ridge_on])
+@pytest.mark.parametrize(
+    "make", [average_on, ridge_on, learned_on, average_of_classes_on]
+)
 def test_torch_module_of_features_is_trained_copied_and_saved(make):
     torch = pytest.importorskip("torch")
     model, X = make()
     module, X = to_torch(model), torch.from_numpy(X)
+    before = module(X).detach()
     module(X).square().mean().backward()
-    assert all(torch.any(p.grad != 0) for p in module.parameters())
+    parameters = list(module.parameters())
+    assert any("conv" in name for name, _ in module.named_parameters())
+    assert all(torch.any(p.grad != 0) for p in parameters)
+    assert all(torch.all(torch.isfinite(p.grad)) for p in parameters)
     with torch.no_grad():
-        for parameter in module.parameters():
+        for parameter in parameters:
             parameter += 0.01
     file = io.BytesIO()
     torch.save(module, file)
     file.seek(0)
-    for other in (copy.deepcopy(module), torch.load(file, weights_only=False)):
+    others = [torch.load(file, weights_only=False), pickle.loads(pickle.dumps(module))]
+    for other in (copy.deepcopy(module), *others):
         assert torch.equal(other(X), module(X))
-        assert not np.allclose(other(X).detach(), model.predict(X.numpy()))
+        assert not torch.allclose(other(X), before)
+    blank = to_torch(model)
+    blank.load_state_dict(module.state_dict())
+    assert torch.equal(blank(X), module(X))
 
 
-@pytest.mark.parametrize("make", [mean_on, ridge_on, features_on])
+@pytest.mark.parametrize("kernel", ["linear", "rbf"])
+@pytest.mark.parametrize("make", ["regressor", "classifier"])
+def test_torch_state_has_all_numbers_of_the_model(make, kernel):
+    """The state of one model in the module of another."""
+    torch = pytest.importorskip("torch")
+    X, y = rows_of((40,))
+    kind = DeepTDRidge if make == "regressor" else DeepTDRidgeClassifier
+    y = y if make == "regressor" else labels_of(y, ["no", "yes"])
+    modules = [
+        to_torch(kind(transformers()["filters"], kernel=kernel).fit(scale * X, y))
+        for scale, X, y in ((1, X[:60], y[:60]), (2, X[2:62], y[2:62]))
+    ]
+    with torch.no_grad():
+        expected = modules[0](torch.from_numpy(X))
+        assert not torch.allclose(modules[1](torch.from_numpy(X)), expected)
+        modules[1].load_state_dict(modules[0].state_dict())
+        assert torch.equal(modules[1](torch.from_numpy(X)), expected)
+
+
+def test_torch_trains_the_kernels_of_features():
+    """The gradient of every kernel whose responses vary."""
+    torch = pytest.importorskip("torch")
+    features, X = features_on(view="derivative", pooling=[1, 3])
+    module, X = to_torch(features), torch.from_numpy(X[:60])
+    target = torch.from_numpy(np.random.default_rng(1).standard_normal(60))
+    optimizer = torch.optim.SGD(module.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss = torch.mean((module(X).mean(1) - target) ** 2)
+        loss.backward()
+        for _, bank in module.banks.parts.named_children():
+            assert torch.all(bank.conv.weight.grad.abs().sum((1, 2)) > 0)
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[2] < losses[1] < losses[0]
+
+
+ALL_KINDS = [
+    average_on,
+    ridge_on,
+    learned_on,
+    features_on,
+    scaler_on,
+    ridge_classifier_on,
+    average_of_classes_on,
+]
+
+
+@pytest.mark.parametrize("make", ALL_KINDS)
 def test_onnx_of_features_is_valid(make):
     onnx = pytest.importorskip("onnx")
-    graph = to_onnx(make((40,))[0])
+    graph = to_onnx(make()[0])
     onnx.checker.check_model(graph, full_check=True)
     assert (graph.opset_import[0].version, graph.ir_version) == (17, 8)
 
@@ -362,9 +611,12 @@ def test_onnx_of_features_is_valid(make):
 @pytest.mark.parametrize(
     "steps",
     [
-        (DeepTDFeatures(random_state=0), Ridge()),
+        (DeepTDFeatures(view="derivative", random_state=0), Ridge()),
+        (DeepTDFeatures(pooling=["local", 3], random_state=0), Ridge()),
+        (SignalScaler("snv"), Ridge()),
         (DeepTDRidge(random_state=0),),
-        (DeepTDRidge(kernel="rbf", random_state=0),),
+        (DeepTDRidge(SignalScaler("derivative"), kernel="rbf"),),
+        (DeepTDRidge(kernel="laplace", metric="learned", random_state=0),),
         (DeepTDAutoRegressor(cv=2, random_state=0),),
     ],
 )
@@ -373,16 +625,40 @@ def test_features_in_a_pipeline_by_skl2onnx(dtype, steps):
     register_skl2onnx()
     X, y = rows_of((30,))
     pipeline = make_pipeline(StandardScaler(), *map(clone, steps)).fit(X[:60], y[:60])
-    X = X.astype(dtype)
+    X = X[60:118].astype(dtype)
     graph = skl2onnx.to_onnx(pipeline, X, target_opset=17)
     onnx.checker.check_model(graph, full_check=True)
     output = run_graph(graph, X)
-    assert output.shape == (120, 1)
-    assert_as_computed(output[:, 0], pipeline.predict(X).astype(dtype), dtype)
+    assert output.shape == (58, 1)
+    assert_as_computed(output[:, 0], pipeline.predict(X), dtype)
 
 
-@pytest.mark.parametrize("make", [mean_on, ridge_on])
-def test_skops_saves_and_loads_means(make):
+@of_dtypes
+@pytest.mark.parametrize(
+    "transformer", [DeepTDFeatures(random_state=0), SignalScaler("snv")]
+)
+def test_transformers_by_skl2onnx(dtype, transformer):
+    skl2onnx = pytest.importorskip("skl2onnx")
+    register_skl2onnx()
+    X, y = rows_of((30,), dtype)
+    transformer = clone(transformer).fit(X[:60], y[:60])
+    output = run_graph(skl2onnx.to_onnx(transformer, X[60:], target_opset=17), X[60:])
+    assert_as_computed(output, transformer.transform(X[60:]), dtype)
+
+
+def test_slopes_of_large_signals_in_float32_by_skl2onnx():
+    """Products of float32 would be off by a hundredth."""
+    skl2onnx = pytest.importorskip("skl2onnx")
+    register_skl2onnx()
+    X, _ = rows_of((30,))
+    X = (1e4 + X[:60]).astype(np.float32)
+    scaler = SignalScaler("derivative").fit(X)
+    output = run_graph(skl2onnx.to_onnx(scaler, X, target_opset=17), X)
+    assert_as_computed(output, scaler.transform(X), np.float32)
+
+
+@pytest.mark.parametrize("make", [average_on, ridge_on, average_of_classes_on])
+def test_skops_saves_and_loads_averages(make):
     skops = pytest.importorskip("skops.io")
     model, X = make()
     saved = skops.dumps(model)
@@ -390,6 +666,148 @@ def test_skops_saves_and_loads_means(make):
     assert {name.split(".")[0] for name in trusted} <= {"skdeeptd", "sklearn"}
     loaded = skops.loads(saved, trusted=trusted)
     np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
+
+
+# Classes of ridge regressions and averages
+
+CLASSES = [("no", "yes"), (7, -2, 4), ("a", "c", "b", "d")]
+of_all_classes = pytest.mark.parametrize("classes", CLASSES)
+
+
+def probabilities_of(logits):
+    """As torch.nn.BCEWithLogitsLoss and CrossEntropyLoss take them."""
+    if logits.ndim == 1:
+        return np.column_stack([expit(-logits), expit(logits)])
+    return softmax(logits, axis=1)
+
+
+def assert_classes_as_computed(model, X, rtol=1e-10):
+    expected = model.predict_proba(X)
+    logits = run_torch(model, X)
+    n_classes = expected.shape[1]
+    assert logits.shape == ((len(X),) if n_classes == 2 else expected.shape)
+    assert_as_computed(probabilities_of(logits), expected, rtol=rtol)
+    logs = np.log(expected)
+    logs = logs[:, 1] - logs[:, 0] if n_classes == 2 else logs
+    np.testing.assert_allclose(logits, logs, rtol=0, atol=100 * rtol)
+    outputs = outputs_of_graph(to_onnx(model), X.reshape(len(X), -1))
+    assert list(outputs) == ["label", "probabilities"]
+    assert_as_computed(outputs["probabilities"], expected, rtol=rtol)
+    np.testing.assert_array_equal(outputs["label"], model.predict(X))
+
+
+def require_both():
+    for package in ("torch", "onnx", "onnxruntime"):
+        pytest.importorskip(package)
+
+
+@of_all_classes
+@pytest.mark.parametrize("on", ["signal", "filters"])
+@pytest.mark.parametrize("parameters", RIDGES)
+def test_ridge_classes_are_those_of_predict_proba(parameters, on, classes):
+    require_both()
+    model, X = ridge_classifier_on(classes, on, **parameters)
+    assert_classes_as_computed(model, X[60:])
+    assert_classes_as_computed(model, X[:60], rtol=1e-6)
+
+
+@of_all_classes
+def test_averages_of_classes_are_those_of_predict_proba(classes):
+    require_both()
+    model, X = average_of_classes_on(classes)
+    assert_classes_as_computed(model, X[60:])
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 10])
+def test_an_average_of_classes_as_it_was_fitted(n_classes):
+    require_both()
+    X, y = load_digits(n_class=max(n_classes, 3), return_X_y=True)
+    X, labels = X.reshape(-1, 8, 8)[::3], np.array(list("abcdefghij"))[y % n_classes]
+    model = DeepTDAutoClassifier(cv=2, random_state=0).fit(X[:100], labels[::3][:100])
+    assert len(model.estimators_) > 1
+    assert_classes_as_computed(model, X[100:])
+
+
+def test_a_search_is_a_member_of_an_average_of_classes():
+    require_both()
+    model, X = average_of_classes_on()
+    _, y = rows_of((40,))
+    grid = {"kernel_sizes": [(4, -1)], "tol": [0.1], "n_init": [1]}
+    search = DeepTDClassifierCV(grid, cv=2, random_state=0)
+    model.estimators_[0] = search.fit(X[:60], labels_of(y, model.classes_)[:60])
+    assert_classes_as_computed(model, X[60:])
+
+
+def test_torch_logits_of_an_average_are_finite_if_probabilities_are_zero():
+    torch = pytest.importorskip("torch")
+    model, X = average_of_classes_on()
+    network = model.estimators_[0]
+    model.estimators_, model.weights_ = [network], np.ones(1)
+    network.scales_ *= 1e6
+    assert np.min(model.predict_proba(X)) == 0
+    module, labels = to_torch(model), torch.zeros(len(X), dtype=int)
+    loss = torch.nn.CrossEntropyLoss()(module(torch.from_numpy(X)), labels)
+    loss.backward()
+    assert np.isfinite(loss.item())
+    assert all(torch.all(torch.isfinite(p.grad)) for p in module.parameters())
+
+
+@pytest.mark.parametrize("classes", [("no", "yes"), (2, 0, 1)])
+@pytest.mark.parametrize("make", [ridge_classifier_on, average_of_classes_on])
+def test_torch_loss_of_classes_is_that_of_the_probabilities(make, classes):
+    torch = pytest.importorskip("torch")
+    model, X = make(classes)
+    labels = np.random.default_rng(0).integers(0, len(classes), len(X))
+    logits = to_torch(model)(torch.from_numpy(X))
+    if len(classes) == 2:
+        targets = torch.from_numpy(labels.astype(float))
+        loss = torch.nn.BCEWithLogitsLoss()(logits, targets)
+    else:
+        loss = torch.nn.CrossEntropyLoss()(logits, torch.from_numpy(labels))
+    log_p = np.log(model.predict_proba(X))[np.arange(len(X)), labels]
+    assert loss.item() == pytest.approx(-np.mean(log_p), rel=1e-8)
+    loss.backward()
+
+
+@pytest.mark.parametrize("make", [ridge_classifier_on, average_of_classes_on])
+def test_torch_of_classes_in_float32(make):
+    torch = pytest.importorskip("torch")
+    model, X = make()
+    with torch.no_grad():
+        logits = to_torch(model).float()(torch.from_numpy(X).float()).numpy()
+    expected = model.predict_proba(X.astype(np.float32))
+    np.testing.assert_allclose(probabilities_of(logits), expected, atol=1e-4)
+
+
+@of_dtypes
+@of_all_classes
+@pytest.mark.parametrize(
+    "model",
+    [
+        DeepTDRidgeClassifier(random_state=0),
+        DeepTDRidgeClassifier(SignalScaler("snv"), kernel="laplace", metric="learned"),
+        DeepTDAutoClassifier(cv=2, ensemble_size=2, random_state=0),
+    ],
+)
+def test_classes_in_a_pipeline_by_skl2onnx(model, classes, dtype):
+    skl2onnx, onnx = map(pytest.importorskip, ("skl2onnx", "onnx"))
+    register_skl2onnx()
+    X, y = rows_of((30,))
+    pipeline = make_pipeline(StandardScaler(), clone(model))
+    pipeline.fit(X[:60], labels_of(y, classes)[:60])
+    X = X[60:118].astype(dtype)
+    options = {id(pipeline[-1]): {"zipmap": False}}
+    graph = skl2onnx.to_onnx(pipeline, X, options=options, target_opset=17)
+    onnx.checker.check_model(graph, full_check=True)
+    outputs, expected = outputs_of_graph(graph, X), pipeline.predict_proba(X)
+    assert_as_computed(outputs["probabilities"], expected, dtype)
+    second, first = np.sort(expected, axis=1)[:, -2:].T
+    sure = first - second > 2e-4
+    assert np.mean(sure) > 0.9
+    np.testing.assert_array_equal(outputs["label"][sure], pipeline.predict(X)[sure])
+
+
+# Networks again
 
 
 @both
@@ -421,7 +839,7 @@ def test_torch_has_a_convolution_of_each_kernel_size_and_stride(case):
         assert conv.stride == (*step, *(1,) * (n_axes - len(step)))
         assert conv.groups == (1 if number == 1 else 6)
         assert conv.out_channels == 6
-    assert not any("Patches" in type(module).__name__ for module in network)
+    assert not any(name.startswith("patches") for name, _ in network.named_children())
     padded = case.startswith(("padded", "overlap of padded", "overlap of channels"))
     assert hasattr(network, "pad") == padded
 
@@ -955,11 +1373,3 @@ def test_a_search_is_its_best_network(run, activation, loss):
     assert_as_computed(run(search, X), search.predict(X), np.float64)
     best = run(search.best_estimator_, X)
     assert_as_computed(best, search.predict(X), np.float64)
-
-
-def test_an_average_with_another_member_is_refused():
-    model, _ = mean_on()
-    model.estimators_ = [*model.estimators_, Ridge()]
-    for export in (to_torch, to_onnx):
-        with pytest.raises(TypeError, match="not a Ridge"):
-            export(model)

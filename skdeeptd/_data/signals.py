@@ -20,6 +20,7 @@ from scipy.signal import savgol_filter
 from skdeeptd._network.kernel_sizes import is_short
 
 VIEWS = (None, "derivative", "snv")
+CONSTANT = 8  # roundings of its values, up to which a spread counts as zero
 CLIP = 5.0  # standard deviations, beyond which features are set to this value
 
 
@@ -87,7 +88,7 @@ def standard_normal_variate(signals):
     scaled = signals / unit
     scaled = scaled - scaled.mean(axis=2, keepdims=True)
     spread = scaled.std(axis=2, keepdims=True)
-    is_constant = spread <= 8 * np.finfo(signals.dtype).eps
+    is_constant = spread <= CONSTANT * np.finfo(signals.dtype).eps
     return np.where(is_constant, 0, scaled / np.where(is_constant, 1, spread))
 
 
@@ -126,7 +127,7 @@ def mean_and_spread(values, share):
     deviation = scaled - scaled[0]
     mean = share @ deviation
     spread = np.sqrt(share @ (deviation - mean) ** 2)
-    spread[spread <= 8 * np.finfo(float).eps] = 0.0
+    spread[spread <= CONSTANT * np.finfo(float).eps] = 0.0
     if not np.all(np.isfinite(unit * spread)):
         raise FloatingPointError("the spread of a feature overflows")
     return unit * (scaled[0] + mean), unit * spread, size

@@ -1,28 +1,44 @@
 """Convert fitted estimators to ONNX graphs; onnx is imported with the first.
 
-Nodes are added by functions that take the names of their inputs and give that of their
-output, (rows, columns).
+Nodes are added by functions that take the names of their inputs and return that of
+their output, (rows, columns).
 """
 
+import copy
 import itertools
+import types
 
 import numpy as np
 
-from skdeeptd._auto import DeepTDAutoRegressor
-from skdeeptd._export.layers import Layer, has_log_link, known, layers_of, n_columns_of
+from skdeeptd._auto import DeepTDAutoClassifier, DeepTDAutoRegressor
+from skdeeptd._base import BasePatchNetwork
+from skdeeptd._data.signals import CLIP, CONSTANT
+from skdeeptd._export.layers import (
+    bank_of,
+    has_log_link,
+    known,
+    layers_of,
+    members_of,
+    n_columns_of,
+    signals_of,
+    slope_of,
+    statistic,
+)
 from skdeeptd._features import DeepTDFeatures, filters_of
-from skdeeptd._init.filters import pooled_statistics
+from skdeeptd._init.filters import FAR
 from skdeeptd._network.activations import LEAKY_SLOPE
 from skdeeptd._network.fitted import layout_of
 from skdeeptd._optional import optional
 from skdeeptd._ridge import DeepTDRidge
+from skdeeptd._ridge_classifier import DeepTDRidgeClassifier
 
 OPSET, IR_VERSION = 17, 8
 
 
 def onnx_model(estimator, dtype, columns):
-    """Return the model of an estimator, computed in ``dtype`` for any input dtype.
+    """Return the model of an estimator, for an input of any dtype.
 
+    Networks are computed in ``dtype``, other models in float64, as in ``predict``.
     ``columns`` is [] for an output of one axis, else [n_outputs].
     """
     add = _OnnxNodes(optional("onnx", extra="onnx"), dtype)
@@ -35,12 +51,11 @@ def onnx_classifier(estimator, dtype):
     """Return the model of a classifier, with labels and probabilities."""
     onnx, labels = optional("onnx", extra="onnx"), _labels_of(estimator)
     add = _OnnxNodes(onnx, dtype)
-    logits = _network(add, add("Cast", "X", to=add.elements), estimator)
-    if n_columns_of(estimator) == 1:  # that of the first class is zero
-        logits = add("Pad", logits, np.array([0, 1, 0, 0]))
-    most_probable = add("ArgMax", logits, axis=1, keepdims=0)
+    X = add("Cast", "X", to=add.elements)
+    scores, probabilities = _scores_and_probabilities(add, X, estimator)
+    most_probable = add("ArgMax", scores, axis=1, keepdims=0)
     add("Gather", labels, most_probable, output="label")
-    add("Softmax", logits, axis=1, output="probabilities")
+    add("Identity", probabilities, output="probabilities")
     of_labels = onnx.helper.np_dtype_to_tensor_dtype(labels.dtype)
     outputs = {
         "label": (of_labels, ["n"]),
@@ -63,14 +78,48 @@ def _labels_of(estimator):
     return labels
 
 
+def _scores_and_probabilities(add, X, estimator):
+    """Return scores, the largest for the predicted class, and probabilities."""
+    if isinstance(estimator, DeepTDAutoClassifier):
+        members = [
+            add("Mul", _scores_and_probabilities(add, X, member)[1], weight)
+            for member, weight in zip(
+                members_of(estimator), estimator.weights_, strict=True
+            )
+        ]
+        return (add("Sum", *members),) * 2
+    if isinstance(estimator, DeepTDRidgeClassifier):
+        return (_in_float64(add, _calibrated, X, estimator),) * 2
+    logits = _network(add, X, estimator)
+    if n_columns_of(estimator) == 1:  # that of the first class is zero
+        logits = add("Pad", logits, np.array([0, 1, 0, 0]))
+    return logits, add("Softmax", logits, axis=1)
+
+
+def _calibrated(add, X, classifier):
+    scores = _ridge(add, X, classifier.regressor_)
+    softmax = add("Softmax", add("Mul", scores, classifier.factor_), axis=1)
+    weight = classifier.prior_weight_
+    return add("Add", add("Mul", softmax, 1 - weight), weight * classifier.prior_)
+
+
 def _outputs(add, X, estimator):
+    if isinstance(estimator, BasePatchNetwork):
+        return _network(add, X, estimator)
     if isinstance(estimator, DeepTDAutoRegressor):
         return _mean(add, X, estimator)
-    if isinstance(estimator, DeepTDRidge):
-        return _ridge(add, X, estimator)
-    if isinstance(estimator, DeepTDFeatures):
-        return _features(add, X, estimator)
-    return _network(add, X, estimator)
+    function = _ridge if isinstance(estimator, DeepTDRidge) else _table
+    return _in_float64(add, function, X, estimator)
+
+
+def _in_float64(add, function, X, estimator):
+    """Compute a function in float64, with input and output in the dtype of the graph.
+
+    A derivative, and a sum of kernels that nearly cancel, lose too much in float32.
+    """
+    double = add.of_dtype(np.float64)
+    y = function(double, double("Cast", X, to=double.elements), estimator)
+    return add("Cast", y, to=add.elements)
 
 
 def _network(add, X, estimator):
@@ -88,61 +137,101 @@ def _network(add, X, estimator):
     return add("Exp", h) if has_log_link(estimator) else h
 
 
-def _features(add, X, features):
-    """Standardize, apply the filters, and standardize the responses."""
-    filters = filters_of(features)
-    X = add("Div", add("Sub", X, filters.shift), filters.scale)
-    columns = []
+def _table(add, X, transformer):
+    """Return the features of a transformer."""
+    order, shift, scale = signals_of(transformer)
+    x = add("Gather", X, order, axis=1)
+    if transformer.view_ is not None:
+        x = known(transformer.view_, _ONNX_VIEWS, "ONNX", "view")(add, x, order.shape)
+    if not isinstance(transformer, DeepTDFeatures):
+        return add("Flatten", _standard(add, x, shift, scale, CLIP), axis=1)
+    x, columns = _standard(add, x, shift, scale, FAR), []
+    filters = filters_of(transformer)
     for bank in filters.banks:
-        columns += _bank(add, X, bank, filters.pooling, len(filters.shift))
+        index, pools = bank_of(filters, bank)
+        patches = add("Gather", x, index, axis=2)
+        patches = add("Reshape", patches, np.array([0, -1, index.shape[1]]))
+        z = add("MatMul", bank.kernels, patches)
+        z = add("Add", z, bank.biases[:, np.newaxis])
+        columns += [c for pool in pools for c in _pooled(add, z, pool)]
     raw = add("Concat", *columns, axis=1)
-    raw = add("Div", add("Sub", raw, filters.center), filters.unit)
-    return add("Clip", raw, -filters.clip, filters.clip)
+    return _standard(add, raw, filters.center, filters.unit, filters.clip)
 
 
-def _bank(add, X, bank, pooling, n_features):
-    """Return the columns of the filters of one size."""
-    layer = Layer(bank.kernels[0], bank.biases[0], bank.activations[0])
-    order = bank.orders[0]
-    n_filters, size = layer.kernels.shape
-    n_patches = (n_features if order is None else len(order)) // size
-    z = _pre_activation(add, _patches(add, X, order, 1), layer, 1)
-    z = add("Reshape", z, np.array([n_filters, -1, n_patches]))
-    z = add("Transpose", z, perm=[1, 0, 2])
-    h = _activation(add, z, layer)
+def _standard(add, x, shift, scale, clip):
+    return add("Clip", add("Div", add("Sub", x, shift), scale), -clip, clip)
+
+
+def _derivative(add, x, shape):
+    places, weights = slope_of(shape[1])
+    slopes = add("MatMul", weights[np.newaxis], add("Gather", x, places, axis=2))
+    return add("Squeeze", slopes, np.array([2]))
+
+
+def _snv(add, x, shape):
+    """Compute ``standard_normal_variate``."""
+    size = add("ReduceMax", add("Abs", x), axes=[2])
+    x = add("Div", x, add("Where", add("Greater", size, 0.0), size, 1.0))
+    x = add("Sub", x, add("ReduceMean", x, axes=[2]))
+    square = add("ReduceMean", add("Mul", x, x), axes=[2])
+    varies = add("Greater", square, (CONSTANT * np.finfo(add.dtype).eps) ** 2)
+    x = add("Div", x, add("Sqrt", add("Where", varies, square, 1.0)))
+    return add("Where", varies, x, 0.0)
+
+
+def _pooled(add, z, pool):
+    """Return the statistics of the parts of the positions."""
+
+    def mean(values):
+        parts = add("Gather", values, pool.positions, axis=2)
+        total = add(
+            "ReduceSum", add("Mul", parts, pool.share), np.array([3]), keepdims=0
+        )
+        return add("Flatten", total, axis=1)
+
+    def maximum(values):
+        parts = add("Gather", values, pool.positions, axis=2)
+        return add("Flatten", add("ReduceMax", parts, axes=[3], keepdims=0), axis=1)
+
+    def ramp(values, begin, width):
+        return add("Clip", add("Div", add("Sub", values, begin), width), 0.0, 1.0)
+
+    operations = types.SimpleNamespace(
+        mean=mean,
+        maximum=maximum,
+        ramp=ramp,
+        absolute=lambda values: add("Abs", values),
+    )
     return [
-        _statistic(add, statistic, z, h)
-        for statistic in pooled_statistics(pooling, n_patches)
+        statistic(name, z, pool.ramps, operations, "ONNX") for name in pool.statistics
     ]
 
 
-def _statistic(add, statistic, z, h):
-    kind, patches, _ = statistic
-    ends = [np.array([i]) for i in (patches.start, patches.stop, 2)]
-    z, h = (add("Slice", values, *ends) for values in (z, h))
-    return known(kind, _ONNX_STATISTICS, "ONNX", kind="statistic")(add, z, h)
-
-
 def _ridge(add, X, ridge):
-    table = _features(add, X, ridge.features_)
-    coef = ridge.dual_coef_ if ridge.kernel_ == "rbf" else ridge.coef_.T
-    if ridge.kernel_ == "rbf":
-        table = _rbf(add, table, ridge.X_fit_, ridge.gamma_)
-    return add("Add", add("MatMul", table, coef), ridge.intercept_)
+    table = _table(add, X, ridge.features_)
+    if ridge.kernel_ == "linear":
+        return add("Add", add("MatMul", table, ridge.coef_.T), ridge.intercept_)
+    if hasattr(ridge, "components_"):
+        table = add("MatMul", table, ridge.components_.T)
+    gram = _kernel(add, table, ridge)
+    return add("Add", add("MatMul", gram, ridge.dual_coef_), ridge.intercept_)
 
 
-def _rbf(add, table, rows, gamma):
+def _kernel(add, table, ridge):
+    rows = ridge.X_fit_
     squares = add("ReduceSum", add("Mul", table, table), np.array([1]), keepdims=1)
     squares = add("Add", squares, np.sum(rows**2, axis=1))
-    distances = add("Sub", squares, add("MatMul", table, 2 * rows.T))
-    return add("Exp", add("Mul", add("Relu", distances), -gamma))
+    squares = add("Relu", add("Sub", squares, add("MatMul", table, 2 * rows.T)))
+    distances = {"rbf": lambda: squares, "laplace": lambda: add("Sqrt", squares)}
+    of_kernel = known(ridge.kernel_, distances, "ONNX", kind="kernel")()
+    return add("Exp", add("Mul", of_kernel, -ridge.gamma_))
 
 
 def _mean(add, X, estimator):
     members = [
         add("Mul", _outputs(add, X, member), weights)
         for member, weights in zip(
-            estimator.estimators_, estimator.weights_, strict=True
+            members_of(estimator), estimator.weights_, strict=True
         )
     ]
     return add("Sum", *members)
@@ -175,8 +264,17 @@ class _OnnxNodes:
 
     def __init__(self, onnx, dtype):
         self.onnx, self.dtype = onnx, np.dtype(dtype)
-        self.elements = onnx.helper.np_dtype_to_tensor_dtype(self.dtype)
         self.nodes, self.constants = [], []
+
+    @property
+    def elements(self):
+        return self.onnx.helper.np_dtype_to_tensor_dtype(self.dtype)
+
+    def of_dtype(self, dtype):
+        """Return what adds nodes with constants of this dtype to the same graph."""
+        other = copy.copy(self)
+        other.dtype = np.dtype(dtype)
+        return other
 
     def __call__(self, operator, *inputs, output=None, **attributes):
         names = [i if isinstance(i, str) else self._constant(i) for i in inputs]
@@ -236,15 +334,4 @@ _ONNX_ACTIVATIONS = {
     "logistic": _onnx_logistic,
 }
 
-
-def _onnx_positive(add, z, h):
-    above = add("Cast", add("Greater", z, 0.0), to=add.elements)
-    return add("ReduceMean", above, axes=[2], keepdims=0)
-
-
-_ONNX_STATISTICS = {
-    "each": lambda add, z, h: add("Flatten", h, axis=1),
-    "mean": lambda add, z, h: add("ReduceMean", h, axes=[2], keepdims=0),
-    "positive": _onnx_positive,
-    "max": lambda add, z, h: add("ReduceMax", z, axes=[2], keepdims=0),
-}
+_ONNX_VIEWS = {"derivative": _derivative, "snv": _snv}

@@ -1,26 +1,38 @@
-"""Convert fitted estimators to torch modules; torch is imported with the first."""
+"""Convert fitted estimators to torch modules; torch is imported with the first.
+
+A step that torch has no module for is a function of torch, the module that holds its
+numbers (``step``), and the input.
+"""
 
 import functools
 import math
+import types
 from collections import OrderedDict
 from typing import NamedTuple
 
 import numpy as np
 
-from skdeeptd._auto import DeepTDAutoRegressor
+from skdeeptd._auto import DeepTDAutoClassifier, DeepTDAutoRegressor
+from skdeeptd._data.signals import CLIP, CONSTANT
 from skdeeptd._export.layers import (
+    bank_of,
     dtype_of,
     has_log_link,
     has_one_axis,
     known,
     layers_of,
+    members_of,
+    signals_of,
+    slope_of,
+    statistic,
 )
-from skdeeptd._features import DeepTDFeatures, filters_of, layouts_of
-from skdeeptd._init.filters import pooled_statistics
+from skdeeptd._features import BaseSignalTransformer, DeepTDFeatures, filters_of
+from skdeeptd._init.filters import FAR
 from skdeeptd._network.activations import LEAKY_SLOPE
 from skdeeptd._network.fitted import layout_of
 from skdeeptd._optional import optional
 from skdeeptd._ridge import DeepTDRidge
+from skdeeptd._ridge_classifier import DeepTDRidgeClassifier
 from skdeeptd._validation import like_y
 
 MOST_AXES = 3  # of torch's convolutions
@@ -28,26 +40,30 @@ SOFTPLUS_THRESHOLD = 40.0  # from where log(1 + e^z) is z, in float64 too
 
 
 def module_of(estimator):
-    if isinstance(estimator, DeepTDAutoRegressor):
-        return _mean(estimator)
-    if isinstance(estimator, DeepTDRidge):
-        return _ridge(estimator)
-    if isinstance(estimator, DeepTDFeatures):
-        return _features(estimator)
+    makers = {
+        DeepTDAutoRegressor: _mean,
+        DeepTDAutoClassifier: _mean,
+        DeepTDRidge: _ridge,
+        DeepTDRidgeClassifier: _ridge_classifier,
+        BaseSignalTransformer: _transformer,
+    }
+    for kind, maker in makers.items():
+        if isinstance(estimator, kind):
+            return maker(estimator)
     return _network(estimator)
 
 
 def _network(estimator):
     torch = optional("torch", extra="torch")
     axes, channels = _axes(layout_of(estimator)), 1
-    modules = OrderedDict(input=_input(estimator.input_shape_, axes.shape))
+    modules = OrderedDict(input=_input_of(estimator.input_shape_, axes.shape))
     if any(axes.zeros):
         modules["pad"] = _pad(axes)
     for number, (layer, *where, order) in enumerate(
         zip(layers_of(estimator), axes.kernel_shapes, axes.strides, axes.orders), 1
     ):
         if order is not None:
-            modules[f"patches{number}"] = _patches(order)
+            modules[f"patches{number}"] = _step(_gather, index=order)
         modules[f"conv{number}"] = _conv(channels, layer.kernels, layer.biases, *where)
         modules[f"activation{number}"] = _activation(layer.activation)
         channels = len(layer.kernels)
@@ -56,164 +72,118 @@ def _network(estimator):
         channels, estimator.scales_, estimator.intercept_, ones, ones
     )
     if has_log_link(estimator):
-        modules["mean"] = _exponential()
+        modules["mean"] = _step(_exponential)
     modules["output"] = torch.nn.Flatten(0 if has_one_axis(estimator) else 1)
     return torch.nn.Sequential(modules)
 
 
-def _exponential():
+def _transformer(transformer):
+    """Make signals, standardise them, and apply banks of filters, if there are any."""
     torch = optional("torch", extra="torch")
-
-    class Exponential(torch.nn.Module):
-        def forward(self, z):
-            return torch.exp(z)
-
-        def __reduce__(self):
-            return _exponential, ()
-
-    return Exponential()
-
-
-def _features(features):
-    """Standardize, apply the filters, and standardize the responses."""
-    torch = optional("torch", extra="torch")
-    made = _features_class()()
-    made.input = _input(features.input_shape_, (math.prod(features.input_shape_),))
-    made.banks = torch.nn.ModuleList(
-        _bank(features, number, layout)
-        for number, layout in enumerate(layouts_of(features))
+    order, shift, scale = signals_of(transformer)
+    modules = OrderedDict(
+        input=_input_of(transformer.input_shape_, (order.size,)),
+        signals=torch.nn.Sequential(
+            _step(_gather, index=order), torch.nn.Flatten(0, 1)
+        ),
     )
-    made.clip = filters_of(features).clip
-    for name in ("shift", "scale", "center", "unit"):
-        made.register_buffer(name, torch.tensor(getattr(features, f"{name}_")))
-    return made
+    if transformer.view_ is not None:
+        modules["view"] = _view(transformer.view_, order.shape[1])
+    if not isinstance(transformer, DeepTDFeatures):
+        modules["standard"] = _standard(shift, scale, CLIP)
+        modules["output"] = torch.nn.Flatten(1)
+        return torch.nn.Sequential(modules)
+    filters = filters_of(transformer)
+    banks = [_bank(bank, *bank_of(filters, bank)) for bank in filters.banks]
+    modules["standard"] = _standard(shift, scale, FAR)
+    modules["banks"] = _side_by_side(banks)
+    modules["output"] = _standard(filters.center, filters.unit, filters.clip)
+    return torch.nn.Sequential(modules)
 
 
-def _bank(features, number, layout):
-    """Return the module of the filters of one size."""
+def _view(name, n_places):
+    views = {
+        "derivative": lambda: _step(_derivative, **slope_of(n_places)._asdict()),
+        "snv": lambda: _step(_standard_normal_variate),
+    }
+    return known(name, views, "torch", kind="view")()
+
+
+def _bank(bank, index, pools):
+    """Return the module of the filters of one size and dilation."""
     torch = optional("torch", extra="torch")
-    axes, kernels = _axes(layout), features.kernels_[number]
-    modules = OrderedDict(input=_input(layout.input_shape, axes.shape))
-    if any(axes.zeros):
-        modules["pad"] = _pad(axes)
-    if axes.orders[0] is not None:
-        modules["patches"] = _patches(axes.orders[0])
-    modules["conv"] = _conv(
-        1,
-        kernels.reshape(len(kernels), -1),
-        features.biases_[number],
-        axes.kernel_shapes[0],
-        axes.strides[0],
+    modules = OrderedDict(
+        patches=torch.nn.Sequential(
+            _step(_gather, index=index), torch.nn.Flatten(1, 2)
+        ),
+        conv=_conv(bank.kernels.shape[1], bank.kernels, bank.biases, (1,), (1,)),
+        pools=_side_by_side([_step(_pool, **pool._asdict()) for pool in pools]),
     )
-    made = _bank_class()()
-    made.before = torch.nn.Sequential(modules)
-    made.activation = _activation(features.activation_)
-    made.pooling = features.pooling_
-    return made
+    return torch.nn.Sequential(modules)
+
+
+def _standard(shift, scale, clip):
+    return _step(_standardise, shift=shift, scale=scale, clip=clip)
+
+
+def _side_by_side(modules):
+    torch = optional("torch", extra="torch")
+    return _step(_concatenate, parts=torch.nn.ModuleList(modules))
+
+
+def _ridge_steps(estimator):
+    """Return the features, the kernel if there is one, and the linear layer."""
+    modules = OrderedDict(features=_transformer(estimator.features_))
+    if estimator.kernel_ == "linear":
+        modules["ridge"] = _linear(estimator.coef_, estimator.intercept_)
+        return modules
+    if hasattr(estimator, "components_"):
+        modules["metric"] = _linear(estimator.components_, None)
+    exponents = {"rbf": 2, "laplace": 1}
+    modules["kernel"] = _step(
+        _kernel,
+        rows=estimator.X_fit_,
+        gamma=np.asarray(estimator.gamma_),
+        exponent=known(estimator.kernel_, exponents, "torch", kind="kernel"),
+    )
+    modules["ridge"] = _linear(estimator.dual_coef_.T, estimator.intercept_)
+    return modules
 
 
 def _ridge(estimator):
     torch = optional("torch", extra="torch")
-    modules = OrderedDict(features=_features(estimator.features_))
-    coef = estimator.coef_ if estimator.kernel_ == "linear" else estimator.dual_coef_.T
-    if estimator.kernel_ == "rbf":
-        kernel = _rbf_class()()
-        kernel.gamma = float(estimator.gamma_)
-        kernel.register_buffer("rows", torch.tensor(estimator.X_fit_))
-        modules["kernel"] = kernel
-    modules["ridge"] = _linear(coef, estimator.intercept_)
+    modules = _ridge_steps(estimator)
     modules["output"] = torch.nn.Flatten(0 if has_one_axis(estimator) else 1)
+    return torch.nn.Sequential(modules)
+
+
+def _ridge_classifier(estimator):
+    torch = optional("torch", extra="torch")
+    modules = _ridge_steps(estimator.regressor_)
+    modules["output"] = _step(
+        _calibrated_logits,
+        factor=np.asarray(estimator.factor_),
+        prior=estimator.prior_,
+        prior_weight=np.asarray(estimator.prior_weight_),
+    )
     return torch.nn.Sequential(modules)
 
 
 def _mean(estimator):
     torch = optional("torch", extra="torch")
-    weights = like_y(estimator.weights_, 2 - has_one_axis(estimator))[:, np.newaxis]
-    made = _mean_class()()
-    made.register_buffer("weights", torch.tensor(weights.astype(dtype_of(estimator))))
-    members = [module_of(e).to(made.weights.dtype) for e in estimator.estimators_]
-    made.members = torch.nn.ModuleList(members)
-    return made
-
-
-@functools.cache
-def _module_class():
-    """Make a class of modules that pickle by the function that makes the class."""
-    torch = optional("torch", extra="torch")
-
-    class Made(torch.nn.Module):
-        def __reduce__(self):
-            return _blank, (type(self).maker,), vars(self)
-
-    return Made
-
-
-def _blank(maker):
-    made = maker()
-    return made.__new__(made)
-
-
-@functools.cache
-def _features_class():
-    torch = optional("torch", extra="torch")
-
-    class Features(_module_class()):
-        maker = _features_class
-
-        def forward(self, X):
-            X = (self.input(X).flatten(1) - self.shift) / self.scale
-            raw = torch.cat([bank(X) for bank in self.banks], dim=1)
-            return torch.clamp((raw - self.center) / self.unit, -self.clip, self.clip)
-
-    return Features
-
-
-@functools.cache
-def _bank_class():
-    torch = optional("torch", extra="torch")
-
-    class Bank(_module_class()):
-        maker = _bank_class
-
-        def forward(self, X):
-            z = self.before(X).flatten(2)
-            h = self.activation(z)
-            columns = [
-                _statistic(kind)(z[..., patches], h[..., patches])
-                for kind, patches, _ in pooled_statistics(self.pooling, z.shape[2])
-            ]
-            return torch.cat(columns, dim=1)
-
-    return Bank
-
-
-@functools.cache
-def _rbf_class():
-    torch = optional("torch", extra="torch")
-
-    class RBF(_module_class()):
-        maker = _rbf_class
-
-        def forward(self, table):
-            squares = (table**2).sum(1, keepdim=True) + (self.rows**2).sum(1)
-            distances = torch.relu(squares - 2 * table @ self.rows.T)
-            return torch.exp(-self.gamma * distances)
-
-    return RBF
-
-
-@functools.cache
-def _mean_class():
-    torch = optional("torch", extra="torch")
-
-    class Mean(_module_class()):
-        maker = _mean_class
-
-        def forward(self, X):
-            outputs = torch.stack([member(X) for member in self.members])
-            return (self.weights * outputs).sum(0)
-
-    return Mean
+    is_classes = isinstance(estimator, DeepTDAutoClassifier)
+    weights = estimator.weights_.astype(dtype_of(estimator))
+    if not is_classes:
+        weights = like_y(weights, 2 - has_one_axis(estimator))[:, np.newaxis]
+    members = [
+        module_of(member).to(torch.tensor(weights).dtype)
+        for member in members_of(estimator)
+    ]
+    return _step(
+        _average_of_classes if is_classes else _average,
+        weights=weights,
+        members=torch.nn.ModuleList(members),
+    )
 
 
 class _Axes(NamedTuple):
@@ -237,44 +207,6 @@ def _axes(layout):
     has_zeros = layout.covered_shape != layout.input_shape
     shape = (math.prod(layout.input_shape),)
     return _Axes(shape, (int(has_zeros),), sizes, sizes, layout.orders)
-
-
-def _input(input_shape, shape):
-    """Return a module that reshapes samples to one channel of this shape."""
-    torch = optional("torch", extra="torch")
-    shapes = list(dict.fromkeys([(math.prod(input_shape),), tuple(input_shape)]))
-
-    class Input(torch.nn.Module):
-        def forward(self, X):
-            if tuple(X.shape[1:]) not in shapes:
-                of_shape = [f"(n_samples, {', '.join(map(str, s))})" for s in shapes]
-                raise ValueError(
-                    f"X must be of shape {' or '.join(of_shape)}, got {tuple(X.shape)}"
-                )
-            return X.reshape(-1, 1, *shape)
-
-        def __reduce__(self):
-            return _input, (input_shape, shape)
-
-    return Input()
-
-
-def _patches(order):
-    """Return a module that puts a layer in the order of the patches; -1 is the last."""
-    torch = optional("torch", extra="torch")
-
-    class Patches(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.register_buffer("order", torch.as_tensor(order), persistent=False)
-
-        def forward(self, h):
-            return h[..., self.order]
-
-        def __reduce__(self):
-            return _patches, (self.order,)
-
-    return Patches()
 
 
 def _pad(axes):
@@ -304,7 +236,10 @@ def _linear(weight, bias):
     torch = optional("torch", extra="torch")
     weight = torch.tensor(weight)
     linear = torch.nn.utils.skip_init(
-        torch.nn.Linear, *reversed(weight.shape), dtype=weight.dtype
+        torch.nn.Linear,
+        *reversed(weight.shape),
+        bias=bias is not None,
+        dtype=weight.dtype,
     )
     return _with_state(linear, weight, bias)
 
@@ -331,11 +266,136 @@ def _activation(name):
     return known(name, modules, "torch")()
 
 
-def _statistic(name):
-    functions = {
-        "each": lambda z, h: h.flatten(1),
-        "mean": lambda z, h: h.mean(2),
-        "positive": lambda z, h: (z > 0).to(z.dtype).mean(2),
-        "max": lambda z, h: z.amax(2),
-    }
-    return known(name, functions, "torch", kind="statistic")
+# Steps of modules
+
+
+@functools.cache
+def _step_class():
+    """Make the class of modules that compute a function; torch is known only now."""
+    torch = optional("torch", extra="torch")
+
+    class Step(torch.nn.Module):
+        def forward(self, X):
+            return self.function(torch, self, X)
+
+        def _get_name(self):
+            return self.function.__name__.title().replace("_", "")
+
+        def __reduce__(self):
+            return _blank_step, (), vars(self)
+
+    return Step
+
+
+def _blank_step():
+    made = _step_class()
+    return made.__new__(made)
+
+
+def _step(function, **values):
+    """Return a module that computes ``function``; arrays become its buffers.
+
+    An index is no part of the ``state_dict``.
+    """
+    torch, made = optional("torch", extra="torch"), _step_class()()
+    made.function = function
+    for name, value in values.items():
+        if isinstance(value, np.ndarray):
+            is_number = value.dtype.kind == "f"
+            made.register_buffer(name, torch.tensor(value), persistent=is_number)
+        else:
+            setattr(made, name, value)
+    return made
+
+
+def _input_of(input_shape, shape):
+    """Return a module that reshapes samples to one channel of this shape."""
+    shapes = list(dict.fromkeys([(math.prod(input_shape),), tuple(input_shape)]))
+    return _step(_input, shapes=shapes, shape=tuple(shape))
+
+
+def _input(torch, step, X):
+    if tuple(X.shape[1:]) not in step.shapes:
+        of_shape = [f"(n_samples, {', '.join(map(str, s))})" for s in step.shapes]
+        raise ValueError(
+            f"X must be of shape {' or '.join(of_shape)}, got {tuple(X.shape)}"
+        )
+    return X.reshape(-1, 1, *step.shape)
+
+
+def _exponential(torch, step, z):
+    return torch.exp(z)
+
+
+def _gather(torch, step, h):
+    return h[..., step.index]
+
+
+def _derivative(torch, step, x):
+    return step.weights @ x[..., step.places]
+
+
+def _standard_normal_variate(torch, step, x):
+    size = x.abs().amax(2, keepdim=True)
+    x = x / torch.where(size > 0, size, 1)
+    x = x - x.mean(2, keepdim=True)
+    square = (x**2).mean(2, keepdim=True)
+    varies = square > (CONSTANT * torch.finfo(x.dtype).eps) ** 2
+    return torch.where(varies, x / torch.where(varies, square, 1).sqrt(), 0)
+
+
+def _standardise(torch, step, x):
+    return torch.clamp((x - step.shift) / step.scale, -step.clip, step.clip)
+
+
+def _concatenate(torch, step, x):
+    return torch.cat([part(x) for part in step.parts], dim=1)
+
+
+def _pool(torch, step, z):
+    """Return the statistics of the parts of the positions."""
+    operations = types.SimpleNamespace(
+        mean=lambda z: (z[..., step.positions] * step.share).sum(-1),
+        maximum=lambda z: z[..., step.positions].amax(-1),
+        absolute=torch.abs,
+        ramp=lambda z, begin, width: torch.clamp((z - begin) / width, 0, 1),
+    )
+    columns = [
+        statistic(name, z, step.ramps, operations, "torch") for name in step.statistics
+    ]
+    return torch.cat([column.flatten(1) for column in columns], dim=1)
+
+
+def _kernel(torch, step, table):
+    exact = "donot_use_mm_for_euclid_dist"
+    distances = torch.cdist(table, step.rows, compute_mode=exact)
+    return torch.exp(-step.gamma * distances**step.exponent)
+
+
+def _average(torch, step, X):
+    outputs = torch.stack([member(X) for member in step.members])
+    return (step.weights * outputs).sum(0)
+
+
+def _average_of_classes(torch, step, X):
+    """Average probabilities, in logarithms, so that none of them becomes zero."""
+    logs = torch.stack([_log_probabilities(torch, m(X)) for m in step.members])
+    log_weights = torch.log(step.weights)[:, None, None]
+    return _logits(torch.logsumexp(log_weights + logs, dim=0))
+
+
+def _calibrated_logits(torch, step, scores):
+    softmax = torch.softmax(step.factor * scores, dim=1)
+    mixed = (1 - step.prior_weight) * softmax + step.prior_weight * step.prior
+    return _logits(torch.log(mixed))
+
+
+def _log_probabilities(torch, logits):
+    if logits.ndim == 1:  # that of the first class is zero
+        logits = torch.stack([torch.zeros_like(logits), logits], dim=1)
+    return torch.log_softmax(logits, dim=1)
+
+
+def _logits(logs):
+    """Return log-probabilities, or the logit of the second class of two."""
+    return logs[:, 1] - logs[:, 0] if logs.shape[1] == 2 else logs
