@@ -34,6 +34,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import Bunch, check_array
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
+from skdeeptd._data.signals import from_signals
 from skdeeptd._validation import check_index, check_weight, flatten
 
 
@@ -331,6 +332,67 @@ def effective_weights(
         )
     result = {name: value.reshape(shape) for name, value in result.items()}
     return Bunch(**result, weights=weights.reshape(-1, *shape))
+
+
+def metric_weights(estimator: BaseEstimator) -> Bunch:
+    """Return how much each feature counts in the learned metric of a kernel.
+
+    The weight of a feature is its entry on the diagonal of ``metric_`` over the sum of
+    the diagonal: the mean squared derivative of the first fit by the feature, as a
+    share. A feature of weight zero does not add to the distance of two samples.
+
+    Parameters
+    ----------
+    estimator : DeepTDRidge or DeepTDRidgeClassifier
+        Fitted, with a kernel other than "linear".
+
+    Returns
+    -------
+    Bunch
+        weights
+            Array of sum one: of the shape of a sample if the features are those of a
+            :class:`~skdeeptd.SignalScaler`, else (n_features_out,).
+        feature_names
+            None in the first case, else the names of the features.
+
+    Raises
+    ------
+    sklearn.exceptions.NotFittedError
+        If the estimator is not fitted.
+    TypeError, AttributeError
+        If the estimator is of another kind, or has a linear kernel.
+
+    See Also
+    --------
+    skdeeptd.plotting.MetricDisplay : Draw the weights.
+    effective_weights : The effect of each feature on the predictions of any model.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdeeptd import DeepTDRidge, SignalScaler
+    >>> from skdeeptd.inspection import metric_weights
+    >>> X = np.random.default_rng(0).standard_normal((150, 12))
+    >>> y = np.sin(2 * X[:, 3])
+    >>> model = DeepTDRidge(SignalScaler(), kernel="rbf", metric="learned").fit(X, y)
+    >>> int(metric_weights(model).weights.argmax())
+    3
+    """
+    check_is_fitted(estimator)
+    ridge = getattr(estimator, "regressor_", estimator)
+    if not hasattr(ridge, "features_"):
+        raise TypeError(
+            f"metric_weights takes a DeepTDRidge or DeepTDRidgeClassifier, not a "
+            f"{type(estimator).__name__}; of an average take one of estimators_"
+        )
+    diagonal = np.diag(ridge.metric_)
+    weights, features = diagonal / np.sum(diagonal), ridge.features_
+    if hasattr(features, "kernels_"):
+        names = features.get_feature_names_out().tolist()
+        return Bunch(weights=weights, feature_names=names)
+    return Bunch(
+        weights=from_signals(weights, features.input_shape_), feature_names=None
+    )
 
 
 def _input_restorer(X):

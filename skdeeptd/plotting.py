@@ -8,6 +8,7 @@ from skdeeptd._plot.candidates import CandidatesDisplay
 from skdeeptd._plot.importance import ImportanceDisplay
 from skdeeptd._plot.kernels import KernelDisplay
 from skdeeptd._plot.linear_comparison import LinearComparisonDisplay
+from skdeeptd._plot.metric import MetricDisplay
 from skdeeptd._plot.moment import MomentDisplay
 from skdeeptd._plot.receptive_field import ReceptiveFieldDisplay
 
@@ -16,6 +17,7 @@ __all__ = [
     "ImportanceDisplay",
     "KernelDisplay",
     "LinearComparisonDisplay",
+    "MetricDisplay",
     "MomentDisplay",
     "ReceptiveFieldDisplay",
 ]

@@ -65,6 +65,13 @@ def as_signals(X, layout, view=None):
     return signals
 
 
+def from_signals(values, input_shape):
+    """Return the values of one signal, flat, in the shape of a sample."""
+    order = signal_layout(input_shape).order
+    arranged = values.reshape([input_shape[axis] for axis in order])
+    return arranged.transpose(np.argsort(order))
+
+
 def derivative_window(n_places, longest=15):
     """Return the odd number of places that a derivative is fitted to."""
     return min(longest, (n_places - 1) // 2 * 2 + 1)

@@ -86,9 +86,9 @@ class Filters(NamedTuple):
 
 
 class Geometry(NamedTuple):
-    """Positions of patches: ``index`` (taps, positions) points into the places."""
+    """Positions of patches: ``places``, (taps, positions), is an index."""
 
-    index: np.ndarray
+    places: np.ndarray
     grid: tuple
 
 
@@ -126,8 +126,8 @@ def geometry(lengths, taps, dilation, max_positions=1000):
 def patches_of(signals, positions):
     """Return the patches, (rows, d, positions)."""
     n_rows, n_channels, _ = signals.shape
-    taps, n_positions = positions.index.shape
-    return signals[:, :, positions.index].reshape(
+    taps, n_positions = positions.places.shape
+    return signals[:, :, positions.places].reshape(
         n_rows, n_channels * taps, n_positions
     )
 
@@ -312,7 +312,7 @@ def _mixed(y, rng, most_outputs=10):
 
 def pooled_moments(rows, layout, positions):
     """Return m, S and M_o of rows of standardised signals: one pass."""
-    taps, n_positions = positions.index.shape
+    taps, n_positions = positions.places.shape
     d, shape = layout.n_channels * taps, (layout.n_channels, -1)
 
     def statistic(X, y, weight):
@@ -332,7 +332,7 @@ def _learned(rows, layout, shape, n_filters, n_random, rng):
     taps, dilation = shape
     positions = geometry(layout.lengths, taps, dilation)
     first, second, cross = pooled_moments(rows, layout, positions)
-    n_taps, d = len(positions.index), len(first)
+    n_taps, d = len(positions.places), len(first)
     mean_free = np.kron(np.eye(layout.n_channels), helmert(n_taps))
     kernels = []
     for half, basis in enumerate([np.eye(d), mean_free]):  # orthonormal rows
@@ -363,13 +363,13 @@ def _ramps(rows, layout, positions, kernels, biases, most_rows=256, most_values=
     filter. A ramp is at least a thousandth of a standard deviation wide.
     """
     some = _evenly(len(rows.X), most_rows)
-    places = _evenly(positions.index.shape[1], max(1, most_values // len(some)))
+    thinned = _evenly(positions.places.shape[1], max(1, most_values // len(some)))
     signals = rows.X[some].reshape(len(some), layout.n_channels, -1)
-    patches = patches_of(signals, Geometry(positions.index[:, places], None))
+    patches = patches_of(signals, Geometry(positions.places[:, thinned], None))
     z = (kernels @ patches + biases[:, np.newaxis]).transpose(1, 0, 2)
     z = z.reshape(len(kernels), -1)
     sums = np.cumsum(
-        np.repeat(rows.weight[some], len(places))[np.argsort(z, axis=1)], axis=1
+        np.repeat(rows.weight[some], len(thinned))[np.argsort(z, axis=1)], axis=1
     )
     z = np.sort(z, axis=1)
     ends = np.array(QUANTILES)[:, np.newaxis] + QUANTILE_WIDTH * np.array([-0.5, 0.5])
@@ -418,8 +418,8 @@ def _width(filters):
     """Return the numbers that the responses take for each row, at most at a time."""
     widths = []
     for bank in filters.banks:
-        index, _ = geometry(filters.layout.lengths, bank.taps, bank.dilation)
-        widths.append((bank.kernels.shape[1] + 2 * len(bank.kernels)) * index.shape[1])
+        places, _ = geometry(filters.layout.lengths, bank.taps, bank.dilation)
+        widths.append((bank.kernels.shape[1] + 2 * len(bank.kernels)) * places.shape[1])
     return max(widths)
 
 

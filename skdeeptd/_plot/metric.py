@@ -1,0 +1,171 @@
+"""Draw how much each feature counts in a learned metric."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
+
+from skdeeptd._plot.drawing import (
+    check_n_best,
+    draw_color_bar,
+    draw_image,
+    get_axes,
+    height_over_width,
+    max_abs,
+)
+from skdeeptd.inspection import metric_weights
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LABEL = "share of the metric"
+
+
+class MetricDisplay:
+    """Draw how much each feature counts in the learned metric of a kernel.
+
+    The weights of a signal are drawn as a line over its positions, those of samples of
+    several axes as an image, and those of filters as bars, the largest on top.
+
+    Parameters
+    ----------
+    weights : array-like of shape input_shape, or (n_features_out,)
+        Weights of :func:`~skdeeptd.inspection.metric_weights`.
+    feature_names : sequence, default=None
+        Names of the features, for bars, or numbers for their positions on an axis.
+    n_best : int, default=20
+        Maximum number of bars.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+
+    Examples
+    --------
+    >>> from skdeeptd import DeepTDRidge, SignalScaler
+    >>> from skdeeptd.datasets import make_patch_cnn_regression
+    >>> from skdeeptd.plotting import MetricDisplay
+    >>> X, y = make_patch_cnn_regression(150, (6, 4), random_state=0)
+    >>> model = DeepTDRidge(SignalScaler(), kernel="rbf", metric="learned").fit(X, y)
+    >>> MetricDisplay.from_estimator(model).weights.shape
+    (24,)
+    """
+
+    def __init__(
+        self,
+        weights: ArrayLike,
+        *,
+        feature_names: Sequence | None = None,
+        n_best: int = 20,
+    ) -> None:
+        self.weights = weights
+        self.feature_names = feature_names
+        self.n_best = n_best
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        *,
+        feature_names: Sequence | None = None,
+        n_best: int = 20,
+        ax: Axes | ArrayLike | None = None,
+    ) -> Self:
+        """Draw the metric of a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : DeepTDRidge or DeepTDRidgeClassifier
+            Fitted, with a kernel other than "linear".
+        feature_names : sequence, default=None
+            Numbers for the positions of a signal, such as wavelengths. None for their
+            indices, or for the names of filters.
+        n_best : int, default=20
+            Maximum number of bars.
+        ax : matplotlib Axes, default=None
+            As in ``plot``.
+
+        Returns
+        -------
+        MetricDisplay
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        ImportError
+            If matplotlib is not installed.
+        TypeError, AttributeError, ValueError
+            As in ``metric_weights`` and ``plot``.
+        """
+        result = metric_weights(estimator)
+        names = result.feature_names if feature_names is None else feature_names
+        return cls(result.weights, feature_names=names, n_best=n_best).plot(ax)
+
+    def plot(self, ax: Axes | ArrayLike | None = None) -> Self:
+        """Draw the weights.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            None makes a new figure.
+
+        Returns
+        -------
+        MetricDisplay
+            The display itself.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError, TypeError
+            If ``ax`` is not one axes, ``n_best`` is not a positive integer, or there
+            is not a name for each feature.
+        """
+        weights, names = np.asarray(self.weights, dtype=float), self.feature_names
+        if names is not None and len(names) != weights.size:
+            raise ValueError(
+                f"feature_names holds {len(names)} names of {weights.size} features"
+            )
+        check_n_best(self.n_best)
+        if weights.ndim > 1:
+            height = max(5 * height_over_width(weights.shape), 1.6)
+            figsize, draw = (6.5, 0.8 + height), self._image
+        elif names is not None and isinstance(names[0], str):
+            n_bars = min(self.n_best, len(weights))
+            figsize, draw = (6.5, 1.2 + 0.22 * n_bars), self._bars
+        else:
+            figsize, draw = (6.5, 3.8), self._line
+        self.ax_ = get_axes(ax, (1, 1), figsize).item()
+        self.figure_ = self.ax_.figure
+        draw(weights)
+        return self
+
+    def _image(self, weights):
+        image = draw_image(self.ax_, weights, max_abs(weights))
+        image.set_cmap("Greys")
+        image.set_clim(0, max_abs(weights))
+        draw_color_bar(image, [self.ax_], LABEL)
+
+    def _bars(self, weights):
+        best = np.argsort(-weights, kind="stable")[: self.n_best]
+        names = [self.feature_names[i] for i in best]
+        self.ax_.barh(names, weights[best], color="0.4")
+        self.ax_.set_ylim(len(best) - 0.4, -0.6)
+        self.ax_.set(xlim=(0, None), xlabel=LABEL)
+        if len(best) < len(weights):
+            self.ax_.set_ylabel(f"best {len(best)} of {len(weights)} features")
+
+    def _line(self, weights):
+        names = self.feature_names
+        positions = np.arange(len(weights)) if names is None else np.asarray(names)
+        self.ax_.fill_between(positions, weights, color="0.75", linewidth=0)
+        self.ax_.plot(positions, weights, color="0.2", linewidth=1)
+        self.ax_.set(ylim=(0, None), ylabel=LABEL)
+        self.ax_.set_xlabel("feature" if names is None else "feature name")
