@@ -17,8 +17,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy.signal import savgol_filter
 
-from skdeeptd._network.kernel_sizes import is_short
-
 VIEWS = (None, "derivative", "snv")
 CONSTANT = 8  # roundings of its values, up to which a spread counts as zero
 CLIP = 5.0  # standard deviations, beyond which features are set to this value
@@ -46,6 +44,11 @@ def signal_layout(input_shape):
     lengths = tuple(n for n, s in zip(input_shape, short, strict=True) if not s)
     n_channels = math.prod(input_shape) // max(1, math.prod(lengths))
     return SignalLayout(tuple(input_shape), tuple(order), n_channels, lengths)
+
+
+def is_short(n, lengths):
+    """Tell an axis of channels: less than half of another, or at most 3 long."""
+    return 2 * n < max(lengths) or n <= 3 < max(lengths)
 
 
 def as_signals(X, layout, view=None):

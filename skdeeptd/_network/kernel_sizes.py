@@ -16,6 +16,7 @@ from numbers import Integral
 
 import numpy as np
 
+from skdeeptd._data.signals import is_short
 from skdeeptd._network.layout import (
     arrange_patches,
     count_patches,
@@ -272,11 +273,6 @@ def default_kernel_shapes(input_shape, tile=True):
     if first == input_shape:
         return (first,)
     return first, count_patches(input_shape, first, first) if tile else -1
-
-
-def is_short(n, lengths):
-    """Tell an axis of channels: less than half of another, or at most 3 long."""
-    return 2 * n < max(lengths) or n <= 3 < max(lengths)
 
 
 def kernel_size_grid(
