@@ -150,7 +150,9 @@ def test_names_are_unique_and_those_of_the_columns(shape, pooling):
 
 
 @pytest.mark.xfail(
-    strict=True, reason="pooling numbers above the number of positions coincide"
+    strict=True,
+    raises=AssertionError,
+    reason="pooling numbers above the number of positions coincide",
 )
 @pytest.mark.parametrize(
     ("n_places", "pooling"), [(33, (1, 4)), (9, (1, "local")), (20, (30, "local"))]

@@ -423,7 +423,9 @@ def test_permuted_channels_have_permuted_kernels():
 
 
 MANY = pytest.mark.xfail(
-    strict=True, reason="ramps are quantiles of rows and places evenly spaced by index"
+    strict=True,
+    raises=AssertionError,
+    reason="ramps are quantiles of rows and places evenly spaced by index",
 )
 
 
