@@ -5,6 +5,7 @@ from scipy.linalg import subspace_angles
 from skdeeptd._data.rows import RowBlocks
 from skdeeptd._init.moment_directions import (
     all_patch_moments,
+    leading_directions,
     leading_kernels,
     moment_filters,
     patch_moments,
@@ -191,3 +192,27 @@ def test_moments_that_overflow_are_refused():
     rows, network = linear_rows(size=1e160), blank(make_layout(12, (3, -1)))
     with pytest.raises(FloatingPointError, match="second moment of X and y overflows"):
         start_of_both_moments(network, rows, np.random.RandomState(0))
+
+
+@pytest.mark.parametrize("n", [1, 3, 6, 9])
+def test_leading_directions_are_eigenvectors_and_then_drawn(n):
+    """Two eigenvalues of six are rounding errors; signs are those of large entries."""
+    q = np.linalg.qr(np.random.default_rng(0).standard_normal((6, 6)))[0]
+    gram = (q * [5, 3, 2, 1, 1e-16, 0]) @ q.T
+    found = leading_directions(gram, n, np.random.RandomState(0))
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1)
+    for direction, expected in zip(found[:4], q.T, strict=False):
+        np.testing.assert_allclose(abs(direction @ expected), 1)
+        assert direction[np.abs(direction).argmax()] > 0
+    np.testing.assert_allclose(found[4:] @ q[:, :4], 0, atol=1e-8)
+    again = leading_directions(gram, n, np.random.RandomState(1))
+    same = np.isclose(found, again).all(axis=1)
+    assert list(same) == [True] * min(n, 4) + [False] * max(0, n - 4)
+
+
+def test_directions_beyond_a_full_rank_are_drawn_in_all_dimensions():
+    found = leading_directions(np.diag([3.0, 2, 1]), 200, np.random.RandomState(0))
+    drawn = found[3:]
+    np.testing.assert_allclose(np.mean(drawn**2, axis=0), 1 / 3, atol=0.06)
+    nothing = leading_directions(np.zeros((3, 3)), 200, np.random.RandomState(0))
+    np.testing.assert_allclose(np.mean(nothing**2, axis=0), 1 / 3, atol=0.06)
