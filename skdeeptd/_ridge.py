@@ -259,7 +259,7 @@ class DeepTDRidge(DocLinkMixin, MultiOutputMixin, RegressorMixin, BaseEstimator)
             problem = standardize(rows, fit_intercept=True)
         validation = self._validation(all_rows, rows, group)
         with single_threaded_blas():
-            self._regression(table, problem, validation)
+            self._regression(table, problem, rows.weight, validation)
         self.total_weight_ = float(np.sum(rows.weight))
         if len(table) == 1:
             warn("standard deviations are NaN: they need at least two samples, got one")
@@ -276,23 +276,26 @@ class DeepTDRidge(DocLinkMixin, MultiOutputMixin, RegressorMixin, BaseEstimator)
             if rows_are_serial(rows.X, rows.y):
                 blocks = np.array_split(np.arange(n_rows), min(20, n_rows))
             return Validation(blocks, per_output)
-        blocks = []
-        for _, test in check_cv(cv, all_rows.y).split(all_rows.X, all_rows.y):
-            own = group[np.arange(len(group))[test]]
-            blocks.append(np.unique(own[own >= 0]))
-        counts = np.bincount(np.concatenate(blocks), minlength=n_rows)
-        if np.any(counts != 1):
+        n_times, fold_of = np.zeros(len(group), int), np.full(n_rows, -1)
+        for fold, (_, test) in enumerate(
+            check_cv(cv, all_rows.y).split(all_rows.X, all_rows.y)
+        ):
+            np.add.at(n_times, test, 1)
+            own = group[test]
+            own = own[own >= 0]
+            fold_of[own[fold_of[own] < 0]] = fold  # copies follow the first one
+        if np.any(n_times != 1):
             raise ValueError(
                 f"cv must hold out each sample once, but it holds out sample "
-                f"{np.argmax(counts != 1)} {counts[counts != 1][0]} times; use KFold, "
-                f"or None for single samples"
+                f"{np.argmax(n_times != 1)} {n_times[n_times != 1][0]} times; use "
+                f"KFold, or None for single samples"
             )
-        return Validation(tuple(b for b in blocks if len(b)), per_output)
+        blocks = [np.flatnonzero(fold_of == fold) for fold in np.unique(fold_of)]
+        return Validation(tuple(blocks), per_output)
 
-    def _regression(self, table, problem, validation):
+    def _regression(self, table, problem, weight, validation):
         """Fit on the features, and store the regression in the units of y."""
-        y, weight = problem.rows.y, problem.rows.weight
-        self.kernel_ = self.kernel
+        y, self.kernel_ = problem.rows.y, self.kernel
         if self.kernel == "linear":
             ridge = cv_ridge(table, y, weight, validation)
             self.coef_ = (ridge.coef * problem.unit).T
@@ -418,13 +421,15 @@ class DeepTDRidge(DocLinkMixin, MultiOutputMixin, RegressorMixin, BaseEstimator)
         y = self.intercept_ + table @ (self.dual_coef_ if has_kernel else self.coef_.T)
         if not return_std:
             return y
+        beyond = 0.0
         if hasattr(self, "whitening_"):
             table = table @ self.whitening_
+            beyond = np.maximum(1 - np.sum(table**2, axis=1), 0)  # of the landmarks
         centered = table - self.center_
         if hasattr(self, "share_"):
             square = 1 - self.center_ @ self.share_ - 2 * centered @ self.share_
         else:
-            square = np.sum(centered**2, axis=1)
+            square = np.sum(centered**2, axis=1) + beyond
         directions = self.eigenvectors_, self.eigenvalues_
         variance = posterior_variance(
             centered, square, *directions, self.alpha_, self.total_weight_

@@ -149,11 +149,6 @@ def test_names_are_unique_and_those_of_the_columns(shape, pooling):
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="pooling numbers above the number of positions coincide",
-)
 @pytest.mark.parametrize(
     ("n_places", "pooling"), [(33, (1, 4)), (9, (1, "local")), (20, (30, "local"))]
 )

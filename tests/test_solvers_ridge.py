@@ -88,7 +88,7 @@ def test_ridge_is_that_of_scikit_learn_with_the_penalty_of_refits(
             found.held_out[:, output], predicted[best], rtol=1e-5, atol=1e-7
         )
         np.testing.assert_allclose(
-            found.cv_error[output], errors[best] / n_rows, rtol=1e-6
+            found.cv_error[output], errors[best] / weight.sum(), rtol=1e-6
         )
         model = Ridge(found.alpha[output], solver="svd").fit(F_, y, weight)
         np.testing.assert_allclose(found.coef[:, output], model.coef_, atol=1e-9)
@@ -103,7 +103,7 @@ def test_more_single_rows_than_are_computed_together_equal_refits():
     single = [np.array([i]) for i in range(600)]
     expected = refits(F_, y, weight, found.alpha[:1], single)[0]
     np.testing.assert_allclose(found.held_out[:, 0], expected, atol=1e-8)
-    error = weight @ (y - expected) ** 2 / 600
+    error = weight @ (y - expected) ** 2 / weight.sum()
     np.testing.assert_allclose(found.cv_error[0], error)
 
 
@@ -149,7 +149,7 @@ def test_held_out_rows_of_a_kernel_are_predicted_by_the_other_rows(kind):
             np.testing.assert_allclose(found.held_out[left, output], mean, atol=1e-6)
             squares += (y[left] - mean) @ np.linalg.solve(of_mean, y[left] - mean)
         np.testing.assert_allclose(found.scale[output], squares / 30, rtol=1e-5)
-        error = WEIGHT @ (y - found.held_out[:, output]) ** 2 / 30
+        error = WEIGHT @ (y - found.held_out[:, output]) ** 2 / WEIGHT.sum()
         np.testing.assert_allclose(found.cv_error[output], error)
 
 
@@ -192,7 +192,7 @@ def test_standardised_residuals_of_refits_have_mean_square_one(n_entries):
         squares += (y[left] - mean) @ np.linalg.solve(of_mean, y[left] - mean)
         errors += weight[left] @ (y[left] - mean) ** 2
     np.testing.assert_allclose(found.scale, squares / 30, rtol=1e-6)
-    np.testing.assert_allclose(found.cv_error, errors / 30, rtol=1e-6)
+    np.testing.assert_allclose(found.cv_error, errors / weight.sum(), rtol=1e-6)
 
 
 @pytest.mark.parametrize("is_kernel", [True, False])
@@ -232,8 +232,8 @@ def test_whole_weights_are_copies_that_are_held_out_together(kind):
             getattr(repeated, name), getattr(weighted, name), rtol=1e-8
         )
     np.testing.assert_allclose(repeated.held_out, weighted.held_out[rows], atol=1e-6)
-    ratio = len(rows) / 30  # both are sums over the rows, over their number
-    np.testing.assert_allclose(repeated.cv_error * ratio, weighted.cv_error)
+    np.testing.assert_allclose(repeated.cv_error, weighted.cv_error)
+    ratio = len(rows) / 30  # the sum over the rows, over their number
     np.testing.assert_allclose(repeated.scale * ratio, weighted.scale, rtol=1e-5)
 
 

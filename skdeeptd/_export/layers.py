@@ -34,7 +34,12 @@ from skdeeptd._data.signals import (
     signal_layout,
 )
 from skdeeptd._features import BaseSignalTransformer, DeepTDFeatures
-from skdeeptd._init.filters import geometry, parts_of, statistics_of
+from skdeeptd._init.filters import (
+    distinct_parts,
+    geometry,
+    parts_of,
+    statistics_of,
+)
 from skdeeptd._ridge import DeepTDRidge
 from skdeeptd._ridge_classifier import DeepTDRidgeClassifier
 from skdeeptd._search_cv import DeepTDClassifierCV, DeepTDRegressorCV
@@ -110,7 +115,10 @@ def slope_of(n_places):
 def bank_of(filters, bank):
     """Return the places of each patch, (taps, positions), and the pools of a bank."""
     index, grid = geometry(filters.layout.lengths, bank.taps, bank.dilation)
-    return index, [_pool(grid, n_parts, bank.ramps) for n_parts in filters.pooling]
+    return index, [
+        _pool(grid, n_parts, bank.ramps)
+        for n_parts in distinct_parts(grid, filters.pooling)
+    ]
 
 
 def _pool(grid, n_parts, ramps):

@@ -214,6 +214,14 @@ def parts_of(grid, n_parts):
     return [[i * n // p for i in range(p)] for n in grid for p in [min(n, n_parts)]]
 
 
+def distinct_parts(grid, pooling):
+    """Return the numbers of parts that cut a grid differently."""
+    found = {}
+    for n_parts in pooling:
+        found.setdefault(tuple(min(n, n_parts) for n in grid), n_parts)
+    return tuple(found.values())
+
+
 def statistics_of(grid, n_parts):
     """Return the names of the statistics of each part.
 
@@ -282,7 +290,7 @@ def column_names(filters):
     for bank in filters.banks:
         size = "x".join(map(str, bank.taps))
         grid = geometry(filters.layout.lengths, bank.taps, bank.dilation).grid
-        for n_parts in filters.pooling:
+        for n_parts in distinct_parts(grid, filters.pooling):
             lengths = [len(begin) for begin in parts_of(grid, n_parts)]
             whole = "x".join(map(str, lengths))
             places = [
@@ -356,21 +364,26 @@ def _learned(rows, layout, shape, n_filters, n_random, rng):
     return Bank(taps, dilation, kernels, biases, ramps)
 
 
-def _ramps(rows, layout, positions, kernels, biases, most_rows=256, most_values=4096):
+def _ramps(rows, layout, positions, kernels, biases, most_rows=256, most_places=24):
     """Return where the ramps of shares begin and end: quantiles of the responses.
 
-    The quantiles are those of at most ``most_values`` evenly spaced values of each
-    filter. A ramp is at least a thousandth of a standard deviation wide.
+    The quantiles are those at evenly spaced positions; of many rows those at even steps
+    of the summed weights count. A ramp is at least a thousandth of a standard deviation
+    wide.
     """
-    some = _evenly(len(rows.X), most_rows)
-    thinned = _evenly(positions.places.shape[1], max(1, most_values // len(some)))
+    some, weight = np.arange(len(rows.X)), rows.weight
+    if len(some) > most_rows:
+        sums = np.cumsum(weight)
+        steps = (np.arange(most_rows) + 0.618) / most_rows  # between equal weights
+        drawn = np.minimum(np.searchsorted(sums, sums[-1] * steps), len(sums) - 1)
+        some, weight = np.unique(drawn, return_counts=True)
+    n_places = positions.places.shape[1]
+    thinned = np.linspace(0, n_places - 1, min(n_places, most_places)).astype(int)
     signals = rows.X[some].reshape(len(some), layout.n_channels, -1)
     patches = patches_of(signals, Geometry(positions.places[:, thinned], None))
     z = (kernels @ patches + biases[:, np.newaxis]).transpose(1, 0, 2)
     z = z.reshape(len(kernels), -1)
-    sums = np.cumsum(
-        np.repeat(rows.weight[some], len(thinned))[np.argsort(z, axis=1)], axis=1
-    )
+    sums = np.cumsum(np.repeat(weight, len(thinned))[np.argsort(z, axis=1)], axis=1)
     z = np.sort(z, axis=1)
     ends = np.array(QUANTILES)[:, np.newaxis] + QUANTILE_WIDTH * np.array([-0.5, 0.5])
     # Sums of weights are rounded: a quantile between equal sums must not depend on it.
@@ -382,11 +395,6 @@ def _ramps(rows, layout, positions, kernels, biases, most_rows=256, most_values=
     ramps = np.reshape(found, (len(kernels), len(QUANTILES), 2))
     ramps[:, :, 1] = np.maximum(ramps[:, :, 1], ramps[:, :, 0] + 1e-3)
     return ramps
-
-
-def _evenly(n, most):
-    """Return at most ``most`` evenly spaced numbers below n."""
-    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(int))
 
 
 def moment_directions(second, cross, n, rng, ridge=0.01):
@@ -429,6 +437,6 @@ def _raw_responses(filters, X):
     for bank in filters.banks:
         positions = geometry(filters.layout.lengths, bank.taps, bank.dilation)
         z = bank.kernels @ patches_of(signals, positions) + bank.biases[:, np.newaxis]
-        for n_parts in filters.pooling:
+        for n_parts in distinct_parts(positions.grid, filters.pooling):
             columns += pooled(z, bank.ramps, positions.grid, n_parts)
     return np.concatenate([c.reshape(len(X), -1) for c in columns], axis=1)

@@ -125,8 +125,9 @@ def _solve(basis, values, y, weight, validation, center, vectors):
     place, output = np.searchsorted(used, best), np.arange(y.shape[1])
     residual = held_out[place, :, output].T
     coef = vectors @ (basis.T @ target / (values[:, np.newaxis] + alpha))
-    n = len(y) if len(y) > 1 else np.nan
-    cv_error, scale = (a[place, output] / n for a in sums)
+    several = 1.0 if len(y) > 1 else np.nan
+    cv_error = several * sums[0][place, output] / np.sum(weight)
+    scale = several * sums[1][place, output] / len(y)
     predicted = y - residual / root
     intercept = y_mean - center @ coef
     return Ridge(
