@@ -143,16 +143,16 @@ class Evaluation(NamedTuple):
         logs = np.log(np.maximum(of_class, LEAST_PROBABILITY))
         return float(np.average(logs, weights=weight)), predicted
 
-    def loss(self, result):
+    def loss(self, result, least_log_loss=0.04):
         """Return the loss of a result, NaN if a scorer was given or the fit failed.
 
-        One more row of log-loss one is added, since few rows may have almost none.
+        ``least_log_loss`` is added to a log-loss, since few rows may have almost none.
         """
         if self.scorer is not None:
             return np.nan
         if self.classes is None:
             return 1 - result.score
-        return 1 / len(result.predicted) - result.score if not result.error else np.nan
+        return least_log_loss - result.score
 
     def predict(self, estimator, X):
         """Return predictions (rows, outputs), or probabilities (rows, classes).
@@ -322,7 +322,7 @@ def _run_screened(
     """
     first = _run_first_fold(calls, run_all, end)
     results = [r for path_results in first.values() for r in path_results]
-    n_rows = max((len(r.predicted) for r in results if not r.error), default=0)
+    n_rows = count_distinct(next(iter(calls.values()))[0][2].X_test) if calls else 0
     losses = [a for a in map(loss, results) if np.isfinite(a)]
     limit = math.inf if n_rows < least_rows else min(losses, default=math.inf)
     kept = {
@@ -363,6 +363,11 @@ def _run_other_folds(calls, first, run_all, end, n_at_a_time):
         if 0 in path or clock() + n_rounds * seconds <= end:
             done[path] = run_all(run_on_fold, path_calls)
     return done
+
+
+def count_distinct(X):
+    """Return the number of different rows: a row of weight two counts like two rows."""
+    return len({row.tobytes() for row in X})
 
 
 def _run_first_fold(calls, run_all, end):

@@ -57,6 +57,7 @@ from skdeeptd._search import (
     Fold,
     clock,
     compare,
+    count_distinct,
     fit_candidate,
 )
 from skdeeptd._typing import RandomState
@@ -135,7 +136,7 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
             self.input_shape_ = tuple(input_shape or (X.shape[1],))
             given = None if sample_weight is None else weight
             folds = self._folds(X, y, weight, given, split_params)
-            candidates = self._candidates(max(len(fold.X) for fold in folds))
+            candidates = self._candidates(max(count_distinct(f.X) for f in folds))
             scoring = self._default_scoring if self.scoring is None else self.scoring
             self.scorer_ = check_scoring(candidates[0].estimator, scoring=scoring)
             scorer = None if self.scoring is None else self.scorer_

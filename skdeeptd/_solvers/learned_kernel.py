@@ -215,7 +215,7 @@ def _median(squares, weight):
     return squares[order[np.searchsorted(sums, 0.5 * sums[-1])]]
 
 
-def _metric_root(table, weight, dual, kernel, gamma, most_gradients=1000, least=1e-7):
+def _metric_root(table, weight, dual, kernel, gamma, most_gradients=1000, least=1e-10):
     """Return the root of the average outer product of gradients, or None if it is zero.
 
     Its largest eigenvalue is one. Gradients are those at evenly spaced rows, if rows
