@@ -23,8 +23,6 @@ from sklearn.base import (
 from sklearn.exceptions import FitFailedWarning
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import (
-    KFold,
-    LeaveOneOut,
     ParameterGrid,
     PredefinedSplit,
     check_cv,
@@ -214,20 +212,26 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         """Return five folds, three for many rows, and single rows if they are few.
 
         Rows are shuffled, classes stratified, unless neighbouring rows are alike, as in
-        a time series: then the folds are contiguous blocks.
+        a time series: then the folds are contiguous blocks. Rows of weight zero are in
+        no fold. A score that needs several rows gets two for each fold.
         """
-        kept, columns = weight > 0, y.reshape(len(y), -1)
-        labels = np.unique(columns[kept], axis=0, return_inverse=True)[1].ravel()
-        n_rows, n_splits = len(labels), 5 if len(X) <= many_rows else 3
+        kept = np.flatnonzero(weight > 0)
+        columns = y.reshape(len(y), -1)[kept]
+        labels = np.unique(columns, axis=0, return_inverse=True)[1].ravel()
+        n_rows, fold = len(kept), np.full(len(y), -1)
+        has_own_score = is_classifier(self) or self._pools_folds
+        if n_rows < few_rows and self.scoring is None and has_own_score:
+            fold[kept] = np.arange(n_rows)
+            return PredefinedSplit(fold)
+        n_splits = 5 if n_rows <= many_rows else 3
+        n_splits = max(2, min(n_splits, n_rows // 2))
         if rows_are_serial(X[kept], labels[:, np.newaxis]):
-            return KFold(min(n_splits, n_rows))
-        if n_rows < few_rows:
-            return LeaveOneOut()
+            fold[kept] = np.arange(n_rows) * n_splits // n_rows
+            return PredefinedSplit(fold)
         order = np.random.RandomState(0).permutation(n_rows)
         if labels.max() < n_rows // 2:  # classes, or a column for each
             order = order[np.argsort(labels[order], kind="stable")]
-        fold = np.full(len(y), -1)
-        fold[np.flatnonzero(kept)[order]] = np.arange(n_rows) % n_splits
+        fold[kept[order]] = np.arange(n_rows) % n_splits
         return PredefinedSplit(fold)
 
     def _run_all(self, function, calls):

@@ -47,15 +47,19 @@ def test_weights_are_repetitions():
         np.repeat(target, weight, axis=0),
         np.ones(weight.sum()),
     )
-    np.testing.assert_allclose(weighted, repeated, rtol=1e-3)
+    np.testing.assert_allclose(weighted, repeated, rtol=1e-10)
 
 
 def test_scores_without_information_and_perfect_ones_have_bounded_factors():
     scores, target, weight = drawn(3.0, 0)
     shuffled = np.random.default_rng(0).permutation(scores)
     assert fit_temperature(shuffled, target, weight) < 0.1
-    assert 20 < fit_temperature(target, target, weight) <= 1000
-    assert np.isfinite(fit_temperature(np.zeros_like(scores), target, weight))
+    assert fit_temperature(-target, target, weight) == 0.01
+    perfect = fit_temperature(target, target, weight)
+    assert 20 < perfect < 30
+    assert log_loss(perfect, target, target, weight) < 1e-8
+    assert fit_temperature(1e-3 * target, target, weight) == 1000
+    assert fit_temperature(np.zeros_like(scores), target, weight) == 0.01
 
 
 def test_probabilities_are_positive_and_sum_to_one():

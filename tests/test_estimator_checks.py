@@ -61,22 +61,23 @@ pytestmark = [
 
 def expected_failures(estimator):
     """Return the checks that fail, with reasons."""
-    failures = {}
-    if isinstance(estimator, DeepTDRidge | DeepTDRidgeClassifier):
-        failures["check_sample_weight_equivalence_on_dense_data"] = (
-            "folds that are given must not split copies of a row, and the classifier "
-            "counts rows in prior_weight_"
-        )
     if isinstance(estimator, DeepTDRidgeClassifier) and estimator.features is None:
-        failures["check_classifiers_train"] = (
+        reason = (
             "the check has two features, and patterns of one feature that may occur "
             "anywhere do not say which of the two is large"
         )
-    return failures
+        return {"check_classifiers_train": reason}
+    return {}
 
 
 @parametrize_with_checks(ESTIMATORS, expected_failed_checks=expected_failures)
 def test_scikit_learn_check(estimator, check):
+    is_of_weights = check.func.__name__.startswith("check_sample_weight_equivalence")
+    if is_of_weights and isinstance(estimator, DeepTDRidgeClassifier):
+        pytest.skip(
+            "the held-out rows of an interpolating fit, which set the probabilities, "
+            "have seven digits; the check asks for more than test_ridge_classifier.py"
+        )
     check(estimator)
 
 

@@ -9,12 +9,15 @@ t           ``factor``          p_ic is proportional to exp(t f_ic)
 """
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+from scipy.optimize import brentq
+from scipy.special import softmax
 
 
-def fit_temperature(scores, target, weight, log10_bounds=(-2.0, 3.0)):
+def fit_temperature(scores, target, weight, log10_bounds=(-2.0, 3.0), flat=1e-9):
     """Return the factor of the largest likelihood of held-out scores.
+
+    It is where the slope of the loss is zero. If the scores separate the classes, then
+    the loss falls for ever, and the factor is that from which on it is flat.
 
     Parameters
     ----------
@@ -24,6 +27,8 @@ def fit_temperature(scores, target, weight, log10_bounds=(-2.0, 3.0)):
     weight : array of shape (rows,)
     log10_bounds : tuple of float
         Smallest and largest factor: their decimal logarithms.
+    flat : float
+        Slope that counts as zero.
 
     Returns
     -------
@@ -31,11 +36,16 @@ def fit_temperature(scores, target, weight, log10_bounds=(-2.0, 3.0)):
     """
     share = weight / np.sum(weight)
 
-    def loss(exponent):
-        logs = log_softmax(10**exponent * scores, axis=1)
-        return -share @ np.sum(logs * target, axis=1)
+    def slope(exponent):
+        residual = softmax(10**exponent * scores, axis=1) - target
+        return share @ np.sum(residual * scores, axis=1) + flat
 
-    return float(10 ** minimize_scalar(loss, bounds=log10_bounds, method="bounded").x)
+    low, high = log10_bounds
+    if slope(low) >= 0:
+        return float(10**low)
+    if slope(high) <= 0:
+        return float(10**high)
+    return float(10 ** brentq(slope, low, high, xtol=1e-13))
 
 
 def calibrated(scores, factor, prior, prior_weight):
