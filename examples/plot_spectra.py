@@ -79,8 +79,8 @@ for name, model in models.items():
 # %%
 # Which wavelengths matter? A kernel regression with a learned metric weighs each
 # wavelength by how much the prediction depends on it. The line is the mean over the
-# five training sets, the band the standard deviation. Fat absorbs at about 930 nm, water
-# at about 970 nm.
+# five training sets, the band the standard deviation. Fat absorbs at about 930 nm,
+# water at about 970 nm.
 
 kernel_model = DeepTDRidge(SignalScaler("snv"), kernel="rbf", metric="learned")
 weights = [
@@ -95,8 +95,8 @@ ax.set(xlabel="wavelength in nm", ylabel="share of the metric", ylim=(0, None))
 
 # %%
 # How certain are the predictions? ``return_std`` gives the standard deviation of the
-# mean of fat for a spectrum. A single measurement also has noise, with the variance that
-# each member of the average has estimated.
+# mean of fat for a spectrum. A single measurement also has noise, with the variance
+# that each member of the average has estimated.
 
 inside = []
 for model, rows in zip(results["estimator"], results["indices"]["test"], strict=True):
