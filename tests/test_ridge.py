@@ -77,9 +77,7 @@ def test_predictions_and_deviations_are_those_of_a_gaussian_process(variant):
 
 
 @OVER_VARIANTS
-@pytest.mark.parametrize(
-    "weight_unit", [1, 1e-3, 50]
-)
+@pytest.mark.parametrize("weight_unit", [1, 1e-3, 50])
 def test_weights_count_in_predictions_and_deviations(variant, weight_unit):
     """Whatever their unit is; ``total_weight_`` is in that of ``alpha_``."""
     rng = np.random.default_rng(5)
