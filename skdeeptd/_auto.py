@@ -264,9 +264,9 @@ def signal_features(input_shape, random_state):
 class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
     """Regression without arguments: an average of the best of several models.
 
-    The candidates are ridge and kernel ridge regression, both also on convolutional
-    filters (:class:`DeepTDRidge`), and networks (:class:`DeepTDRegressor`). They are
-    compared by cross-validation; the prediction is a weighted average of the best ones
+    The candidates are ridge and kernel ridge regressions on the signal, its derivative
+    and convolutional filters (:class:`DeepTDRidge`), and networks
+    (:class:`DeepTDRegressor`). They are compared by cross-validation; the prediction is a weighted average of the best ones
     (stacking). See Notes.
 
     Parameters
@@ -333,22 +333,24 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
     -----
     The candidates are:
 
-    - ridge and kernel ridge regression;
-    - ridge regression on filters (relu, tanh, global pooling) and kernel ridge
-      regression on filters, up to 500 samples also with ``standardize=False``; kernel
-      ridge regression up to 2500 samples only;
+    - ridge regression on the signal, and on filters in four parts of each axis;
+    - kernel ridge regression with a learned metric, with two kernels each, on the
+      signal, on filters over the whole axis and in four parts, and for signals of one
+      channel on the derivative, on filters of the derivative and on the standard normal
+      variate; with fewer than 20 or more than 20 000 samples on the signal only;
     - networks of two or three layers that tile the input and have at most one weight
       for eight samples (the most even shapes, about 60 at most), in the stages of
       :class:`DeepTDRegressorCV`;
     - the ``extra_estimators``.
 
-    The best single candidate is ridge regression unless another one is clearly better:
-    by two standard errors of the paired difference over the folds, or on every fold.
-    The weights minimize the squared error on the held-out samples [1]_. The average is
-    used only if its cross-validated error is lower than that of the best single
-    candidate. If the average beats ridge regression by less than two standard errors,
-    it is shrunk towards ridge regression in proportion. Networks are part of an average
-    only if one of them is the best candidate.
+    Candidates that are far behind on the first fold, by a factor of 2.5 and by more
+    than three standard errors, are not fitted on the others. R2 is that of the held-out
+    samples of all folds together.
+
+    The weights minimize the squared error on the held-out samples [1]_ plus a ridge
+    penalty, which pulls them towards shares in proportion to the fourth power of one
+    over the error. Networks are part of an average only if one of them is the best
+    candidate.
 
     References
     ----------
@@ -363,8 +365,8 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
     >>> model = DeepTDAutoRegressor(random_state=0).fit(X[:150], y[:150])
     >>> bool(model.score(X[150:], y[150:]) > 0.65)
     True
-    >>> model.leaderboard()["model"][0].split(",")[0]
-    'kernel ridge on filters'
+    >>> model.leaderboard()["model"][0].split(", ")[1]
+    'filters'
     """
 
     _kernel_model = DeepTDRidge, "ridge"
@@ -440,9 +442,9 @@ def _predict(estimator, X, return_std=False):
 class DeepTDAutoClassifier(ClassificationSearch, BaseAuto):
     """Classification without arguments: an average of the best of several models.
 
-    The candidates are logistic regression, logistic and kernel logistic regression on
-    convolutional filters (:class:`DeepTDFeatures`), and networks
-    (:class:`DeepTDClassifier`). They are compared by cross-validation; the
+    The candidates are ridge and kernel ridge regressions with calibrated probabilities,
+    on the signal, its derivative and convolutional filters
+    (:class:`DeepTDRidgeClassifier`), and networks (:class:`DeepTDClassifier`). They are compared by cross-validation; the
     probabilities are a weighted average of those of the best ones (stacking). See
     Notes.
 
@@ -458,11 +460,11 @@ class DeepTDAutoClassifier(ClassificationSearch, BaseAuto):
     ensemble_size : int, default=8
         Largest number of models in the average; 1 takes the best model alone.
     max_time : float, default=None
-        As in DeepTDAutoRegressor, with logistic regression in place of ridge
-        regression.
+        As in DeepTDAutoRegressor.
     cv : int, cross-validation splitter or iterable, default=None
         As in :class:`~sklearn.model_selection.GridSearchCV`. None means five stratified
-        folds, or three for more than 500 samples, without shuffling.
+        folds, three for more than 500 samples, single samples for fewer than 20.
+        Samples are shuffled unless neighbouring ones are alike, as in a time series.
     scoring : str or callable, default=None
         Score that ranks the candidates; None for the mean log-likelihood. A callable
         gets the fitted candidate, X and y of the held-out samples. The weights of the
@@ -479,10 +481,8 @@ class DeepTDAutoClassifier(ClassificationSearch, BaseAuto):
     classes_ : ndarray of shape (n_classes,)
         Classes of the samples whose weight is not zero.
     estimators_ : list
-        The models of the average, fitted to all samples: DeepTDClassifier, Pipelines of
-        DeepTDFeatures and :class:`~sklearn.linear_model.LogisticRegression`, with
-        :class:`~sklearn.decomposition.KernelPCA` in between for a kernel, and
-        ``extra_estimators``.
+        The models of the average, fitted to all samples: DeepTDRidgeClassifier,
+        DeepTDClassifier, and ``extra_estimators``.
     weights_ : ndarray of shape (n_estimators,)
         Weights of the models, not negative, with sum one.
     best_estimator_, best_params_, best_index_, best_score_, cv_results_, scorer_, \
@@ -497,13 +497,8 @@ n_splits_, input_shape_
 
     Notes
     -----
-    The candidates are logistic regression, logistic regression on three kinds of
-    filters (local, global, both) and, up to 2500 samples, kernel logistic regression on
-    the last kind, with five or six values of C each; networks like in
-    :class:`DeepTDAutoRegressor`; and the ``extra_estimators``. The selection is that of
-    :class:`DeepTDAutoRegressor`, with logistic regression in place of ridge regression
-    and the log loss in place of the squared error. Among models that differ in C only,
-    the best one can be part of the average.
+    The candidates and the selection are those of :class:`DeepTDAutoRegressor`, with the
+    log loss in place of the squared error.
 
     Examples
     --------

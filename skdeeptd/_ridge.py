@@ -56,7 +56,7 @@ class DeepTDRidge(DocLinkMixin, MultiOutputMixin, RegressorMixin, BaseEstimator)
         between the features of two samples.
     metric : {"euclidean", "learned"}, default="euclidean"
         Distance of a kernel. "learned" weighs the directions of the features by how
-        much a first fit depends on them, in up to two rounds; see Notes.
+        much a first fit depends on them; see Notes.
     gamma : float, default=None
         None takes the best of three bandwidths, half, one and two times the median
         distance, by cross-validation on at most 200 of the samples.
@@ -153,7 +153,7 @@ class DeepTDRidge(DocLinkMixin, MultiOutputMixin, RegressorMixin, BaseEstimator)
     >>> X, y = load_digits(return_X_y=True)
     >>> X, y = X.reshape(-1, 8, 8), y % 2
     >>> model = DeepTDRidge(kernel="rbf", metric="learned", random_state=0)
-    >>> bool(model.fit(X[:150], y[:150]).score(X[150:], y[150:]) > 0.8)
+    >>> bool(model.fit(X[:150], y[:150]).score(X[150:], y[150:]) > 0.7)
     True
     """
 

@@ -59,7 +59,7 @@ class DeepTDRidgeClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
     >>> X, digit = load_digits(return_X_y=True)
     >>> X = X.reshape(-1, 8, 8)
     >>> model = DeepTDRidgeClassifier(kernel="rbf", metric="learned", random_state=0)
-    >>> bool(model.fit(X[:300], digit[:300]).score(X[300:], digit[300:]) > 0.93)
+    >>> bool(model.fit(X[:300], digit[:300]).score(X[300:], digit[300:]) > 0.88)
     True
     """
 

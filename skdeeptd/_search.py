@@ -143,16 +143,21 @@ class Evaluation(NamedTuple):
         logs = np.log(np.maximum(of_class, LEAST_PROBABILITY))
         return float(np.average(logs, weights=weight)), predicted
 
-    def loss(self, result, least_log_loss=0.04):
-        """Return the loss of a result, NaN if a scorer was given or the fit failed.
+    def row_losses(self, result, fold):
+        """Return the loss of each held-out row, or None if the fit failed.
 
-        ``least_log_loss`` is added to a log-loss, since few rows may have almost none.
+        The losses are squared errors over the variance of y, summed over the outputs,
+        or minus the logarithms of the probabilities of the classes.
         """
-        if self.scorer is not None:
-            return np.nan
+        if result.error:
+            return None
+        y, predicted = fold.y_test, result.predicted
         if self.classes is None:
-            return 1 - result.score
-        return least_log_loss - result.score
+            variance = np.var(fold.y.reshape(len(fold.y), -1), axis=0)
+            squares = (y.reshape(predicted.shape) - predicted) ** 2
+            return np.sum(squares / np.where(variance > 0, variance, 1), axis=1)
+        of_class = predicted[np.arange(len(y)), np.searchsorted(self.classes, y)]
+        return -np.log(np.maximum(of_class, LEAST_PROBABILITY))
 
     def predict(self, estimator, X):
         """Return predictions (rows, outputs), or probabilities (rows, classes).
@@ -273,7 +278,7 @@ def compare(
                 for path in _paths(candidates, alive, number)
             }
             if number == 0:
-                done = _run_screened(calls, run_all, evaluate.loss, end, n_at_a_time)
+                done = _run_screened(calls, run_all, evaluate, end, n_at_a_time)
             elif math.isinf(end):
                 done = _run_all_paths(calls, run_all)
             else:
@@ -311,27 +316,28 @@ def _run_all_paths(calls, run_all):
         yield path, [next(results) for _ in path_calls]
 
 
-def _run_screened(
-    calls, run_all, loss, end, n_at_a_time, most_times_worse=2.5, least_rows=25
-):
+def _run_screened(calls, run_all, evaluate, end, n_at_a_time):
     """Yield the results of ``_run_all_paths``; bad candidates stop after a fold.
 
-    A candidate is bad if its loss on the first fold is ``most_times_worse`` times that
-    of the best one, so that its weight in an average would be small. The first
-    candidate goes on in any case, and all do if the fold holds out few rows.
+    The first candidate goes on in any case, and all do if a scorer was given.
     """
     first = _run_first_fold(calls, run_all, end)
-    results = [r for path_results in first.values() for r in path_results]
-    n_rows = count_distinct(next(iter(calls.values()))[0][2].X_test) if calls else 0
-    losses = [a for a in map(loss, results) if np.isfinite(a)]
-    limit = math.inf if n_rows < least_rows else min(losses, default=math.inf)
-    kept = {
-        path: [
-            i == 0 or not loss(r) > most_times_worse * limit
-            for i, r in zip(path, path_results, strict=True)
-        ]
-        for path, path_results in first.items()
-    }
+    kept = {path: [True] * len(path) for path in first}
+    if evaluate.scorer is None and first:
+        fold = next(iter(calls.values()))[0][2]
+        losses = {
+            path: [evaluate.row_losses(r, fold) for r in results]
+            for path, results in first.items()
+        }
+        known = [a for own in losses.values() for a in own if a is not None]
+        best = min(known, key=np.mean, default=None)
+        kept = {
+            path: [
+                i == 0 or a is None or not is_far_behind(a, best)
+                for i, a in zip(path, own, strict=True)
+            ]
+            for path, own in losses.items()
+        }
     others = {
         path: [
             (list(itertools.compress(estimators, kept[path])), *args)
@@ -352,6 +358,21 @@ def _run_screened(
             left = iter(done[path][fold] if path in done else ())
             by_fold.append([next(left) if k else NOT_RUN for k in kept[path]])
         yield path, by_fold
+
+
+def is_far_behind(losses, best, times=2.5, n_standard_errors=3.0, least_rows=25):
+    """Tell whether losses of rows are far above those of the best candidate.
+
+    The mean is ``times`` as large, so that the weight in an average would be small, and
+    the paired difference is more than ``n_standard_errors``; few rows cannot tell.
+    """
+    gap = losses - best
+    error = np.std(gap) / np.sqrt(len(gap))
+    return bool(
+        len(gap) >= least_rows
+        and np.mean(losses) > times * np.mean(best)
+        and np.mean(gap) > n_standard_errors * error
+    )
 
 
 def _run_other_folds(calls, first, run_all, end, n_at_a_time):
