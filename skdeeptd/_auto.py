@@ -266,8 +266,8 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
 
     The candidates are ridge and kernel ridge regressions on the signal, its derivative
     and convolutional filters (:class:`DeepTDRidge`), and networks
-    (:class:`DeepTDRegressor`). They are compared by cross-validation; the prediction is a weighted average of the best ones
-    (stacking). See Notes.
+    (:class:`DeepTDRegressor`). They are compared by cross-validation; the prediction is
+    a weighted average of the best ones (stacking). See Notes.
 
     Parameters
     ----------
@@ -444,9 +444,9 @@ class DeepTDAutoClassifier(ClassificationSearch, BaseAuto):
 
     The candidates are ridge and kernel ridge regressions with calibrated probabilities,
     on the signal, its derivative and convolutional filters
-    (:class:`DeepTDRidgeClassifier`), and networks (:class:`DeepTDClassifier`). They are compared by cross-validation; the
-    probabilities are a weighted average of those of the best ones (stacking). See
-    Notes.
+    (:class:`DeepTDRidgeClassifier`), and networks (:class:`DeepTDClassifier`). They are
+    compared by cross-validation; the probabilities are a weighted average of those of
+    the best ones (stacking). See Notes.
 
     Parameters
     ----------
