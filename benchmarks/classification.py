@@ -25,8 +25,9 @@ sets      Digits of 8 x 8 pixels, 600 rows for training and three quarters of al
           (tensorly: six antigens by eleven receptors, five clinical groups).
 splits    Stratified: a quarter for the test, at most 1000 rows. Where a set names a
           number of rows for training, as many are drawn.
-scaling   Features are standardised on the training part, for all methods but MiniRocket
-          and DTW, which take the series as they are.
+scaling   Features are standardised on the training part, for all methods but
+          DeepTDAutoClassifier, Features, MiniRocket and DTW, which take the data as
+          they are.
 choosing  On the training part only. All methods but DTW and the forest choose by three
           stratified folds: LogisticRegressionCV its C, SVC C and gamma with Platt's
           probabilities (of two folds where a class has less than nine rows: three
@@ -263,10 +264,9 @@ def in_shape(shape):
     return FunctionTransformer(shaped, kw_args={"shape": shape})
 
 
-def scaled(model, shape=None):
-    """Standardised features, in the shape of a sample where that is given."""
-    reshape = [] if shape is None else [in_shape(shape)]
-    return make_pipeline(StandardScaler(), *reshape, model)
+def scaled(model):
+    """Return the model behind a scaler of each feature."""
+    return make_pipeline(StandardScaler(), model)
 
 
 def series_shape(data):
@@ -277,16 +277,17 @@ def series_shape(data):
 
 
 def deeptd(data):
-    return scaled(skdeeptd.DeepTDAutoClassifier(random_state=0), data.X.shape[1:])
+    model = skdeeptd.DeepTDAutoClassifier(random_state=0)
+    return make_pipeline(in_shape(data.X.shape[1:]), model)
 
 
 def features(data):
     model = make_pipeline(
-        DeepTDFeatures(pooling="both", target_type="multiclass", random_state=0),
+        DeepTDFeatures(pooling=("global", 4), target_type="multiclass", random_state=0),
         StandardScaler(),
         logistic(),
     )
-    return scaled(model, data.X.shape[1:])
+    return make_pipeline(in_shape(data.X.shape[1:]), model)
 
 
 def minirocket(data):

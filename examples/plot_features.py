@@ -28,11 +28,14 @@ estimators = {
 
 # %%
 # ``input_shape`` is the shape of an image. y of numbers is taken as continuous, so
-# ``target_type="multiclass"`` declares the digits to be classes. ``pooling="both"``
-# gives the response of each filter at each position, and statistics over the image.
+# ``target_type="multiclass"`` declares the digits to be classes. ``pooling`` summarizes
+# the responses of each filter over the whole image, and over four parts of each axis.
 
 features = DeepTDFeatures(
-    input_shape=(8, 8), pooling="both", target_type="multiclass", random_state=0
+    input_shape=(8, 8),
+    pooling=("global", 4),
+    target_type="multiclass",
+    random_state=0,
 )
 steps = {"the pixels": StandardScaler(), "DeepTDFeatures": features}
 
