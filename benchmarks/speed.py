@@ -285,7 +285,7 @@ def likelihood_pass(repeats):
 def defaults(options):
     table("what", "of", "found")
     rng = np.random.default_rng(0)
-    for n_rows, n_features in [(150, 150), (1500, 64), (600, 700)]:
+    for n_rows, n_features in [(150, 150), (150, 700), (1000, 400)]:
         X = np.cumsum(rng.standard_normal((n_rows, n_features)), axis=1)
         y = np.tanh(X[:, n_features // 3] - X[:, n_features // 2])
         y += 0.1 * rng.standard_normal(n_rows)
