@@ -38,7 +38,7 @@ def to_torch(estimator: BaseEstimator) -> torch.nn.Module:
     Parameters
     ----------
     estimator : estimator
-        Any estimator of this package, fitted, except those of :mod:`skdeeptd.dask`. All
+        Any estimator of this package, fitted, except those of ``skdeeptd.dask``. All
         models of an average must be of this package, too.
 
     Returns
@@ -143,7 +143,7 @@ def to_onnx(estimator: BaseEstimator) -> onnx.ModelProto:
     Parameters
     ----------
     estimator : estimator
-        Any estimator of this package, fitted, except those of :mod:`skdeeptd.dask`. All
+        Any estimator of this package, fitted, except those of ``skdeeptd.dask``. All
         models of an average must be of this package, too. For a Pipeline see
         :func:`register_skl2onnx`.
 
