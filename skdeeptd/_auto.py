@@ -89,7 +89,8 @@ class BaseAuto(BaseSearch):
             A row for each candidate; a list if pandas is not installed. "model" names
             the candidate, "mean_score" and "standard_error" are over the folds,
             "weight" is that in the average, "seconds" the mean time of a fit, "stage"
-            the last stage, from 1 to 3, that the candidate reached.
+            the last stage, from 1 to 3, that the candidate reached. A candidate that
+            stopped after the first fold has stage 1 and no standard error.
 
         Raises
         ------
@@ -266,7 +267,7 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
 
     The candidates are ridge and kernel ridge regressions on the signal, its derivative
     and convolutional filters (:class:`DeepTDRidge`), and networks
-    (:class:`DeepTDRegressor`). They are compared by cross-validation; the prediction is
+    (:class:`DeepTDRegressor`). They are compared by cross-validation. The prediction is
     a weighted average of the best ones (stacking). See Notes.
 
     Parameters
@@ -283,15 +284,17 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
     max_time : float, default=None
         Seconds for the fit, 60 % of them for the comparison; None for no limit.
         Candidates that are expected to exceed the limit are skipped, with a warning.
-        Ridge regression, and the best candidate that was compared, are always fitted.
+        Ridge and kernel ridge regression on the signal are always compared, and the
+        best candidate is always fitted to all samples.
     cv : int, cross-validation splitter or iterable, default=None
         As in :class:`~sklearn.model_selection.GridSearchCV`. None means five folds,
-        three for more than 500 samples, single samples for fewer than 20. Samples are
-        shuffled unless neighbouring ones are alike, as in a time series.
+        three for more than 500 samples, or single samples for fewer than 20. Samples
+        are shuffled, and stratified if y has few different values. If neighbouring
+        samples are alike, as in a time series, the folds are contiguous blocks.
     scoring : str or callable, default=None
-        Score that ranks the candidates; None for R2. A callable gets the fitted
-        candidate, X and y of the held-out samples. The weights of the average always
-        minimize the squared error.
+        Score that ranks the candidates; None for R2, relative to the variance of y in
+        all samples. A callable gets the fitted candidate, X and y of the held-out
+        samples. The weights of the average always minimize the squared error.
     n_jobs : int, default=None
         Number of candidates that are fitted at the same time.
     random_state : int, RandomState instance or None, default=None
@@ -317,9 +320,11 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
     cv_results_ : dict of arrays
         As in GridSearchCV, with an entry for each candidate. "estimator" holds the
         unfitted candidates, "weight" their weights, averaged over the outputs, and
-        "stage" the last stage of each, from 1 to 3, or 0 if there was no time.
+        "stage" the last stage of each, from 1 to 3, or 0 if there was no time. A
+        candidate that stopped after the first fold has stage 1, NaN for the other
+        folds, and the score of the first fold as its mean.
     scorer_ : callable
-        Scorer of the held-out samples.
+        Scorer of the fitted model, R2 by default.
     n_splits_ : int
     input_shape_ : tuple of int
     n_features_in_, feature_names_in_
@@ -333,23 +338,30 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
     -----
     The candidates are:
 
-    - ridge regression on the signal, and on filters in four parts of each axis;
-    - kernel ridge regression with a learned metric, with two kernels each, on the
-      signal, on filters over the whole axis and in four parts, and for signals of one
-      channel on the derivative, on filters of the derivative and on the standard normal
-      variate; with fewer than 20 or more than 20 000 samples on the signal only;
+    - ridge regression on the signal, and on filters pooled over four parts of each
+      axis;
+    - kernel ridge regression with a learned metric, with an "rbf" and with a "laplace"
+      kernel, on the signal, on filters pooled over the whole axis, and on filters
+      pooled over four parts. Signals of one channel with at least ten values on one
+      axis also enter as their derivative, as filters of the derivative, and as their
+      standard normal variate;
     - networks of two or three layers that tile the input and have at most one weight
       for eight samples (the most even shapes, about 60 at most), in the stages of
       :class:`DeepTDRegressorCV`;
     - the ``extra_estimators``.
 
-    Candidates that are far behind on the first fold, by a factor of 2.5 and by more
-    than three standard errors, are not fitted on the others. R2 is that of the held-out
-    samples of all folds together.
+    If all folds have fewer than 20 training samples, or one has more than 20 000, then
+    ridge and kernel ridge regression are compared on the signal only.
+
+    A candidate stops after the first fold if its mean squared error there is more than
+    2.5 times the smallest one, and the difference more than three standard errors.
+    Ridge regression on the signal does not stop; no candidate does if ``scoring`` is
+    given, or if the fold holds out fewer than 25 samples.
 
     The weights minimize the squared error on the held-out samples [1]_ plus a ridge
-    penalty, which pulls them towards shares in proportion to the fourth power of one
-    over the error. Networks are part of an average only if one of them is the best
+    penalty, because the best weights are uncertain with few samples. The penalty pulls
+    them towards shares that are proportional to the fourth power of one over the mean
+    squared error. Networks are part of an average only if one of them is the best
     candidate.
 
     References
@@ -363,7 +375,7 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
     >>> X, digit = load_digits(return_X_y=True)
     >>> X, y = X.reshape(-1, 8, 8), digit % 2
     >>> model = DeepTDAutoRegressor(random_state=0).fit(X[:150], y[:150])
-    >>> bool(model.score(X[150:], y[150:]) > 0.65)
+    >>> bool(model.score(X[150:], y[150:]) > 0.7)
     True
     >>> model.leaderboard()["model"][0].split(", ")[1]
     'filters'
@@ -445,7 +457,7 @@ class DeepTDAutoClassifier(ClassificationSearch, BaseAuto):
     The candidates are ridge and kernel ridge regressions with calibrated probabilities,
     on the signal, its derivative and convolutional filters
     (:class:`DeepTDRidgeClassifier`), and networks (:class:`DeepTDClassifier`). They are
-    compared by cross-validation; the probabilities are a weighted average of those of
+    compared by cross-validation. The probabilities are a weighted average of those of
     the best ones (stacking). See Notes.
 
     Parameters
@@ -462,9 +474,10 @@ class DeepTDAutoClassifier(ClassificationSearch, BaseAuto):
     max_time : float, default=None
         As in DeepTDAutoRegressor.
     cv : int, cross-validation splitter or iterable, default=None
-        As in :class:`~sklearn.model_selection.GridSearchCV`. None means five stratified
-        folds, three for more than 500 samples, single samples for fewer than 20.
-        Samples are shuffled unless neighbouring ones are alike, as in a time series.
+        As in :class:`~sklearn.model_selection.GridSearchCV`. None means five folds,
+        three for more than 500 samples, or single samples for fewer than 20. Samples
+        are shuffled and stratified. If neighbouring samples are alike, as in a time
+        series, the folds are contiguous blocks.
     scoring : str or callable, default=None
         Score that ranks the candidates; None for the mean log-likelihood. A callable
         gets the fitted candidate, X and y of the held-out samples. The weights of the
@@ -481,8 +494,8 @@ class DeepTDAutoClassifier(ClassificationSearch, BaseAuto):
     classes_ : ndarray of shape (n_classes,)
         Classes of the samples whose weight is not zero.
     estimators_ : list
-        The models of the average, fitted to all samples: DeepTDRidgeClassifier,
-        DeepTDClassifier, and ``extra_estimators``.
+        The models of the average, fitted to all samples: of type DeepTDRidgeClassifier
+        or DeepTDClassifier, or from ``extra_estimators``.
     weights_ : ndarray of shape (n_estimators,)
         Weights of the models, not negative, with sum one.
     best_estimator_, best_params_, best_index_, best_score_, cv_results_, scorer_, \
@@ -497,8 +510,12 @@ n_splits_, input_shape_
 
     Notes
     -----
-    The candidates and the selection are those of :class:`DeepTDAutoRegressor`, with the
-    log loss in place of the squared error.
+    The candidates are like those of :class:`DeepTDAutoRegressor`: classifiers by ridge
+    or kernel ridge regression on the same signals and filters, networks, and the
+    ``extra_estimators``. They are selected in the same way, with the log loss in place
+    of the squared error. The weights maximize the likelihood of the held-out samples;
+    the penalty counts like a share of 5 % more samples that are distributed by the
+    shares of the candidates.
 
     Examples
     --------
