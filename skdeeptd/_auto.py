@@ -288,9 +288,10 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
         best candidate is always fitted to all samples.
     cv : int, cross-validation splitter or iterable, default=None
         As in :class:`~sklearn.model_selection.GridSearchCV`. None means five folds,
-        three for more than 500 samples, or single samples for fewer than 20. Samples
-        are shuffled, and stratified if y has few different values. If neighbouring
-        samples are alike, as in a time series, the folds are contiguous blocks.
+        three for more than 500 samples, or single samples for fewer than 20 if
+        ``scoring`` is None. Samples are shuffled, and stratified if y has at most half
+        as many values as samples. If neighbouring samples are alike, as in a time
+        series, the folds are contiguous blocks.
     scoring : str or callable, default=None
         Score that ranks the candidates; None for R2, relative to the variance of y in
         all samples. A callable gets the fitted candidate, X and y of the held-out
@@ -475,9 +476,9 @@ class DeepTDAutoClassifier(ClassificationSearch, BaseAuto):
         As in DeepTDAutoRegressor.
     cv : int, cross-validation splitter or iterable, default=None
         As in :class:`~sklearn.model_selection.GridSearchCV`. None means five folds,
-        three for more than 500 samples, or single samples for fewer than 20. Samples
-        are shuffled and stratified. If neighbouring samples are alike, as in a time
-        series, the folds are contiguous blocks.
+        three for more than 500 samples, or single samples for fewer than 20 if
+        ``scoring`` is None. Samples are shuffled and stratified. If neighbouring
+        samples are alike, as in a time series, the folds are contiguous blocks.
     scoring : str or callable, default=None
         Score that ranks the candidates; None for the mean log-likelihood. A callable
         gets the fitted candidate, X and y of the held-out samples. The weights of the
@@ -513,9 +514,8 @@ n_splits_, input_shape_
     The candidates are like those of :class:`DeepTDAutoRegressor`: classifiers by ridge
     or kernel ridge regression on the same signals and filters, networks, and the
     ``extra_estimators``. They are selected in the same way, with the log loss in place
-    of the squared error. The weights maximize the likelihood of the held-out samples;
-    the penalty counts like a share of 5 % more samples that are distributed by the
-    shares of the candidates.
+    of the squared error. The weights maximize the likelihood of the held-out samples,
+    and a penalty pulls them towards shares of the same kind.
 
     Examples
     --------

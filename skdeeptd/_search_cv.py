@@ -456,9 +456,9 @@ class DeepTDRegressorCV(RegressionSearch, BaseSearchCV):
     cv : int, cross-validation splitter or iterable, default=None
         As in :class:`~sklearn.model_selection.GridSearchCV`. None means five folds,
         three for more than 500 samples, or as many as have two samples each for fewer
-        than ten. Samples are shuffled, and stratified if y has few different values. If
-        neighbouring samples are alike, as in a time series, the folds are contiguous
-        blocks.
+        than ten. Samples are shuffled, and stratified if y has at most half as many
+        values as samples. If neighbouring samples are alike, as in a time series, the
+        folds are contiguous blocks.
     scoring : str or callable, default=None
         Score that ranks the networks; None for R2. A callable gets the fitted network,
         X and y of the held-out samples.
@@ -563,9 +563,9 @@ class DeepTDClassifierCV(ClassificationSearch, BaseSearchCV):
         As in DeepTDRegressorCV.
     cv : int, cross-validation splitter or iterable, default=None
         As in :class:`~sklearn.model_selection.GridSearchCV`. None means five folds,
-        three for more than 500 samples, or single samples for fewer than 20. Samples
-        are shuffled and stratified. If neighbouring samples are alike, as in a time
-        series, the folds are contiguous blocks.
+        three for more than 500 samples, or single samples for fewer than 20 if
+        ``scoring`` is None. Samples are shuffled and stratified. If neighbouring
+        samples are alike, as in a time series, the folds are contiguous blocks.
     scoring : str or callable, default=None
         Score that ranks the networks; None for the mean log-likelihood.
     n_jobs : int, default=None
