@@ -129,6 +129,22 @@ def test_the_default_grid_has_a_network_for_very_few_rows(noisy):
     assert search.best_estimator_.kernel_sizes_ == (6, 4)
 
 
+@pytest.mark.parametrize(("n_rows", "n_splits"), [(4, 2), (7, 3), (12, 5), (40, 5)])
+def test_default_folds_hold_out_at_least_two_rows(noisy, n_rows, n_splits):
+    """R2 of a single row is not defined."""
+    X, y = noisy[0][:n_rows], noisy[1][:n_rows]
+    search = search_of([(6, 4)]).fit(X, y)
+    assert search.n_splits_ == n_splits
+    assert np.isfinite(search.best_score_)
+
+
+@pytest.mark.filterwarnings("ignore:R.* score is not well-defined")
+def test_folds_of_one_row_have_no_r2(noisy):
+    message = "no candidate has a finite score.*two held-out rows"
+    with pytest.raises(ValueError, match=message):
+        search_of([(6, 4)], cv=12).fit(noisy[0][:12], noisy[1][:12])
+
+
 def test_all_parameters_of_networks_can_be_searched():
     X, y = make_patch_cnn_regression(
         300, (4, 9), strides=1, n_filters=2, noise=0.3, random_state=1
