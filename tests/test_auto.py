@@ -253,6 +253,7 @@ def test_each_row_is_held_out_once_in_random_order(n_rows, n_folds):
     assert sorted(np.concatenate(folds)) == list(range(n_rows))
     if n_rows > n_folds:
         assert all(np.ptp(rows) > n_rows / 2 for rows in folds)
+        assert len(np.unique(np.diff(folds[0]))) > 1
     again = default_folds(DeepTDAutoRegressor(random_state=1), X, y)
     assert all(map(np.array_equal, folds, again))
 
@@ -436,12 +437,15 @@ def test_weights_of_classes_are_those_of_stacking(fitted_classifier):
     np.testing.assert_allclose(model.weights_, expected, rtol=1e-6)
 
 
-def test_networks_are_members_only_if_one_is_the_best(fitted, noisy):
-    model, _, _ = fitted
-    assert {type(e) for e in model.estimators_} == {DeepTDRidge}
-    is_network = np.array(["model" not in p for p in model.cv_results_["params"]])
-    assert np.any(is_network)
-    assert not np.any(model.cv_results_["weight"][is_network])
+def test_networks_are_members_only_if_one_is_the_best(noisy):
+    """Here a network was compared to the end, but a kernel is better."""
+    X, y = make_patch_cnn_regression(100, (6, 5), random_state=1)
+    model = DeepTDAutoRegressor(cv=3, random_state=0).fit(X, y)
+    results = model.cv_results_
+    is_network = np.array(["model" not in params for params in results["params"]])
+    assert np.any(is_network & (results["stage"] == 3))
+    assert not is_network[model.best_index_]
+    assert not np.any(results["weight"][is_network])
     model = DeepTDAutoRegressor(cv=3, random_state=0).fit(*noisy)
     assert isinstance(model.best_estimator_, DeepTDRegressor)
     assert model.best_params_ == {"kernel_sizes": (4, 3, 2)}
@@ -451,6 +455,7 @@ def test_networks_are_members_only_if_one_is_the_best(fitted, noisy):
 
 def test_a_member_is_a_plain_fit(fitted):
     model, X, y = fitted
+    assert {type(e) for e in model.estimators_} <= {DeepTDRegressor, DeepTDRidge}
     for member in model.estimators_:
         again = clone(member).fit(flat(X), y)
         np.testing.assert_array_equal(again.predict(flat(X)), member.predict(flat(X)))
