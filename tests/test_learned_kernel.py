@@ -251,21 +251,22 @@ def test_units_and_repetitions_do_not_matter(kernel):
     weight = np.random.default_rng(1).integers(1, 4, 30)
     rows = np.repeat(np.arange(30), weight)
     copies = [np.flatnonzero(rows == i) for i in range(30)]
-    weighted = fit(F, y, weight.astype(float), kernel, n_rounds=1, gain=ALWAYS)
-    repeated = fit(
-        *(F[rows], y[rows], np.ones(len(rows)), kernel),
-        n_rounds=1,
-        gain=ALWAYS,
-        gamma=weighted.gamma,
-        validation=Validation(tuple(copies)),
-    )
-    expected = predict(weighted, F, F, kernel)
+    how = {"n_rounds": 1, "gain": ALWAYS, "gamma": 0.2}
+    weighted = fit(F, y, weight.astype(float), kernel, **how)
+    of_copies = F[rows], y[rows], np.ones(len(rows)), kernel
+    repeated = fit(*of_copies, validation=Validation(tuple(copies)), **how)
     np.testing.assert_allclose(
-        predict(repeated, F, F[rows], kernel), expected, atol=1e-6
+        predict(repeated, F, F[rows], kernel),
+        predict(weighted, F, F, kernel),
+        atol=1e-6,
     )
-    scaled = fit(1e3 * F, y, weight.astype(float), kernel, n_rounds=1, gain=ALWAYS)
+    how["gamma"] = None
+    plain = fit(F, y, weight.astype(float), kernel, **how)
+    scaled = fit(1e3 * F, y, weight.astype(float), kernel, **how)
     np.testing.assert_allclose(
-        predict(scaled, 1e3 * F, 1e3 * F, kernel), expected, atol=1e-6
+        predict(scaled, 1e3 * F, 1e3 * F, kernel),
+        predict(plain, F, F, kernel),
+        atol=1e-6,
     )
 
 

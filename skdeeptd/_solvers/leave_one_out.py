@@ -7,18 +7,14 @@ F           ``features``        (rows, R P): the values that the heads see, thos
                                 each filter over the norms of its hidden kernels,
                                 which share the penalty
 Z           ``table``           (rows, R P): W^1/2 F, centred with an intercept
-h_i         ``leverage``        H_ii of the ridge module
 ==========  ==================  ==================================================
-
-A ridge regression that has not seen row i misses it by r_i / (1 - h_i), if r_i is the
-residual of the one that has seen all rows (Golub, Heath and Wahba 1979, equation 1.2).
 """
 
 import numpy as np
 
 from skdeeptd._network.network import head_features, hidden_forward
 from skdeeptd._network.parameters import squared_norms
-from skdeeptd._solvers.ridge import penalties, principal
+from skdeeptd._solvers.ridge import SINGLE_ROWS, cv_sums, penalties, principal
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -55,13 +51,8 @@ def loo_alpha(network, rows, fit_intercept):
     table = (features - share @ features) / (unit or 1.0) * root
     if np.abs(table).max() <= 1e-13:  # rounding
         return 0.0
-    basis, values = principal(table)
-    targets = (y - share @ y) * root
-    along, alphas = basis.T @ targets, penalties(values)
-    errors = []
-    for alpha in alphas:
-        leverage = share + basis**2 @ (1 / (values + alpha))
-        residual = targets - basis @ (along / (values + alpha)[:, np.newaxis])
-        left = np.maximum(1 - leverage, 1e-10)[:, np.newaxis]
-        errors.append(np.sum((residual / left) ** 2))
+    left, values = principal(table)
+    alphas = penalties(values)
+    problem = left, values, np.sqrt(share), (y - share @ y) * root
+    errors = cv_sums(*problem, alphas, SINGLE_ROWS)[0].sum(axis=1)
     return float(alphas[np.argmin(errors)] * unit**2)

@@ -8,15 +8,18 @@ K           ``gram``            (rows, rows): F F' or another kernel of the rows
 w           ``weight``          (rows,)
 s           ``share``           (rows,): w over its sum, zeros without an intercept
 Z           ``table``           (rows, entries): W^1/2 (F - 1 s'F)
-lambda_j    ``values``          eigenvalues of Z'Z, or of Z Z' if that is smaller
-B           ``basis``           (rows, eigenvalues): Z V, V the eigenvectors
-H                               (rows, rows): s^1/2 s'^1/2 + B (lambda + alpha)^-1 B'
+lambda_j    ``values``          eigenvalues of Z Z'
+U           ``left``            (rows, eigenvalues): its eigenvectors
+H                               (rows, rows): s^1/2 s'^1/2 + U lambda/(lambda+alpha) U'
+Q           ``apart``           1 - s^1/2 s'^1/2 - U U', which the features do not reach
+1 - H                           Q + U alpha/(lambda+alpha) U'
 ==========  ==================  ==================================================
 
 The penalty is chosen by cross-validation. The residuals of a ridge regression without
 the rows b are (1 - H_bb)^-1 r_b, where r are the residuals of the one with all rows
 (Allen 1974 for single rows). So all penalties cost one decomposition and no refit. A
-row is held out with all of its weight.
+row is held out with all of its weight. The last line of the table gives 1 - H without
+cancellation, however small the penalty is.
 
 The posterior of the mean of y is that of a Gaussian process with covariance K over
 alpha and noise of variance 1 / w, both in units of ``scale``. Under it the held-out
@@ -25,6 +28,7 @@ makes their standardised squares one on average; in-sample residuals do not dete
 it, because they vanish if the regression interpolates.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -91,9 +95,9 @@ def cv_ridge(features, y, weight, validation=SINGLE_ROWS):
     share, root = weight / np.sum(weight), np.sqrt(weight)[:, np.newaxis]
     center = share @ features
     table = (features - center) * root
-    basis, values = principal(table)
-    vectors = table.T @ (basis / values)
-    return _solve(basis, values, y, weight, validation, center, vectors)
+    left, values = principal(table)
+    vectors = table.T @ (left / np.sqrt(values))
+    return _solve(left, values, y, weight, validation, center, vectors)
 
 
 def cv_kernel_ridge(gram, y, weight, validation=SINGLE_ROWS):
@@ -105,26 +109,25 @@ def cv_kernel_ridge(gram, y, weight, validation=SINGLE_ROWS):
     values, left = _eigen(root * centered * root.T, len(gram), size)
     dual = root * left / np.sqrt(values)
     vectors = dual - np.outer(share, dual.sum(axis=0))
-    basis = left * np.sqrt(values)
-    return _solve(basis, values, y, weight, validation, center, vectors)
+    return _solve(left, values, y, weight, validation, center, vectors)
 
 
-def _solve(basis, values, y, weight, validation, center, vectors):
+def _solve(left, values, y, weight, validation, center, vectors):
     share, root = weight / np.sum(weight), np.sqrt(weight)[:, np.newaxis]
     y_mean, alphas = share @ y, penalties(values)
     target = (y - y_mean) * root
-    basis_1 = np.column_stack([basis, np.sqrt(share)])
-    errors = _cv_sums(basis_1, values, target, alphas, validation)[0]
-    if validation.per_output:
-        best = np.argmin(errors, axis=0)
-    else:
-        best = np.full(y.shape[1], np.argmin(errors.sum(axis=1)))
+    problem = left, values, np.sqrt(share), target
+    errors = cv_sums(*problem, alphas, validation)[0]
+    if not validation.per_output:
+        errors = np.repeat(errors.sum(axis=1, keepdims=True), y.shape[1], axis=1)
+    best = _largest_of_the_best(errors)
     alpha = alphas[best]
     used = np.unique(best)
-    *sums, held_out = _cv_sums(basis_1, values, target, alphas[used], validation, True)
+    *sums, held_out = cv_sums(*problem, alphas[used], validation, True)
     place, output = np.searchsorted(used, best), np.arange(y.shape[1])
     residual = held_out[place, :, output].T
-    coef = vectors @ (basis.T @ target / (values[:, np.newaxis] + alpha))
+    shrunk = np.sqrt(values)[:, np.newaxis] / (values[:, np.newaxis] + alpha)
+    coef = vectors @ (shrunk * (left.T @ target))
     several = 1.0 if len(y) > 1 else np.nan
     cv_error = several * sums[0][place, output] / np.sum(weight)
     scale = several * sums[1][place, output] / len(y)
@@ -133,6 +136,15 @@ def _solve(basis, values, y, weight, validation, center, vectors):
     return Ridge(
         coef, intercept, alpha, cv_error, scale, center, vectors, values, predicted
     )
+
+
+def _largest_of_the_best(errors, tie=1e-3):
+    """Return the index of the largest penalty of least error, for each output.
+
+    Penalties fall along axis 0. If the regression interpolates, the errors converge,
+    and rounding would choose among the last ones.
+    """
+    return np.argmax(errors <= (1 + tie) * errors.min(axis=0), axis=0)
 
 
 def posterior_variance(centered, square, vectors, values, alpha, weight):
@@ -167,41 +179,47 @@ def penalties(values, n_penalties=21, decades=(1, -9)):
     return (values.max(initial=0) or 1.0) * np.logspace(*decades, n_penalties)
 
 
-def principal(table):
-    """Return B and lambda, without eigenvalues that are zero up to rounding."""
+def principal(table, least=1e-12):
+    """Return U and lambda; eigenvalues below ``least`` of the largest one are rounding.
+
+    The smallest penalty exceeds them a thousand times.
+    """
     n_rows, n_entries = table.shape
     longer = max(n_rows, n_entries)
-    if n_entries <= n_rows:
-        values, vectors = _eigen(table.T @ table, longer)
-        return table @ vectors, values
-    values, left = _eigen(table @ table.T, longer)
-    return left * np.sqrt(values), values
+    if n_entries > n_rows:
+        values, left = _eigen(table @ table.T, longer, least=least)
+        return left, values
+    values, vectors = _eigen(table.T @ table, longer, least=least)
+    return table @ vectors / np.sqrt(values), values
 
 
-def _eigen(gram, n_terms, size=0.0):
+def _eigen(gram, n_terms, size=0.0, least=0.0):
     """Return eigenvalues above the rounding errors of sums of ``n_terms`` numbers.
 
     ``size`` is the largest intermediate result if that exceeds the eigenvalues.
     """
     values, vectors = np.linalg.eigh(gram)
-    kept = values > n_terms * np.finfo(float).eps * max(values[-1], size)
+    rounding = max(n_terms * np.finfo(float).eps, least)
+    kept = values > rounding * max(values[-1], size)
     return values[kept], vectors[:, kept]
 
 
-def _cv_sums(basis, values, target, alphas, validation, with_residuals=False):
+def cv_sums(left, values, root, target, alphas, validation, with_residuals=False):
     """Return sums over held-out rows for each penalty, (penalties, outputs) each.
 
     The sums are of squared held-out residuals, and of held-out times in-sample
     residuals; behind them stand the held-out residuals, (penalties, rows, outputs), if
-    asked for. ``target`` is W^1/2 (y - 1 s'y), (rows, outputs); ``basis`` is B with the
-    column s^1/2.
+    asked for. ``target`` is W^1/2 (y - 1 s'y), (rows, outputs); ``root`` is s^1/2.
     """
-    shrunk = np.array([1 / np.append(values + alpha, 1.0) for alpha in alphas])
-    coef = shrunk[:, :, np.newaxis] * (basis.T @ target)
+    kept_shares = alphas[:, np.newaxis] / (values + alphas[:, np.newaxis])
+    along = left.T @ target
+    beyond, of_penalty = target - left @ along, kept_shares[:, :, np.newaxis] * along
+    if _reach_all_rows(left, root):
+        beyond = np.zeros_like(target)
     kept = np.empty((len(alphas), *target.shape)) if with_residuals else None
     sums = np.zeros((2, len(alphas), target.shape[1]))
-    for rows, held_out_of in _blocks(validation, len(target), basis, shrunk):
-        residual = target[rows] - basis[rows] @ coef
+    for rows, held_out_of in _blocks(validation, left, root, kept_shares):
+        residual = beyond[rows] + left[rows] @ of_penalty
         held_out = held_out_of(residual)
         sums += np.sum(held_out * np.stack([held_out, residual]), axis=2)
         if with_residuals:
@@ -209,33 +227,42 @@ def _cv_sums(basis, values, target, alphas, validation, with_residuals=False):
     return (*sums, kept) if with_residuals else sums
 
 
-def _blocks(validation, n_rows, basis, shrunk, n_together=256, slack=1e-10):
-    """Yield rows, and a function from their residuals to the held-out ones.
+def _reach_all_rows(left, root):
+    """Tell whether Q is zero, which rounding would hide from small penalties."""
+    return left.shape[1] + np.any(root) == len(left)
 
-    ``slack`` keeps 1 - H_bb invertible for rows that the other rows do not determine.
-    """
+
+def _blocks(validation, left, root, kept_shares, n_together=256):
+    """Yield rows, and a function from their residuals to the held-out ones."""
+    share_apart = 0.0 if _reach_all_rows(left, root) else 1.0
     if validation.blocks is None:
-        for begin in range(0, n_rows, n_together):
-            rows = np.arange(begin, min(begin + n_together, n_rows))
-            left = 1 + slack - shrunk @ np.square(basis[rows]).T
-            yield rows, lambda residual, left=left: residual / left[:, :, np.newaxis]
+        for begin in range(0, len(left), n_together):
+            rows = np.arange(begin, min(begin + n_together, len(left)))
+            squares = left[rows] ** 2
+            apart = np.maximum(1 - root[rows] ** 2 - squares.sum(axis=1), 0)
+            ratio = share_apart * apart + kept_shares @ squares.T
+            ratio = np.where(ratio > 0, ratio, 1)[:, :, np.newaxis]  # a single row
+            yield rows, lambda residual, ratio=ratio: residual / ratio
         return
-    roots = np.sqrt(shrunk)[:, np.newaxis]
     for rows in validation.blocks:
-        own = basis[rows]
-        yield rows, lambda residual, own=own: _held_out(own, residual, roots, slack)
+        own = np.column_stack([left[rows], root[rows]])
+        yield rows, functools.partial(_held_out, own, kept_shares, share_apart)
 
 
-def _held_out(basis, residual, roots, slack):
-    """Return (1 + slack - H_bb)^-1 r_b for each penalty, by the smaller system."""
-    n_rows, n_entries = basis.shape
-    eye = (1 + slack) * np.eye(min(n_rows, n_entries))
+def _held_out(own, kept_shares, share_apart, residual):
+    """Return (1 - H_bb)^-1 r_b for each penalty, by the smaller system.
+
+    ``own`` holds the rows of U and s^1/2.
+    """
+    n_rows, n_entries = own.shape
+    shares = np.column_stack([kept_shares, np.zeros(len(kept_shares))])
     if n_rows <= n_entries:
-        halves = (basis * root for root in roots)
-        return np.linalg.solve(eye - np.stack([h @ h.T for h in halves]), residual)
-    gram = basis.T @ basis
+        apart = share_apart * (np.eye(n_rows) - own @ own.T)
+        inner = np.stack([own * share @ own.T for share in shares])
+        return np.linalg.solve(apart + inner, residual)
+    gram, roots = own.T @ own, np.sqrt(1 - shares)[:, :, np.newaxis]
     inner = [
-        root.T * np.linalg.solve(eye - root.T * gram * root, root.T * (basis.T @ r))
-        for root, r in zip(roots, residual, strict=True)
+        root * np.linalg.solve(np.eye(n_entries) - root * gram * root.T, root * along)
+        for root, along in zip(roots, own.T @ residual, strict=True)
     ]
-    return residual + basis @ np.stack(inner)
+    return residual + own @ np.stack(inner)
