@@ -31,6 +31,7 @@ from skdeeptd._search_cv import (
     BaseSearch,
     ClassificationSearch,
     RegressionSearch,
+    held_out_weights,
 )
 from skdeeptd._stacking import (
     LEAST_PROBABILITY,
@@ -207,6 +208,9 @@ class BaseAuto(BaseSearch):
         self.estimators_ = [fitted[i] for i in kept]
         self.weights_ = weights[kept] / weights[kept].sum(axis=0)
         self.best_estimator_ = fitted[best]
+        used = np.zeros_like(weights)
+        used[kept] = self.weights_
+        return used
 
     def _ensemble_candidates(self, candidates, scores):
         """Return candidates with a score, networks only if one of them is the best."""
@@ -230,8 +234,7 @@ class BaseAuto(BaseSearch):
             [np.concatenate([r.predicted for r in table.results[i]]) for i in members]
         )
         y = np.concatenate([fold.y_test for fold in folds])
-        given = [fold.weight_test for fold in folds]
-        weight = np.ones(len(y)) if given[0] is None else np.concatenate(given)
+        weight = held_out_weights(folds)
         weights = np.zeros((len(candidates), self._n_averages(y)))
         if self.ensemble_size == 1:
             weights[best] = 1
@@ -318,6 +321,11 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
         Index of the best candidate in ``cv_results_``.
     best_score_ : float
         Mean score of the best candidate on the held-out samples.
+    noise_variance_ : ndarray of shape (n_outputs,)
+        Mean of the squared residuals of the held-out samples, by the average.
+    conformity_scores_, conformity_weight_ : ndarray
+        Absolute residuals of the held-out samples, (n_samples, n_outputs), and their
+        weights, (n_samples,), for ``predict_interval``.
     cv_results_ : dict of arrays
         As in GridSearchCV, with an entry for each candidate. "estimator" holds the
         unfitted candidates, "weight" their weights, averaged over the outputs, and

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from numbers import Integral, Real
 from typing import Literal, overload
 
@@ -20,13 +21,14 @@ from skdeeptd._compat import (
     callback_task,
     fit_context,
 )
-from skdeeptd._covariance import covariances, output_std
+from skdeeptd._covariance import covariances, held_out_scores, output_std
 from skdeeptd._data.rows import RowBlocks, concatenate_blocks
 from skdeeptd._data.scratch import reusing
 from skdeeptd._data.stream import empty_stream, stream_of
 from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._fit import WarmStart, fit_rows
 from skdeeptd._init.multi_start import Spec
+from skdeeptd._intervals import IntervalMixin
 from skdeeptd._loss import Poisson, SquaredError
 from skdeeptd._network.activations import ACTIVATIONS, layer_activations
 from skdeeptd._network.fitted import attributes_of, networks_of, predictions
@@ -286,7 +288,20 @@ class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         return outputs
 
 
-class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
+OF_SOME_FITS = (
+    "alpha_",
+    "scale_",
+    "covariance_",
+    "noise_variance_",
+    "conformity_scores_",
+    "conformity_weight_",
+    "loo_r2_",
+)
+
+
+class BasePatchRegressor(
+    IntervalMixin, MultiOutputMixin, RegressorMixin, BasePatchNetwork
+):
     """Fit numbers by a patch network per output."""
 
     _parameter_constraints: dict = {
@@ -314,8 +329,8 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
 
     def _store(self, fit, layout, dtype):
         super()._store(fit, layout, dtype)
-        for name in ("alpha_", "scale_", "covariance_", "noise_variance_"):
-            vars(self).pop(name, None)  # of other parameters, earlier in the stream
+        for name in OF_SOME_FITS:  # of other parameters, earlier in the stream
+            vars(self).pop(name, None)
         if fit.specs[0].leave_one_out:
             self.alpha_ = fit.alphas
         if fit.scales is not None:
@@ -324,6 +339,14 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
 
     def _warn(self, fit):
         super()._warn(fit)
+        useless = np.flatnonzero(getattr(self, "loo_r2_", np.ones(1)) < 0).tolist()
+        if useless:
+            shown = np.round(self.loo_r2_[useless], 2).tolist()
+            warn(
+                f"The network will predict output {useless} of new samples worse than "
+                f"the mean of y does: R2 is about {shown} by leave-one-out. alpha > 0, "
+                f"more samples, smaller kernels or DeepTDAutoRegressor may help."
+            )
         dominated = fit.outputs_with_dominant_outliers()
         if dominated:
             warn(
@@ -342,6 +365,33 @@ class BasePatchRegressor(MultiOutputMixin, RegressorMixin, BasePatchNetwork):
                 self.covariance_ = np.array(of_outputs)
                 if self.link_ == "identity":
                     self.noise_variance_ = np.array(noise_variances)
+                look = functools.partial(self._leave_one_out, fit.problem)
+                found = fit.problem.few_rows().run_together(look)
+                self.conformity_scores_, self.conformity_weight_, self.loo_r2_ = found
+
+    def _leave_one_out(self, problem, rows):
+        """Return scores, weights and R2 of some rows that the fit has not seen."""
+        rows = rows.drop_zero_weight()
+        y = rows.y * problem.unit + problem.shift
+        weight = rows.weight * problem.heaviest
+        if len(y) < problem.n_rows:  # draws, which count as average rows
+            weight = weight * (problem.total / np.sum(rows.weight))
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, std = (
+                a.reshape(y.shape)
+                for a in self._predict(rows.X.astype(float), return_std=True)
+            )
+            variance = self._variance(mean)
+            scores, r2 = held_out_scores(y, mean, std**2, variance, weight)
+        return scores, weight, r2
+
+    def _variance(self, mean):
+        """Return the variance of y around its mean: (rows, outputs), or (outputs,)."""
+        return mean if self.link_ == "log" else self.noise_variance_
+
+    def _mean_and_spread(self, X):
+        mean, std = (a.reshape(len(X), -1) for a in self.predict(X, return_std=True))
+        return mean, np.sqrt(std**2 + self._variance(mean)).astype(mean.dtype)
 
     @overload
     def predict(

@@ -122,6 +122,13 @@ or sequence of them, default="relu"
     noise_variance_ : ndarray of shape (n_outputs,)
         Variance of y around the network; only with ``polish``, and not with
         ``loss="poisson"``.
+    loo_r2_ : ndarray of shape (n_outputs,)
+        R2 to expect of new samples, by leave-one-out, of at most 1000 of the samples;
+        see Notes. Only if there is ``covariance_``; NaN if that is.
+    conformity_scores_, conformity_weight_ : ndarray
+        Absolute leave-one-out residuals over the standard deviations of y, (n_samples,
+        n_outputs), and their weights, (n_samples,), for ``predict_interval``; of at
+        most 1000 samples.
     kernel_sizes_, strides_, input_shape_, activations_ : tuple
         Kernel sizes, strides, shape of a sample, and activation of each layer.
     n_iter_ : int
@@ -137,6 +144,12 @@ or sequence of them, default="relu"
 
     Notes
     -----
+    ``loo_r2_`` divides the residuals by one minus their leverages, which is the formula
+    of linear least squares, and then multiplies the squared error by 1 + 2 h, with h
+    the mean leverage, because the search for a network fits noise too. A fit with a
+    negative value warns. The value is too high if there are fewer than about three
+    samples per weight.
+
     The search tries kernels from the moment with the best signs, then perturbed ones.
     With at least 168 rows per weight (4000 in all) it uses a subsample of 42 rows per
     weight; larger subsamples and at the end all rows follow. One linear layer is solved

@@ -20,6 +20,7 @@ from skdeeptd._data.serial import rows_are_serial
 from skdeeptd._data.standardize import standardize
 from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._features import BaseSignalTransformer, DeepTDFeatures
+from skdeeptd._intervals import IntervalMixin
 from skdeeptd._solvers.learned_kernel import (
     dual_coef,
     fit_learned_kernel,
@@ -44,7 +45,9 @@ KERNELS = ("linear", "rbf", "laplace")
 ROUNDS = {"euclidean": 0, "learned": 1}
 
 
-class DeepTDRidge(DocLinkMixin, MultiOutputMixin, RegressorMixin, BaseEstimator):
+class DeepTDRidge(
+    IntervalMixin, DocLinkMixin, MultiOutputMixin, RegressorMixin, BaseEstimator
+):
     """Ridge or kernel ridge regression on signals or on :class:`DeepTDFeatures`.
 
     Parameters
@@ -86,8 +89,8 @@ class DeepTDRidge(DocLinkMixin, MultiOutputMixin, RegressorMixin, BaseEstimator)
         Only with a kernel other than "linear".
     components_ : ndarray of shape (n_components, n_features_out)
         Directions of a learned metric; the distance of two samples is that of their
-        ``features @ components_.T``. Only if a round of ``metric="learned"`` lowered
-        the cross-validated error by 2 %.
+        ``features @ components_.T``. Only if ``metric="learned"`` lowered the
+        cross-validated error; see Notes.
     metric_ : ndarray of shape (n_features_out, n_features_out)
         ``components_.T @ components_``, with the largest eigenvalue one, or the
         identity. Not with kernel="linear".
@@ -114,6 +117,11 @@ class DeepTDRidge(DocLinkMixin, MultiOutputMixin, RegressorMixin, BaseEstimator)
         landmarks, for ``return_std``.
     total_weight_ : float
         Sum of the weights.
+    conformity_scores_ : ndarray of shape (n_samples, n_outputs)
+        Absolute cross-validated residuals over the standard deviations of y, for
+        ``predict_interval``.
+    conformity_weight_ : ndarray of shape (n_samples,)
+        Weights of the samples of ``conformity_scores_``.
     share_ : ndarray of shape (n_samples,)
         Weights of the training samples over their sum, with a kernel and without
         landmarks.
@@ -132,9 +140,13 @@ class DeepTDRidge(DocLinkMixin, MultiOutputMixin, RegressorMixin, BaseEstimator)
     A learned metric is the average outer product of the gradients of a fit [2]_: M =
     mean of grad f grad f' over samples and outputs, after which the distance is
     (x - z)'M(x - z). It is to kernels what the first moment, E grad f, is to a network.
+    Five more fits learn the metric from four fifths of the samples, and predict the
+    other fifth: ``noise_variance_`` is their error. The metric is discarded if the
+    error of samples that the metric has not seen is not smaller than that of the
+    Euclidean distance.
 
-    The filters and the metric are learned from all samples, held-out ones included, so
-    that the cross-validated error is too small. Compare models on other folds.
+    The filters are learned from all samples, held-out ones included, so that the
+    cross-validated error is a little too small. Compare models on other folds.
 
     With landmarks (Nystroem) time is linear in the number of samples.
 
@@ -291,7 +303,12 @@ class DeepTDRidge(DocLinkMixin, MultiOutputMixin, RegressorMixin, BaseEstimator)
                 f"KFold, or None for single samples"
             )
         blocks = [np.flatnonzero(fold_of == fold) for fold in np.unique(fold_of)]
-        return Validation(tuple(blocks), per_output)
+        if len(blocks) == 1 < n_rows:
+            raise ValueError(
+                f"cv={cv!r} holds out all samples of positive weight at once; use at "
+                f"least two folds, or None for single samples"
+            )
+        return Validation(None if len(blocks) == n_rows else tuple(blocks), per_output)
 
     def _regression(self, table, problem, weight, validation):
         """Fit on the features, and store the regression in the units of y."""
@@ -325,6 +342,10 @@ class DeepTDRidge(DocLinkMixin, MultiOutputMixin, RegressorMixin, BaseEstimator)
         self.variance_scale_ = ridge.scale * problem.unit**2
         self.center_, self.eigenvectors_ = ridge.center, ridge.vectors
         self.eigenvalues_ = ridge.values
+        spread = np.sqrt(ridge.scale * ridge.variance)
+        spread = np.where(spread > 0, spread, np.inf)
+        self.conformity_scores_ = np.abs(y - ridge.held_out) / spread
+        self.conformity_weight_ = weight
         predicted = ridge.held_out * problem.unit + problem.shift
         self._held_out = predicted, y * problem.unit + problem.shift, weight
 
@@ -399,6 +420,10 @@ class DeepTDRidge(DocLinkMixin, MultiOutputMixin, RegressorMixin, BaseEstimator)
         shape = self.features_.input_shape_
         X = check_new_rows(self, X, shape, ensure_all_finite=True)
         return self._predict(X, return_std)
+
+    def _mean_and_spread(self, X):
+        y, std = (a.reshape(len(X), -1) for a in self.predict(X, return_std=True))
+        return y, np.sqrt(std**2 + self.variance_scale_.astype(std.dtype))
 
     def _predict(self, X, return_std):
         """Predict for X that is validated."""

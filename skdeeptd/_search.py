@@ -143,17 +143,19 @@ class Evaluation(NamedTuple):
         logs = np.log(np.maximum(of_class, LEAST_PROBABILITY))
         return float(np.average(logs, weights=weight)), predicted
 
-    def row_losses(self, result, fold):
-        """Return the loss of each held-out row, or None if the fit failed.
+    def row_losses(self, result, fold, rows):
+        """Return the losses of some held-out rows, an index, or None if the fit failed.
 
         The losses are squared errors over the variance of y, summed over the outputs,
         or minus the logarithms of the probabilities of the classes.
         """
         if result.error:
             return None
-        y, predicted = fold.y_test, result.predicted
+        y, predicted = fold.y_test[rows], result.predicted[rows]
         if self.classes is None:
-            variance = np.var(fold.y.reshape(len(fold.y), -1), axis=0)
+            known, weight = fold.y.reshape(len(fold.y), -1), fold.sample_weight
+            mean = np.average(known, axis=0, weights=weight)
+            variance = np.average((known - mean) ** 2, axis=0, weights=weight)
             squares = (y.reshape(predicted.shape) - predicted) ** 2
             return np.sum(squares / np.where(variance > 0, variance, 1), axis=1)
         of_class = predicted[np.arange(len(y)), np.searchsorted(self.classes, y)]
@@ -325,15 +327,16 @@ def _run_screened(calls, run_all, evaluate, end, n_at_a_time):
     kept = {path: [True] * len(path) for path in first}
     if evaluate.scorer is None and first:
         fold = next(iter(calls.values()))[0][2]
+        distinct, weight = distinct_rows(fold.X_test, fold.y_test, fold.weight_test)
         losses = {
-            path: [evaluate.row_losses(r, fold) for r in results]
+            path: [evaluate.row_losses(r, fold, distinct) for r in results]
             for path, results in first.items()
         }
         known = [a for own in losses.values() for a in own if a is not None]
-        best = min(known, key=np.mean, default=None)
+        best = min(known, key=lambda a: weight @ a, default=None)
         kept = {
             path: [
-                i == 0 or a is None or not is_far_behind(a, best)
+                i == 0 or a is None or not is_far_behind(a, best, weight)
                 for i, a in zip(path, own, strict=True)
             ]
             for path, own in losses.items()
@@ -360,18 +363,21 @@ def _run_screened(calls, run_all, evaluate, end, n_at_a_time):
         yield path, by_fold
 
 
-def is_far_behind(losses, best, times=2.5, n_standard_errors=3.0, least_rows=25):
+def is_far_behind(
+    losses, best, weight, times=2.5, n_standard_errors=3.0, least_rows=25
+):
     """Tell whether losses of rows are far above those of the best candidate.
 
     The mean is ``times`` as large, so that the weight in an average would be small, and
     the paired difference is more than ``n_standard_errors``; few rows cannot tell.
     """
-    gap = losses - best
-    error = np.std(gap) / np.sqrt(len(gap))
+    gap, share = losses - best, weight / np.sum(weight)
+    n_rows, mean = 1 / np.sum(share**2), share @ gap
+    error = np.sqrt(share @ (gap - mean) ** 2 / n_rows)
     return bool(
-        len(gap) >= least_rows
-        and np.mean(losses) > times * np.mean(best)
-        and np.mean(gap) > n_standard_errors * error
+        n_rows >= least_rows
+        and share @ losses > times * (share @ best)
+        and mean > n_standard_errors * error
     )
 
 
@@ -386,9 +392,17 @@ def _run_other_folds(calls, first, run_all, end, n_at_a_time):
     return done
 
 
-def count_distinct(X):
-    """Return the number of different rows: a row of weight two counts like two rows."""
-    return len({row.tobytes() for row in X})
+def distinct_rows(X, y, weight=None):
+    """Return the different rows as an index, and the sum of the weights of each.
+
+    So a row of weight two counts like two rows.
+    """
+    first, place = {}, []
+    for i, (row, target) in enumerate(zip(X, y, strict=True)):
+        key = row.tobytes(), np.asarray(target).tobytes()
+        place.append(first.setdefault(key, i))
+    distinct, place = np.unique(place, return_inverse=True)
+    return distinct, np.bincount(place, weight)
 
 
 def _run_first_fold(calls, run_all, end):

@@ -46,6 +46,7 @@ from skdeeptd._compat import (
 )
 from skdeeptd._data.serial import rows_are_serial
 from skdeeptd._data.threads import single_threaded_blas
+from skdeeptd._intervals import IntervalMixin
 from skdeeptd._network.kernel_sizes import default_grid
 from skdeeptd._regressor import DeepTDRegressor
 from skdeeptd._search import (
@@ -55,7 +56,7 @@ from skdeeptd._search import (
     Fold,
     clock,
     compare,
-    count_distinct,
+    distinct_rows,
     fit_candidate,
 )
 from skdeeptd._typing import RandomState
@@ -110,8 +111,8 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         sample_weight : array-like of shape (n_samples,), default=None
             Weights for the fits and the scores.
         **params : dict
-            Arguments of the splitter, such as ``groups``, if metadata routing is
-            enabled.
+            ``groups`` for the splitter; other arguments of the splitter too if metadata
+            routing is enabled.
 
         Returns
         -------
@@ -134,12 +135,15 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
             self.input_shape_ = tuple(input_shape or (X.shape[1],))
             given = None if sample_weight is None else weight
             folds = self._folds(X, y, weight, given, split_params)
-            candidates = self._candidates(max(count_distinct(f.X) for f in folds))
+            candidates = self._candidates(
+                max(len(distinct_rows(f.X, f.y)[0]) for f in folds)
+            )
             scoring = self._default_scoring if self.scoring is None else self.scoring
             self.scorer_ = check_scoring(candidates[0].estimator, scoring=scoring)
             scorer = None if self.scoring is None else self.scorer_
             classes = getattr(self, "classes_", None)
-            evaluate = Evaluation(classes, scorer, self._pools_folds)
+            has_single_rows = min(len(fold.y_test) for fold in folds) < 2
+            evaluate = Evaluation(classes, scorer, self._pools_folds or has_single_rows)
             with single_threaded_blas(), warnings.catch_warnings():
                 # Short fits do not converge; the fit of all rows warns.
                 warnings.simplefilter("ignore", UserWarning)
@@ -177,12 +181,12 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         if params and get_config()["enable_metadata_routing"]:
             routed = process_routing(self, "fit", sample_weight=sample_weight, **params)
             return routed.splitter.split
-        if params:
+        if set(params) - {"groups"}:
             raise ValueError(
                 f"{sorted(params)} can only be passed to fit with metadata routing: "
                 f"sklearn.set_config(enable_metadata_routing=True)"
             )
-        return {}
+        return params
 
     def _folds(self, X, y, weight, given, split_params):
         """Return the folds, without rows of weight zero."""
@@ -197,6 +201,12 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
                         f"sample_weight is zero on all {name} rows of fold {number}; "
                         f"use cv=KFold(shuffle=True), or leave out rows of weight zero"
                     )
+            if is_classifier(self) and np.all(y[sides[0]] == y[sides[0][0]]):
+                raise ValueError(
+                    f"the training samples of fold {number} have one class only, "
+                    f"{y[sides[0][0]]}; at least two classes need two samples each, "
+                    f"and folds that leave a sample of each, as StratifiedKFold does"
+                )
             folds.append(
                 Fold(*(a for rows in sides for a in _select(X, y, given, rows)))
             )
@@ -213,14 +223,17 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
 
         Rows are shuffled, classes stratified, unless neighbouring rows are alike, as in
         a time series: then the folds are contiguous blocks. Rows of weight zero are in
-        no fold. A score that needs several rows gets two for each fold.
+        no fold. A score of users gets two rows for each fold.
         """
         kept = np.flatnonzero(weight > 0)
+        if len(kept) < 2:
+            raise ValueError(
+                f"the comparison of models needs at least two samples, got {len(kept)}"
+            )
         columns = y.reshape(len(y), -1)[kept]
         labels = np.unique(columns, axis=0, return_inverse=True)[1].ravel()
         n_rows, fold = len(kept), np.full(len(y), -1)
-        has_own_score = is_classifier(self) or self._pools_folds
-        if n_rows < few_rows and self.scoring is None and has_own_score:
+        if n_rows < few_rows and self.scoring is None:
             fold[kept] = np.arange(n_rows)
             return PredefinedSplit(fold)
         n_splits = 5 if n_rows <= many_rows else 3
@@ -279,12 +292,7 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         ]
         first = f"; {failures[0][1]}" if failures else ""
         if not np.any(np.isfinite(table.column("score").mean(axis=1))):
-            needs = ". Each fold needs at least two held-out rows for R2"
-            is_r2 = self.scoring is None and not is_classifier(self)
-            raise ValueError(
-                f"no candidate has a finite score on all folds{first}"
-                f"{needs if is_r2 and not failures else ''}"
-            )
+            raise ValueError(f"no candidate has a finite score on all folds{first}")
         if failures:
             names = sorted({name for name, _ in failures})
             text = f"{len(failures)} fits on folds failed and were scored NaN, those of"
@@ -331,6 +339,13 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         return hasattr(self, "best_estimator_")
 
 
+def held_out_weights(folds):
+    """Return the weights of the held-out rows of all folds, ones if none were given."""
+    if folds[0].weight_test is None:
+        return np.ones(sum(len(fold.y_test) for fold in folds))
+    return np.concatenate([fold.weight_test for fold in folds])
+
+
 def _select(X, y, weight, rows):
     return X[rows], y[rows], None if weight is None else weight[rows]
 
@@ -341,10 +356,31 @@ def _n_free_weights(kernel_sizes, n_logits):
     return n_logits * (sum(hidden) - len(hidden) + n_logits * last)
 
 
-class RegressionSearch(MultiOutputMixin, RegressorMixin, BaseSearch):
-    """Check y of numbers, and give the default folds, score and network."""
+class RegressionSearch(IntervalMixin, MultiOutputMixin, RegressorMixin, BaseSearch):
+    """Check y of numbers, and give the default folds, score, network and intervals."""
 
     _default_scoring, _network = "r2", DeepTDRegressor
+
+    def _refit(self, candidates, table, folds, rows, begin):
+        """Fit the model, and store the residuals of its held-out samples."""
+        weights = super()._refit(candidates, table, folds, rows, begin)
+        used = np.flatnonzero(weights.any(axis=1))
+        residuals = [
+            f.y_test.reshape(len(f.y_test), -1)
+            - sum(weights[i] * table.results[i][number].predicted for i in used)
+            for number, f in enumerate(folds)
+        ]
+        self.conformity_scores_ = np.abs(np.concatenate(residuals))
+        self.conformity_weight_ = held_out_weights(folds)
+        self.noise_variance_ = np.average(
+            self.conformity_scores_**2, axis=0, weights=self.conformity_weight_
+        )
+        return weights
+
+    def _mean_and_spread(self, X):
+        y = self.predict(X)
+        y = y.reshape(len(y), -1)
+        return y, np.ones_like(y)
 
     def _check(self, X, y, sample_weight):
         (X, columns, weight), self._y_ndim = check_rows(self, X, y, sample_weight)
@@ -431,6 +467,7 @@ class BaseSearchCV(BaseSearch):
     def _refit(self, candidates, table, folds, rows, begin):
         best = clone(candidates[self.best_index_].estimator)
         self.best_estimator_ = fit_candidate(best, *rows)
+        return np.eye(len(candidates))[:, [self.best_index_]]
 
 
 class DeepTDRegressorCV(RegressionSearch, BaseSearchCV):
@@ -455,13 +492,14 @@ class DeepTDRegressorCV(RegressionSearch, BaseSearchCV):
         compared is always fitted to all samples.
     cv : int, cross-validation splitter or iterable, default=None
         As in :class:`~sklearn.model_selection.GridSearchCV`. None means five folds,
-        three for more than 500 samples, or as many as have two samples each for fewer
-        than ten. Samples are shuffled, and stratified if y has at most half as many
-        values as samples. If neighbouring samples are alike, as in a time series, the
-        folds are contiguous blocks.
+        three for more than 500 samples, or single samples for fewer than 20 if
+        ``scoring`` is None. Samples are shuffled, and stratified if y has at most half
+        as many values as samples. If neighbouring samples are alike, as in a time
+        series, the folds are contiguous blocks.
     scoring : str or callable, default=None
-        Score that ranks the networks; None for R2. A callable gets the fitted network,
-        X and y of the held-out samples.
+        Score that ranks the networks; None for R2, relative to the variance of y in all
+        samples if a fold holds out a single one. A callable gets the fitted network, X
+        and y of the held-out samples.
     n_jobs : int, default=None
         Number of networks that are fitted at the same time.
     random_state : int, RandomState instance or None, default=None
@@ -479,6 +517,11 @@ class DeepTDRegressorCV(RegressionSearch, BaseSearchCV):
         Mean score of the best network on the held-out samples.
     best_index_ : int
         Index of the best network in ``cv_results_``.
+    noise_variance_ : ndarray of shape (n_outputs,)
+        Mean of the squared residuals of the held-out samples, by the best network.
+    conformity_scores_, conformity_weight_ : ndarray
+        Absolute residuals of the held-out samples, (n_samples, n_outputs), and their
+        weights, (n_samples,), for ``predict_interval``.
     cv_results_ : dict of arrays
         As in GridSearchCV, with an entry for each network. "stage" holds the last stage
         of each, from 1 to 3, or 0 if there was no time; a network ranks behind all that

@@ -1049,11 +1049,6 @@ def test_labels_may_be_strings():
 
 
 @pytest.mark.parametrize("auto", [DeepTDAutoRegressor, DeepTDAutoClassifier])
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="candidates stop by the losses of rows without their weights",
-)
 def test_weights_are_repetitions(noisy, auto):
     """In fits, scores and the average, if copies of a row are in one fold."""
     X, y = noisy[0][:60].reshape(-1, 4, 6), noisy[1][:60]

@@ -208,21 +208,43 @@ def test_a_metric_has_largest_eigenvalue_one_and_no_negative_one(kernel):
 
 
 @KERNELS
-def test_a_round_is_kept_only_if_it_lowers_the_error(kernel):
+def test_a_metric_is_kept_only_if_it_lowers_the_error(kernel):
+    errors = []
     for seed in SEEDS:
         F, y, *_ = one_direction(seed, 80)
-        ones = np.ones(80)
-        errors = [
-            fit(F, y, ones, kernel, n_rounds=n).ridge.cv_error.sum() for n in (0, 1, 2)
-        ]
-        assert errors[1] <= 0.98 * errors[0]
-        assert errors[2] <= 0.98 * errors[1] or errors[2] == errors[1]
-        gain = 1 - errors[1] / errors[0]
-        kept = fit(F, y, ones, kernel, n_rounds=1, gain=gain - 1e-3)
-        refused = fit(F, y, ones, kernel, n_rounds=1, gain=gain + 1e-3)
+        rows = F, y, np.ones(80), kernel
+        plain, kept = fit(*rows), fit(*rows, n_rounds=1)
+        refused = fit(*rows, n_rounds=1, gain=0.999)
         assert kept.components is not None
         assert refused.components is None
-        np.testing.assert_allclose(refused.ridge.cv_error.sum(), errors[0])
+        np.testing.assert_allclose(refused.ridge.coef, plain.ridge.coef)
+        errors.append([f.ridge.cv_error.sum() for f in (plain, kept)])
+    plain, kept = np.mean(errors, axis=0)
+    assert kept < 0.9 * plain
+
+
+@KERNELS
+def test_the_error_is_that_of_rows_that_the_metric_has_not_seen(kernel):
+    """A metric fits y of noise well on its own rows; it is discarded."""
+    n_kept, ratios = 0, []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        F, noise, ones = (
+            rng.standard_normal((80, 30)),
+            rng.standard_normal(80),
+            np.ones(80),
+        )
+        found = fit(F, noise[:, np.newaxis], ones, kernel, n_rounds=1)
+        n_kept += found.components is not None
+        y = F[:, :1] + 0.5 * noise[:, np.newaxis]
+        known = F[:60], y[:60], ones[:60]
+        found = fit(*known, kernel, n_rounds=1, gain=ALWAYS)
+        error = np.mean((predict(found, F[60:], F[:60], kernel) - y[60:]) ** 2)
+        ratios.append(found.ridge.cv_error[0] / error)
+        held_out = np.mean((found.ridge.held_out - y[:60]) ** 2)
+        np.testing.assert_allclose(held_out, found.ridge.cv_error[0])
+    assert n_kept <= 3
+    assert 0.8 < np.median(ratios) < 1.6
 
 
 @KERNELS
@@ -306,7 +328,7 @@ def test_all_rows_as_landmarks_give_the_same_fit(kernel, n_rounds):
     np.testing.assert_allclose(
         predict(found, new, F, kernel), predict(exact, new, F, kernel), atol=1e-6
     )
-    for name in ("cv_error", "scale"):
+    for name in ("cv_error", "scale") if n_rounds == 0 else ():
         np.testing.assert_allclose(
             getattr(found.ridge, name), getattr(exact.ridge, name), rtol=1e-6
         )

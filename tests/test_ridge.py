@@ -122,13 +122,10 @@ def test_the_noise_is_the_weighted_mean_of_squared_held_out_residuals(variant):
     np.testing.assert_allclose(model.noise_variance_, expected, rtol=0.3)
 
 
-@pytest.mark.parametrize("variant", ["linear", "rbf", "laplace"])
+@OVER_VARIANTS
 @pytest.mark.parametrize("noise", [0.02, 0.3, 1.0])
 def test_deviations_are_of_the_size_of_the_errors(variant, noise):
-    """Also if the fit interpolates and in-sample residuals vanish.
-
-    Not of a learned metric, which has seen the rows that are held out.
-    """
+    """Also if the fit interpolates and in-sample residuals vanish."""
     errors, deviations, noises = [], [], []
     for seed in range(12):
         rng = np.random.default_rng(seed)
@@ -142,7 +139,8 @@ def test_deviations_are_of_the_size_of_the_errors(variant, noise):
         deviations.append(std)
         noises.append(model.noise_variance_)
     errors, deviations = np.array(errors), np.array(deviations)
-    assert np.mean(errors < 2 * deviations) > 0.8
+    # The deviation does not contain the uncertainty of the metric.
+    assert np.mean(errors < 2 * deviations) > (0.6 if variant == "learned" else 0.8)
     ratio = np.sqrt(np.mean(deviations**2, 1) / np.mean(errors**2, 1))
     assert 0.5 < np.median(ratio) < 1.6
     assert np.mean((ratio > 0.33) & (ratio < 3)) > 0.8
@@ -463,7 +461,7 @@ def test_landmarks_are_samples_and_close_to_all_of_them(variant):
     distances = []
     known, (new, _) = relevant_features(0)
     exact = ridge(variant, SignalScaler(), gamma=0.02).fit(*known).predict(new)
-    for n in (20, 280):
+    for n in (10, 280):
         model = ridge(variant, SignalScaler(), gamma=0.02, n_landmarks=n).fit(*known)
         assert len(model.X_fit_) == len(model.dual_coef_) == n
         table = model.features_.transform(known[0])
@@ -577,6 +575,8 @@ def test_a_linear_fit_stores_no_samples():
     model = ridge("linear", few).fit(X, y)
     stored = {name: np.size(value) for name, value in vars(model).items()}
     assert not {"X_fit_", "dual_coef_", "share_", "gamma_"} & set(stored)
+    scores = stored.pop("conformity_scores_"), stored.pop("conformity_weight_")
+    assert scores == (1500, 1500)
     assert max(stored.values()) <= 16**2
     wide = ridge("linear").fit(X[:60], y[:60])
     assert wide.eigenvectors_.shape[0] == wide.coef_.shape[1]

@@ -13,8 +13,10 @@ G           ``gradients``       (rows times outputs, directions): df / du at the
 
 The metric is the average outer product of the gradients of a fit, M = mean G'G, with
 which the regression is fitted again (Radhakrishnan et al., Science 383, 2024): features
-that do not matter then do not add to the distances. Each round is kept only if the
-cross-validated error falls clearly. A network's first moment estimates E grad f; this
+that do not matter then do not add to the distances. A round is kept only if the
+cross-validated error falls clearly, and the metric only if the error is smaller than
+the Euclidean one after it has been multiplied by the growth of the error of rows that
+the metric has not seen. A network's first moment estimates E grad f; this
 is the same idea, one order further.
 
 With many rows the kernel is that of some landmark rows L, K(., L) K(L, L)^-1 K(L, .)
@@ -24,7 +26,6 @@ With many rows the kernel is that of some landmark rows L, K(., L) K(L, L)^-1 K(
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import solve
 
 from skdeeptd._solvers.ridge import Ridge, cv_kernel_ridge, cv_ridge
 
@@ -77,14 +78,15 @@ def fit_learned_kernel(
     validation : Validation
     landmarks : array of int or None
     gain : float
-        A round is kept if it lowers the error by this share of it.
+        A round, and at the end the metric, is kept if it lowers the error by this share
+        of it.
 
     Returns
     -------
     LearnedKernel
     """
     core = np.arange(len(y)) if landmarks is None else landmarks
-    components, gamma = _learn_metric(
+    components, gamma, unseen, inflation = _learn_metric(
         features[core],
         y[core],
         weight[core],
@@ -99,40 +101,95 @@ def fit_learned_kernel(
         fit = _fit(table, y, weight, kernel, gamma, validation)
     else:
         fit = _fit_landmarks(table, y, weight, kernel, gamma, validation, landmarks)
-    return fit._replace(components=components)
+    if components is None:
+        return fit
+    ridge = fit.ridge
+    held_out = y - (y - ridge.held_out) * np.sqrt(inflation)
+    if landmarks is None:
+        held_out, error = unseen, weight @ (y - unseen) ** 2 / np.sum(weight)
+        inflation = error / np.where(ridge.cv_error > 0, ridge.cv_error, np.inf)
+    ridge = ridge._replace(
+        cv_error=ridge.cv_error * inflation,
+        scale=ridge.scale * inflation,
+        held_out=held_out,
+    )
+    return fit._replace(ridge=ridge, components=components)
 
 
 def _learn_metric(features, y, weight, kernel, gamma, n_rounds, validation, gain):
-    """Return the components of the metric, or None, and the best gamma.
+    """Return the components of the metric, or None, the best gamma, and the inflation.
 
-    Errors are compared on at most 200 of the rows, gradients are those of all.
+    Errors are compared on at most 200 of the rows, gradients are those of all. With a
+    metric come the predictions of rows that it has not seen, (rows, outputs), and how
+    much these rows raise the squared error, (outputs,), at least one; a metric must
+    lower the error after that too.
     """
     basis = None
     if n_rounds and len(features) < features.shape[1]:
         basis = _row_space(features)  # gradients lie in the space of the rows
         features = features @ basis.T
-    best, components, table = None, None, features
+    best = first = components = None
+    table, steps = features, []
     for n_done in range(n_rounds + 1):
         some, fit = _best_fit(table, y, weight, kernel, gamma, validation)
         error = np.sum(fit.ridge.cv_error)
         if best is not None and not error <= (1 - gain) * best[0]:
             break
-        best = error, components, fit.gamma
+        alpha = fit.ridge.alpha * np.sum(weight) / np.sum(weight[some])
+        best = error, components, fit, [*steps, (fit.gamma, alpha)]
+        first = best if components is None else first
         if n_done == n_rounds:
             break
         dual = fit.ridge.coef
         if len(some) < len(y):
-            alpha = fit.ridge.alpha * np.sum(weight) / np.sum(weight[some])
             dual = _solve(table, y, weight, kernel, fit.gamma, alpha)
         root = _metric_root(table, weight, dual, kernel, fit.gamma)
         if root is None:
             break
         components = root if components is None else root @ components
-        table = features @ components.T
-    _, components, gamma = best
-    if basis is not None and components is not None:
-        components = components @ basis
-    return components, gamma
+        table, steps = features @ components.T, best[-1]
+    _, components, fit, steps = best
+    if components is None:
+        return None, fit.gamma, None, None
+    problem = features, y, weight, kernel
+    seen, unseen = (
+        _held_out(*problem, steps, validation, metric) for metric in (components, None)
+    )
+    errors, seen_errors = (weight @ (y - p) ** 2 for p in (unseen, seen))
+    inflation = np.where(errors > seen_errors, errors / seen_errors, 1.0)
+    if not np.sum(inflation * fit.ridge.cv_error) <= (1 - gain) * first[0]:
+        return None, first[2].gamma, None, None
+    components = components if basis is None else components @ basis
+    return components, fit.gamma, unseen, inflation
+
+
+def _held_out(features, y, weight, kernel, steps, validation, metric=None, n_folds=5):
+    """Return predictions of the rows of each of some folds by the other rows.
+
+    The last of the steps, a gamma and penalties each, is that of the predictions; the
+    steps before learn a metric from the other rows, unless it is given.
+    """
+    folds = validation.blocks
+    if folds is None:  # single rows, in an order that does not depend on the given one
+        folds = np.lexsort([*features.T[:1], *y.T])[:, np.newaxis]
+    folds = [np.concatenate(folds[i::n_folds]) for i in range(min(n_folds, len(folds)))]
+    *earlier, (gamma, alpha) = steps
+    predicted = np.empty_like(y)
+    for left in folds:
+        others = np.setdiff1d(np.arange(len(y)), left)
+        own, known = metric, (y[others], weight[others], kernel)
+        for of_step in earlier if metric is None else ():
+            table = features[others] if own is None else features[others] @ own.T
+            dual = _solve(table, *known, *of_step)
+            root = _metric_root(table, weight[others], dual, kernel, of_step[0])
+            if root is not None:
+                own = root if own is None else root @ own
+        table = features if own is None else features @ own.T
+        dual = _solve(table[others], *known, gamma, alpha)
+        squares = squared_distances(table[left], table[others])
+        mean = np.average(y[others], axis=0, weights=weight[others])
+        predicted[left] = mean + kernel_values(squares, kernel, gamma) @ dual
+    return predicted
 
 
 def _row_space(features):
@@ -159,7 +216,7 @@ def _solve(table, y, weight, kernel, gamma, alpha):
     for value in np.unique(alpha):
         outputs = alpha == value
         system = gram + np.diag(value / weight)
-        dual[:, outputs] = solve(system, target[:, outputs], assume_a="pos")
+        dual[:, outputs] = np.linalg.solve(system, target[:, outputs])
     return dual
 
 

@@ -42,7 +42,8 @@ class Ridge(NamedTuple):
     ``scale``, the unit of the posterior variance; both NaN for a single row.
     ``center`` (entries or rows,), ``vectors`` (entries or rows, directions) and
     ``values`` are the principal directions of F or of K(., rows). ``held_out`` is
-    (rows, outputs): predictions by fits that have not seen the row.
+    (rows, outputs): predictions by fits that have not seen the row. ``variance``, of
+    the same shape, is that of y in the posterior of the other rows over ``scale``.
     """
 
     coef: np.ndarray
@@ -54,6 +55,7 @@ class Ridge(NamedTuple):
     vectors: np.ndarray
     values: np.ndarray
     held_out: np.ndarray
+    variance: np.ndarray
 
 
 class Validation(NamedTuple):
@@ -125,17 +127,18 @@ def _solve(left, values, y, weight, validation, center, vectors):
     used = np.unique(best)
     *sums, held_out = cv_sums(*problem, alphas[used], validation, True)
     place, output = np.searchsorted(used, best), np.arange(y.shape[1])
-    residual = held_out[place, :, output].T
+    residual = held_out[place, :, output].T / root
     shrunk = np.sqrt(values)[:, np.newaxis] / (values[:, np.newaxis] + alpha)
     coef = vectors @ (shrunk * (left.T @ target))
+    intercept = y_mean - center @ coef
     several = 1.0 if len(y) > 1 else np.nan
     cv_error = several * sums[0][place, output] / np.sum(weight)
     scale = several * sums[1][place, output] / len(y)
-    predicted = y - residual / root
-    intercept = y_mean - center @ coef
-    return Ridge(
-        coef, intercept, alpha, cv_error, scale, center, vectors, values, predicted
-    )
+    kept_shares = _kept_shares(values, alphas[used])
+    rest = _one_less_leverage(left, np.sqrt(share), kept_shares)[place].T
+    variance = 1 + (1 / rest - 1) / weight[:, np.newaxis]
+    how = center, vectors, values
+    return Ridge(coef, intercept, alpha, cv_error, scale, *how, y - residual, variance)
 
 
 def _largest_of_the_best(errors, tie=1e-3):
@@ -211,8 +214,7 @@ def cv_sums(left, values, root, target, alphas, validation, with_residuals=False
     residuals; behind them stand the held-out residuals, (penalties, rows, outputs), if
     asked for. ``target`` is W^1/2 (y - 1 s'y), (rows, outputs); ``root`` is s^1/2.
     """
-    kept_shares = alphas[:, np.newaxis] / (values + alphas[:, np.newaxis])
-    along = left.T @ target
+    kept_shares, along = _kept_shares(values, alphas), left.T @ target
     beyond, of_penalty = target - left @ along, kept_shares[:, :, np.newaxis] * along
     if _reach_all_rows(left, root):
         beyond = np.zeros_like(target)
@@ -227,23 +229,33 @@ def cv_sums(left, values, root, target, alphas, validation, with_residuals=False
     return (*sums, kept) if with_residuals else sums
 
 
+def _kept_shares(values, alphas):
+    """Return alpha / (lambda + alpha), (penalties, eigenvalues)."""
+    return alphas[:, np.newaxis] / (values + alphas[:, np.newaxis])
+
+
 def _reach_all_rows(left, root):
     """Tell whether Q is zero, which rounding would hide from small penalties."""
     return left.shape[1] + np.any(root) == len(left)
 
 
+def _one_less_leverage(left, root, kept_shares):
+    """Return 1 - H_ii of all rows, (penalties, rows); 1 for a single row."""
+    squares = left**2
+    apart = np.maximum(1 - root**2 - squares.sum(axis=1), 0)
+    rest = (not _reach_all_rows(left, root)) * apart + kept_shares @ squares.T
+    return np.where(rest > 0, rest, 1)
+
+
 def _blocks(validation, left, root, kept_shares, n_together=256):
     """Yield rows, and a function from their residuals to the held-out ones."""
-    share_apart = 0.0 if _reach_all_rows(left, root) else 1.0
     if validation.blocks is None:
+        rest = _one_less_leverage(left, root, kept_shares)
         for begin in range(0, len(left), n_together):
-            rows = np.arange(begin, min(begin + n_together, len(left)))
-            squares = left[rows] ** 2
-            apart = np.maximum(1 - root[rows] ** 2 - squares.sum(axis=1), 0)
-            ratio = share_apart * apart + kept_shares @ squares.T
-            ratio = np.where(ratio > 0, ratio, 1)[:, :, np.newaxis]  # a single row
-            yield rows, lambda residual, ratio=ratio: residual / ratio
+            rows = slice(begin, begin + n_together)
+            yield rows, lambda residual, rows=rows: residual / rest[:, rows, np.newaxis]
         return
+    share_apart = float(not _reach_all_rows(left, root))
     for rows in validation.blocks:
         own = np.column_stack([left[rows], root[rows]])
         yield rows, functools.partial(_held_out, own, kept_shares, share_apart)
