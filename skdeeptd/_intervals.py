@@ -80,9 +80,9 @@ class IntervalMixin:
                 f"{fewest_rows(coverage)} samples, but the fit has {len(scores)}; use "
                 f"a smaller coverage or more samples"
             )
-        half = factor.astype(y.dtype) * np.where(spread > 0, spread, 0)
+        with np.errstate(invalid="ignore"):  # NaN, and no spread times infinity
+            half = np.where(spread == 0, 0, factor.astype(y.dtype) * spread)
         bounds = np.stack([y - half, y + half], axis=-1)
-        bounds = np.where(np.isnan(spread)[..., np.newaxis], np.nan, bounds)
         if getattr(self, "link_", "identity") == "log":
             bounds = np.maximum(bounds, 0)
         return bounds[:, 0] if self._y_ndim == 1 else bounds

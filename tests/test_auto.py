@@ -326,7 +326,7 @@ def test_few_rows_of_classes():
     assert model.n_splits_ == 10
     assert np.all(np.isfinite(model.cv_results_["mean_test_score"]))
     np.testing.assert_array_equal(model.predict(X)[:9], y[:9])
-    with pytest.raises(ValueError, match=r"fold 2: ValueError: y holds one class only"):
+    with pytest.raises(ValueError, match="fold 2 have one class only, 0; .* need two"):
         DeepTDAutoClassifier().fit(X[:3], [0, 0, 1])
 
 
@@ -436,7 +436,9 @@ def test_weights_of_classes_are_those_of_stacking(fitted_classifier):
 
 def test_networks_are_members_only_if_one_is_the_best(noisy):
     """Here a network was compared to the end, but a kernel is better."""
-    X, y = make_patch_cnn_regression(100, (6, 5), random_state=1)
+    X, y = make_patch_cnn_regression(
+        100, (6, 5), n_filters=2, noise=1.0, random_state=1
+    )
     model = DeepTDAutoRegressor(cv=3, random_state=0).fit(X, y)
     results = model.cv_results_
     is_network = np.array(["model" not in params for params in results["params"]])
@@ -898,8 +900,6 @@ def test_groups_are_routed_to_the_splitter_of_pipelines_too():
     model.set_params(max_time=1e-6)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        with pytest.raises(ValueError, match=r"groups.*enable_metadata_routing"):
-            model.fit(X, y, groups=groups)
         with sklearn.config_context(enable_metadata_routing=True):
             requested = clone(model).set_fit_request(sample_weight=True)
             routed = make_pipeline(requested).fit(

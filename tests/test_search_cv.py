@@ -11,6 +11,7 @@ from sklearn.model_selection import (
     GridSearchCV,
     GroupKFold,
     KFold,
+    LeaveOneOut,
     StratifiedKFold,
     cross_val_score,
 )
@@ -129,20 +130,27 @@ def test_the_default_grid_has_a_network_for_very_few_rows(noisy):
     assert search.best_estimator_.kernel_sizes_ == (6, 4)
 
 
-@pytest.mark.parametrize(("n_rows", "n_splits"), [(4, 2), (7, 3), (12, 5), (40, 5)])
-def test_default_folds_hold_out_at_least_two_rows(noisy, n_rows, n_splits):
-    """R2 of a single row is not defined."""
+@pytest.mark.parametrize(("n_rows", "n_splits"), [(3, 3), (7, 7), (19, 19), (20, 5)])
+def test_few_rows_are_held_out_one_by_one(noisy, n_rows, n_splits):
+    """R2 is then relative to the variance of all rows; a scorer gets two rows."""
     X, y = noisy[0][:n_rows], noisy[1][:n_rows]
     search = search_of([(6, 4)]).fit(X, y)
     assert search.n_splits_ == n_splits
     assert np.isfinite(search.best_score_)
+    given = search_of([(6, 4)], cv=LeaveOneOut()).fit(X, y)
+    if n_splits == n_rows:
+        assert given.best_score_ == search.best_score_
+    scored = search_of([(6, 4)], scoring="r2")
+    if n_rows > 3:
+        assert scored.fit(X, y).n_splits_ == min(5, n_rows // 2)
 
 
-@pytest.mark.filterwarnings("ignore:R.* score is not well-defined")
-def test_folds_of_one_row_have_no_r2(noisy):
-    message = "no candidate has a finite score.*two held-out rows"
-    with pytest.raises(ValueError, match=message):
-        search_of([(6, 4)], cv=12).fit(noisy[0][:12], noisy[1][:12])
+def test_one_sample_cannot_be_compared(noisy):
+    with pytest.raises(ValueError, match="needs at least two samples, got 1"):
+        search_of([(6, 4)]).fit(noisy[0][:1], noisy[1][:1])
+    weight = np.eye(len(noisy[1]))[0]
+    with pytest.raises(ValueError, match="needs at least two samples, got 1"):
+        search_of([(6, 4)]).fit(*noisy, sample_weight=weight)
 
 
 def test_all_parameters_of_networks_can_be_searched():
@@ -402,12 +410,14 @@ def test_groups_are_routed_to_the_splitter(noisy):
     X, y = noisy
     groups = np.arange(len(y)) % 3
     search = search_of(SHAPES[:3], cv=GroupKFold(3))
-    with pytest.raises(ValueError, match=r"groups.*enable_metadata_routing"):
-        search.fit(X, y, groups=groups)
+    plain = clone(search).fit(X, y, groups=groups)
+    with pytest.raises(ValueError, match=r"'other'.*enable_metadata_routing"):
+        search.fit(X, y, groups=groups, other=groups)
     with sklearn.config_context(enable_metadata_routing=True):
         routed = make_pipeline(clone(search)).fit(X, y, groups=groups)
     direct = search_of(SHAPES[:3], cv=list(GroupKFold(3).split(X, y, groups)))
     np.testing.assert_array_equal(routed.predict(X), direct.fit(X, y).predict(X))
+    np.testing.assert_array_equal(routed.predict(X), plain.predict(X))
 
 
 def test_scorers_and_pipelines(noisy):

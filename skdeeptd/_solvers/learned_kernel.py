@@ -156,7 +156,8 @@ def _learn_metric(features, y, weight, kernel, gamma, n_rounds, validation, gain
         _held_out(*problem, steps, validation, metric) for metric in (components, None)
     )
     errors, seen_errors = (weight @ (y - p) ** 2 for p in (unseen, seen))
-    inflation = np.where(errors > seen_errors, errors / seen_errors, 1.0)
+    is_larger = errors > seen_errors
+    inflation = np.where(is_larger, errors / np.where(is_larger, seen_errors, 1), 1.0)
     if not np.sum(inflation * fit.ridge.cv_error) <= (1 - gain) * first[0]:
         return None, first[2].gamma, None, None
     components = components if basis is None else components @ basis
