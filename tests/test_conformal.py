@@ -144,3 +144,55 @@ def test_a_network_without_covariance_has_no_interval():
         model = DeepTDRegressor(SIZES, random_state=0).fit(X[:8], y[:8])
     with pytest.warns(UserWarning, match="intervals are NaN: .* weights as samples"):
         assert np.all(np.isnan(model.predict_interval(X)))
+
+
+def warns_of_no_use(X, y, **options):
+    """Tell whether a fit with the defaults, or ``options``, warns."""
+    model = DeepTDRegressor(**options, random_state=0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(X, y)
+    texts = [str(warning.message) for warning in caught]
+    found = [text for text in texts if "will predict output [0] of new" in text]
+    assert bool(found) == (model.loo_r2_[0] < 0)
+    assert all("alpha > 0" in t and "DeepTDAutoRegressor" in t for t in found)
+    return bool(found)
+
+
+def test_a_network_of_noise_warns_and_a_planted_one_does_not():
+    """With five samples a weight, with and without noise."""
+    of_noise = of_planted = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        X = rng.standard_normal((75, 64))
+        of_noise += warns_of_no_use(X, rng.standard_normal(75))
+        noise = 0.3 * (seed % 2)
+        rows = make_patch_cnn_regression(75, (8, 8), noise=noise, random_state=seed)
+        of_planted += warns_of_no_use(*rows, kernel_sizes=(8, 8))
+    assert of_noise >= 18
+    assert of_planted == 0
+
+
+def test_the_expected_r2_is_that_of_new_samples():
+    """Also if the network cannot be right, as for y of products of features."""
+    expected, found = [], []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        X = rng.standard_normal((1150, 16))
+        y = X[:, 0] + 0.4 * X[:, 3] * X[:, 9] + 0.3 * seed * rng.standard_normal(1150)
+        model = DeepTDRegressor((4, 4), random_state=0).fit(X[:150], y[:150])
+        expected.append(model.loo_r2_[0])
+        found.append(model.score(X[150:], y[150:]))
+    assert abs(np.mean(np.subtract(expected, found))) < 0.08
+    assert np.corrcoef(expected, found)[0, 1] > 0.9
+
+
+def test_samples_of_leverage_one_are_predicted_by_the_mean():
+    """The only sample with a value of some feature determines its weight."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((40, 4)), rng.standard_normal(40)
+    X[:, 3] = np.arange(40) == 7
+    model = DeepTDRegressor(kernel_sizes=[(4,)], activation="identity").fit(X, y)
+    error = abs(y[7] - np.delete(y, 7).mean())
+    spread = np.sqrt(2 * model.noise_variance_[0])
+    assert 0.9 < model.conformity_scores_[7, 0] / (error / spread) < 1.3
