@@ -367,7 +367,9 @@ class BasePatchRegressor(
                     self.noise_variance_ = np.array(noise_variances)
                 look = functools.partial(self._leave_one_out, fit.problem)
                 found = fit.problem.few_rows().run_together(look)
-                self.conformity_scores_, self.conformity_weight_, self.loo_r2_ = found
+                self.conformity_scores_, self.conformity_weight_, r2 = found
+                if fit.scales is None:  # outliers of y dominate squares
+                    self.loo_r2_ = r2
 
     def _leave_one_out(self, problem, rows):
         """Return scores, weights and R2 of some rows that the fit has not seen."""

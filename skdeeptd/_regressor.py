@@ -124,7 +124,8 @@ or sequence of them, default="relu"
         ``loss="poisson"``.
     loo_r2_ : ndarray of shape (n_outputs,)
         R2 to expect of new samples, by leave-one-out, of at most 1000 of the samples;
-        see Notes. Only if there is ``covariance_``; NaN if that is.
+        see Notes. Only if there is ``covariance_``, and not with ``loss="huber"``; NaN
+        if ``covariance_`` is.
     conformity_scores_, conformity_weight_ : ndarray
         Absolute leave-one-out residuals over the standard deviations of y, (n_samples,
         n_outputs), and their weights, (n_samples,), for ``predict_interval``; of at
