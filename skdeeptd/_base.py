@@ -365,14 +365,18 @@ class BasePatchRegressor(
                 self.covariance_ = np.array(of_outputs)
                 if self.link_ == "identity":
                     self.noise_variance_ = np.array(noise_variances)
-                look = functools.partial(self._leave_one_out, fit.problem)
+                units = fit.problem._replace(rows=None)
+                look = functools.partial(self._leave_one_out, units)
                 found = fit.problem.few_rows().run_together(look)
                 self.conformity_scores_, self.conformity_weight_, r2 = found
                 if fit.scales is None:  # outliers of y dominate squares
                     self.loo_r2_ = r2
 
     def _leave_one_out(self, problem, rows):
-        """Return scores, weights and R2 of some rows that the fit has not seen."""
+        """Return scores, weights and R2 of some rows, as if the fit had not seen them.
+
+        ``problem`` is the ``Standardized`` of the rows, which may lie elsewhere.
+        """
         rows = rows.drop_zero_weight()
         y = rows.y * problem.unit + problem.shift
         weight = rows.weight * problem.heaviest

@@ -137,6 +137,32 @@ class DaskDeepTDRegressor(DaskMixin, MultiOutputMixin, RegressorMixin, BaseEstim
         y = self._map_rows(lambda estimator, X: estimator.predict(X), X)
         return (y, self._map_rows(_predict_std, X)) if return_std else y
 
+    def predict_interval(self, X: Any, coverage: float = 0.9) -> Any:
+        """Predict an interval for a new y of each sample, lazily for a dask collection.
+
+        Parameters
+        ----------
+        X : dask array or data frame, or array-like
+            Shape (n_samples, n_features) or (n_samples,) + input_shape.
+        coverage : float, default=0.9
+            As in :meth:`DeepTDRegressor.predict_interval`.
+
+        Returns
+        -------
+        dask array or ndarray of shape (n_samples, 2) or (n_samples, n_outputs, 2)
+            Lower and upper bound.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If ``fit`` was not called.
+        ValueError
+            As in DeepTDRegressor.
+        """
+        return self._map_rows(
+            lambda estimator, X: estimator.predict_interval(X, coverage), X
+        )
+
     def _score_rows(self, rows: Any) -> float:
         mean, _ = mean_of_targets(rows)
         if len(mean) != rows.n_features:

@@ -326,7 +326,7 @@ def test_few_rows_of_classes():
     assert model.n_splits_ == 10
     assert np.all(np.isfinite(model.cv_results_["mean_test_score"]))
     np.testing.assert_array_equal(model.predict(X)[:9], y[:9])
-    with pytest.raises(ValueError, match="fold 2 have one class only, 0; .* need two"):
+    with pytest.raises(ValueError, match=r"fold 2 have one class only, 0; .* need two"):
         DeepTDAutoClassifier().fit(X[:3], [0, 0, 1])
 
 

@@ -416,6 +416,12 @@ def assert_same_prediction(fitted, expected, X):
 # Predictions and scores
 
 
+def of_all_kinds(fitted, X):
+    """Return the predictions, their deviations and their intervals."""
+    both = fitted.predict(X, return_std=True)
+    return fitted.predict(X), *both, fitted.predict_interval(X, 0.8)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
 @pytest.mark.parametrize("unknown", [False, True])
 @pytest.mark.parametrize("outputs", [0, 1, 2])
@@ -427,9 +433,7 @@ def test_predictions_are_lazy_and_those_of_arrays(data, dtype, unknown, outputs)
     fitted = model().fit(X[:500], y[:500])
     in_dask = of_unknown_length(chunked(X)) if unknown else chunked(X, columns=7)
     for lazy, expected in zip(
-        (fitted.predict(in_dask), *fitted.predict(in_dask, return_std=True)),
-        (fitted.predict(X), *fitted.predict(X, return_std=True)),
-        strict=True,
+        of_all_kinds(fitted, in_dask), of_all_kinds(fitted, X), strict=True
     ):
         assert isinstance(lazy, da.Array)
         assert lazy.dtype == expected.dtype
