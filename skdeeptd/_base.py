@@ -8,7 +8,12 @@ from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.base import (
+    BaseEstimator,
+    MultiOutputMixin,
+    RegressorMixin,
+    is_classifier,
+)
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -187,9 +192,9 @@ class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
             clear_fitted_attributes(draft)
         vars(draft).update(given)
         fit = draft._partial_fit_batch(X, y, sample_weight)
+        draft._warn(fit)  # which raises if warnings are errors
         vars(self).clear()
         vars(self).update(vars(draft))
-        self._warn(fit)
         return self
 
     def _partial_fit_batch(self, X, y, sample_weight):
@@ -266,7 +271,8 @@ class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
                 ConvergenceWarning,
             )
         constant = np.flatnonzero(~self.scales_.any(axis=1)).tolist()
-        if constant:
+        has_one_class = is_classifier(self) and fit.separates_classes  # so far
+        if constant and not has_one_class:
             warn(
                 f"Nothing could be learned for output {constant}: its moment with X is "
                 f"zero, or no network with kernel_sizes={self.kernel_sizes_} fits "

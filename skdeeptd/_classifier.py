@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import log_softmax
 from sklearn.base import ClassifierMixin
-from sklearn.utils import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
@@ -26,6 +25,8 @@ from skdeeptd._validation import (
     reset_on_fit,
     warn,
 )
+
+CLASS_WEIGHT = [dict, StrOptions({"balanced"}), None]  # the values that are allowed
 
 
 def design_classes(estimator, rows, input_shape):
@@ -76,9 +77,9 @@ class DeepTDClassifier(ClassifierMixin, BasePatchNetwork):
         that of :class:`~sklearn.linear_model.LogisticRegression` with ``C=1/alpha``.
         With zero the weights have no bound if a network separates the classes.
     class_weight : dict, "balanced" or None, default=None
-        Weights of the classes, multiplied with ``sample_weight``. "balanced" gives all
-        classes the same total weight; the probabilities are then those of equally
-        frequent classes.
+        Weights of the classes, multiplied with ``sample_weight``; a class that a dict
+        lacks has weight one. "balanced" gives all classes the same total weight; the
+        probabilities are then those of equally frequent classes.
     polish, max_iter, tol, n_init, n_jobs, random_state, verbose
         As in :class:`DeepTDRegressor`. With ``polish=False`` the hidden kernels are
         those of the moment, and the last layer is a logistic regression on its inputs.
@@ -112,7 +113,7 @@ strides_, input_shape_, n_iter_
     _parameter_constraints: dict = {
         **BasePatchNetwork._parameter_constraints,
         "n_filters": [Interval(Integral, 1, None, closed="left"), None],
-        "class_weight": [dict, list, StrOptions({"balanced"}), None],
+        "class_weight": CLASS_WEIGHT,
     }
     _design = design_classes
 
@@ -202,8 +203,8 @@ strides_, input_shape_, n_iter_
         X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
         y : array-like of shape (n_samples,)
         classes : array-like of shape (n_classes,), default=None
-            All classes of all batches. None takes those of the first batch, which must
-            hold at least two.
+            All classes of all batches, two at least. None takes those of the first
+            batch. With ``classes`` a batch may hold one class only.
         sample_weight : array-like of shape (n_samples,), default=None
 
         Returns
@@ -215,7 +216,7 @@ strides_, input_shape_, n_iter_
         ------
         ValueError, TypeError
             If X, y or a parameter is invalid, or y holds an unknown class. The
-            estimator is then unchanged.
+            estimator is then unchanged, and also if a warning is raised as an error.
 
         Examples
         --------
@@ -232,6 +233,10 @@ strides_, input_shape_, n_iter_
         if classes is None:
             return self._partial_fit(X, y, sample_weight)
         classes = np.unique(classes)
+        if len(classes) < 2:
+            raise ValueError(
+                f"classes must hold at least two classes, got {classes.tolist()}"
+            )
         if hasattr(self, "_stream") and not np.array_equal(classes, self.classes_):
             raise ValueError(
                 f"classes are {classes}, but those of the stream are {self.classes_}"
@@ -240,23 +245,18 @@ strides_, input_shape_, n_iter_
 
     def _check(self, X, y, sample_weight, reset=True):
         X, y, weight = check_labels(self, X, y, sample_weight, reset)
-        found = classes_of(y, weight, several=reset)
-        known = self.classes_ = getattr(self, "classes_", found)
+        known = getattr(self, "classes_", None)
+        weight = with_class_weight(self.class_weight, y, weight, known)
+        found = classes_of(y, weight, several=known is None)
+        self.classes_ = known = found if known is None else known
         if not np.isin(found, known).all():
             others = np.setdiff1d(found, known)
             raise ValueError(f"y holds {others}, but the classes are {known}")
-        factor = weight_of_classes(self.class_weight, y, weight)
-        if np.any(factor < 0):
-            raise ValueError(
-                f"class_weight must not be negative, got {self.class_weight!r}"
-            )
-        weight = weight * factor
-        classes_of(y, weight, several=reset)
         return X, one_hot(y, known), weight
 
     def _warn(self, fit):
         super()._warn(fit)
-        if fit.separates_classes and self.alpha == 0:
+        if fit.separates_classes and self.alpha == 0 and self.scales_.any():
             warn(
                 "The network separates the classes without error, and alpha=0 puts no "
                 "bound on the weights, so that the probabilities are too close to 0 "
@@ -346,19 +346,53 @@ def classes_of(y, weight, several=True):
     classes = np.unique(y[weight > 0])
     if several and len(classes) < 2:
         raise ValueError(
-            f"y holds one class only, {classes[0]!r}, among the samples whose weight "
-            f"is not zero; at least two are needed"
+            f"y holds one class only, {classes.tolist()[0]!r}, among the samples whose "
+            f"weight is not zero; at least two are needed"
         )
     return classes
 
 
-def weight_of_classes(class_weight, y, weight):
-    """Return the factors of the weights (n_samples,) for ``class_weight``."""
-    if class_weight != "balanced":
-        return compute_sample_weight(class_weight, y)
-    _, group = np.unique(y, return_inverse=True)
-    sums = np.bincount(group, weight)
-    return np.sum(sums) / np.where(sums > 0, np.sum(sums > 0) * sums, 1)[group]
+def with_class_weight(class_weight, y, weight, classes=None):
+    """Return the weights (n_samples,) times those of the classes.
+
+    ``classes`` are all classes, None for those of y.
+
+    Raises
+    ------
+    ValueError
+        If a weight of a class is not a finite number of at least zero, if the dict
+        seems to be for other classes, or if no product is above zero.
+    """
+    if class_weight is None:
+        return weight
+    found, group = np.unique(y, return_inverse=True)
+    if isinstance(class_weight, str):
+        sums = np.bincount(group, weight)
+        shares = np.sum(sums > 0) * np.where(sums > 0, sums, 1.0) / np.sum(sums)
+        return weight / shares[group]
+    labels = (found if classes is None else classes).tolist()
+    for label, value in class_weight.items():
+        if not isinstance(value, Real) or not 0 <= value < np.inf:
+            raise ValueError(
+                f"class_weight must hold finite numbers of at least 0, got {value!r} "
+                f"for class {label!r}"
+            )
+    without = [label for label in labels if label not in class_weight]
+    unknown = [label for label in class_weight if label not in labels]
+    if without and unknown:
+        raise ValueError(
+            f"class_weight has {unknown}, which y lacks, but not {without}; give a "
+            f"weight for each of {labels}"
+        )
+    factors = [class_weight.get(label, 1.0) for label in found.tolist()]
+    with np.errstate(over="ignore"):
+        product = weight * np.array(factors, dtype=float)[group]
+    if not 0 < product.max() < np.inf:
+        raise ValueError(
+            f"the largest sample_weight times class_weight={class_weight!r} is "
+            f"{product.max():g}; it must be above 0 and finite"
+        )
+    return product
 
 
 def one_hot(y, classes):

@@ -36,7 +36,13 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
-from skdeeptd._classifier import DeepTDClassifier, check_labels, classes_of
+from skdeeptd._classifier import (
+    CLASS_WEIGHT,
+    DeepTDClassifier,
+    check_labels,
+    classes_of,
+    with_class_weight,
+)
 from skdeeptd._compat import (
     CallbackSupportMixin,
     Interval,
@@ -132,7 +138,7 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
             X, y, weight = self._check(X, y, sample_weight)
             assert_all_finite(X, input_name="X", estimator_name=type(self).__name__)
             self.input_shape_ = tuple(input_shape or (X.shape[1],))
-            given = None if sample_weight is None else weight
+            given = None if np.all(weight == 1) else weight
             folds = self._folds(X, y, weight, given, split_params)
             candidates = self._candidates(max(count_distinct(f.X) for f in folds))
             scoring = self._default_scoring if self.scoring is None else self.scoring
@@ -366,6 +372,7 @@ class ClassificationSearch(ClassifierMixin, BaseSearch):
 
     def _check(self, X, y, sample_weight):
         X, y, weight = check_labels(self, X, y, sample_weight)
+        weight = with_class_weight(self.class_weight, y, weight)
         self.classes_ = classes_of(y, weight)
         return X, y, weight
 
@@ -559,6 +566,11 @@ class DeepTDClassifierCV(ClassificationSearch, BaseSearchCV):
     input_shape : sequence of int, default=None
         Shape of a sample, if X has a flat row for each. None means one axis, or the
         shape of X itself.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, multiplied once with ``sample_weight``, as in
+        :class:`DeepTDClassifier`; the scores use the
+        products too. A ``class_weight`` in ``param_grid`` counts in the fits of that
+        network only.
     max_time : float, default=None
         As in DeepTDRegressorCV.
     cv : int, cross-validation splitter or iterable, default=None
@@ -603,6 +615,38 @@ input_shape_
     >>> sorted(search.best_params_)
     ['alpha', 'kernel_sizes']
     """
+
+    _parameter_constraints: dict = {
+        **BaseSearchCV._parameter_constraints,
+        "class_weight": CLASS_WEIGHT,
+    }
+
+    def __init__(
+        self,
+        param_grid: Mapping[str, Sequence]
+        | Sequence[Mapping[str, Sequence]]
+        | None = None,
+        *,
+        input_shape: Sequence[int] | None = None,
+        class_weight: dict | str | None = None,
+        max_time: float | None = None,
+        cv: Any = None,
+        scoring: str | Callable | None = None,
+        n_jobs: int | None = None,
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(
+            param_grid,
+            input_shape=input_shape,
+            max_time=max_time,
+            cv=cv,
+            scoring=scoring,
+            n_jobs=n_jobs,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.class_weight = class_weight
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Predict the most probable class with the best network.

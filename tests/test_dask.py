@@ -903,7 +903,7 @@ def test_bad_labels_beside_good_ones():
         classifier().fit(lazy_X, lazy_y, chunked(other, ROWS_OF_LABELS))
     with pytest.raises(ValueError, match="requires y"):
         classifier().fit(lazy_X, None)
-    with pytest.raises(ValueError, match=r"\[0, 1, 2\], are not in class_weight"):
+    with pytest.raises(ValueError, match=r"class_weight has \[5, 6\], which y lacks"):
         classifier(class_weight={5: 1.0, 6: 2.0}).fit(lazy_X, lazy_y)
     text = chunked(as_text(y), ROWS_OF_LABELS)
     mixed = lazy_y.map_blocks(mixing, dtype=text.dtype, meta=text._meta)
