@@ -15,7 +15,7 @@ from sklearn.base import (
     is_classifier,
 )
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skdeeptd._compat import (
@@ -46,6 +46,7 @@ from skdeeptd._validation import (
     clear_fitted_attributes,
     flatten,
     like_y,
+    refuse_not_finite,
     reporter,
     translate_overflow_error,
     warn,
@@ -287,8 +288,7 @@ class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         """Return the outputs of the networks, (rows, outputs), for validated X."""
         outputs = predictions(networks_of(self), X, self.n_jobs)
         if not np.all(np.isfinite(outputs)):
-            with np.errstate(invalid="ignore"):  # the check's own sum may overflow
-                check_array(X, input_name="X", estimator=self)
+            refuse_not_finite(self, X)
         return outputs
 
 

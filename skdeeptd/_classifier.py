@@ -273,7 +273,8 @@ strides_, input_shape_, n_iter_
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_classes)
-            The logit of ``classes_[1]`` for two classes.
+            The logit of ``classes_[1]`` for two classes. If the logits of a sample
+            overflow, they are those of a sample nearer to zero in its direction.
 
         Raises
         ------
@@ -283,7 +284,15 @@ strides_, input_shape_, n_iter_
             If X has another number of features than in ``fit``, or NaN or infinity.
         """
         check_is_fitted(self)
-        logits = self._outputs(self._validated(X))
+        X = self._validated(X)
+        logits = self._outputs(X)
+        far, near = np.arange(len(X)), X
+        while True:
+            overflows = ~np.all(np.abs(logits[far]) < np.finfo(X.dtype).max / 2, axis=1)
+            far, near = far[overflows], near[overflows] * np.finfo(X.dtype).eps
+            if not np.any(near):
+                break
+            logits[far] = self._outputs(near)
         return logits[:, 0] if logits.shape[1] == 1 else logits
 
     def predict(self, X: ArrayLike) -> np.ndarray:
@@ -313,7 +322,8 @@ strides_, input_shape_, n_iter_
         -------
         ndarray of shape (n_samples, n_classes)
         """
-        return np.exp(self.predict_log_proba(X))
+        with np.errstate(under="ignore"):
+            return np.exp(self.predict_log_proba(X))
 
     def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
         """Predict the logarithms of the probabilities of the classes.
@@ -329,7 +339,8 @@ strides_, input_shape_, n_iter_
         logits = self.decision_function(X)
         if logits.ndim == 1:
             logits = np.column_stack([np.zeros_like(logits), logits])
-        return log_softmax(logits, axis=1)
+        with np.errstate(under="ignore"):
+            return log_softmax(logits, axis=1)
 
 
 def check_labels(estimator, X, y, sample_weight, reset=True):

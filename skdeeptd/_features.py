@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from skdeeptd._compat import (
@@ -27,6 +27,7 @@ from skdeeptd._data.signals import (
     VIEWS,
     as_signals,
     feature_units,
+    in_units,
     signal_layout,
 )
 from skdeeptd._data.threads import single_threaded_blas
@@ -49,6 +50,7 @@ from skdeeptd._validation import (
     check_weight,
     flatten,
     refuse_dask,
+    refuse_not_finite,
     reset_on_fit,
     translate_overflow_error,
 )
@@ -103,7 +105,7 @@ class BaseSignalTransformer(DocLinkMixin, TransformerMixin, BaseEstimator):
         X = check_new_rows(self, X, self.input_shape_)
         outputs = self._responses(X)
         if not np.all(np.isfinite(outputs[:, 0])):
-            check_array(X, input_name="X", estimator=self)
+            refuse_not_finite(self, X)
         return outputs
 
     def __sklearn_tags__(self):
@@ -221,7 +223,7 @@ class SignalScaler(BaseSignalTransformer):
         def standard(block):
             with np.errstate(over="ignore", invalid="ignore"):
                 columns = as_signals(block, layout, self.view_).reshape(len(block), -1)
-                columns = (columns - self.shift_) / self.scale_
+                columns = in_units(columns, self.shift_, self.scale_)
                 columns = np.clip(columns, -clip, clip).astype(X.dtype, copy=False)
             columns[~np.isfinite(block).all(axis=1)] = np.nan
             return columns

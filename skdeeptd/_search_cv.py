@@ -27,7 +27,7 @@ from sklearn.model_selection import (
     PredefinedSplit,
     check_cv,
 )
-from sklearn.utils import assert_all_finite, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils.metadata_routing import (
     MetadataRouter,
     MethodMapping,
@@ -72,6 +72,7 @@ from skdeeptd._validation import (
     check_rows,
     flatten,
     like_y,
+    refuse_not_finite,
     reporter,
     reset_on_fit,
     warn,
@@ -136,7 +137,7 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         with callback_task(context, self, X=X, y=y, metadata=metadata):
             X, input_shape = flatten(X, self.input_shape)
             X, y, weight = self._check(X, y, sample_weight)
-            assert_all_finite(X, input_name="X", estimator_name=type(self).__name__)
+            refuse_not_finite(self, X)
             self.input_shape_ = tuple(input_shape or (X.shape[1],))
             given = None if np.all(weight == 1) else weight
             folds = self._folds(X, y, weight, given, split_params)

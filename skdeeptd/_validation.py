@@ -12,7 +12,7 @@ from numbers import Integral
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import is_regressor
-from sklearn.utils import check_array
+from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.validation import validate_data
 
 from skdeeptd._compat import callback_task, check_sample_weight
@@ -100,10 +100,19 @@ def check_finite(estimator, largest):
     check_array([[largest]], dtype=None, input_name="X", estimator=estimator)
 
 
-def check_new_rows(estimator, X, input_shape, **options):
+def check_new_rows(estimator, X, input_shape, ensure_all_finite=False):
     """Return X with a row per sample, checked against the X of the fit."""
     X, _ = flatten(X, input_shape)
-    return validate_data(estimator, X, **{**X_VALIDATION, **options}, reset=False)
+    X = validate_data(estimator, X, **X_VALIDATION, reset=False)
+    if ensure_all_finite:
+        refuse_not_finite(estimator, X)
+    return X
+
+
+@np.errstate(over="ignore", invalid="ignore")  # in a sum of X that scikit-learn takes
+def refuse_not_finite(estimator, X):
+    """Raise scikit-learn's error if X holds NaN or infinity."""
+    assert_all_finite(X, input_name="X", estimator_name=type(estimator).__name__)
 
 
 def flatten(X, input_shape):
