@@ -36,10 +36,21 @@ def design_classes(estimator, rows, input_shape):
     n_filters = estimator.n_filters or max(2, n_outputs) - 1
     arguments = estimator, rows.n_features, input_shape
     layout, spec = design(*arguments, n_filters, estimator.alpha, loss)
-    if spec.n_copies > 1 and estimator.n_filters is None:
-        layout, spec = design(*arguments, 1, estimator.alpha, loss)
+    most = 1 if spec.n_copies > 1 else default_n_filters(n_filters, layout.sizes[0])
+    if estimator.n_filters is None and n_filters > most:
+        layout, spec = design(*arguments, most, estimator.alpha, loss)
     n_sharing = n_outputs if n_outputs > 1 and spec.blank.kernels else 0
     return layout, spec._replace(n_sharing=n_sharing)
+
+
+def default_n_filters(n_logits, kernel_size, per_value=2):
+    """Return a filter per logit, but at most ``per_value`` for each kernel entry.
+
+    With relu, two for each entry span the linear functions of a patch. More lose
+    held-out likelihood: with 1000 samples of 12, 20 and 30 planted classes, kernels of
+    3 and 4 values and two seeds, 0.1 to 0.5 per sample.
+    """
+    return min(n_logits, per_value * kernel_size)
 
 
 def _has_known_weights(estimator):
@@ -65,8 +76,8 @@ class DeepTDClassifier(ClassifierMixin, BasePatchNetwork):
     kernel_sizes, input_shape, strides
         As in :class:`DeepTDRegressor`.
     n_filters : int, default=None
-        Number of filters. None takes one less than there are classes, and one filter
-        for one linear layer.
+        Number of filters. None takes one less than there are classes, but at most twice
+        the size of the first kernel, and one filter for one linear layer.
     activation, output_activation, fit_intercept, hidden_bias
         As in :class:`DeepTDRegressor`. ``output_activation`` is applied to each filter
         before the filters are added to a logit.

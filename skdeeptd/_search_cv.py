@@ -41,6 +41,7 @@ from skdeeptd._classifier import (
     DeepTDClassifier,
     check_labels,
     classes_of,
+    default_n_filters,
     with_class_weight,
 )
 from skdeeptd._compat import (
@@ -343,9 +344,10 @@ def _select(X, y, weight, rows):
 
 
 def _n_free_weights(kernel_sizes, n_logits):
-    """Count the free weights of a network with a filter for each logit."""
+    """Count the free weights of a network with the default number of filters."""
     *hidden, last = (math.prod(np.ravel(size).tolist()) for size in kernel_sizes)
-    return n_logits * (sum(hidden) - len(hidden) + n_logits * last)
+    n_filters = default_n_filters(n_logits, hidden[0])
+    return n_filters * (sum(hidden) - len(hidden) + n_logits * last)
 
 
 class RegressionSearch(MultiOutputMixin, RegressorMixin, BaseSearch):

@@ -141,6 +141,21 @@ def test_integer_weights_are_repeated_rows(n_classes):
     assert np.abs(difference).max() < 1e-6
 
 
+@pytest.mark.parametrize(
+    ("n_classes", "sizes", "n_filters"),
+    [(2, (2, 6), 1), (4, (2, 6), 3), (9, (2, 6), 4), (9, (6, 2), 8), (9, (12,), 1)],
+)
+def test_default_filters_are_no_more_than_patches_can_tell_apart(
+    n_classes, sizes, n_filters
+):
+    X = np.random.RandomState(0).standard_normal((90, 12))
+    model = DeepTDClassifier(sizes, n_init=1, max_iter=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(X, np.arange(90) % n_classes)
+    assert model.kernels_[0].shape[1] == n_filters
+
+
 def test_labels_may_be_strings():
     X, y, _ = planted(200, 3)
     names = np.array(["wren", "auk", "kite"])
