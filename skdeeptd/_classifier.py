@@ -20,8 +20,9 @@ from skdeeptd._loss import Binomial, Multinomial
 from skdeeptd._typing import KernelSizes, RandomState, Strides
 from skdeeptd._validation import (
     X_VALIDATION,
+    check_containers,
+    check_kind,
     check_weight,
-    refuse_dask,
     reset_on_fit,
     warn,
 )
@@ -356,7 +357,8 @@ strides_, input_shape_, n_iter_
 
 def check_labels(estimator, X, y, sample_weight, reset=True):
     """Return validated X, y (n_samples,) and the weights (n_samples,)."""
-    refuse_dask(y=y, sample_weight=sample_weight)
+    check_containers(y=y, sample_weight=sample_weight)
+    check_kind(estimator, y)
     X, y = validate_data(estimator, X, y, **X_VALIDATION, reset=reset)
     y = column_or_1d(y, warn=True)
     check_classification_targets(y)

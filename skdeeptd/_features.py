@@ -45,11 +45,12 @@ from skdeeptd._typing import KernelSizes, RandomState
 from skdeeptd._validation import (
     X_VALIDATION,
     DocLinkMixin,
+    check_containers,
+    check_kind,
     check_new_rows,
     check_rows,
     check_weight,
     flatten,
-    refuse_dask,
     refuse_not_finite,
     reset_on_fit,
     translate_overflow_error,
@@ -197,7 +198,7 @@ class SignalScaler(BaseSignalTransformer):
             If X or a parameter is invalid.
         """
         X, shape = flatten(X, self.input_shape)
-        refuse_dask(sample_weight=sample_weight)
+        check_containers(sample_weight=sample_weight)
         X = validate_data(self, X, **X_VALIDATION)
         weight = check_weight(self, X, sample_weight)
         rows = RowBlocks(X, np.zeros((len(X), 1)), weight)
@@ -456,7 +457,13 @@ class DeepTDFeatures(BaseSignalTransformer):
         """Return y, or a column per class if y holds classes."""
         if y is None:
             return None
-        has_labels = np.asarray(y).dtype.kind not in "iufc"
+        check_containers(y=y)
+        check_kind(self, y)
+        values = np.asarray(y)
+        has_labels = values.dtype.kind not in "iufcO" or (
+            values.dtype.kind == "O"
+            and any(isinstance(v, str | bytes | bool | np.bool_) for v in values.flat)
+        )
         is_classes = self.target_type == "multiclass"
         if is_classes or (self.target_type == "auto" and has_labels):
             return LabelBinarizer().fit_transform(column_or_1d(y, warn=True))

@@ -25,6 +25,7 @@ from skdeeptd._validation import (
     DocLinkMixin,
     check_new_rows,
     flatten,
+    refuse_not_finite,
     reset_on_fit,
 )
 
@@ -137,6 +138,7 @@ class DeepTDRidgeClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         self._validate_params()
         X, shape = flatten(X, self.input_shape)
         X, y, weight = check_labels(self, X, y, sample_weight)
+        refuse_not_finite(self, X)
         weight = with_class_weight(self.class_weight, y, weight)
         self.classes_ = classes_of(y, weight)
         columns = (y[:, np.newaxis] == self.classes_).astype(float)

@@ -74,14 +74,23 @@ def check_index(name, value, n_values):
         )
 
 
-def refuse_dask(**data):
-    """Raise TypeError for a dask collection, which scikit-learn would load whole."""
+def check_containers(**data):
+    """Raise TypeError for data that scikit-learn would read in another way than meant.
+
+    It would load a dask collection whole, and see the numbers behind a mask.
+    """
     for name, value in data.items():
-        if hasattr(value, "__dask_graph__"):
+        graph = getattr(value, "__dask_graph__", None)
+        if graph is not None and graph() is not None:  # xarray has it without dask
             raise TypeError(
                 f"{name} is a dask collection. Use DaskDeepTDRegressor or "
                 f"DaskDeepTDClassifier of skdeeptd.dask, or load all of it with "
                 f"{name}.compute()"
+            )
+        if isinstance(value, np.ma.MaskedArray) and np.any(value.mask):
+            raise TypeError(
+                f"{name} is a masked array with {np.sum(value.mask)} hidden entries; "
+                f"fill them, for example with SimpleImputer, or leave out their samples"
             )
 
 
@@ -117,10 +126,14 @@ def refuse_not_finite(estimator, X):
 
 def flatten(X, input_shape):
     """Return X with a row per sample, and the shape of a sample."""
-    refuse_dask(X=X)
+    check_containers(X=X)
+    is_objects = isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1
+    if isinstance(X, list | tuple) or is_objects:
+        X = _stacked(list(X))
     shape = getattr(X, "shape", ())[1:]
     if len(shape) < 2:
         return X, input_shape
+    X = np.asarray(X)
     if input_shape is not None and tuple(input_shape) != shape:
         raise ValueError(
             f"X has samples of shape {shape}, but input_shape is {tuple(input_shape)}"
@@ -128,26 +141,51 @@ def flatten(X, input_shape):
     return X.reshape(len(X), math.prod(shape)), shape
 
 
-def refuse_strings(estimator, y):
-    """Raise for a y of strings, numbers among them, in a regression.
+def _stacked(samples):
+    """Return a list of samples as one array.
 
     Raises
     ------
     ValueError
+        If samples have different shapes.
     """
-    if y is None or not is_regressor(estimator):
+    try:
+        return np.asarray(samples)
+    except ValueError as error:
+        shapes = sorted({np.shape(sample) for sample in samples})
+        raise ValueError(
+            f"all samples must have one length, but X holds samples of the shapes "
+            f"{shapes[0]} and {shapes[-1]}; cut them to the shortest, pad them, or "
+            f"resample them (scipy.signal.resample)"
+        ) from error
+
+
+def check_kind(estimator, y):
+    """Raise for a y of dates or durations, and for strings in a regression.
+
+    Raises
+    ------
+    ValueError, TypeError
+    """
+    if y is None:
         return
     try:
         values = np.asarray(y)
     except ValueError:  # ragged: scikit-learn says so
         return
-    if values.dtype.kind not in "OUST":
+    if values.dtype.kind in "mM":
+        raise TypeError(
+            f"y must hold numbers or classes, got {values.dtype}; for numbers use "
+            f"y.astype('int64'), for classes y.astype(str)"
+        )
+    if not is_regressor(estimator) or values.dtype.kind not in "OUST":
         return
     string = next((v for v in values.flat if isinstance(v, str | bytes)), None)
     if string is not None:
+        example = f", such as {str(string)!r}" if string else ""
         raise ValueError(
-            f"y holds strings, such as {str(string)!r}, but this is a regressor; for "
-            f"classes use DeepTDClassifier, for numbers y.astype(float)"
+            f"y holds strings{example}, but this is a regressor; for classes use "
+            f"DeepTDClassifier, for numbers y.astype(float)"
         )
 
 
@@ -163,15 +201,19 @@ def check_weight(estimator, X, sample_weight):
 
 def check_rows(estimator, X, y, sample_weight, reset=True):
     """Return X, y as float64 (n_samples, n_outputs) and weights, and the axes of y."""
-    refuse_dask(y=y, sample_weight=sample_weight)
-    refuse_strings(estimator, y)
+    check_containers(y=y, sample_weight=sample_weight)
+    check_kind(estimator, y)
     X, y = validate_data(
         estimator, X, y, **X_VALIDATION, multi_output=True, y_numeric=True, reset=reset
     )
     if issparse(y) or y.dtype.kind not in "biuf":
-        raise TypeError(f"y must be a dense array of numbers, got {y!r}")
+        raise TypeError(
+            f"y must be a dense array of numbers, got {type(y).__name__} of {y.dtype}"
+        )
     weight = check_weight(estimator, X, sample_weight)
     columns = y.astype(np.float64).reshape(len(X), -1)
+    name = type(estimator).__name__  # None among objects becomes NaN
+    assert_all_finite(columns, input_name="y", estimator_name=name)
     if columns.shape[1] == 0:
         raise ValueError(f"y must have at least one output, got shape {y.shape}")
     return (X, columns, weight), y.ndim
