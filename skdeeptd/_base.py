@@ -192,7 +192,8 @@ class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         if not hasattr(self, "_stream"):
             clear_fitted_attributes(draft)
         vars(draft).update(given)
-        fit = draft._partial_fit_batch(X, y, sample_weight)
+        with np.errstate(under="ignore"):
+            fit = draft._partial_fit_batch(X, y, sample_weight)
         draft._warn(fit)  # which raises if warnings are errors
         vars(self).clear()
         vars(self).update(vars(draft))

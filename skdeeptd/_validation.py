@@ -40,13 +40,17 @@ def clear_fitted_attributes(estimator):
 
 
 def reset_on_fit(fit: Method) -> Method:
-    """Delete fitted attributes before a fit, and after one that fails."""
+    """Delete fitted attributes before a fit, and after one that fails.
+
+    Numbers may underflow in the fit, whatever ``numpy.seterr`` says.
+    """
 
     @functools.wraps(fit)
     def forget_and_fit(self, *args, **kwargs):
         clear_fitted_attributes(self)
         try:
-            return fit(self, *args, **kwargs)
+            with np.errstate(under="ignore"):
+                return fit(self, *args, **kwargs)
         except BaseException:
             clear_fitted_attributes(self)
             raise

@@ -69,7 +69,7 @@ def map_blocks(function, arrays, n_jobs=None, combine=list, width=0, n_sums=0):
 
     begins = range(0, n_rows, span)
     n_threads = min(effective_n_jobs(n_jobs), len(begins))
-    with single_threaded_blas(), reusing():
+    with single_threaded_blas(), reusing(), np.errstate(under="ignore"):
         if n_threads <= 1 or arrays[0].nbytes < PARALLEL_BYTES:
             return [task(begin) for begin in begins]
         return in_threads(task, begins, n_threads)
