@@ -198,9 +198,15 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         splitter, folds = check_cv(cv, y, classifier=is_classifier(self)), []
         for number, split in enumerate(splitter.split(X, y, **split_params)):
             sides = [np.arange(len(X))[rows] for rows in split]
-            sides = [rows[weight[rows] > 0] for rows in sides]
-            for rows, name in zip(sides, ("training", "held-out"), strict=True):
-                if not len(rows):
+            for side, name in enumerate(("training", "held-out")):
+                n_rows = len(sides[side])
+                sides[side] = sides[side][weight[sides[side]] > 0]
+                if not n_rows:
+                    raise ValueError(
+                        f"fold {number} of cv has no {name} rows; use a "
+                        f"splitter that gives each fold some, such as KFold(2)"
+                    )
+                if not len(sides[side]):
                     raise ValueError(
                         f"sample_weight is zero on all {name} rows of fold {number}; "
                         f"use cv=KFold(shuffle=True), or leave out rows of weight zero"
@@ -269,6 +275,12 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
             ]
         common, found = self._common_params(), []
         for params in ParameterGrid(param_grid):
+            for name in ("kernel_sizes", "input_shape"):
+                if isinstance(params.get(name), Integral):
+                    raise ValueError(
+                        f"param_grid must have a list of values of {name}, such as "
+                        f"[(4, 12)], got the single number {params[name]} as a value"
+                    )
             estimator = self._network(**{**common, **params})
             validate_parameter_constraints(
                 self._network._parameter_constraints,
@@ -300,8 +312,8 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         n_left = int(np.sum(table.stages == 0))
         if n_left:
             warn(
-                f"max_time={self.max_time:g} was spent before {n_left} of "
-                f"{len(table.stages)} candidates were compared"
+                f"max_time={self.max_time:g} was too short to compare {n_left} of "
+                f"{len(table.stages)} candidates"
             )
 
     def _store_results(self, candidates, table):

@@ -78,6 +78,12 @@ def check_index(name, value, n_values):
         )
 
 
+def check_sequence(name, value, example):
+    """Raise TypeError if the value is neither None nor a sequence like the example."""
+    if value is not None and (isinstance(value, str) or not np.iterable(value)):
+        raise TypeError(f"{name} must be a sequence, such as {example}, got {value!r}")
+
+
 def check_containers(**data):
     """Raise TypeError for data that scikit-learn would read in another way than meant.
 
@@ -177,12 +183,23 @@ def check_kind(estimator, y):
         values = np.asarray(y)
     except ValueError:  # ragged: scikit-learn says so
         return
+    refuse_times(values)
+    if is_regressor(estimator):
+        refuse_strings(values)
+
+
+def refuse_times(values):
+    """Raise TypeError for a y of dates or durations."""
     if values.dtype.kind in "mM":
         raise TypeError(
             f"y must hold numbers or classes, got {values.dtype}; for numbers use "
             f"y.astype('int64'), for classes y.astype(str)"
         )
-    if not is_regressor(estimator) or values.dtype.kind not in "OUST":
+
+
+def refuse_strings(values):
+    """Raise ValueError for strings in the y of a regression, numbers among them."""
+    if values.dtype.kind not in "OUST":
         return
     string = next((v for v in values.flat if isinstance(v, str | bytes)), None)
     if string is not None:
