@@ -237,6 +237,10 @@ def check_rows(estimator, X, y, sample_weight, reset=True):
     assert_all_finite(columns, input_name="y", estimator_name=name)
     if columns.shape[1] == 0:
         raise ValueError(f"y must have at least one output, got shape {y.shape}")
+    sizes = np.abs(columns).max(axis=0)
+    low, high = np.sqrt([np.finfo(X.dtype).tiny, np.finfo(X.dtype).max])
+    if np.any((sizes > 0) & ((sizes < low) | (sizes > high))):
+        X = X.astype(float, copy=False)  # float32 cannot hold the squares of y
     return (X, columns, weight), y.ndim
 
 

@@ -1120,11 +1120,11 @@ def small_frames(y):
 
 
 @pytest.mark.parametrize("make", [DaskDeepTDRegressor, DaskDeepTDClassifier])
-@pytest.mark.parametrize("dtype", ["Int64", "Float64", "boolean", "object"])
+@pytest.mark.parametrize("dtype", ["Int64", "Float64", "boolean"])
 @pytest.mark.usefixtures("in_one_thread")
 def test_missing_values_in_y_of_frames_are_named(make, dtype):
     y = pd.Series(np.arange(40) % 2).astype(dtype)
-    y[25] = None if dtype == "object" else pd.NA
+    y[25] = pd.NA
     with pytest.raises(ValueError, match="y holds missing values; fill them"):
         make().fit(*small_frames(y))
 
