@@ -119,10 +119,10 @@ def check_finite(estimator, largest):
     check_array([[largest]], dtype=None, input_name="X", estimator=estimator)
 
 
-def check_new_rows(estimator, X, input_shape, ensure_all_finite=False):
+def check_new_rows(estimator, X, input_shape, ensure_all_finite=False, **options):
     """Return X with a row per sample, checked against the X of the fit."""
     X, _ = flatten(X, input_shape)
-    X = validate_data(estimator, X, **X_VALIDATION, reset=False)
+    X = validate_data(estimator, X, **{**X_VALIDATION, **options}, reset=False)
     if ensure_all_finite:
         refuse_not_finite(estimator, X)
     return X
@@ -256,10 +256,13 @@ def check_targets(rows, loss):
 
 @contextmanager
 def translate_overflow_error(estimator, rows):
-    """Raise ValueError for sums that overflow; say if X or y is not finite."""
+    """Raise ValueError for sums that overflow; say if X or y is not finite.
+
+    LAPACK fails for matrices of such sums.
+    """
     try:
         yield
-    except FloatingPointError as error:
+    except (FloatingPointError, np.linalg.LinAlgError) as error:
         largest, largest_y = rows.largest()
         check_finite(estimator, largest)
         raise ValueError(
