@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from importlib import metadata
+from pathlib import Path
 
 import numpy as np
 from sklearn.linear_model import RidgeCV
@@ -88,9 +89,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="FILE",
         nargs="?",
         const=PICTURE,
-        help=f"draw the learned kernels, to {PICTURE} if no file is named",
+        help=f"draw the learned kernels to a new file, {PICTURE} if none is named",
     )
     options = parser.parse_args(arguments)
+    if options.plot and Path(options.plot).exists():
+        parser.error(f"{options.plot} exists; name another file, or delete this one")
     lines, model = demonstrate()
     print("\n".join([*installed(), "", *lines]))
     if options.plot:

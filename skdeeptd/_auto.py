@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
+from skdeeptd._classifier import CLASS_WEIGHT
 from skdeeptd._compat import Interval
 from skdeeptd._data.signals import signal_layout
 from skdeeptd._features import DeepTDFeatures, SignalScaler
@@ -478,6 +479,10 @@ class DeepTDAutoClassifier(ClassificationSearch, BaseAuto):
         Classifiers of your own with ``predict_proba`` to compare, such as
         ``[("forest", RandomForestClassifier())]``. They get X with a flat row for each
         sample.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, multiplied once with ``sample_weight``, as in
+        :class:`DeepTDClassifier`; the fits, the scores
+        and the weights of the average use the products.
     ensemble_size : int, default=8
         Largest number of models in the average; 1 takes the best model alone.
     max_time : float, default=None
@@ -537,6 +542,37 @@ n_splits_, input_shape_
     """
 
     _kernel_model = DeepTDRidgeClassifier, "ridge classifier"
+    _parameter_constraints: dict = {
+        **BaseAuto._parameter_constraints,
+        "class_weight": CLASS_WEIGHT,
+    }
+
+    def __init__(
+        self,
+        *,
+        input_shape: Sequence[int] | None = None,
+        extra_estimators: Sequence[tuple[str, BaseEstimator]] | None = None,
+        class_weight: dict | str | None = None,
+        ensemble_size: int = 8,
+        max_time: float | None = None,
+        cv: Any = None,
+        scoring: str | Callable | None = None,
+        n_jobs: int | None = None,
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(
+            input_shape=input_shape,
+            extra_estimators=extra_estimators,
+            ensemble_size=ensemble_size,
+            max_time=max_time,
+            cv=cv,
+            scoring=scoring,
+            n_jobs=n_jobs,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.class_weight = class_weight
 
     def _n_averages(self, y):
         return 1

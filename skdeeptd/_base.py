@@ -9,9 +9,14 @@ from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.base import (
+    BaseEstimator,
+    MultiOutputMixin,
+    RegressorMixin,
+    is_classifier,
+)
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skdeeptd._compat import (
@@ -43,6 +48,7 @@ from skdeeptd._validation import (
     clear_fitted_attributes,
     flatten,
     like_y,
+    refuse_not_finite,
     reporter,
     translate_overflow_error,
     warn,
@@ -188,10 +194,11 @@ class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         if not hasattr(self, "_stream"):
             clear_fitted_attributes(draft)
         vars(draft).update(given)
-        fit = draft._partial_fit_batch(X, y, sample_weight)
+        with np.errstate(under="ignore"):
+            fit = draft._partial_fit_batch(X, y, sample_weight)
+        draft._warn(fit)  # which raises if warnings are errors
         vars(self).clear()
         vars(self).update(vars(draft))
-        self._warn(fit)
         return self
 
     def _partial_fit_batch(self, X, y, sample_weight):
@@ -268,7 +275,8 @@ class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
                 ConvergenceWarning,
             )
         constant = np.flatnonzero(~self.scales_.any(axis=1)).tolist()
-        if constant:
+        has_one_class = is_classifier(self) and fit.separates_classes  # so far
+        if constant and not has_one_class:
             warn(
                 f"Nothing could be learned for output {constant}: its moment with X is "
                 f"zero, or no network with kernel_sizes={self.kernel_sizes_} fits "
@@ -283,8 +291,7 @@ class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         """Return the outputs of the networks, (rows, outputs), for validated X."""
         outputs = predictions(networks_of(self), X, self.n_jobs)
         if not np.all(np.isfinite(outputs)):
-            with np.errstate(invalid="ignore"):  # the check's own sum may overflow
-                check_array(X, input_name="X", estimator=self)
+            refuse_not_finite(self, X)
         return outputs
 
 

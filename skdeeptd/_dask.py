@@ -23,9 +23,12 @@ from skdeeptd._data.chunks import Chunk, ChunkedRows, Scheduler, task
 from skdeeptd._optional import optional
 from skdeeptd._validation import (
     DocLinkMixin,
+    check_containers,
     check_finite,
     check_range_of_weights,
     flatten,
+    refuse_strings,
+    refuse_times,
     reset_on_fit,
 )
 
@@ -264,12 +267,14 @@ def _read(row, name, X):
 
 def read_numbers(y, name):
     """Return a chunk of y as float64 (rows, outputs)."""
+    refuse_strings(np.asarray(y))
     y = _check(y, name, "y", np.float64)
     return y.reshape(len(y), math.prod(y.shape[1:]))
 
 
 def read_labels(y, name):
     """Return a chunk of y as labels of classes, (rows,)."""
+    refuse_times(np.asarray(y))
     y = column_or_1d(_check(y, name, "y", None))
     are_text = {isinstance(label, str) for label in y} if y.dtype == object else {True}
     if are_text == {True, False}:
@@ -282,8 +287,19 @@ def read_labels(y, name):
 
 
 def _check(array, name, input_name, dtype, **more):
+    check_containers(**{input_name: array})
+    if array.dtype == object and any(map(_is_missing, array.flat)):
+        raise ValueError(
+            f"{input_name} holds missing values; fill them, for example with fillna, "
+            f"or leave out their rows"
+        )
     known = {"estimator": name, "input_name": input_name, "dtype": dtype, **more}
     return check_array(array, ensure_2d=False, ensure_min_samples=0, **known)
+
+
+def _is_missing(value):
+    """Tell None and the missing values of pandas, but not NaN."""
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
 
 
 def _read_target(read_y, name, y, weight):

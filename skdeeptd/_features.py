@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from skdeeptd._compat import (
@@ -27,6 +27,7 @@ from skdeeptd._data.signals import (
     VIEWS,
     as_signals,
     feature_units,
+    in_units,
     signal_layout,
 )
 from skdeeptd._data.threads import single_threaded_blas
@@ -44,11 +45,13 @@ from skdeeptd._typing import KernelSizes, RandomState
 from skdeeptd._validation import (
     X_VALIDATION,
     DocLinkMixin,
+    check_containers,
+    check_kind,
     check_new_rows,
     check_rows,
     check_weight,
     flatten,
-    refuse_dask,
+    refuse_not_finite,
     reset_on_fit,
     translate_overflow_error,
 )
@@ -103,7 +106,7 @@ class BaseSignalTransformer(DocLinkMixin, TransformerMixin, BaseEstimator):
         X = check_new_rows(self, X, self.input_shape_)
         outputs = self._responses(X)
         if not np.all(np.isfinite(outputs[:, 0])):
-            check_array(X, input_name="X", estimator=self)
+            refuse_not_finite(self, X)
         return outputs
 
     def __sklearn_tags__(self):
@@ -195,7 +198,7 @@ class SignalScaler(BaseSignalTransformer):
             If X or a parameter is invalid.
         """
         X, shape = flatten(X, self.input_shape)
-        refuse_dask(sample_weight=sample_weight)
+        check_containers(sample_weight=sample_weight)
         X = validate_data(self, X, **X_VALIDATION)
         weight = check_weight(self, X, sample_weight)
         rows = RowBlocks(X, np.zeros((len(X), 1)), weight)
@@ -221,7 +224,7 @@ class SignalScaler(BaseSignalTransformer):
         def standard(block):
             with np.errstate(over="ignore", invalid="ignore"):
                 columns = as_signals(block, layout, self.view_).reshape(len(block), -1)
-                columns = (columns - self.shift_) / self.scale_
+                columns = in_units(columns, self.shift_, self.scale_)
                 columns = np.clip(columns, -clip, clip).astype(X.dtype, copy=False)
             columns[~np.isfinite(block).all(axis=1)] = np.nan
             return columns
@@ -454,7 +457,13 @@ class DeepTDFeatures(BaseSignalTransformer):
         """Return y, or a column per class if y holds classes."""
         if y is None:
             return None
-        has_labels = np.asarray(y).dtype.kind not in "iufc"
+        check_containers(y=y)
+        check_kind(self, y)
+        values = np.asarray(y)
+        has_labels = values.dtype.kind not in "iufcO" or (
+            values.dtype.kind == "O"
+            and any(isinstance(v, str | bytes | bool | np.bool_) for v in values.flat)
+        )
         is_classes = self.target_type == "multiclass"
         if is_classes or (self.target_type == "auto" and has_labels):
             return LabelBinarizer().fit_transform(column_or_1d(y, warn=True))

@@ -236,7 +236,13 @@ def _squared_problem(rows, spec, search_tol=1e-3):
     n_classes = max(2, len(mean))
     centre = 0.0 if spec.fit_intercept else 1 / n_classes
     target = rows.with_targets(lambda y, w: (y - centre, w))
+    mean = _inner_shares(mean)
     return target, squared, 1 / np.mean(mean * (1 - mean))
+
+
+def _inner_shares(mean, least=1e-6):
+    """Return shares of classes away from 0 and 1: a class may have no rows, or all."""
+    return np.clip(mean, least, 1 - least)
 
 
 def _with_units(problem, spec, factor):
@@ -477,15 +483,15 @@ def _with_likelihood(fit, rows, spec, stage, is_warm):
     return Fit(problem, fit.groups, specs, solutions, fit.moment)
 
 
-def _on_link_scale(network, loss, mean, spec, least=1e-6):
+def _on_link_scale(network, loss, mean, spec):
     """Return a network of the squared errors as one of the link scale."""
     if isinstance(loss, Poisson):
         safe = np.where(mean > 0, mean, 1.0)
         return network._replace(
             intercept=(network.intercept + np.log(safe)) * float(spec.fit_intercept)
         )
+    mean = _inner_shares(mean)
     variance = np.mean(mean * (1 - mean))
-    mean = np.clip(mean, least, 1 - least)  # a class may have no rows
     heads, intercept = network.heads / variance, np.log(mean)
     if len(mean) == 1:
         intercept = intercept - np.log1p(-mean)

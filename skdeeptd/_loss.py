@@ -89,6 +89,7 @@ class Poisson(SquaredError):
         value = 2 * np.sum(xlogy(y, y) - y * raw - y + mean, axis=1)
         return np.maximum(value, 0.0), y - mean, mean
 
+    @np.errstate(over="ignore", under="ignore")
     def mean(self, raw):
         return np.exp(raw)
 

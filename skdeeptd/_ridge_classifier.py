@@ -10,7 +10,12 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from skdeeptd._classifier import check_labels, classes_of
+from skdeeptd._classifier import (
+    CLASS_WEIGHT,
+    check_labels,
+    classes_of,
+    with_class_weight,
+)
 from skdeeptd._compat import fit_context
 from skdeeptd._features import BaseSignalTransformer
 from skdeeptd._ridge import DeepTDRidge
@@ -20,6 +25,7 @@ from skdeeptd._validation import (
     DocLinkMixin,
     check_new_rows,
     flatten,
+    refuse_not_finite,
     reset_on_fit,
 )
 
@@ -33,7 +39,11 @@ class DeepTDRidgeClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    features, kernel, metric, gamma, n_landmarks, cv, input_shape, random_state
+    features, kernel, metric, gamma, n_landmarks
+        As in :class:`DeepTDRidge`.
+    class_weight : dict, "balanced" or None, default=None
+        As in :class:`DeepTDClassifier`.
+    cv, input_shape, random_state
         As in :class:`DeepTDRidge`. A splitter for ``cv`` is called without y.
 
     Attributes
@@ -64,9 +74,12 @@ class DeepTDRidgeClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
     """
 
     _parameter_constraints: dict = {
-        name: constraint
-        for name, constraint in DeepTDRidge._parameter_constraints.items()
-        if name != "alpha_per_target"
+        "class_weight": CLASS_WEIGHT,
+        **{
+            name: constraint
+            for name, constraint in DeepTDRidge._parameter_constraints.items()
+            if name != "alpha_per_target"
+        },
     }
 
     def __init__(
@@ -77,6 +90,7 @@ class DeepTDRidgeClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         metric: str = "euclidean",
         gamma: float | None = None,
         n_landmarks: int | None = None,
+        class_weight: dict | str | None = None,
         cv: Any = None,
         input_shape: Sequence[int] | None = None,
         random_state: RandomState = None,
@@ -86,6 +100,7 @@ class DeepTDRidgeClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         self.metric = metric
         self.gamma = gamma
         self.n_landmarks = n_landmarks
+        self.class_weight = class_weight
         self.cv = cv
         self.input_shape = input_shape
         self.random_state = random_state
@@ -123,13 +138,17 @@ class DeepTDRidgeClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         self._validate_params()
         X, shape = flatten(X, self.input_shape)
         X, y, weight = check_labels(self, X, y, sample_weight)
+        refuse_not_finite(self, X)
+        weight = with_class_weight(self.class_weight, y, weight)
         self.classes_ = classes_of(y, weight)
         columns = (y[:, np.newaxis] == self.classes_).astype(float)
         params = self.get_params(deep=False)
+        del params["class_weight"]
         if shape is not None:
             params["input_shape"] = shape
         regressor = DeepTDRidge(**params, alpha_per_target=False)
-        like = None if previous is None else previous.regressor_
+        is_alike = previous is not None and previous.class_weight == self.class_weight
+        like = previous.regressor_ if is_alike else None
         self.regressor_ = regressor._fit_reusing(X, columns, weight, like)
         held_out, target, weight = regressor._held_out
         self.prior_ = np.average(target, axis=0, weights=weight)

@@ -27,7 +27,7 @@ from sklearn.model_selection import (
     PredefinedSplit,
     check_cv,
 )
-from sklearn.utils import assert_all_finite, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils.metadata_routing import (
     MetadataRouter,
     MethodMapping,
@@ -36,7 +36,14 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
-from skdeeptd._classifier import DeepTDClassifier, check_labels, classes_of
+from skdeeptd._classifier import (
+    CLASS_WEIGHT,
+    DeepTDClassifier,
+    check_labels,
+    classes_of,
+    default_n_filters,
+    with_class_weight,
+)
 from skdeeptd._compat import (
     CallbackSupportMixin,
     Interval,
@@ -67,6 +74,7 @@ from skdeeptd._validation import (
     check_rows,
     flatten,
     like_y,
+    refuse_not_finite,
     reporter,
     reset_on_fit,
     warn,
@@ -131,9 +139,9 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         with callback_task(context, self, X=X, y=y, metadata=metadata):
             X, input_shape = flatten(X, self.input_shape)
             X, y, weight = self._check(X, y, sample_weight)
-            assert_all_finite(X, input_name="X", estimator_name=type(self).__name__)
+            refuse_not_finite(self, X)
             self.input_shape_ = tuple(input_shape or (X.shape[1],))
-            given = None if sample_weight is None else weight
+            given = None if np.all(weight == 1) else weight
             folds = self._folds(X, y, weight, given, split_params)
             candidates = self._candidates(
                 max(len(distinct_rows(f.X, f.y)[0]) for f in folds)
@@ -194,9 +202,15 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         splitter, folds = check_cv(cv, y, classifier=is_classifier(self)), []
         for number, split in enumerate(splitter.split(X, y, **split_params)):
             sides = [np.arange(len(X))[rows] for rows in split]
-            sides = [rows[weight[rows] > 0] for rows in sides]
-            for rows, name in zip(sides, ("training", "held-out"), strict=True):
-                if not len(rows):
+            for side, name in enumerate(("training", "held-out")):
+                n_rows = len(sides[side])
+                sides[side] = sides[side][weight[sides[side]] > 0]
+                if not n_rows:
+                    raise ValueError(
+                        f"fold {number} of cv has no {name} rows; use a "
+                        f"splitter that gives each fold some, such as KFold(2)"
+                    )
+                if not len(sides[side]):
                     raise ValueError(
                         f"sample_weight is zero on all {name} rows of fold {number}; "
                         f"use cv=KFold(shuffle=True), or leave out rows of weight zero"
@@ -274,6 +288,12 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
             ]
         common, found = self._common_params(), []
         for params in ParameterGrid(param_grid):
+            for name in ("kernel_sizes", "input_shape"):
+                if isinstance(params.get(name), Integral):
+                    raise ValueError(
+                        f"param_grid must have a list of values of {name}, such as "
+                        f"[(4, 12)], got the single number {params[name]} as a value"
+                    )
             estimator = self._network(**{**common, **params})
             validate_parameter_constraints(
                 self._network._parameter_constraints,
@@ -300,8 +320,8 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         n_left = int(np.sum(table.stages == 0))
         if n_left:
             warn(
-                f"max_time={self.max_time:g} was spent before {n_left} of "
-                f"{len(table.stages)} candidates were compared"
+                f"max_time={self.max_time:g} was too short to compare {n_left} of "
+                f"{len(table.stages)} candidates"
             )
 
     def _store_results(self, candidates, table):
@@ -351,9 +371,10 @@ def _select(X, y, weight, rows):
 
 
 def _n_free_weights(kernel_sizes, n_logits):
-    """Count the free weights of a network with a filter for each logit."""
+    """Count the free weights of a network with the default number of filters."""
     *hidden, last = (math.prod(np.ravel(size).tolist()) for size in kernel_sizes)
-    return n_logits * (sum(hidden) - len(hidden) + n_logits * last)
+    n_filters = default_n_filters(n_logits, hidden[0])
+    return n_filters * (sum(hidden) - len(hidden) + n_logits * last)
 
 
 class RegressionSearch(IntervalMixin, MultiOutputMixin, RegressorMixin, BaseSearch):
@@ -402,6 +423,7 @@ class ClassificationSearch(ClassifierMixin, BaseSearch):
 
     def _check(self, X, y, sample_weight):
         X, y, weight = check_labels(self, X, y, sample_weight)
+        weight = with_class_weight(self.class_weight, y, weight)
         self.classes_ = classes_of(y, weight)
         return X, y, weight
 
@@ -602,6 +624,11 @@ class DeepTDClassifierCV(ClassificationSearch, BaseSearchCV):
     input_shape : sequence of int, default=None
         Shape of a sample, if X has a flat row for each. None means one axis, or the
         shape of X itself.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, multiplied once with ``sample_weight``, as in
+        :class:`DeepTDClassifier`; the scores use the
+        products too. A ``class_weight`` in ``param_grid`` counts in the fits of that
+        network only.
     max_time : float, default=None
         As in DeepTDRegressorCV.
     cv : int, cross-validation splitter or iterable, default=None
@@ -646,6 +673,38 @@ input_shape_
     >>> sorted(search.best_params_)
     ['alpha', 'kernel_sizes']
     """
+
+    _parameter_constraints: dict = {
+        **BaseSearchCV._parameter_constraints,
+        "class_weight": CLASS_WEIGHT,
+    }
+
+    def __init__(
+        self,
+        param_grid: Mapping[str, Sequence]
+        | Sequence[Mapping[str, Sequence]]
+        | None = None,
+        *,
+        input_shape: Sequence[int] | None = None,
+        class_weight: dict | str | None = None,
+        max_time: float | None = None,
+        cv: Any = None,
+        scoring: str | Callable | None = None,
+        n_jobs: int | None = None,
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(
+            param_grid,
+            input_shape=input_shape,
+            max_time=max_time,
+            cv=cv,
+            scoring=scoring,
+            n_jobs=n_jobs,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.class_weight = class_weight
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Predict the most probable class with the best network.

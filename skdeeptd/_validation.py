@@ -12,7 +12,7 @@ from numbers import Integral
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import is_regressor
-from sklearn.utils import check_array
+from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.validation import validate_data
 
 from skdeeptd._compat import callback_task, check_sample_weight
@@ -40,13 +40,17 @@ def clear_fitted_attributes(estimator):
 
 
 def reset_on_fit(fit: Method) -> Method:
-    """Delete fitted attributes before a fit, and after one that fails."""
+    """Delete fitted attributes before a fit, and after one that fails.
+
+    Numbers may underflow in the fit, whatever ``numpy.seterr`` says.
+    """
 
     @functools.wraps(fit)
     def forget_and_fit(self, *args, **kwargs):
         clear_fitted_attributes(self)
         try:
-            return fit(self, *args, **kwargs)
+            with np.errstate(under="ignore"):
+                return fit(self, *args, **kwargs)
         except BaseException:
             clear_fitted_attributes(self)
             raise
@@ -74,14 +78,29 @@ def check_index(name, value, n_values):
         )
 
 
-def refuse_dask(**data):
-    """Raise TypeError for a dask collection, which scikit-learn would load whole."""
+def check_sequence(name, value, example):
+    """Raise TypeError if the value is neither None nor a sequence like the example."""
+    if value is not None and (isinstance(value, str) or not np.iterable(value)):
+        raise TypeError(f"{name} must be a sequence, such as {example}, got {value!r}")
+
+
+def check_containers(**data):
+    """Raise TypeError for data that scikit-learn would read in another way than meant.
+
+    It would load a dask collection whole, and see the numbers behind a mask.
+    """
     for name, value in data.items():
-        if hasattr(value, "__dask_graph__"):
+        graph = getattr(value, "__dask_graph__", None)
+        if graph is not None and graph() is not None:  # xarray has it without dask
             raise TypeError(
                 f"{name} is a dask collection. Use DaskDeepTDRegressor or "
                 f"DaskDeepTDClassifier of skdeeptd.dask, or load all of it with "
                 f"{name}.compute()"
+            )
+        if isinstance(value, np.ma.MaskedArray) and np.any(value.mask):
+            raise TypeError(
+                f"{name} is a masked array with {np.sum(value.mask)} hidden entries; "
+                f"fill them, for example with SimpleImputer, or leave out their samples"
             )
 
 
@@ -100,18 +119,31 @@ def check_finite(estimator, largest):
     check_array([[largest]], dtype=None, input_name="X", estimator=estimator)
 
 
-def check_new_rows(estimator, X, input_shape, **options):
+def check_new_rows(estimator, X, input_shape, ensure_all_finite=False, **options):
     """Return X with a row per sample, checked against the X of the fit."""
     X, _ = flatten(X, input_shape)
-    return validate_data(estimator, X, **{**X_VALIDATION, **options}, reset=False)
+    X = validate_data(estimator, X, **{**X_VALIDATION, **options}, reset=False)
+    if ensure_all_finite:
+        refuse_not_finite(estimator, X)
+    return X
+
+
+@np.errstate(over="ignore", invalid="ignore")  # in a sum of X that scikit-learn takes
+def refuse_not_finite(estimator, X):
+    """Raise scikit-learn's error if X holds NaN or infinity."""
+    assert_all_finite(X, input_name="X", estimator_name=type(estimator).__name__)
 
 
 def flatten(X, input_shape):
     """Return X with a row per sample, and the shape of a sample."""
-    refuse_dask(X=X)
+    check_containers(X=X)
+    is_objects = isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1
+    if isinstance(X, list | tuple) or is_objects:
+        X = _stacked(list(X))
     shape = getattr(X, "shape", ())[1:]
     if len(shape) < 2:
         return X, input_shape
+    X = np.asarray(X)
     if input_shape is not None and tuple(input_shape) != shape:
         raise ValueError(
             f"X has samples of shape {shape}, but input_shape is {tuple(input_shape)}"
@@ -119,26 +151,62 @@ def flatten(X, input_shape):
     return X.reshape(len(X), math.prod(shape)), shape
 
 
-def refuse_strings(estimator, y):
-    """Raise for a y of strings, numbers among them, in a regression.
+def _stacked(samples):
+    """Return a list of samples as one array.
 
     Raises
     ------
     ValueError
+        If samples have different shapes.
     """
-    if y is None or not is_regressor(estimator):
+    try:
+        return np.asarray(samples)
+    except ValueError as error:
+        shapes = sorted({np.shape(sample) for sample in samples})
+        raise ValueError(
+            f"all samples must have one length, but X holds samples of the shapes "
+            f"{shapes[0]} and {shapes[-1]}; cut them to the shortest, pad them, or "
+            f"resample them (scipy.signal.resample)"
+        ) from error
+
+
+def check_kind(estimator, y):
+    """Raise for a y of dates or durations, and for strings in a regression.
+
+    Raises
+    ------
+    ValueError, TypeError
+    """
+    if y is None:
         return
     try:
         values = np.asarray(y)
     except ValueError:  # ragged: scikit-learn says so
         return
+    refuse_times(values)
+    if is_regressor(estimator):
+        refuse_strings(values)
+
+
+def refuse_times(values):
+    """Raise TypeError for a y of dates or durations."""
+    if values.dtype.kind in "mM":
+        raise TypeError(
+            f"y must hold numbers or classes, got {values.dtype}; for numbers use "
+            f"y.astype('int64'), for classes y.astype(str)"
+        )
+
+
+def refuse_strings(values):
+    """Raise ValueError for strings in the y of a regression, numbers among them."""
     if values.dtype.kind not in "OUST":
         return
     string = next((v for v in values.flat if isinstance(v, str | bytes)), None)
     if string is not None:
+        example = f", such as {str(string)!r}" if string else ""
         raise ValueError(
-            f"y holds strings, such as {str(string)!r}, but this is a regressor; for "
-            f"classes use DeepTDClassifier, for numbers y.astype(float)"
+            f"y holds strings{example}, but this is a regressor; for classes use "
+            f"DeepTDClassifier, for numbers y.astype(float)"
         )
 
 
@@ -154,17 +222,25 @@ def check_weight(estimator, X, sample_weight):
 
 def check_rows(estimator, X, y, sample_weight, reset=True):
     """Return X, y as float64 (n_samples, n_outputs) and weights, and the axes of y."""
-    refuse_dask(y=y, sample_weight=sample_weight)
-    refuse_strings(estimator, y)
+    check_containers(y=y, sample_weight=sample_weight)
+    check_kind(estimator, y)
     X, y = validate_data(
         estimator, X, y, **X_VALIDATION, multi_output=True, y_numeric=True, reset=reset
     )
     if issparse(y) or y.dtype.kind not in "biuf":
-        raise TypeError(f"y must be a dense array of numbers, got {y!r}")
+        raise TypeError(
+            f"y must be a dense array of numbers, got {type(y).__name__} of {y.dtype}"
+        )
     weight = check_weight(estimator, X, sample_weight)
     columns = y.astype(np.float64).reshape(len(X), -1)
+    name = type(estimator).__name__  # None among objects becomes NaN
+    assert_all_finite(columns, input_name="y", estimator_name=name)
     if columns.shape[1] == 0:
         raise ValueError(f"y must have at least one output, got shape {y.shape}")
+    sizes = np.abs(columns).max(axis=0)
+    low, high = np.sqrt([np.finfo(X.dtype).tiny, np.finfo(X.dtype).max])
+    if np.any((sizes > 0) & ((sizes < low) | (sizes > high))):
+        X = X.astype(float, copy=False)  # float32 cannot hold the squares of y
     return (X, columns, weight), y.ndim
 
 
@@ -180,10 +256,13 @@ def check_targets(rows, loss):
 
 @contextmanager
 def translate_overflow_error(estimator, rows):
-    """Raise ValueError for sums that overflow; say if X or y is not finite."""
+    """Raise ValueError for sums that overflow; say if X or y is not finite.
+
+    LAPACK fails for matrices of such sums.
+    """
     try:
         yield
-    except FloatingPointError as error:
+    except (FloatingPointError, np.linalg.LinAlgError) as error:
         largest, largest_y = rows.largest()
         check_finite(estimator, largest)
         raise ValueError(

@@ -19,7 +19,7 @@ from skdeeptd._classifier import (
     check_labels,
     classes_of,
     one_hot,
-    weight_of_classes,
+    with_class_weight,
 )
 from skdeeptd._compat import HasMethods
 from skdeeptd._dask import DaskMixin, read_labels, read_numbers
@@ -324,9 +324,10 @@ class DaskDeepTDClassifier(DaskMixin, ClassifierMixin, BaseEstimator):
     def _make_rows(self, estimator: Any, X: Any, y: Any, sample_weight: Any) -> tuple:
         rows, input_shape = super()._make_rows(estimator, X, y, sample_weight)
         found, sums = _merge_label_sums(rows.targets(_label_sums))
-        estimator.classes_ = classes_of(found, sums)
-        factors = weight_of_classes(estimator.class_weight, found, sums)
-        change = functools.partial(_encode_labels, estimator.classes_, factors)
+        weights = with_class_weight(estimator.class_weight, found, sums)
+        estimator.classes_ = classes_of(found, weights)
+        factors = weights / np.where(sums > 0, sums, 1.0)
+        change = functools.partial(_encode_labels, found, factors)
         return rows.with_targets(change), input_shape
 
 
@@ -346,10 +347,13 @@ def _label_sums(y: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return found, np.bincount(group, weight)
 
 
-def _encode_labels(classes: Any, factors: Any, y: Any, weight: Any) -> tuple:
-    """Return one-hot targets and weights; y with a weight of zero may be no class."""
-    group = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
-    return one_hot(group, np.arange(len(classes))), weight * factors[group]
+def _encode_labels(found: Any, factors: Any, y: Any, weight: Any) -> tuple:
+    """Return one-hot targets and weights; a label with the factor zero is no class.
+
+    ``found`` may lack labels of rows whose weight is zero.
+    """
+    group = np.minimum(np.searchsorted(found, y), len(found) - 1)
+    return one_hot(group, np.flatnonzero(factors > 0)), weight * factors[group]
 
 
 def _count_right(predicted: Any, y: Any, weight: Any) -> tuple:

@@ -35,7 +35,7 @@ from sklearn.utils import Bunch, check_array
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from skdeeptd._data.signals import from_signals
-from skdeeptd._validation import check_index, check_weight, flatten
+from skdeeptd._validation import check_index, check_sequence, check_weight, flatten
 
 
 def compare_with_linear(
@@ -313,6 +313,7 @@ def effective_weights(
     >>> result.sign[[0, 1, 3]].round(3)
     array([ 1., -1.,  1.])
     """
+    check_sequence("input_shape", input_shape, "(8, 8)")
     restore = _input_restorer(X)
     X, shape = flatten(X, input_shape)
     X = check_array(X, dtype=float, ensure_min_samples=2)
@@ -405,6 +406,7 @@ def _input_restorer(X):
 
 def _check_refits(refits, estimator):
     """Return a list of the refits; raise an error if a model is of a wrong kind."""
+    check_sequence("refits", refits, "[fitted, another]")
     refits = [] if refits is None else list(refits)
     if len(refits) == 1:
         raise ValueError("refits holds one estimator; a spread needs at least two")

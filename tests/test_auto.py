@@ -768,7 +768,9 @@ def test_models_on_the_signal_are_compared_if_time_is_short(noisy):
     with pytest.warns(UserWarning, match="max_time=1e-09") as caught:
         model.fit(*noisy)
     n_candidates = len(model.cv_results_["params"])
-    expected = f"max_time=1e-09 was spent before {n_candidates - 3} of {n_candidates}"
+    expected = (
+        f"max_time=1e-09 was too short to compare {n_candidates - 3} of {n_candidates}"
+    )
     assert any(expected in str(warning.message) for warning in caught)
     stages = model.cv_results_["stage"]
     assert stages[:3].tolist() == [3, 3, 3]

@@ -9,6 +9,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from skdeeptd import DeepTDRegressor
+from skdeeptd._data.rows import RowBlocks
+from skdeeptd._validation import translate_overflow_error
 from skdeeptd.datasets import make_patch_cnn_regression
 
 RNG = np.random.RandomState(0)
@@ -245,3 +247,11 @@ def test_a_sample_that_hardly_counts_changes_nothing(lightest):
     predicted = model.fit(X, y, with_value(np.ones(300), lightest)).predict(X)
     without = model.fit(X, y, with_value(np.ones(300), 0)).predict(X)
     np.testing.assert_allclose(predicted, without, atol=1e-6)
+
+
+def test_a_decomposition_that_fails_is_blamed_on_the_size_of_the_data():
+    rows = RowBlocks(1e150 * X, Y[:, np.newaxis], WEIGHT)
+    message = r"too large or too small: .*onverge.*largest \|X\| is .*e\+150.*rescale"
+    translated = translate_overflow_error(DeepTDRegressor(), rows)
+    with pytest.raises(ValueError, match=message), translated:
+        np.linalg.svd(np.full((2, 2), np.nan))

@@ -1,6 +1,7 @@
 """The classifier: against scikit-learn, certificates, planted networks, contracts."""
 
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from scipy.special import expit, log_softmax
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import VotingClassifier
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import (
     GridSearchCV,
@@ -138,6 +139,21 @@ def test_integer_weights_are_repeated_rows(n_classes):
     )
     difference = model.predict_log_proba(X) - repeated.predict_log_proba(X)
     assert np.abs(difference).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "sizes", "n_filters"),
+    [(2, (2, 6), 1), (4, (2, 6), 3), (9, (2, 6), 4), (9, (6, 2), 8), (9, (12,), 1)],
+)
+def test_default_filters_are_no_more_than_patches_can_tell_apart(
+    n_classes, sizes, n_filters
+):
+    X = np.random.RandomState(0).standard_normal((90, 12))
+    model = DeepTDClassifier(sizes, n_init=1, max_iter=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(X, np.arange(90) % n_classes)
+    assert model.kernels_[0].shape[1] == n_filters
 
 
 def test_labels_may_be_strings():
@@ -405,8 +421,11 @@ def test_a_stream_is_the_fit_of_all_its_rows():
 def test_a_part_that_does_not_fit_the_stream_changes_nothing():
     X, y = of_three_classes(300)
     model = DeepTDClassifier((4, 3), random_state=0)
+    one = y == "a"
     with pytest.raises(ValueError, match="one class only"):
-        model.partial_fit(X[y == "a"], y[y == "a"], classes=["a", "b", "c"])
+        model.partial_fit(X[one], y[one])
+    with pytest.raises(ValueError, match=r"two classes, got \['a'\]"):
+        model.partial_fit(X[one], y[one], classes=["a"])
     assert not hasattr(model, "_stream")
     known = y != "c"
     model.partial_fit(X[known], y[known])
@@ -416,7 +435,6 @@ def test_a_part_that_does_not_fit_the_stream_changes_nothing():
     with pytest.raises(ValueError, match="those of the stream"):
         model.partial_fit(X[known], y[known], classes=["a", "b", "c"])
     assert pickle.dumps(model) == before
-    one = y == "a"
     model.partial_fit(X[one], y[one])
     np.testing.assert_array_equal(model.classes_, ["a", "b"])
 
@@ -436,20 +454,28 @@ def test_the_first_batch_of_a_stream_may_lack_classes():
     assert model.score(X, y) > DeepTDClassifier(**SMALL).fit(X, y).score(X, y) - 0.05
 
 
-def test_a_class_of_weight_zero_has_no_probability():
-    X, y, _ = planted(200, 3)
-    model = DeepTDClassifier(**SMALL, class_weight={0: 1, 1: 0, 2: 1}).fit(X, y)
-    assert model.predict_proba(X)[:, 1].max() < 1e-3
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_the_first_batches_of_a_stream_may_hold_one_class(n_classes, alpha):
+    X, y, _ = planted(400, n_classes)
+    model = DeepTDClassifier(**SMALL, alpha=alpha, class_weight={1: 2.0})
+    is_first = y == 1
+    for part in (slice(0, 20), slice(20, None)):
+        batch = X[is_first][part], y[is_first][part]
+        model.partial_fit(*batch, classes=range(n_classes))
+        assert np.all(model.predict_proba(X)[:, 1] > 0.99)
+        assert np.all(model.predict_proba(X) > 0)
+    model.partial_fit(X[~is_first], y[~is_first])
+    whole = clone(model).fit(X, y)
+    assert model.score(X, y) > whole.score(X, y) - 0.05
 
 
-@pytest.mark.parametrize(
-    ("class_weight", "message"),
-    [
-        ({0: 0, 1: 1}, "y holds one class only"),
-        ({0: -1, 1: 1}, r"negative, got \{0: -1"),
-    ],
-)
-def test_a_class_weight_that_leaves_no_problem_is_an_error(class_weight, message):
-    X, y, _ = planted(60)
-    with pytest.raises(ValueError, match=message):
-        DeepTDClassifier(**SMALL, class_weight=class_weight).fit(X, y)
+def test_a_batch_whose_warning_is_an_error_does_not_count():
+    X, y, _ = planted(200)
+    model = DeepTDClassifier(**SMALL).partial_fit(X[:100], y[:100])
+    before = pickle.dumps(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ConvergenceWarning):
+            model.set_params(max_iter=1).partial_fit(X[100:], y[100:])
+    assert pickle.dumps(model.set_params(max_iter=500)) == before

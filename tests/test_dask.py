@@ -907,7 +907,7 @@ def test_bad_labels_beside_good_ones():
         classifier().fit(lazy_X, lazy_y, chunked(other, ROWS_OF_LABELS))
     with pytest.raises(ValueError, match="requires y"):
         classifier().fit(lazy_X, None)
-    with pytest.raises(ValueError, match=r"\[0, 1, 2\], are not in class_weight"):
+    with pytest.raises(ValueError, match=r"class_weight has \[5, 6\], which y lacks"):
         classifier(class_weight={5: 1.0, 6: 2.0}).fit(lazy_X, lazy_y)
     text = chunked(as_text(y), ROWS_OF_LABELS)
     mixed = lazy_y.map_blocks(mixing, dtype=text.dtype, meta=text._meta)
@@ -1114,3 +1114,40 @@ def test_progress_is_printed_with_the_name_of_the_class(data, capsys):
 )
 def test_scikit_learn_check(estimator, check):
     check(estimator)
+
+
+def small_frames(y):
+    dd = pytest.importorskip("dask.dataframe")
+    X = np.random.default_rng(3).standard_normal((40, 12))
+    frame = pd.DataFrame(X, columns=[f"c{i}" for i in range(12)])
+    return dd.from_pandas(frame, npartitions=2), dd.from_pandas(y, npartitions=2)
+
+
+@pytest.mark.parametrize("make", [DaskDeepTDRegressor, DaskDeepTDClassifier])
+@pytest.mark.parametrize("dtype", ["Int64", "Float64", "boolean"])
+@pytest.mark.usefixtures("in_one_thread")
+def test_missing_values_in_y_of_frames_are_named(make, dtype):
+    y = pd.Series(np.arange(40) % 2).astype(dtype)
+    y[25] = pd.NA
+    with pytest.raises(ValueError, match="y holds missing values; fill them"):
+        make().fit(*small_frames(y))
+
+
+@pytest.mark.parametrize("dtype", ["object", "str"])
+@pytest.mark.usefixtures("in_one_thread")
+def test_strings_are_no_numbers_in_frames_either(dtype):
+    y = pd.Series(np.array(["often", "never"])[np.arange(40) % 2]).astype(dtype)
+    message = "y holds strings, such as 'often', but this is a regressor"
+    with pytest.raises(ValueError, match=message):
+        DaskDeepTDRegressor().fit(*small_frames(y))
+
+
+@pytest.mark.parametrize("make", [DaskDeepTDRegressor, DaskDeepTDClassifier])
+@pytest.mark.usefixtures("in_one_thread")
+def test_dates_and_masks_of_chunks_are_refused(make):
+    X, day = np.ones((40, 12)), (np.arange(40) % 2).astype("datetime64[D]")
+    y, masked = da.from_array(np.arange(40) % 2), np.ma.masked_array(X, mask=X > 0)
+    with pytest.raises(TypeError, match=r"numbers or classes, got datetime64\[D\]"):
+        make().fit(da.from_array(X), da.from_array(day))
+    with pytest.raises(TypeError, match="X is a masked array"):
+        make().fit(da.from_array(masked), y)

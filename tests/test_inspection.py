@@ -228,6 +228,14 @@ def test_a_constant_feature_and_one_without_effect_have_none():
     np.testing.assert_allclose(found.sign, [1, 0, 0, -1], atol=1e-9)
 
 
+@pytest.mark.parametrize("name", ["refits", "input_shape"])
+def test_a_number_in_place_of_a_sequence_is_named(name):
+    X = np.random.RandomState(0).standard_normal((20, 4))
+    model = LinearRegression().fit(X, X[:, 0])
+    with pytest.raises(TypeError, match=f"{name} must be a sequence, such as .*got 4"):
+        effective_weights(model, X, **{name: 4})
+
+
 def test_the_spread_over_refits_is_that_of_their_magnitudes():
     X, y, _ = planted(0)
     model = DeepTDRegressor((6, 5), random_state=0)

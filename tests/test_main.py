@@ -66,6 +66,16 @@ def test_a_picture_without_a_name_says_where_it_is(tmp_path):
     assert (tmp_path / __main__.PICTURE).exists()
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_a_file_that_exists_is_not_overwritten(tmp_path, named):
+    name = "notes.png" if named else __main__.PICTURE
+    (tmp_path / name).write_text("not a picture")
+    done = run("--plot", *([name] if named else []), cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"{name} exists; name another file" in done.stderr
+    assert (tmp_path / name).read_text() == "not a picture"
+
+
 def test_the_citation_and_the_changelog_have_the_version():
     citation = (ROOT / "CITATION.cff").read_text()
     changelog = (ROOT / "CHANGELOG.md").read_text()

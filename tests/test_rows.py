@@ -85,3 +85,18 @@ def test_a_sample_holds_rows_as_often_as_their_weight_says():
     assert sample.X.min() == 50
     assert sample.weight[-1] == pytest.approx(500, abs=1)
     assert sample.weight[:-1] == pytest.approx(np.full(100, 5), abs=1)
+
+
+@pytest.mark.parametrize("n_sums", [0, 10**5, 10**7])
+def test_the_numbers_of_a_block_outweigh_those_of_its_sum(n_sums):
+    """Else to add the blocks takes longer than to compute them."""
+    X, calls, width = np.ones((4096, 2)), [], 10**5
+
+    def statistic(X, y, weight):
+        calls.append(len(X))
+        return (np.sum(weight),)
+
+    blocks = RowBlocks(X, X[:, 0], X[:, 0])
+    assert blocks.reduce(statistic, width, n_sums) == (4096,)
+    largest = max(n_sums, rows.WORK_BYTES // X.itemsize)
+    assert 0.5 * largest < max(calls) * width <= largest

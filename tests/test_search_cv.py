@@ -299,7 +299,9 @@ def test_the_default_score_of_classes_is_the_mean_log_likelihood():
 def test_the_best_so_far_is_taken_if_time_is_short(noisy):
     shapes = [(4, 6), (6, 4), (3, 8)]
     search = search_of(shapes, cv=3, max_time=1e-9)
-    with pytest.warns(UserWarning, match="max_time=1e-09 was spent before 2 of 3"):
+    with pytest.warns(
+        UserWarning, match="max_time=1e-09 was too short to compare 2 of 3"
+    ):
         search.fit(*noisy)
     assert search.cv_results_["stage"].tolist() == [1, 0, 0]
     assert search.best_params_ == {"kernel_sizes": (4, 6)}
@@ -343,12 +345,18 @@ def test_a_fold_that_fails_for_all_is_an_error(noisy):
     [
         ({"param_grid": {"kernel_sizes": []}}, "kernel_sizes"),
         ({"param_grid": {"no_such": [1]}}, "no_such"),
+        (
+            {"param_grid": {"kernel_sizes": (4, 6)}},
+            r"such as \[\(4, 12\)\], got .* 4 as",
+        ),
         ({"param_grid": {"n_filters": [0]}}, "n_filters.*Got 0"),
         ({"param_grid": {"alpha": [-1.0]}}, "alpha.*Got -1.0"),
         ({"param_grid": 3}, "param_grid"),
         ({"max_time": 0}, "max_time.*Got 0"),
         ({"cv": 1}, "cv|n_splits"),
         ({"cv": 200}, "n_splits=200"),
+        ({"cv": [(np.arange(0), np.arange(9))]}, "fold 0 of cv has no training rows"),
+        ({"cv": [(np.arange(9), np.arange(0))]}, "fold 0 of cv has no held-out rows"),
         ({"scoring": "no such score"}, "no such score"),
     ],
 )

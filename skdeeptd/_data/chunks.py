@@ -129,8 +129,8 @@ class ChunkedRows:
         X, *targets = self.first
         return X, self.read_targets(*targets).y
 
-    def reduce(self, statistic, width=0):
-        tasks = self._tasks(lambda rows: rows.reduce(statistic, width))
+    def reduce(self, statistic, width=0, n_sums=0):
+        tasks = self._tasks(lambda rows: rows.reduce(statistic, width, n_sums))
         return add_results(tasks, self.scheduler)
 
     def largest(self):

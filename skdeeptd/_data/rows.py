@@ -21,15 +21,19 @@ BLOCKS_PER_TASK = 4  # a task outweighs the cost of a limit on BLAS
 PARALLEL_BYTES = 2**26  # an X from which on threads outweigh what joblib takes
 
 
-def block_length(X, width=0):
-    """Return the rows per block of X; a statistic makes ``width`` numbers per row."""
+def block_length(X, width=0, n_sums=0):
+    """Return the rows per block of X; a statistic makes ``width`` numbers per row.
+
+    These take about ``WORK_BYTES``, or as much as ``n_sums``: to add the sums of blocks
+    of fewer rows would take longer than to compute them.
+    """
     length = min(BLOCK_BYTES // max(1, X.shape[1] * X.itemsize), BLOCK_ROWS)
     if width:
-        length = min(length, WORK_BYTES // (width * X.itemsize))
+        length = min(length, max(WORK_BYTES // X.itemsize, n_sums) // width)
     return max(1, length)
 
 
-def map_blocks(function, arrays, n_jobs=None, combine=list, width=0):
+def map_blocks(function, arrays, n_jobs=None, combine=list, width=0, n_sums=0):
     """Apply a function to all row blocks, and combine the results per task.
 
     Parameters
@@ -44,13 +48,15 @@ def map_blocks(function, arrays, n_jobs=None, combine=list, width=0):
         Makes one result of the results of a task's blocks.
     width : int
         Numbers that the function makes for each row.
+    n_sums : int
+        Numbers that the function returns.
 
     Returns
     -------
     list
         One combined result per task, in the order of the rows.
     """
-    n_rows, length = len(arrays[0]), block_length(arrays[0], width)
+    n_rows, length = len(arrays[0]), block_length(arrays[0], width, n_sums)
     span = length * -(-BLOCKS_PER_TASK * block_length(arrays[0]) // length)
 
     def task(begin):
@@ -63,7 +69,7 @@ def map_blocks(function, arrays, n_jobs=None, combine=list, width=0):
 
     begins = range(0, n_rows, span)
     n_threads = min(effective_n_jobs(n_jobs), len(begins))
-    with single_threaded_blas(), reusing():
+    with single_threaded_blas(), reusing(), np.errstate(under="ignore"):
         if n_threads <= 1 or arrays[0].nbytes < PARALLEL_BYTES:
             return [task(begin) for begin in begins]
         return in_threads(task, begins, n_threads)
@@ -137,10 +143,11 @@ class RowBlocks:
         first = [np.argmax(self.weight > 0)]
         return self.X[first].astype(float), self.y[first]
 
-    def reduce(self, statistic, width=0):
+    def reduce(self, statistic, width=0, n_sums=0):
         """Sum of ``statistic(X, y, weight)``, a tuple of arrays, over the blocks.
 
-        The statistic makes ``width`` numbers for each row, besides those of X.
+        The statistic makes ``width`` numbers for each row, besides those of X, and
+        returns ``n_sums``, if these are many.
         Overflow gives inf or NaN without a warning: the caller looks at the sum.
         """
 
@@ -150,7 +157,7 @@ class RowBlocks:
                 return statistic(X.astype(self.precision, copy=False), y, weight)
 
         arrays = self.X, self.y, self.weight
-        return add(map_blocks(on_block, arrays, self.n_jobs, add, width))
+        return add(map_blocks(on_block, arrays, self.n_jobs, add, width, n_sums))
 
     def targets(self, summary):
         """Return ``summary(y, weight)`` of the rows, as a list of ordered parts."""

@@ -81,10 +81,13 @@ def derivative_window(n_places, longest=15):
 
 
 def derivative(signals, degree=2):
-    """Return the slope of a polynomial fitted around each place."""
+    """Return the slope of a polynomial fitted around each place.
+
+    The filter takes differences of two values, which a fourth of them cannot overflow.
+    """
     window = derivative_window(signals.shape[2])
-    return savgol_filter(
-        signals, window, min(degree, window - 1), deriv=1, mode="nearest"
+    return 4 * savgol_filter(
+        signals / 4, window, min(degree, window - 1), deriv=1, mode="nearest"
     ).astype(signals.dtype, copy=False)
 
 
@@ -100,6 +103,11 @@ def standard_normal_variate(signals):
     spread = scaled.std(axis=2, keepdims=True)
     is_constant = spread <= CONSTANT * np.finfo(signals.dtype).eps
     return np.where(is_constant, 0, scaled / np.where(is_constant, 1, spread))
+
+
+def in_units(values, shift, scale):
+    """Return values less their shift over their scale; zero if this is infinite."""
+    return np.where(np.isinf(scale), 0, (values - shift) / scale)
 
 
 def channel_units(signals, share):

@@ -43,6 +43,7 @@ from skdeeptd._data.signals import (
     as_signals,
     channel_units,
     floored,
+    in_units,
     mean_and_spread,
     typical_spread,
 )
@@ -199,7 +200,7 @@ def filter_responses(filters, X, n_jobs=None):
     def responses(block):
         with np.errstate(over="ignore", invalid="ignore"):
             signals = as_signals(block, filters.layout, filters.view)
-            standard = (signals - filters.shift) / filters.scale
+            standard = in_units(signals, filters.shift, filters.scale)
             standard = np.clip(standard, -FAR, FAR).astype(dtype)
             raw = _raw_responses(own, standard.reshape(len(block), -1))
             raw = np.clip((raw - center) / unit, -clip, clip)

@@ -169,10 +169,24 @@ def networks_of(estimator):
 
 
 def predictions(networks, X, n_jobs=None):
-    """Return the outputs of the networks, (rows, outputs), in the dtype of X."""
-    in_dtype = [network.astype(X.dtype) for network in networks]
+    """Return the outputs of the networks, (rows, outputs), in the dtype of X.
+
+    They are float64 if float32 cannot hold the weights.
+    """
+    dtype = X.dtype if all(_fits(n, X.dtype) for n in networks) else np.dtype(float)
+    in_dtype = [network.astype(dtype) for network in networks]
 
     def outputs(block):
+        block = block.astype(dtype, copy=False)
         return np.column_stack([forward(network, block) for network in in_dtype])
 
     return concatenate_blocks(outputs, X, n_jobs, numbers_per_row(networks[0]))
+
+
+def _fits(network, dtype, room=1e6):
+    """Tell whether a dtype has room for the outputs of a network."""
+    if dtype == np.float64:
+        return True
+    heads = np.abs(network.heads).max()
+    largest, info = max(heads, np.abs(network.intercept).max()), np.finfo(dtype)
+    return largest < info.max / room and not 0 < heads < info.tiny * room

@@ -21,6 +21,7 @@ from skdeeptd._plot.drawing import (
     output_name,
     tile_slices,
 )
+from skdeeptd._validation import check_sequence
 from skdeeptd.inspection import effective_weights
 
 if TYPE_CHECKING:
@@ -204,6 +205,7 @@ class ImportanceDisplay:
     def _positions(self, magnitude):
         """Return the positions of the features on an axis; None if they have names."""
         names = self.feature_names
+        check_sequence("feature_names", names, "['a', 'b']")
         if names is None or magnitude.ndim > 1:
             return np.arange(magnitude.size)
         if len(names) != magnitude.size:

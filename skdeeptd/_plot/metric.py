@@ -17,6 +17,7 @@ from skdeeptd._plot.drawing import (
     height_over_width,
     max_abs,
 )
+from skdeeptd._validation import check_sequence
 from skdeeptd.inspection import metric_weights
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ class MetricDisplay:
             is not a name for each feature.
         """
         weights, names = np.asarray(self.weights, dtype=float), self.feature_names
+        check_sequence("feature_names", names, "['a', 'b']")
         if names is not None and len(names) != weights.size:
             raise ValueError(
                 f"feature_names holds {len(names)} names of {weights.size} features"

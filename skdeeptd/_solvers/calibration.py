@@ -48,6 +48,7 @@ def fit_temperature(scores, target, weight, log10_bounds=(-2.0, 3.0), flat=1e-9)
     return float(10 ** brentq(slope, low, high, xtol=1e-13))
 
 
+@np.errstate(under="ignore")
 def calibrated(scores, factor, prior, prior_weight):
     """Return probabilities, (rows, classes), mixed with the shares of the classes."""
     probabilities = softmax(factor * scores, axis=1)

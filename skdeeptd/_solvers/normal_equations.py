@@ -263,7 +263,9 @@ def _stacked_sums(network, rows, loss, basis, shift, fit_intercept, with_hidden)
     width = (
         numbers_per_row(network) * (1 + n_heads) + 3 * n_heads * R * M + 3 * len(flat)
     )
-    sums = rows.reduce(statistic, width=width)
+    n_entries = len(flat) + fit_intercept
+    n_sums = n_heads * n_entries * (R * M + n_entries)
+    sums = rows.reduce(statistic, width, n_sums)
     hessian, cross, grams, outer, gradient, head_gradient, squares, sizes = sums
     if is_whole:
         grams = linalg.block_diag(*grams)[np.newaxis] - outer
