@@ -433,7 +433,8 @@ class BasePatchRegressor(
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            In the dtype of X, float32 or float64.
+            In the dtype of X, or float64 if float32 has no room for y. Infinite if a
+            prediction overflows.
         y_std : ndarray of the same shape and dtype
             Only with ``return_std``; NaN if ``covariance_`` is.
 
@@ -467,7 +468,7 @@ class BasePatchRegressor(
                 output_std(network, covariance, has_linear_end, block)
                 for network, covariance in zip(networks, self.covariance_, strict=True)
             ]
-            return np.column_stack(of_outputs).astype(X.dtype)
+            return np.column_stack(of_outputs).astype(outputs.dtype)
 
         width = networks[0].n_weights
         std = concatenate_blocks(stds, X, self.n_jobs, width)

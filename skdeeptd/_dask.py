@@ -154,6 +154,7 @@ class DaskMixin(MetaEstimatorMixin, DocLinkMixin):
         return array.map_blocks(
             functools.partial(_apply_to_rows, function, unnamed, empty),
             drop_axis=list(range(empty.ndim, array.ndim)),
+            new_axis=list(range(array.ndim, empty.ndim)),
             chunks=(array.chunks[0], *((size,) for size in empty.shape[1:])),
             meta=empty,
         )

@@ -431,9 +431,18 @@ class DeepTDRidge(
         outputs = functools.partial(self._outputs, return_std=return_std)
         with single_threaded_blas():
             found = concatenate_blocks(outputs, table, width=len(self.center_))
-        found = np.split(found.astype(X.dtype, copy=False), 1 + return_std, axis=1)
+        found = np.split(
+            found.astype(self._dtype(X), copy=False), 1 + return_std, axis=1
+        )
         found = [like_y(columns, self._y_ndim) for columns in found]
         return tuple(found) if return_std else found[0]
+
+    def _dtype(self, X, room=1e6):
+        """Return the dtype of X, or float64 if that has no room for y."""
+        info, spread = np.finfo(X.dtype), np.sqrt(self.variance_scale_)
+        largest = max(np.abs(self.intercept_).max(), spread.max())
+        fits = largest < info.max / room and not 0 < spread.min() < info.tiny * room
+        return X.dtype if fits else np.dtype(float)
 
     def _outputs(self, table, return_std):
         """Return the mean of y, and behind it the standard deviation, in columns."""
