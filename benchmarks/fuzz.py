@@ -311,7 +311,8 @@ def check_model(model, parts, caught):
         method = "predict_log_proba" if is_classifier(model) else "predict"
     finite(model, method, parts[-1].X_new)
     predicted = [finite(model, method, p.X) for p in parts]
-    dtypes = [a.dtype for a in [*predicted, getattr(model, "moment_", predicted[0])]]
+    rows = [np.asarray(p.X) for p in parts]
+    floats = [a.dtype for a in [*rows, *predicted] if a.dtype.kind == "f"]
     predicted = np.concatenate(predicted)
     if method == "transform" and np.abs(predicted).max() > 5:
         raise Bad("not finite", "features beyond 5")
@@ -320,7 +321,7 @@ def check_model(model, parts, caught):
         if not np.isin(called(model.predict, parts[-1].X_new), model.classes_).all():
             raise Bad("not finite", "an unknown class")
     if is_regressor(model):
-        eps = max(np.finfo(dtype).eps for dtype in dtypes)
+        eps = max(np.finfo(dtype).eps for dtype in floats)
         check_numbers(model, parts, predicted, eps)
         is_fair = parts[0].is_fair and len(parts) == 1
         check_std(model, parts[-1]._replace(is_fair=is_fair), caught)
