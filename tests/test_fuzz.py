@@ -1,10 +1,12 @@
 """What holds for any fit and any stream, on data that hypothesis draws.
 
-``benchmarks/fuzz.py`` asks the same of thousands of wilder ones.
+``benchmarks/fuzz.py`` draws wilder ones, of all estimators; some of them are run here.
 """
 
+import importlib
 import pickle
 import re
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -177,7 +179,7 @@ def assert_finite(model, n_samples):
     assert all(np.all(np.isfinite(a)) for a in numbers)
 
 
-@settings(FUZZ, max_examples=500)
+@settings(FUZZ, max_examples=300)
 @given(case=fits())
 def test_a_fit_is_no_worse_than_a_constant_or_out_of_range(case):
     params, data = case
@@ -233,3 +235,22 @@ def test_a_stream_is_that_of_the_chunks_it_accepted(case):
         moment = model._stream["moment"]
         error = moment["cross"][0] / moment["weight"] - expected
         assert np.abs(error).max() <= 1e-12 * size
+
+
+QUICK = (
+    "DeepTDRegressor",
+    "DeepTDClassifier",
+    "DeepTDRidge",
+    "DeepTDRidgeClassifier",
+    "DeepTDFeatures",
+    "SignalScaler",
+)
+
+
+def test_every_estimator_ends_with_a_sound_model_or_an_error_of_its_own(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    fuzz = importlib.import_module("fuzz")
+    outcomes = {number: fuzz.run(1, number, QUICK)[0] for number in range(80)}
+    bad = {n: o for n, o in outcomes.items() if o.kind not in ("model", "error")}
+    assert bad == {}
+    assert sum(outcome.kind == "model" for outcome in outcomes.values()) > 40
