@@ -51,7 +51,7 @@ from sklearn.exceptions import FitFailedWarning, NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from skdeeptd import SignalScaler
-from skdeeptd._classifier import weight_of_classes
+from skdeeptd._classifier import with_class_weight
 
 STREAMS_FROM = 1_000_000  # the number of the first stream
 MOST_SECONDS = 30
@@ -65,6 +65,7 @@ CHECKS = (
     "/sklearn/model_selection/",
 )
 NOT_FINITE = "covariance_", "noise_variance_", "variance_scale_", "unit_", "scale_"
+NOT_FINITE += "conformity_scores_", "loo_r2_"  # NaN like the covariance
 
 
 class Bad(BaseException):
@@ -252,7 +253,8 @@ def check_classes(model, parts, logs):
     if np.abs(np.exp(logs.astype(float)).sum(axis=1) - 1).max() > 1e-4:
         raise Bad("not finite", "probabilities do not sum to one")
     y, logs, weight = rows_of(parts, logs.astype(float))
-    weight *= weight_of_classes(getattr(network, "class_weight", None), y[:, 0], weight)
+    given = getattr(network, "class_weight", None)
+    weight = with_class_weight(given, y[:, 0], weight)
     is_class = y == classes
     shares = np.average(is_class, axis=0, weights=weight)
     if not getattr(network, "fit_intercept", True):

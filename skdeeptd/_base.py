@@ -436,7 +436,7 @@ class BasePatchRegressor(
             In the dtype of X, or float64 if float32 has no room for y. Infinite if a
             prediction overflows.
         y_std : ndarray of the same shape and dtype
-            Only with ``return_std``; NaN if ``covariance_`` is.
+            Only with ``return_std``; NaN, with a warning, if ``covariance_`` is.
 
         Raises
         ------
@@ -448,7 +448,13 @@ class BasePatchRegressor(
             large to be stored; if fitted attributes were changed and do not fit.
         """
         check_is_fitted(self)
-        return self._predict(self._validated(X), return_std)
+        found = self._predict(self._validated(X), return_std)
+        if return_std and np.any(np.isnan(self.covariance_)):
+            warn(
+                "standard deviations are NaN: the fit has as many weights as samples, "
+                "or more; use more samples or smaller kernels"
+            )
+        return found
 
     def _predict(self, X, return_std):
         """Predict for X that is validated."""

@@ -458,9 +458,14 @@ def _with_likelihood(fit, rows, spec, stage, is_warm):
             if not is_warm:
                 network = fit.problem.in_units_of_y(network, outputs)
                 network = _on_link_scale(network, loss, mean[outputs], spec)
+            flat = network._replace(
+                heads=np.zeros_like(network.heads), intercept=mean[outputs]
+            )
+            starts = network, _on_link_scale(flat, loss, mean[outputs], spec)
             moves = spec.polish and any(np.any(k) for k in network.kernels)
 
-            def fit_group(rows, network=network, moves=moves):
+            def fit_group(rows, starts=starts, moves=moves):
+                network = min(starts, key=functools.partial(_loss_of, rows, loss))
                 found = gauss_newton(
                     network, rows, move="heads", max_iter=30, tol=1e-12, **how
                 )
@@ -481,6 +486,19 @@ def _with_likelihood(fit, rows, spec, stage, is_warm):
             )
     specs = [spec] * len(fit.groups)
     return Fit(problem, fit.groups, specs, solutions, fit.moment)
+
+
+def _loss_of(rows, loss, network):
+    """Return the loss of a network, infinite if its outputs overflow.
+
+    Far from the rows a likelihood has no curvature, so that no step comes back.
+    """
+
+    def statistic(X, y, weight):
+        return (weight @ loss.evaluate(y, forward(network, X))[0],)
+
+    total = rows.reduce(statistic, network.n_hidden_weights)[0]
+    return total if np.isfinite(total) else np.inf
 
 
 def _on_link_scale(network, loss, mean, spec):

@@ -34,8 +34,9 @@ class DeepTDRidgeClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
     """Classify by ridge or kernel ridge regression, with calibrated probabilities.
 
     :class:`DeepTDRidge` is fitted to a column of zeros and ones for each class. The
-    probabilities are a softmax of its predictions, with a factor that maximizes the
-    likelihood of the cross-validated ones.
+    probabilities are those of a softmax: the shares of the classes, times the
+    exponential of the predictions less the shares. The factor of the exponent maximizes
+    the likelihood of the cross-validated predictions.
 
     Parameters
     ----------

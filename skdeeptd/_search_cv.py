@@ -201,25 +201,24 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         cv = self._default_folds(X, y, weight) if self.cv is None else self.cv
         splitter, folds = check_cv(cv, y, classifier=is_classifier(self)), []
         for number, split in enumerate(splitter.split(X, y, **split_params)):
-            sides = [np.arange(len(X))[rows] for rows in split]
-            for side, name in enumerate(("training", "held-out")):
-                n_rows = len(sides[side])
-                sides[side] = sides[side][weight[sides[side]] > 0]
-                if not n_rows:
-                    raise ValueError(
-                        f"fold {number} of cv has no {name} rows; use a "
-                        f"splitter that gives each fold some, such as KFold(2)"
-                    )
-                if not len(sides[side]):
-                    raise ValueError(
-                        f"sample_weight is zero on all {name} rows of fold {number}; "
-                        f"use cv=KFold(shuffle=True), or leave out rows of weight zero"
-                    )
+            names = f"training rows of fold {number}", f"held-out rows of fold {number}"
+            sides = [
+                _rows_of_weight(rows, weight, name)
+                for rows, name in zip(split, names, strict=True)
+            ]
+            if not len(sides[1]):
+                continue  # rows of weight zero have no score
+            if not len(sides[0]):
+                raise ValueError(
+                    f"sample_weight is zero on all {names[0]}; use cv=KFold(shuffle="
+                    f"True), or leave out rows of weight zero"
+                )
             if is_classifier(self) and np.all(y[sides[0]] == y[sides[0][0]]):
+                label = y[sides[0]].tolist()[0]
                 raise ValueError(
                     f"the training samples of fold {number} have one class only, "
-                    f"{y[sides[0][0]]}; at least two classes need two samples each, "
-                    f"and folds that leave a sample of each, as StratifiedKFold does"
+                    f"{label!r}; at least two classes need two samples each, and folds "
+                    f"that leave a sample of each, as StratifiedKFold does"
                 )
             folds.append(
                 Fold(*(a for rows in sides for a in _select(X, y, given, rows)))
@@ -244,8 +243,11 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
             raise ValueError(
                 f"the comparison of models needs at least two samples, got {len(kept)}"
             )
-        columns = y.reshape(len(y), -1)[kept]
-        labels = np.unique(columns, axis=0, return_inverse=True)[1].ravel()
+        columns = [
+            np.unique(column, return_inverse=True)[1]  # labels may be objects
+            for column in y.reshape(len(y), -1)[kept].T
+        ]
+        labels = np.unique(columns, axis=1, return_inverse=True)[1].ravel()
         n_rows, fold = len(kept), np.full(len(y), -1)
         if n_rows < few_rows and self.scoring is None:
             fold[kept] = np.arange(n_rows)
@@ -312,7 +314,8 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         ]
         first = f"; {failures[0][1]}" if failures else ""
         if not np.any(np.isfinite(table.column("score").mean(axis=1))):
-            raise ValueError(f"no candidate has a finite score on all folds{first}")
+            why = first or "; R2 needs at least two held-out rows in each fold"
+            raise ValueError(f"no candidate has a finite score on all folds{why}")
         if failures:
             names = sorted({name for name, _ in failures})
             text = f"{len(failures)} fits on folds failed and were scored NaN, those of"
@@ -364,6 +367,22 @@ def held_out_weights(folds):
     if folds[0].weight_test is None:
         return np.ones(sum(len(fold.y_test) for fold in folds))
     return np.concatenate([fold.weight_test for fold in folds])
+
+
+def _rows_of_weight(rows, weight, name):
+    """Return the rows of one side of a fold whose weight is not zero, as an index."""
+    try:
+        rows = np.arange(len(weight))[rows]
+    except IndexError as error:
+        raise ValueError(
+            f"the {name} in cv are no rows of X, which has {len(weight)}: {error}"
+        ) from error
+    if not len(rows):
+        raise ValueError(
+            f"cv gives no {name}; use a splitter that gives each fold some, such as "
+            f"KFold(2)"
+        )
+    return rows[weight[rows] > 0]
 
 
 def _select(X, y, weight, rows):

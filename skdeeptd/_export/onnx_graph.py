@@ -98,9 +98,10 @@ def _scores_and_probabilities(add, X, estimator):
 
 def _calibrated(add, X, classifier):
     scores = _ridge(add, X, classifier.regressor_)
-    softmax = add("Softmax", add("Mul", scores, classifier.factor_), axis=1)
-    weight = classifier.prior_weight_
-    return add("Add", add("Mul", softmax, 1 - weight), weight * classifier.prior_)
+    prior, weight = classifier.prior_, classifier.prior_weight_
+    beyond = add("Mul", add("Sub", scores, prior), classifier.factor_)
+    softmax = add("Softmax", add("Add", beyond, np.log(prior)), axis=1)
+    return add("Add", add("Mul", softmax, 1 - weight), weight * prior)
 
 
 def _outputs(add, X, estimator):

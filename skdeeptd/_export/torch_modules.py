@@ -385,7 +385,8 @@ def _average_of_classes(torch, step, X):
 
 
 def _calibrated_logits(torch, step, scores):
-    softmax = torch.softmax(step.factor * scores, dim=1)
+    logits = step.factor * (scores - step.prior) + torch.log(step.prior)
+    softmax = torch.softmax(logits, dim=1)
     mixed = (1 - step.prior_weight) * softmax + step.prior_weight * step.prior
     return _logits(torch.log(mixed))
 

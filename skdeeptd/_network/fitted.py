@@ -171,16 +171,22 @@ def networks_of(estimator):
 def predictions(networks, X, n_jobs=None):
     """Return the outputs of the networks, (rows, outputs), in the dtype of X.
 
-    They are float64 if float32 cannot hold the weights.
+    They are float64 if float32 cannot hold the weights or the outputs.
     """
-    dtype = X.dtype if all(_fits(n, X.dtype) for n in networks) else np.dtype(float)
-    in_dtype = [network.astype(dtype) for network in networks]
+    for dtype in dict.fromkeys([X.dtype, np.dtype(float)]):
+        if not all(_fits(network, dtype) for network in networks):
+            continue
+        in_dtype = [network.astype(dtype) for network in networks]
 
-    def outputs(block):
-        block = block.astype(dtype, copy=False)
-        return np.column_stack([forward(network, block) for network in in_dtype])
+        def outputs(block, dtype=dtype, in_dtype=in_dtype):
+            block = block.astype(dtype, copy=False)
+            return np.column_stack([forward(network, block) for network in in_dtype])
 
-    return concatenate_blocks(outputs, X, n_jobs, numbers_per_row(networks[0]))
+        width = numbers_per_row(networks[0])
+        found = concatenate_blocks(outputs, X, n_jobs, width)
+        if np.all(np.isfinite(found)):
+            break
+    return found
 
 
 def _fits(network, dtype, room=1e6):
@@ -189,4 +195,5 @@ def _fits(network, dtype, room=1e6):
         return True
     heads = np.abs(network.heads).max()
     largest, info = max(heads, np.abs(network.intercept).max()), np.finfo(dtype)
-    return largest < info.max / room and not 0 < heads < info.tiny * room
+    smallest = heads or largest
+    return largest < info.max / room and not 0 < smallest < info.tiny * room

@@ -4,8 +4,11 @@
 symbol      name                axes
 ==========  ==================  ==================================================
 f_ic        ``scores``          (rows, classes)
-t           ``factor``          p_ic is proportional to exp(t f_ic)
+pi_c        ``prior``           (classes,): shares of the classes
+t           ``factor``          p_ic is proportional to pi_c exp(t (f_ic - pi_c))
 ==========  ==================  ==================================================
+
+Scores without information have the factor zero, and so the shares as probabilities.
 """
 
 import numpy as np
@@ -35,10 +38,13 @@ def fit_temperature(scores, target, weight, log10_bounds=(-2.0, 3.0), flat=1e-9)
     float
     """
     share = weight / np.sum(weight)
+    prior = share @ target
+    beyond = scores - prior
 
     def slope(exponent):
-        residual = softmax(10**exponent * scores, axis=1) - target
-        return share @ np.sum(residual * scores, axis=1) + flat
+        logits = 10**exponent * beyond + np.log(prior)
+        residual = softmax(logits, axis=1) - target
+        return share @ np.sum(residual * beyond, axis=1) + flat
 
     low, high = log10_bounds
     if slope(low) >= 0:
@@ -51,6 +57,7 @@ def fit_temperature(scores, target, weight, log10_bounds=(-2.0, 3.0), flat=1e-9)
 @np.errstate(under="ignore")
 def calibrated(scores, factor, prior, prior_weight):
     """Return probabilities, (rows, classes), mixed with the shares of the classes."""
-    probabilities = softmax(factor * scores, axis=1)
+    logits = factor * (scores - prior) + np.log(prior)
+    probabilities = softmax(logits, axis=1)
     mixed = (1 - prior_weight) * probabilities + prior_weight * prior
     return (mixed / mixed.sum(axis=1, keepdims=True)).astype(scores.dtype, copy=False)
