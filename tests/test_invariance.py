@@ -111,7 +111,7 @@ def ridge(features=None, **options):
     return DeepTDRidge(features, random_state=0, **options)
 
 
-GRID = {"kernel_sizes": [SIZES, ((3, 4), (1, 2))], "alpha": [0.0]}
+GRID = {"kernel_sizes": [SIZES, ((3, 4), (1, 2))], "alpha": [1.0]}
 CLOSED = {
     "ridge": (ridge(), few),
     "ridge rbf": (ridge(kernel="rbf"), few),
@@ -212,8 +212,11 @@ def assert_no_unit_of_x(name, unit, expected):
     """A penalty that is given counts in units of X^2."""
     estimator, data = ALL[name]
     X, y = data()
-    alpha = estimator.get_params().get("alpha")
-    params = {"alpha": alpha * unit**2} if isinstance(alpha, float) else {}
+    given, params = estimator.get_params(), {}
+    if isinstance(given.get("alpha"), float):
+        params = {"alpha": given["alpha"] * unit**2}
+    if "param_grid" in given:
+        params = {"param_grid": {**given["param_grid"], "alpha": [unit**2]}}
     found = fitted_predictions(estimator, unit * X, y, **params)
     assert_same(found, expected, tolerance_of(name))
 
