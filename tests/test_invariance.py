@@ -33,15 +33,24 @@ pytestmark = [
 # Data
 
 
-def planted(n_rows=300):
+def planted(n_rows=300, n_filters=1):
     """Return 3 channels of 8 places, and the noisy outputs of a network."""
     X, y = make_patch_cnn_regression(
-        n_rows + N_NEW, SIZES, input_shape=(3, 8), noise=0.1, random_state=0
+        n_rows + N_NEW,
+        SIZES,
+        input_shape=(3, 8),
+        noise=0.1,
+        n_filters=n_filters,
+        random_state=0,
     )
     return X.reshape(-1, 3, 8), y
 
 
-def spectra(n_rows=100):
+def two_planted():
+    return planted(600, n_filters=2)
+
+
+def spectra(n_rows=60):
     rng, places = np.random.RandomState(0), np.linspace(0, 1, 15)
     content = rng.uniform(size=(n_rows + N_NEW, 3))
     bands = [np.exp(-(((places - at) / 0.12) ** 2)) for at in (0.3, 0.5, 0.7)]
@@ -132,7 +141,7 @@ CLOSED = {
 }
 NETWORKS = {
     "network": (network(), planted),
-    "network of two filters": (network(n_filters=2), planted),
+    "network of two filters": (network(n_filters=2), two_planted),
     "network with biases": (network(hidden_bias=True), planted),
     "network tanh": (network(activation="tanh", hidden_bias=True), planted),
     "network loo": (network(alpha="loo"), planted),
@@ -143,6 +152,8 @@ NETWORKS = {
     "linear network": (network(activation="identity"), planted),
     "classifier": (DeepTDClassifier(SIZES, random_state=0), two_classes),
     "classifier of three": (DeepTDClassifier(SIZES, random_state=0), three_classes),
+}
+SEARCHES = {
     "regressor CV": (
         DeepTDRegressorCV(GRID, random_state=0, cv=three_folds(np.arange(300))),
         planted,
@@ -151,18 +162,18 @@ NETWORKS = {
         DeepTDClassifierCV(GRID, random_state=0, cv=three_folds(np.arange(300))),
         two_classes,
     ),
-}
-AUTO = {
     "auto regressor": (
-        DeepTDAutoRegressor(random_state=0, cv=three_folds(np.arange(100))),
+        DeepTDAutoRegressor(random_state=0, cv=three_folds(np.arange(60))),
         spectra,
     ),
     "auto classifier": (
-        DeepTDAutoClassifier(random_state=0, cv=three_folds(np.arange(100))),
+        DeepTDAutoClassifier(random_state=0, cv=three_folds(np.arange(60))),
         spectra_of_two_classes,
     ),
 }
-ALL = {**CLOSED, **NETWORKS, **AUTO}
+AUTO = "auto regressor", "auto classifier"
+SINGLE = {**CLOSED, **NETWORKS}
+ALL = {**SINGLE, **SEARCHES}
 
 
 def predictions(estimator, X):
@@ -221,27 +232,27 @@ def assert_no_unit_of_x(name, unit, expected):
     assert_same(found, expected, tolerance_of(name))
 
 
-@pytest.mark.parametrize("unit", [1e-6, 255, 65535, 1e6])
-@each([*CLOSED, *NETWORKS])
+@pytest.mark.parametrize("unit", [1e-6, 65535, 1e6])
+@each(SINGLE)
 def test_the_unit_of_x_does_not_matter(reference, name, unit):
     assert_no_unit_of_x(name, unit, reference(name))
 
 
-@each(AUTO)
-def test_the_unit_of_x_does_not_matter_to_default_models(reference, name):
+@each(SEARCHES)
+def test_the_unit_of_x_does_not_matter_to_searches(reference, name):
     assert_no_unit_of_x(name, 65535, reference(name))
 
 
 @pytest.mark.xfail(strict=True, reason="networks have alpha=1 whatever the unit of X")
 @pytest.mark.parametrize("search", [DeepTDAutoClassifier, DeepTDClassifierCV])
 def test_the_unit_of_x_does_not_matter_to_default_networks_of_classes(search):
-    X, y = classes(planted(150), 0)
-    model = search(cv=three_folds(np.arange(150)), random_state=0)
+    X, y = classes(planted(90), 0)
+    model = search(cv=three_folds(np.arange(90)), random_state=0)
     expected, found = (fitted_predictions(model, u * X, y) for u in (1, 65535))
     assert_same(found, expected, 1e-2)
 
 
-@pytest.mark.parametrize("levels", [3.0, -1e3, (5.0, -20.0, 100.0)])
+@pytest.mark.parametrize("levels", [-1e3, (5.0, -20.0, 100.0)])
 @each([*CLOSED, "linear network"])
 def test_the_level_of_x_and_of_its_channels_does_not_matter(reference, name, levels):
     """Networks that are not linear have another function behind another level."""
@@ -314,9 +325,12 @@ def test_the_order_of_rows_does_not_matter(reference, name):
     assert_same(found, reference(name), tolerance_of(name))
 
 
-@each([name for name in [*CLOSED, *NETWORKS] if name != "network loo"])
+@each(name for name in ALL if name not in ("network loo", *AUTO))
 def test_weights_are_repetitions(name):
-    """Leave-one-out leaves out a copy, or a row of weight two as a whole."""
+    """Leave-one-out leaves out a copy, or a row of weight two as a whole.
+
+    The averages of the default models have their own test.
+    """
     estimator, data = ALL[name]
     X, y = data()
     X, y, new = X[:-N_NEW], y[:-N_NEW], X[-N_NEW:]
@@ -340,12 +354,12 @@ def test_a_constant_margin_changes_no_network(name, dtype):
     estimator, data = ALL[name]
     X, y = data()
     padded = ((0, 0), (0, 0), (0, 8))
-    sizes = {"kernel_sizes": ((3, 2), (1, 8))}
-    if name.endswith("CV"):
-        sizes = {"param_grid": {key: [size] for key, size in sizes.items()}}
     expected, *others = (
         fitted_predictions(
-            estimator, np.pad(X, padded, constant_values=v).astype(dtype), y, **sizes
+            estimator,
+            np.pad(X, padded, constant_values=v).astype(dtype),
+            y,
+            kernel_sizes=((3, 2), (1, 8)),
         )
         for v in (0, 1, 240 / 255)
     )
