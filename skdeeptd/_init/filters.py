@@ -369,11 +369,11 @@ def _ramps(rows, layout, positions, kernels, biases, most_rows=256, most_places=
     """Return where the ramps of shares begin and end: quantiles of the responses.
 
     The quantiles are those at evenly spaced positions; of many rows those at even steps
-    of the summed weights count. A ramp is at least a thousandth of a standard deviation
-    wide.
+    of the summed weights count, if the lightest row counts as one. A ramp is at least a
+    thousandth of a standard deviation wide.
     """
     some, weight = np.arange(len(rows.X)), rows.weight
-    if len(some) > most_rows:
+    if round(np.sum(weight) / np.min(weight)) > most_rows:
         sums = np.cumsum(weight)
         steps = (np.arange(most_rows) + 0.618) / most_rows  # between equal weights
         drawn = np.minimum(np.searchsorted(sums, sums[-1] * steps), len(sums) - 1)

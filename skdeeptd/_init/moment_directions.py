@@ -164,13 +164,16 @@ def leading_directions(gram, n, rng):
     """Return ``n`` leading eigenvectors, and drawn directions if there are fewer.
 
     Eigenvalues below the root of the rounding error do not count: the units of X would
-    change their vectors. The largest entry of a vector is positive, since rounding
-    decides the sign that LAPACK returns.
+    change their vectors. The first of the largest entries of a vector is positive,
+    since rounding decides the sign that LAPACK returns; in vectors of symmetric
+    patterns several entries are the largest up to rounding.
     """
     values, vectors = np.linalg.eigh(gram)
     kept = values > np.sqrt(np.finfo(float).eps) * values[-1]
     vectors = vectors[:, kept][:, ::-1].T[:n]
-    largest = np.abs(vectors).argmax(axis=1)[:, np.newaxis]
+    size = np.abs(vectors)
+    is_large = size > (1 - 1e-6) * size.max(axis=1, keepdims=True, initial=0)
+    largest = is_large.argmax(axis=1)[:, np.newaxis]
     vectors = vectors * np.sign(np.take_along_axis(vectors, largest, axis=1))
     drawn = rng.standard_normal((n - len(vectors), len(gram)))
     if len(vectors) < len(gram):

@@ -103,14 +103,18 @@ def normal_equations(
         network, centre = _first_centre(network, rows, loss, *how)
     shift, sums_of = centre, _stacked_sums if is_stacked else _gram_sums
     sums = sums_of(network, rows, loss, basis, shift, fit_intercept, with_hidden)
+    no_variance = (32 * _rounding(network, rows, shift[0])) ** 2
     if is_centred:
         means = _means(sums)
+        no_variance += 300 * np.finfo(rows.precision).eps * means[0] ** 2
         is_far = is_first and loss.is_quadratic and _is_far(sums, *means, far_share)
         sums, shift = _centred(sums, shift, is_stacked, *means)
         if is_far:
             moved = network._replace(intercept=network.intercept + means[2])
             how = alpha, fit_intercept, with_hidden
             return normal_equations(moved, rows, loss, *how, shift)
+    if fit_intercept:
+        sums = _without_constants(sums, no_variance)
     return _equations_of(network, rows, loss, alpha, basis, sums, shift)
 
 
@@ -310,6 +314,38 @@ def _is_far(sums, features, jacobian, residual, far_share):
     return np.any(total * np.concatenate(means) > far_share * spread)
 
 
+def _without_constants(sums, no_variance):
+    """Return the sums with zeros for features of F that vary by their rounding only.
+
+    A head would multiply the rounding until it fits the target.
+    """
+    A, S, grams, g, h, *others = sums
+    n_entries = len(no_variance) + 1
+    squares = np.einsum("btt->bt", grams).reshape(-1, n_entries)
+    varies = np.any(squares[:, :-1] > squares[:, -1:] * no_variance, axis=0)
+    if np.all(varies):
+        return sums
+    kept = np.append(varies, True)
+    in_block = np.tile(kept, grams.shape[1] // n_entries)
+    grams = grams * (in_block[:, np.newaxis] & in_block)
+    return A, S * kept[:, np.newaxis], grams, g, h * kept, *others
+
+
+def _rounding(network, rows, mean):
+    """Return the rounding error of F for a row like the first one, (R P,).
+
+    That of a sum of products is a part of the sum of their sizes.
+    """
+    X = np.abs(rows.first_row()[0])
+    sizes = network._replace(
+        kernels=tuple(np.abs(k) for k in network.kernels),
+        biases=tuple(np.abs(b) for b in network.biases),
+        activations=("identity",) * len(network.kernels),
+    )
+    size = head_features(sizes, hidden_forward(sizes, X), X)[0] + np.abs(mean)
+    return np.finfo(rows.precision).eps * size
+
+
 def _equations_of(network, rows, loss, alpha, basis, sums, shift):
     """Return the ``Equations``, with the penalty and, if possible, the best heads."""
     _, _, grams, _, h, _, squares, (raw_squares, total_weight) = sums
@@ -327,6 +363,7 @@ def _equations_of(network, rows, loss, alpha, basis, sums, shift):
     change, decrease = np.zeros_like(V), 0.0
     if loss.is_quadratic and factor is not None:
         change = solve_blocks(factor, h[:, :, np.newaxis])[:, :, 0]
+        change = np.where(grams[0].diagonal() > 0, change, -V)  # to the intercept
         of_change = change @ grams[0]
         gained = np.sum(change * (2 * h - of_change), axis=1)
         moved = V + change
