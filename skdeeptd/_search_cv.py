@@ -143,9 +143,9 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
             self.input_shape_ = tuple(input_shape or (X.shape[1],))
             given = None if np.all(weight == 1) else weight
             folds = self._folds(X, y, weight, given, split_params)
-            candidates = self._candidates(
-                max(len(distinct_rows(f.X, f.y)[0]) for f in folds)
-            )
+            n_rows = max(len(distinct_rows(f.X, f.y)[0]) for f in folds)
+            spread = np.sqrt(np.average(np.var(X[weight > 0].astype(float), axis=0)))
+            candidates = self._candidates(n_rows, spread)
             scoring = self._default_scoring if self.scoring is None else self.scoring
             self.scorer_ = check_scoring(candidates[0].estimator, scoring=scoring)
             scorer = None if self.scoring is None else self.scorer_
@@ -277,9 +277,21 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         return {"input_shape": self.input_shape_, "random_state": seed}
 
     def _network_candidates(
-        self, param_grid, n_rows, rows_per_weight=8, max_layers=3, max_shapes=60
+        self,
+        param_grid,
+        n_rows,
+        spread,
+        rows_per_weight=8,
+        max_layers=3,
+        max_shapes=60,
     ):
-        """Return the networks of a grid; None takes default ones with few weights."""
+        """Return the networks of a grid; None takes default ones with few weights.
+
+        The penalty of default networks of classes is in units of the spread of X.
+        """
+        common, found = self._common_params(), []
+        if is_classifier(self) and getattr(self, "param_grid", None) is None:
+            common["alpha"] = spread**2
         if param_grid is None:
             n_logits = max(1, len(getattr(self, "classes_", ())) - 1)
             param_grid = [
@@ -288,7 +300,6 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
                 if len(sizes) > 1
                 and rows_per_weight * _n_free_weights(sizes, n_logits) <= n_rows
             ]
-        common, found = self._common_params(), []
         for params in ParameterGrid(param_grid):
             for name in ("kernel_sizes", "input_shape"):
                 if isinstance(params.get(name), Integral):
@@ -320,6 +331,15 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
             names = sorted({name for name, _ in failures})
             text = f"{len(failures)} fits on folds failed and were scored NaN, those of"
             warn(f"{text} {names}{first}", FitFailedWarning)
+        not_finite = [
+            candidate.name
+            for candidate, row in zip(candidates, table.results, strict=True)
+            if any(r.predicted is not None and not np.isfinite(r.score) for r in row)
+        ]
+        if not_finite:
+            warn(
+                f"one or more of the test scores are non-finite, those of {not_finite}"
+            )
         n_left = int(np.sum(table.stages == 0))
         if n_left:
             warn(
@@ -501,9 +521,10 @@ class BaseSearchCV(BaseSearch):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _candidates(self, n_rows):
-        found = self._network_candidates(self.param_grid, n_rows)
-        return found or self._network_candidates({"kernel_sizes": [None]}, n_rows)
+    def _candidates(self, n_rows, spread):
+        found = self._network_candidates(self.param_grid, n_rows, spread)
+        default = {"kernel_sizes": [None]}
+        return found or self._network_candidates(default, n_rows, spread)
 
     def _refit(self, candidates, table, folds, rows, begin):
         best = clone(candidates[self.best_index_].estimator)
@@ -639,7 +660,8 @@ class DeepTDClassifierCV(ClassificationSearch, BaseSearchCV):
         Values of parameters of :class:`DeepTDClassifier`, ``class_weight`` among them,
         as in :class:`~sklearn.model_selection.ParameterGrid`. None compares
         networks of two or three layers that tile the input and have at most one weight
-        for eight samples: the most even shapes, about 60 at most.
+        for eight samples: the most even shapes, about 60 at most, with ``alpha`` equal
+        to the mean variance of the features.
     input_shape : sequence of int, default=None
         Shape of a sample, if X has a flat row for each. None means one axis, or the
         shape of X itself.

@@ -243,7 +243,6 @@ def test_the_unit_of_x_does_not_matter_to_searches(reference, name):
     assert_no_unit_of_x(name, 65535, reference(name))
 
 
-@pytest.mark.xfail(strict=True, reason="networks have alpha=1 whatever the unit of X")
 @pytest.mark.parametrize("search", [DeepTDAutoClassifier, DeepTDClassifierCV])
 def test_the_unit_of_x_does_not_matter_to_default_networks_of_classes(search):
     X, y = classes(planted(90), 0)
