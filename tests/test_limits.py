@@ -37,8 +37,8 @@ def memory_left(mebibytes):
         resource.setrlimit(resource.RLIMIT_AS, limits)
 
 def state():
-    fitted = DeepTDRegressor((4, 3), random_state=0).fit(X, y)
     threads = [pool["num_threads"] for pool in threadpool_info()]
+    fitted = DeepTDRegressor((4, 3), random_state=0).fit(X, y)
     return fitted.predict(X).tobytes(), threads
 
 def outcome(fit, *arguments):
