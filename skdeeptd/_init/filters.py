@@ -369,15 +369,17 @@ def _ramps(rows, layout, positions, kernels, biases, most_rows=256, most_places=
     """Return where the ramps of shares begin and end: quantiles of the responses.
 
     The quantiles are those at evenly spaced positions; of many rows those at even steps
-    of the summed weights count, if the lightest row counts as one. A ramp is at least a
-    thousandth of a standard deviation wide.
+    of the summed weights count, in the order of y, so that the order given does not
+    matter. The lightest row counts as one. A ramp is at least a thousandth of a
+    standard deviation wide.
     """
     some, weight = np.arange(len(rows.X)), rows.weight
     if round(np.sum(weight) / np.min(weight)) > most_rows:
-        sums = np.cumsum(weight)
+        order = np.lexsort([rows.X.sum(axis=1), *rows.y.T])
+        sums = np.cumsum(weight[order])
         steps = (np.arange(most_rows) + 0.618) / most_rows  # between equal weights
         drawn = np.minimum(np.searchsorted(sums, sums[-1] * steps), len(sums) - 1)
-        some, weight = np.unique(drawn, return_counts=True)
+        some, weight = np.unique(order[drawn], return_counts=True)
     n_places = positions.places.shape[1]
     thinned = np.linspace(0, n_places - 1, min(n_places, most_places)).astype(int)
     signals = rows.X[some].reshape(len(some), layout.n_channels, -1)
