@@ -117,10 +117,10 @@ class BaseAuto(BaseSearch):
             rows = zip(*table.values(), strict=True)
             return [dict(zip(table, row, strict=True)) for row in rows]
 
-    def _candidates(self, n_rows, spread):
+    def _candidates(self, n_rows, variance):
         """Return the candidates; the first one is a fast linear model."""
         found = self._linear_and_kernel_candidates(n_rows)
-        found += self._network_candidates(None, n_rows, spread)
+        found += self._network_candidates(None, n_rows, variance)
         return found + self._extra_candidates()
 
     def _linear_and_kernel_candidates(self, n_rows, few_rows=20, many_rows=20_000):

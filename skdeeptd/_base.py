@@ -403,7 +403,8 @@ class BasePatchRegressor(
         return mean if self.link_ == "log" else self.noise_variance_
 
     def _mean_and_spread(self, X):
-        mean, std = (a.reshape(len(X), -1) for a in self.predict(X, return_std=True))
+        found = self._predict(self._validated(X), return_std=True)
+        mean, std = (a.reshape(len(a), -1) for a in found)
         return mean, np.sqrt(std**2 + self._variance(mean)).astype(mean.dtype)
 
     @overload

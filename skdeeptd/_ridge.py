@@ -422,7 +422,7 @@ class DeepTDRidge(
         return self._predict(X, return_std)
 
     def _mean_and_spread(self, X):
-        y, std = (a.reshape(len(X), -1) for a in self.predict(X, return_std=True))
+        y, std = (a.reshape(len(a), -1) for a in self.predict(X, return_std=True))
         return y, np.sqrt(std**2 + self.variance_scale_.astype(std.dtype))
 
     def _predict(self, X, return_std):
@@ -432,17 +432,10 @@ class DeepTDRidge(
         with single_threaded_blas():
             found = concatenate_blocks(outputs, table, width=len(self.center_))
         found = np.split(
-            found.astype(self._dtype(X), copy=False), 1 + return_std, axis=1
+            found.astype(_dtype_of(self, X), copy=False), 1 + return_std, axis=1
         )
         found = [like_y(columns, self._y_ndim) for columns in found]
         return tuple(found) if return_std else found[0]
-
-    def _dtype(self, X, room=1e6):
-        """Return the dtype of X, or float64 if that has no room for y."""
-        info, spread = np.finfo(X.dtype), np.sqrt(self.variance_scale_)
-        largest = max(np.abs(self.intercept_).max(), spread.max())
-        fits = largest < info.max / room and not 0 < spread.min() < info.tiny * room
-        return X.dtype if fits else np.dtype(float)
 
     def _outputs(self, table, return_std):
         """Return the mean of y, and behind it the standard deviation, in columns."""
@@ -469,6 +462,14 @@ class DeepTDRidge(
             centered, square, *directions, self.alpha_, self.total_weight_
         )
         return np.column_stack([y, np.sqrt(variance * self.variance_scale_)])
+
+
+def _dtype_of(model, X, room=1e6):
+    """Return the dtype of X, or float64 if that has no room for y."""
+    info, spread = np.finfo(X.dtype), np.sqrt(model.variance_scale_)
+    largest = max(np.abs(model.intercept_).max(), spread.max())
+    fits = largest < info.max / room and not 0 < spread.min() < info.tiny * room
+    return X.dtype if fits else np.dtype(float)
 
 
 def _merged(rows):

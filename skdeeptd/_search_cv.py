@@ -144,8 +144,7 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
             given = None if np.all(weight == 1) else weight
             folds = self._folds(X, y, weight, given, split_params)
             n_rows = max(len(distinct_rows(f.X, f.y)[0]) for f in folds)
-            spread = np.sqrt(np.average(np.var(X[weight > 0].astype(float), axis=0)))
-            candidates = self._candidates(n_rows, spread)
+            candidates = self._candidates(n_rows, _mean_variance(X, weight))
             scoring = self._default_scoring if self.scoring is None else self.scoring
             self.scorer_ = check_scoring(candidates[0].estimator, scoring=scoring)
             scorer = None if self.scoring is None else self.scorer_
@@ -280,18 +279,18 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         self,
         param_grid,
         n_rows,
-        spread,
+        variance,
         rows_per_weight=8,
         max_layers=3,
         max_shapes=60,
     ):
         """Return the networks of a grid; None takes default ones with few weights.
 
-        The penalty of default networks of classes is in units of the spread of X.
+        The penalty of default networks of classes is in units of the variance of X.
         """
         common, found = self._common_params(), []
         if is_classifier(self) and getattr(self, "param_grid", None) is None:
-            common["alpha"] = spread**2
+            common["alpha"] = variance
         if param_grid is None:
             n_logits = max(1, len(getattr(self, "classes_", ())) - 1)
             param_grid = [
@@ -380,6 +379,15 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "best_estimator_")
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _mean_variance(X, weight):
+    """Return the mean over the features of their variance, one if it overflows."""
+    center = np.average(X, axis=0, weights=weight)
+    squares = np.average((X - center) ** 2, axis=0, weights=weight)
+    variance = float(np.mean(squares))
+    return variance if np.isfinite(variance) else 1.0
 
 
 def held_out_weights(folds):
@@ -521,10 +529,10 @@ class BaseSearchCV(BaseSearch):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _candidates(self, n_rows, spread):
-        found = self._network_candidates(self.param_grid, n_rows, spread)
+    def _candidates(self, n_rows, variance):
+        found = self._network_candidates(self.param_grid, n_rows, variance)
         default = {"kernel_sizes": [None]}
-        return found or self._network_candidates(default, n_rows, spread)
+        return found or self._network_candidates(default, n_rows, variance)
 
     def _refit(self, candidates, table, folds, rows, begin):
         best = clone(candidates[self.best_index_].estimator)

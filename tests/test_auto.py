@@ -756,7 +756,7 @@ def test_an_estimator_without_weights_fails_only_if_weights_are_given(noisy):
         warnings.simplefilter("error", FitFailedWarning)
         model.fit(X, y)
     with pytest.warns(FitFailedWarning, match=r"neighbours.*takes no sample_weight"):
-        model.fit(X, y, np.ones(len(y)))
+        model.fit(X, y, np.linspace(1, 2, len(y)))
 
 
 # Limits and failures

@@ -228,16 +228,27 @@ def test_overflow_of_finite_numbers_is_nan_in_its_row_alone():
     assert np.flatnonzero(~np.isfinite(predicted)).tolist() == [3]
 
 
-def test_the_error_of_an_overflow_is_nan_too():
+def test_samples_that_float32_cannot_hold_are_predicted_in_float64():
     rng = np.random.default_rng(0)
     X = rng.standard_normal((60, 24)).astype(np.float32)
     model = DeepTDRegressor((4, 6), random_state=0).fit(X, rng.standard_normal(60))
     X[3] = 3e38 * np.tile(np.sign(model.kernels_[0].ravel()), 6)
     with np.errstate(over="ignore", invalid="ignore"):
         mean, std = model.predict(X, return_std=True)
-    assert np.flatnonzero(np.isnan(mean)).tolist() == [3]
+        expected = model.predict(X.astype(float), return_std=True)
+    np.testing.assert_allclose((mean, std), expected, rtol=1e-4)
+    assert (mean.dtype, std.dtype) == (np.float64, np.float64)
+
+
+def test_the_error_of_an_overflow_is_nan_too():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((60, 24))
+    model = DeepTDRegressor((4, 6), random_state=0).fit(X, rng.standard_normal(60))
+    X[3] = 1.7e308 * np.tile(np.sign(model.kernels_[0].ravel()), 6)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, std = model.predict(X, return_std=True)
+    assert np.flatnonzero(~np.isfinite(mean)).tolist() == [3]
     assert np.flatnonzero(np.isnan(std)).tolist() == [3]
-    assert (mean.dtype, std.dtype) == (np.float32, np.float32)
 
 
 @pytest.mark.parametrize("lightest", [1e-30, 1e-300, 5e-324])

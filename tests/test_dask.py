@@ -876,6 +876,10 @@ BAD_LABELS = {
     "NaN": (lambda y: with_value(y.astype(float), np.nan, 2000), "y contains NaN"),
     "None": (
         lambda y: with_value(as_text(y).astype(object), None, 9),
+        "y holds missing values",
+    ),
+    "numbers too": (
+        lambda y: with_value(as_text(y).astype(object), 1, 9),
         "strings and other",
     ),
     "complex": (lambda y: y + 1j, "Complex data not supported"),

@@ -21,7 +21,7 @@ def test_the_feature_that_matters_has_the_largest_weight(shape):
     """Also if an axis of channels is moved to the front inside."""
     for seed in range(3):
         where = 4 + seed
-        X, y = draw(shape, where, seed)
+        X, y = draw(shape, where, seed, n_rows=300)
         weights = metric_weights(
             DeepTDRidge(SignalScaler(), **LEARNED).fit(X, y)
         ).weights
