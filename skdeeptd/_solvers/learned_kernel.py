@@ -14,10 +14,9 @@ G           ``gradients``       (rows times outputs, directions): df / du at the
 The metric is the average outer product of the gradients of a fit, M = mean G'G, with
 which the regression is fitted again (Radhakrishnan et al., Science 383, 2024): features
 that do not matter then do not add to the distances. A round is kept only if the
-cross-validated error falls clearly, and the metric only if the error is smaller than
-the Euclidean one after it has been multiplied by the growth of the error of rows that
-the metric has not seen. A network's first moment estimates E grad f; this
-is the same idea, one order further.
+cross-validated error falls clearly. The metric has seen the held-out rows then, so the
+error of rows that it has not seen is compared too. A network's first moment estimates
+E grad f; this is the same idea, one order further.
 
 With many rows the kernel is that of some landmark rows L, K(., L) K(L, L)^-1 K(L, .)
 (Nystroem): a ridge regression on U_L = K(., L) K(L, L)^-1/2.
@@ -42,6 +41,29 @@ class LearnedKernel(NamedTuple):
     components: np.ndarray | None
     landmarks: np.ndarray | None
     whitening: np.ndarray | None
+
+
+class Metric(NamedTuple):
+    """Hold a metric, Euclidean if ``components`` is None, and the gamma of its kernel.
+
+    ``unseen``, (rows, outputs), are predictions of rows that the metric has not seen.
+    ``inflation``, (outputs,), at least one, is by how much their squared error exceeds
+    that of rows that it has seen.
+    """
+
+    components: np.ndarray | None
+    gamma: float
+    unseen: np.ndarray | None = None
+    inflation: np.ndarray | None = None
+
+
+class Round(NamedTuple):
+    """Hold the fit after some rounds, its error, and gamma and penalties of each."""
+
+    components: np.ndarray | None
+    fit: LearnedKernel
+    error: float
+    steps: list
 
 
 def kernel_values(squares, kernel, gamma):
@@ -86,16 +108,9 @@ def fit_learned_kernel(
     LearnedKernel
     """
     core = np.arange(len(y)) if landmarks is None else landmarks
-    components, gamma, unseen, inflation = _learn_metric(
-        features[core],
-        y[core],
-        weight[core],
-        kernel,
-        gamma,
-        n_rounds,
-        validation.of_rows(core),
-        gain,
-    )
+    known = features[core], y[core], weight[core], kernel
+    metric = _learn_metric(*known, gamma, n_rounds, validation.of_rows(core), gain)
+    components, gamma = metric.components, metric.gamma
     table = features if components is None else features @ components.T
     if landmarks is None:
         fit = _fit(table, y, weight, kernel, gamma, validation)
@@ -103,10 +118,11 @@ def fit_learned_kernel(
         fit = _fit_landmarks(table, y, weight, kernel, gamma, validation, landmarks)
     if components is None:
         return fit
-    ridge = fit.ridge
+    ridge, inflation = fit.ridge, metric.inflation
     held_out = y - (y - ridge.held_out) * np.sqrt(inflation)
     if landmarks is None:
-        held_out, error = unseen, weight @ (y - unseen) ** 2 / np.sum(weight)
+        held_out = metric.unseen
+        error = weight @ (y - held_out) ** 2 / np.sum(weight)
         inflation = error / np.where(ridge.cv_error > 0, ridge.cv_error, np.inf)
     ridge = ridge._replace(
         cv_error=ridge.cv_error * inflation,
@@ -117,51 +133,55 @@ def fit_learned_kernel(
 
 
 def _learn_metric(features, y, weight, kernel, gamma, n_rounds, validation, gain):
-    """Return the components of the metric, or None, the best gamma, and the inflation.
+    """Return the ``Metric`` of the last round, or the Euclidean one if that is better.
 
-    Errors are compared on at most 200 of the rows, gradients are those of all. With a
-    metric come the predictions of rows that it has not seen, (rows, outputs), and how
-    much these rows raise the squared error, (outputs,), at least one; a metric must
-    lower the error after that too.
+    The metric must lower the error of rows that it has not seen too.
     """
     basis = None
     if n_rounds and len(features) < features.shape[1]:
         basis = _row_space(features)  # gradients lie in the space of the rows
         features = features @ basis.T
-    best = first = components = None
-    table, steps = features, []
-    for n_done in range(n_rounds + 1):
-        some, fit = _best_fit(table, y, weight, kernel, gamma, validation)
-        error = np.sum(fit.ridge.cv_error)
-        if best is not None and not error <= (1 - gain) * best[0]:
-            break
-        alpha = fit.ridge.alpha * np.sum(weight) / np.sum(weight[some])
-        best = error, components, fit, [*steps, (fit.gamma, alpha)]
-        first = best if components is None else first
-        if n_done == n_rounds:
-            break
-        dual = fit.ridge.coef
-        if len(some) < len(y):
-            dual = _solve(table, y, weight, kernel, fit.gamma, alpha)
-        root = _metric_root(table, weight, dual, kernel, fit.gamma)
-        if root is None:
-            break
-        components = root if components is None else root @ components
-        table, steps = features @ components.T, best[-1]
-    _, components, fit, steps = best
-    if components is None:
-        return None, fit.gamma, None, None
     problem = features, y, weight, kernel
+    rounds = list(_rounds(*problem, gamma, n_rounds, validation, gain))
+    euclidean, (components, fit, _, steps) = rounds[0], rounds[-1]
+    if components is None:
+        return Metric(None, fit.gamma)
     seen, unseen = (
         _held_out(*problem, steps, validation, metric) for metric in (components, None)
     )
     errors, seen_errors = (weight @ (y - p) ** 2 for p in (unseen, seen))
     is_larger = errors > seen_errors
     inflation = np.where(is_larger, errors / np.where(is_larger, seen_errors, 1), 1.0)
-    if not np.sum(inflation * fit.ridge.cv_error) <= (1 - gain) * first[0]:
-        return None, first[2].gamma, None, None
+    if not np.sum(inflation * fit.ridge.cv_error) <= (1 - gain) * euclidean.error:
+        return Metric(None, euclidean.fit.gamma)
     components = components if basis is None else components @ basis
-    return components, fit.gamma, unseen, inflation
+    return Metric(components, fit.gamma, unseen, inflation)
+
+
+def _rounds(features, y, weight, kernel, gamma, n_rounds, validation, gain):
+    """Yield the Euclidean ``Round``, and the others as long as each lowers the error.
+
+    Errors are compared on at most 200 of the rows, gradients are those of all.
+    """
+    components, table, steps, before = None, features, [], np.inf
+    for n_done in range(n_rounds + 1):
+        some, fit = _best_fit(table, y, weight, kernel, gamma, validation)
+        error = np.sum(fit.ridge.cv_error)
+        if n_done and not error <= (1 - gain) * before:
+            return
+        alpha = fit.ridge.alpha * np.sum(weight) / np.sum(weight[some])
+        steps, before = [*steps, (fit.gamma, alpha)], error
+        yield Round(components, fit, error, steps)
+        if n_done == n_rounds:
+            return
+        dual = fit.ridge.coef
+        if len(some) < len(y):
+            dual = _solve(table, y, weight, kernel, fit.gamma, alpha)
+        root = _metric_root(table, weight, dual, kernel, fit.gamma)
+        if root is None:
+            return
+        components = root if components is None else root @ components
+        table = features @ components.T
 
 
 def _held_out(features, y, weight, kernel, steps, validation, metric=None, n_folds=5):
