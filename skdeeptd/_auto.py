@@ -41,7 +41,7 @@ from skdeeptd._stacking import (
     squared_error_weights,
 )
 from skdeeptd._typing import RandomState
-from skdeeptd._validation import like_y, warn
+from skdeeptd._validation import like_y, warn, warn_of_nan_deviations
 
 
 class BaseAuto(BaseSearch):
@@ -418,7 +418,7 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
         y_std : ndarray of the same shape
-            Only with ``return_std``; NaN if that of a model is.
+            Only with ``return_std``; NaN, with a warning, if that of a model is.
 
         Raises
         ------
@@ -442,6 +442,8 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
             return like_y(y, self._y_ndim)
         squares = np.square(stds) + np.square(np.subtract(means, y))
         std = np.sqrt(np.sum(weights * squares, axis=0))
+        if np.any(np.isnan(std)):
+            warn_of_nan_deviations()
         return like_y(y, self._y_ndim), like_y(std, self._y_ndim)
 
     def _check_has_std(self):

@@ -52,6 +52,7 @@ from skdeeptd._validation import (
     reporter,
     translate_overflow_error,
     warn,
+    warn_of_nan_deviations,
 )
 
 
@@ -451,10 +452,7 @@ class BasePatchRegressor(
         check_is_fitted(self)
         found = self._predict(self._validated(X), return_std)
         if return_std and np.any(np.isnan(self.covariance_)):
-            warn(
-                "standard deviations are NaN: the fit has as many weights as samples, "
-                "or more; use more samples or smaller kernels"
-            )
+            warn_of_nan_deviations()
         return found
 
     def _predict(self, X, return_std):

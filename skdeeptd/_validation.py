@@ -69,6 +69,14 @@ def warn(message, category=UserWarning):
     warnings.warn(message, category, stacklevel=level)
 
 
+def warn_of_nan_deviations():
+    """Warn that a network has no standard deviations."""
+    warn(
+        "standard deviations are NaN: the fit of a network has as many weights as "
+        "samples, or more; use more samples or smaller kernels"
+    )
+
+
 def check_index(name, value, n_values):
     """Raise ValueError if the value is not an integer from 0 to ``n_values - 1``."""
     is_integer = isinstance(value, Integral) and not isinstance(value, bool)

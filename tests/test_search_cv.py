@@ -296,6 +296,17 @@ def test_the_default_score_of_classes_is_the_mean_log_likelihood():
 # Limits and failures
 
 
+def test_time_that_suffices_changes_no_score_of_classes(noisy):
+    X, y = noisy[0][:60], noisy[1][:60] > 0
+    grid = {"kernel_sizes": [(6, 4), (4, 6)], "alpha": [0.1, 1.0]}
+    free, limited = (
+        DeepTDClassifierCV(grid, cv=3, max_time=seconds, random_state=0).fit(X, y)
+        for seconds in (None, 1e6)
+    )
+    for name in ("split0_test_score", "mean_test_score", "stage"):
+        np.testing.assert_array_equal(free.cv_results_[name], limited.cv_results_[name])
+
+
 def test_the_best_so_far_is_taken_if_time_is_short(noisy):
     shapes = [(4, 6), (6, 4), (3, 8)]
     search = search_of(shapes, cv=3, max_time=1e-9)
