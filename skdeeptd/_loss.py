@@ -91,7 +91,7 @@ class Poisson(SquaredError):
 
     @np.errstate(over="ignore", under="ignore")
     def mean(self, raw):
-        return np.exp(raw)
+        return np.minimum(np.exp(raw), np.finfo(raw.dtype).max)  # NaN stays
 
     mean_derivative = mean
 

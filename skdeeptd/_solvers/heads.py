@@ -27,19 +27,19 @@ from skdeeptd._solvers.linalg import unit_diagonal
 def factor_blocks(grams, damping):
     """Return roots of the diagonals, and Cholesky factors of the scaled blocks.
 
-    None if a block is not finite, or not positive definite.
+    None if a block is not finite, or not positive definite. Features that hardly vary
+    leave rounding errors, which more damping hides.
     """
-    (scaled, scale), factors = unit_diagonal(grams), []
+    scaled, scale = unit_diagonal(grams)
     if not np.isfinite(np.sum(scaled)):
         return None
-    for block in scaled:
-        diagonal = np.einsum("ii->i", block)
-        diagonal += max(1e-7, damping)  # less amplifies rounding
-        factor, failed = lapack.dpotrf(block, lower=True)
-        if failed:
-            return None
-        factors.append(factor)
-    return scale, factors
+    damping = max(1e-7, damping)  # less amplifies rounding
+    for more in (damping, 1e2 * damping, 1e4 * damping):
+        eye = more * np.eye(scaled.shape[1])
+        found = [lapack.dpotrf(block + eye, lower=True) for block in scaled]
+        if not any(failed for _, failed in found):
+            return scale, [factor for factor, _ in found]
+    return None
 
 
 def solve_blocks(factor, target, is_half=False):

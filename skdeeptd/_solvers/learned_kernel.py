@@ -132,6 +132,7 @@ def fit_learned_kernel(
     return fit._replace(ridge=ridge, components=components)
 
 
+@np.errstate(over="ignore")  # a metric may interpolate the rows that it has seen
 def _learn_metric(features, y, weight, kernel, gamma, n_rounds, validation, gain):
     """Return the ``Metric`` of the last round, or the Euclidean one if that is better.
 

@@ -69,11 +69,15 @@ class Validation(NamedTuple):
     per_output: bool = True
 
     def of_rows(self, rows):
-        """Return the same for some of the rows, a sorted index."""
+        """Return the same for some of the rows, a sorted index.
+
+        If all of these are in one block, then they are held out one by one.
+        """
         if self.blocks is None:
             return self
         blocks = [np.flatnonzero(np.isin(rows, block)) for block in self.blocks]
-        return self._replace(blocks=tuple(block for block in blocks if len(block)))
+        blocks = tuple(block for block in blocks if len(block))
+        return self._replace(blocks=blocks if len(blocks) > 1 else None)
 
 
 SINGLE_ROWS = Validation()
