@@ -477,7 +477,8 @@ class BasePatchRegressor(
 
         width = networks[0].n_weights
         std = concatenate_blocks(stds, X, self.n_jobs, width)
-        std = std * link.mean_derivative(outputs)
+        with np.errstate(over="ignore"):
+            std = std * link.mean_derivative(outputs)
         std = like_y(std, self._y_ndim)
         return predicted, np.where(np.isfinite(predicted), std, np.nan)
 
