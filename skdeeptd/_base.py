@@ -479,6 +479,7 @@ class BasePatchRegressor(
         std = concatenate_blocks(stds, X, self.n_jobs, width)
         with np.errstate(over="ignore"):
             std = std * link.mean_derivative(outputs)
+            std = np.minimum(std, np.finfo(std.dtype).max)  # NaN stays
         std = like_y(std, self._y_ndim)
         return predicted, np.where(np.isfinite(predicted), std, np.nan)
 
