@@ -177,6 +177,7 @@ def _unit_of_weights(network, unit, has_linear_end):
     return np.append(np.tile(per_filter, network.n_filters), unit)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def output_std(network, covariance, has_linear_end, X):
     """Return the standard deviation of output 0 of a network, (rows,), in float64."""
     by_weights = stored_jacobian(network, has_linear_end, X.astype(float, copy=False))
