@@ -467,8 +467,8 @@ class DeepTDRidge(
 def _dtype_of(model, X, room=1e6):
     """Return the dtype of X, or float64 if that has no room for y."""
     info, spread = np.finfo(X.dtype), np.sqrt(model.variance_scale_)
-    largest = max(np.abs(model.intercept_).max(), spread.max())
-    fits = largest < info.max / room and not 0 < spread.min() < info.tiny * room
+    size = np.maximum(np.abs(model.intercept_), spread)
+    fits = size.max() < info.max / room and not 0 < size.min() < info.tiny * room
     return X.dtype if fits else np.dtype(float)
 
 
