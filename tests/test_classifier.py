@@ -13,6 +13,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import VotingClassifier
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from sklearn.model_selection import (
     GridSearchCV,
     StratifiedKFold,
@@ -479,3 +480,16 @@ def test_a_batch_whose_warning_is_an_error_does_not_count():
         with pytest.raises(ConvergenceWarning):
             model.set_params(max_iter=1).partial_fit(X[100:], y[100:])
     assert pickle.dumps(model.set_params(max_iter=500)) == before
+
+
+def test_a_stream_whose_unit_grows_is_no_worse_than_the_shares_of_the_classes():
+    """Far samples of a likelihood have no curvature, so that no step comes back."""
+    for seed in range(5):
+        rng = np.random.RandomState(seed)
+        X = rng.standard_normal((60, 6))
+        y = (X[:, 0] + rng.standard_normal(60) > 0).astype(int)
+        X[40:] *= 1e4
+        model = DeepTDClassifier((2, 3), random_state=0)
+        model.partial_fit(X[:40], y[:40]).partial_fit(X[40:], y[40:])
+        shares = np.bincount(y) / 60
+        assert log_loss(y, model.predict_proba(X)) <= -np.log(shares) @ shares + 1e-6

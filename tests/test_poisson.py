@@ -11,6 +11,7 @@ from sklearn.linear_model import PoissonRegressor
 from sklearn.metrics import mean_poisson_deviance
 
 from skdeeptd import DeepTDRegressor, _fit
+from skdeeptd._loss import Poisson
 from skdeeptd._network.layout import degrees_of_freedom
 from skdeeptd.datasets import make_patch_cnn_regression
 
@@ -338,3 +339,20 @@ def test_exports_give_means(n_outputs, output_activation):
     with torch.no_grad():
         found = export.to_torch(model)(torch.from_numpy(X_test)).numpy()
     np.testing.assert_allclose(found.reshape(expected.shape), expected, rtol=1e-9)
+
+
+def test_few_counts_of_small_features_are_not_too_large():
+    """The start of the likelihood may overflow; then a constant is the start."""
+    for seed in range(20):
+        X = np.random.RandomState(seed).randint(-2, 3, (2, 35)).astype(float)
+        model = network(((5, 5), (2, 1), (1, 1)), input_shape=(7, 5), n_filters=3)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            found = model.fit(X, [0, 21]).predict(X)
+        assert np.all(np.isfinite(found))
+        assert np.sum(np.square(found - [0, 21])) <= 2 * 10.5**2
+
+
+def test_means_of_far_samples_are_finite():
+    assert np.isfinite(Poisson().mean(np.array([1e3, -1e3]))).all()
+    assert np.isnan(Poisson().mean(np.array([np.nan]))).all()

@@ -722,3 +722,11 @@ def test_kernel_ridge_on_images(variant, least):
         model = ridge(variant, random_state=seed).fit(X[train], y[train])
         scores.append(model.score(X[test], y[test]))
     assert np.mean(scores) > least
+
+
+def test_one_landmark_with_folds():
+    """All landmarks are in one fold, and so are held out one by one."""
+    X, y = data()
+    for n in (1, 2):
+        model = ridge("rbf", n_landmarks=n, cv=KFold(3)).fit(X, y)
+        assert np.all(np.isfinite(model.predict(X)))

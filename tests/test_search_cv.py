@@ -487,3 +487,16 @@ def test_a_generator_of_folds_serves_one_fit(noisy):
         assert search.fit(X, y).n_splits_ == 3
     with pytest.raises(ValueError, match="gives no folds; a generator can be used for"):
         search.fit(X, y)
+
+
+@pytest.mark.parametrize("n_rows", [12, 40])
+def test_labels_of_python_objects_are_labels(n_rows):
+    """As in a column of strings of pandas."""
+    X = np.random.RandomState(0).standard_normal((n_rows, 8))
+    y = np.where(X[:, 0] > 0, "a", "b")
+    grid = {"kernel_sizes": [(2, 4)]}
+    plain, objects = (
+        DeepTDClassifierCV(grid, random_state=0).fit(X, labels)
+        for labels in (y, y.astype(object))
+    )
+    np.testing.assert_array_equal(objects.predict(X), plain.predict(X))
