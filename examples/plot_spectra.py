@@ -94,22 +94,22 @@ ax.plot(wavelength, mean, color="k", lw=1)
 ax.set(xlabel="wavelength in nm", ylabel="share of the metric", ylim=(0, None))
 
 # %%
-# How certain are the predictions? ``return_std`` gives the standard deviation of the
-# mean of fat for a spectrum. A single measurement also has noise, with the variance
-# that each member of the average has estimated.
+# How certain are the predictions? ``predict_interval`` returns bounds that contain a new
+# measurement with a given probability. The intervals come from the errors of samples
+# that the comparison of the models has held out.
 
 inside = []
 for model, rows in zip(results["estimator"], results["indices"]["test"], strict=True):
-    predicted, std = model.predict(X[rows], return_std=True)
-    noise = model.weights_[:, 0] @ [m.noise_variance_[0] for m in model.estimators_]
-    reach = 1.96 * np.sqrt(std**2 + noise)
-    inside.append(np.mean(np.abs(predicted - fat[rows]) < reach))
+    lower, upper = model.predict_interval(X[rows], coverage=0.9).T
+    inside.append(np.mean((lower <= fat[rows]) & (fat[rows] <= upper)))
 share, spread = np.mean(inside), np.std(inside)
-print(f"samples inside their 95 % interval: {share:.2f} +- {spread:.2f}")
+print(f"samples inside their 90 % interval: {share:.2f} +- {spread:.2f}")
 
 figure, ax = plt.subplots(figsize=(5, 4.6), layout="constrained")
 ax.axline((0, 0), slope=1, color="0.7")
-ax.errorbar(fat[rows], predicted, reach, fmt="o", ms=4, lw=1)
+predicted = model.predict(X[rows])
+ax.vlines(fat[rows], lower, upper, color="0.6")
+ax.plot(fat[rows], predicted, "o", ms=4)
 ax.set_xlabel("fat in %, laboratory", fontsize="large")
 ax.set_ylabel("fat in %, predicted", fontsize="large")
 plt.show()
