@@ -94,9 +94,9 @@ ax.plot(wavelength, mean, color="k", lw=1)
 ax.set(xlabel="wavelength in nm", ylabel="share of the metric", ylim=(0, None))
 
 # %%
-# How certain are the predictions? ``predict_interval`` returns bounds that contain a new
-# measurement with a given probability. The intervals come from the errors of samples
-# that the comparison of the models has held out.
+# How certain are the predictions? ``predict_interval`` returns bounds that contain a
+# new measurement with a given probability. The intervals come from the errors of
+# samples that the comparison of the models has held out.
 
 inside = []
 for model, rows in zip(results["estimator"], results["indices"]["test"], strict=True):

@@ -52,7 +52,7 @@ from skdeeptd._network.network import (
     hidden_forward,
     overlapping_patches,
 )
-from skdeeptd._network.parameters import normalize
+from skdeeptd._network.parameters import normalize, penalty
 from skdeeptd._solvers.gauss_newton import Solution, gauss_newton
 from skdeeptd._solvers.linear import linear_network
 from skdeeptd._solvers.robust_scale import (
@@ -458,14 +458,17 @@ def _with_likelihood(fit, rows, spec, stage, is_warm):
             if not is_warm:
                 network = fit.problem.in_units_of_y(network, outputs)
                 network = _on_link_scale(network, loss, mean[outputs], spec)
+            constant = mean[outputs] * (not isinstance(loss, Poisson))
             flat = network._replace(
-                heads=np.zeros_like(network.heads), intercept=mean[outputs]
+                heads=np.zeros_like(network.heads), intercept=constant
             )
-            starts = network, _on_link_scale(flat, loss, mean[outputs], spec)
+            flat = _on_link_scale(flat, loss, mean[outputs], spec)
+            starts = network, flat
             moves = spec.polish and any(np.any(k) for k in network.kernels)
 
             def fit_group(rows, starts=starts, moves=moves):
-                network = min(starts, key=functools.partial(_loss_of, rows, loss))
+                of_rows = functools.partial(_objective, rows, loss, spec.alpha)
+                network = min(starts, key=of_rows)
                 found = gauss_newton(
                     network, rows, move="heads", max_iter=30, tol=1e-12, **how
                 )
@@ -474,7 +477,9 @@ def _with_likelihood(fit, rows, spec, stage, is_warm):
                 full = {"max_iter": spec.max_iter, "tol": spec.tol}
                 return gauss_newton(found.network, rows, **how, **full)
 
-            found = problem.of_outputs(outputs).run(fit_group)
+            of_outputs = problem.of_outputs(outputs)
+            found = of_outputs.run(fit_group)
+            found = _or_constant(of_outputs, loss, found, flat, rows.precision)
             spec.report(f"likelihood: {found.n_iter} passes, loss {found.loss:.3g}")
             size = np.abs(found.network.heads)
             heads = np.where(size > 1e-30 * size.max(), found.network.heads, 0.0)
@@ -488,8 +493,32 @@ def _with_likelihood(fit, rows, spec, stage, is_warm):
     return Fit(problem, fit.groups, specs, solutions, fit.moment)
 
 
-def _loss_of(rows, loss, network):
-    """Return the loss of a network, infinite if its outputs overflow.
+def _or_constant(rows, loss, found, constant, dtype, n_roundings=16):
+    """Return a solution, or the constant one if that may be better as it is stored.
+
+    Rounding may move the outputs by the sizes of their parts, which may cancel.
+    """
+    network, eps = normalize(found.network).astype(dtype), np.finfo(dtype).eps
+
+    def statistic(X, y, weight):
+        features = head_features(network, hidden_forward(network, X), X).astype(float)
+        heads = network.flat_heads.astype(float)
+        raw = network.intercept + features @ heads.T
+        size = np.abs(network.intercept) + np.abs(features) @ np.abs(heads).T
+        change = n_roundings * eps * size
+        outputs = raw + change, raw - change, raw - np.where(y > 0, change, -change)
+        losses = [loss.evaluate(y, moved)[0] for moved in outputs]
+        return (weight @ np.max(losses, axis=0),)
+
+    worst = rows.with_dtype(dtype).reduce(statistic, network.n_hidden_weights)[0]
+    of_constant = _objective(rows, loss, 0.0, constant)
+    if worst <= of_constant * (1 + ROUNDING):
+        return found
+    return Solution(constant, of_constant, found.n_iter, found.converged)
+
+
+def _objective(rows, loss, alpha, network):
+    """Return the loss of a network and its penalty, infinite if its outputs overflow.
 
     Far from the rows a likelihood has no curvature, so that no step comes back.
     """
@@ -498,6 +527,7 @@ def _loss_of(rows, loss, network):
         return (weight @ loss.evaluate(y, forward(network, X))[0],)
 
     total = rows.reduce(statistic, network.n_hidden_weights)[0]
+    total += alpha * np.sum(np.sum(network.heads**2, axis=(0, 2)) * penalty(network)[2])
     return total if np.isfinite(total) else np.inf
 
 
