@@ -785,7 +785,7 @@ def test_torch_of_classes_in_float32(make):
     "model",
     [
         DeepTDRidgeClassifier(random_state=0),
-        DeepTDRidgeClassifier(SignalScaler("snv"), kernel="laplace", metric="learned"),
+        DeepTDRidgeClassifier(SignalScaler(), kernel="laplace", metric="learned"),
         DeepTDAutoClassifier(cv=2, ensemble_size=2, random_state=0),
     ],
 )
