@@ -145,7 +145,7 @@ class DaskDeepTDRegressor(DaskMixin, MultiOutputMixin, RegressorMixin, BaseEstim
         X : dask array or data frame, or array-like
             Shape (n_samples, n_features) or (n_samples,) + input_shape.
         coverage : float, default=0.9
-            As in :meth:`DeepTDRegressor.predict_interval`.
+            As in :meth:`.DeepTDRegressor.predict_interval`.
 
         Returns
         -------
