@@ -14,9 +14,9 @@ corn        infrared spectra of corn (700 wavelengths) and a property of the ker
 unequal     as planted, with noise that is four times larger for half of the samples
 outliers    as planted, with one y in twenty shifted by five standard deviations
 
-"nan" says that a network has as many weights as there are samples. The real sets have
-215 and 240 samples; those not drawn for training are the new ones, so that the
-largest training sets leave few. In "series" the training samples are
+"nan" says that a network has as many weights as there are samples. Tecator has 215
+samples and corn has 80; those not drawn for training are the new ones. A number of
+training samples that leaves none is skipped. In "series" the training samples are
 consecutive, and the new ones follow.
 
 MAPIE is CrossConformalRegressor (CV+, five folds) around ridge regression and around
@@ -166,9 +166,14 @@ def methods(shape):
 
 
 def trial(name, n_rows, seed, chosen):
-    """Return coverage and relative width of each method on one draw."""
+    """Return coverage and relative width of each method on one draw.
+
+    None if there are no new samples.
+    """
     rng = np.random.RandomState(seed)
     X, y = SETS[name](n_rows + N_NEW, rng)
+    if len(X) <= n_rows:
+        return None
     X, y = np.asarray(X, dtype=float), np.asarray(y, dtype=float)
     known, new = slice(0, n_rows), slice(n_rows, None)
     found = {}
@@ -195,7 +200,7 @@ def main():
     for name in given.sets.split(","):
         for n_rows in map(int, given.rows.split(",")):
             trials = [trial(name, n_rows, s, chosen) for s in range(given.trials)]
-            for method in trials[0]:
+            for method in trials[0] or ():
                 inside, width = np.array([t[method] for t in trials]).T
                 print(
                     f"| {name} | {n_rows} | {method} | {inside.mean():.3f} | "

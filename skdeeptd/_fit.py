@@ -517,6 +517,7 @@ def _or_constant(rows, loss, found, constant, dtype, n_roundings=16):
     return Solution(constant, of_constant, found.n_iter, found.converged)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _objective(rows, loss, alpha, network):
     """Return the loss of a network and its penalty, infinite if its outputs overflow.
 
