@@ -59,6 +59,7 @@ from skdeeptd._solvers.robust_scale import (
     dominated_by_outliers,
     huber_scale,
     median_scale,
+    weighted_median,
     winsorised,
 )
 
@@ -593,6 +594,7 @@ def _with_huber_loss(fit, rows, spec, no_scale=1e-12):
             is_settled = is_settled or scale <= no_scale
         converged = found.converged and is_settled
         n_iter += start.n_iter
+        found, scale = _or_median(of_output, found, scale, spec)
         solutions.append(
             found._replace(n_iter=n_iter, converged=converged, share=start.share)
         )
@@ -601,3 +603,20 @@ def _with_huber_loss(fit, rows, spec, no_scale=1e-12):
     scales = unit * scales
     spec.report(f"scales of the residuals: {scales}")
     return Fit(problem, fit.groups, specs, solutions, fit.moment, scales)
+
+
+def _or_median(rows, found, scale, spec):
+    """Return a solution and its scale, or the median of y and its scale if better.
+
+    Few iterations may leave a network that is worse.
+    """
+    y, weight, loss = rows.y, rows.weight, Huber(spec.epsilon * scale)
+    median = weighted_median(y[:, 0], weight) * spec.fit_intercept
+    raw = raw_outputs(found.network, rows)
+    if weight @ loss.evaluate(y, raw)[0] <= weight @ loss.evaluate(y, median)[0]:
+        return found, scale
+    heads, intercept = np.zeros_like(found.network.heads), np.array([median])
+    constant = found.network._replace(heads=heads, intercept=intercept)
+    residual = y[:, 0] - median
+    scale = huber_scale(residual, weight, spec.epsilon)
+    return found._replace(network=constant, equations=None), scale

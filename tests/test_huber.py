@@ -359,3 +359,36 @@ def test_a_stream_forgets_the_scale_with_the_loss():
     model = DeepTDRegressor((3, 2), loss="huber", random_state=0)
     model.partial_fit(X, X[:, 0]).set_params(loss="squared_error")
     assert not hasattr(model.partial_fit(X, X[:, 0]), "scale_")
+
+
+def test_a_fit_of_one_iteration_is_no_worse_than_the_median():
+    """Few samples of a feature that says nothing, with an end that is not linear."""
+    n_constant = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        X, y = np.ones((16, 2)), 430 + 2 * rng.standard_normal(16)
+        weight = 10 ** rng.uniform(0, 14, 16)
+        model = DeepTDRegressor(
+            [(1,), (1,), (2,)],
+            activation=["leaky_relu", "identity"],
+            output_activation="relu",
+            n_filters=3,
+            loss="huber",
+            max_iter=1,
+            tol=0.0,
+            random_state=seed,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            predicted = model.fit(X, y, weight).predict(X)
+        loss = Huber(model.epsilon * model.scale_[0])
+        order = np.argsort(y)
+        below = np.cumsum(weight[order])
+        median = y[order][np.searchsorted(below, below[-1] / 2)]
+        found, best = (
+            weight @ loss.evaluate(y[:, None], raw.reshape(-1, 1))[0]
+            for raw in (predicted, np.full(16, median))
+        )
+        assert found <= best * (1 + 1e-6)
+        n_constant += np.ptp(predicted) == 0
+    assert n_constant > 0
