@@ -185,14 +185,17 @@ def output_std(network, covariance, has_linear_end, X):
     return np.sqrt(np.maximum(variance, 0))
 
 
-def held_out_scores(y, mean, of_mean, of_noise, weight, most_leverage=0.999):
+def held_out_scores(
+    y, mean, of_mean, of_noise, weight, most_leverage=0.999, least_rest=0.05
+):
     """Return scores and R2 as of rows that the fit has not seen, from one that has.
 
     The residual of a row of leverage h, of the fit without the row, is about r / (1 -
     h). A row with a leverage near one is predicted by the mean. The search for a
-    network fits noise too: among networks of 8 to 40 weights fitted to noise, held-out
-    squared errors were larger than the squared held-out residuals by 1 + 2 h on
-    average, with h the mean leverage; both are multiplied by this factor.
+    network fits noise too: networks of 8 to 40 weights, fitted to noise and to ten real
+    data sets, had squared errors of new rows that were larger than the squared held-out
+    residuals by (1 - h)^-2, with h the mean leverage (measured up to h = 0.4); both are
+    multiplied by this factor. ``least_rest`` bounds 1 - h.
 
     Parameters
     ----------
@@ -219,7 +222,7 @@ def held_out_scores(y, mean, of_mean, of_noise, weight, most_leverage=0.999):
     is_determined = rest < 1 - most_leverage
     residual = (y - mean) / np.where(is_determined, 1, rest)
     residual = np.where(is_determined, baseline, residual)
-    inflation = 1 + 2 * np.mean(1 - rest, axis=0)
+    inflation = np.maximum(np.mean(rest, axis=0), least_rest) ** -2.0
     spread = np.sqrt(of_noise + of_mean / np.where(is_determined, 1, rest))
     scores = (
         np.sqrt(inflation) * np.abs(residual) / np.where(spread > 0, spread, np.inf)

@@ -146,10 +146,10 @@ or sequence of them, default="relu"
     Notes
     -----
     ``loo_r2_`` divides the residuals by one minus their leverages, which is the formula
-    of linear least squares, and then multiplies the squared error by 1 + 2 h, with h
+    of linear least squares, and then divides the squared error by (1 - h)^2, with h
     the mean leverage, because the search for a network fits noise too. A fit with a
-    negative value warns. The value is too high if there are fewer than about three
-    samples per weight.
+    negative value warns. The value is too low if there are fewer than about two samples
+    per weight.
 
     The search tries kernels from the moment with the best signs, then perturbed ones.
     With at least 168 rows per weight (4000 in all) it uses a subsample of 42 rows per
