@@ -483,8 +483,8 @@ class DeepTDAutoClassifier(ClassificationSearch, BaseAuto):
         sample.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, multiplied once with ``sample_weight``, as in
-        :class:`DeepTDClassifier`; the fits, the scores
-        and the weights of the average use the products.
+        :class:`DeepTDClassifier`; the fits, the scores and the weights of the average
+        use the products.
     ensemble_size : int, default=8
         Largest number of models in the average; 1 takes the best model alone.
     max_time : float, default=None

@@ -219,11 +219,11 @@ def held_out_scores(
     )
     center = share @ y
     baseline = (y - center) / (1 - np.minimum(share, most_leverage)[:, np.newaxis])
-    is_determined = rest < 1 - most_leverage
-    residual = (y - mean) / np.where(is_determined, 1, rest)
-    residual = np.where(is_determined, baseline, residual)
+    has_leverage_one = rest < 1 - most_leverage
+    divisor = np.where(has_leverage_one, 1, rest)
+    residual = np.where(has_leverage_one, baseline, (y - mean) / divisor)
     inflation = np.maximum(np.mean(rest, axis=0), least_rest) ** -2.0
-    spread = np.sqrt(of_noise + of_mean / np.where(is_determined, 1, rest))
+    spread = np.sqrt(of_noise + of_mean / divisor)
     scores = (
         np.sqrt(inflation) * np.abs(residual) / np.where(spread > 0, spread, np.inf)
     )

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from skdeeptd._compat import Interval, StrOptions, fit_context
 from skdeeptd._data.rows import RowBlocks, concatenate_blocks
 from skdeeptd._data.serial import rows_are_serial
-from skdeeptd._data.standardize import standardize
+from skdeeptd._data.standardize import has_room, standardize
 from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._features import BaseSignalTransformer, DeepTDFeatures
 from skdeeptd._intervals import IntervalMixin
@@ -464,11 +464,10 @@ class DeepTDRidge(
         return np.column_stack([y, np.sqrt(variance * self.variance_scale_)])
 
 
-def _dtype_of(model, X, room=1e6):
+def _dtype_of(model, X):
     """Return the dtype of X, or float64 if that has no room for y."""
-    info, spread = np.finfo(X.dtype), np.sqrt(model.variance_scale_)
-    size = np.maximum(np.abs(model.intercept_), spread)
-    fits = size.max() < info.max / room and not 0 < size.min() < info.tiny * room
+    size = np.maximum(np.abs(model.intercept_), np.sqrt(model.variance_scale_))
+    fits = has_room(X.dtype, size.min(), size.max())
     return X.dtype if fits else np.dtype(float)
 
 

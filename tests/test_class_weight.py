@@ -55,7 +55,7 @@ def data():
 
 @OVER_CLASSIFIERS
 @pytest.mark.parametrize("kind", ["dict", "balanced"])
-def test_it_multiplies_the_weights_of_the_samples(name, kind):
+def test_class_weight_multiplies_the_weights_of_the_samples(name, kind):
     X, y, weight = data()
     classes, group = np.unique(y, return_inverse=True)
     factors, given = np.array([2.0, 1.0, 0.5]), {"a": 2.0, "c": 0.5}

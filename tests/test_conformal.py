@@ -100,7 +100,7 @@ def test_intervals_have_two_columns_around_the_prediction(name):
 
 
 @OVER_MODELS
-def test_what_is_wrong_with_a_call_is_said(name):
+def test_bad_calls_are_errors_that_name_the_value(name):
     X, y = data(40, 0)
     model = MODELS[name]
     with pytest.raises(NotFittedError):

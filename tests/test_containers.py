@@ -1,4 +1,4 @@
-"""What X and y may come in: the same for every estimator."""
+"""Containers of X and y: each estimator takes the same ones."""
 
 import h5py
 import numpy as np

@@ -362,7 +362,7 @@ def test_a_stream_forgets_the_scale_with_the_loss():
 
 
 def test_a_fit_of_one_iteration_is_no_worse_than_the_median():
-    """Few samples of a feature that says nothing, with an end that is not linear."""
+    """The features are constant, and the output activation is not linear."""
     n_constant = 0
     for seed in range(20):
         rng = np.random.default_rng(seed)

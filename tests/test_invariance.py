@@ -87,7 +87,7 @@ def three_classes():
 
 
 def few():
-    """Return fewer rows than those of which DeepTDFeatures takes a sample."""
+    """Return 200 rows; of more than 256 DeepTDFeatures uses a sample."""
     return planted(200)
 
 

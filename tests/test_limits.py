@@ -104,7 +104,7 @@ print(state() == before)
     ],
 )
 def test_memory_that_ends_in_a_fit_is_an_error(estimator):
-    """Of at least some MiB: numpy itself may crash if the last bytes are taken."""
+    """Some MiB are left, because numpy may crash if the last bytes are taken."""
     found = run(f"""
 wide = np.repeat(X, 100, axis=1)
 for mebibytes in (4, 8, 16, 32, 1024):

@@ -491,7 +491,7 @@ def test_a_generator_of_folds_serves_one_fit(noisy):
 
 @pytest.mark.parametrize("n_rows", [12, 40])
 def test_labels_of_python_objects_are_labels(n_rows):
-    """As in a column of strings of pandas."""
+    """pandas stores strings as Python objects."""
     X = np.random.RandomState(0).standard_normal((n_rows, 8))
     y = np.where(X[:, 0] > 0, "a", "b")
     grid = {"kernel_sizes": [(2, 4)]}

@@ -139,6 +139,12 @@ class Standardized(NamedTuple):
         )
 
 
+def has_room(dtype, smallest, largest, room=1e6):
+    """Tell whether numbers of these sizes, zero included, are far from its limits."""
+    info = np.finfo(dtype)
+    return largest < info.max / room and not 0 < smallest < info.tiny * room
+
+
 @np.errstate(over="ignore", invalid="ignore")
 def standardize(rows, fit_intercept, equal_losses=False, *, n_first_rows=200):
     """Divide the targets by their largest distance from the mean.

@@ -18,6 +18,7 @@ import functools
 import numpy as np
 
 from skdeeptd._data.rows import concatenate_blocks
+from skdeeptd._data.standardize import has_room
 from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd._network.network import Network, forward, numbers_per_row
 from skdeeptd._network.parameters import last_kernel_and_scale, split_gains
@@ -189,11 +190,8 @@ def predictions(networks, X, n_jobs=None):
     return found
 
 
-def _fits(network, dtype, room=1e6):
-    """Tell whether a dtype has room for the outputs of a network."""
-    if dtype == np.float64:
-        return True
-    heads = np.abs(network.heads).max()
-    largest, info = max(heads, np.abs(network.intercept).max()), np.finfo(dtype)
-    smallest = heads or largest
-    return largest < info.max / room and not 0 < smallest < info.tiny * room
+def _fits(network, dtype):
+    """Tell whether a dtype has room for the outputs of a network; float64 has."""
+    heads, intercept = np.abs(network.heads).max(), np.abs(network.intercept).max()
+    largest = max(heads, intercept)
+    return dtype == np.float64 or has_room(dtype, heads or largest, largest)
