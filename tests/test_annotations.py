@@ -130,9 +130,5 @@ def test_the_example_comes_first(name, value):
     assert ">>>" in first or name in EXAMPLE_LAST
 
 
-def test_the_docstring_of_the_regressor_is_not_long():
-    assert len(skdeeptd.DeepTDRegressor.__doc__.split()) <= 750
-
-
 def test_type_checkers_see_the_annotations():
     assert (Path(skdeeptd.__file__).parent / "py.typed").exists()

@@ -1,10 +1,13 @@
 """Docstrings and pages are plain English, as far as a program can see."""
 
 import ast
+import inspect
 import re
 from pathlib import Path
 
 import pytest
+
+import skdeeptd
 
 ROOT = Path(__file__).parents[1]
 PRIVATE_WORDS = re.compile(
@@ -112,6 +115,11 @@ def test_docstrings_are_plain(tree):
     docs = [doc for doc in map(ast.get_docstring, nodes) if doc]
     assert not [fault for doc in docs for fault in faults(doc)]
     assert not [doc for doc in docs if doc.split()[0] in NO_FIRST_WORDS]
+
+
+def test_the_docstring_of_the_regressor_is_not_long():
+    text = inspect.getdoc(skdeeptd.DeepTDRegressor)
+    assert sum(len(sentence.split()) for sentence in sentences(text)) <= 750
 
 
 @pytest.mark.parametrize("tree", list(modules()))
