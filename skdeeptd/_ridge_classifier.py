@@ -51,8 +51,8 @@ class DeepTDRidgeClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
     class_weight : dict, "balanced" or None, default=None
         As in :class:`DeepTDClassifier`.
     cv, input_shape, random_state
-        As in :class:`DeepTDRidge`. A splitter for ``cv`` gets a column of zeros and ones
-        for each class as y.
+        As in :class:`DeepTDRidge`. A splitter for ``cv`` gets a column of zeros and
+        ones for each class as y.
 
     Attributes
     ----------
