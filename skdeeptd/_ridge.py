@@ -147,11 +147,11 @@ class DeepTDRidge(
 
     A learned metric is the average outer product of the gradients of a fit [2]_: M is
     the mean of grad f grad f' over samples and outputs. The squared distance of two
-    samples is then (x - z)'M(x - z). A network's moment estimates E grad f; M estimates the
-    second moment of grad f. ``noise_variance_`` comes from five more fits that learn
-    the metric from four fifths of the samples and predict the other fifth. The metric
-    is discarded if it does not lower the error of these held-out samples below that of
-    the Euclidean distance.
+    samples is then (x - z)'M(x - z). A network's moment estimates E grad f; M estimates
+    the second moment of grad f. ``noise_variance_`` comes from five more fits: they
+    learn the metric from four fifths of the samples and predict the other fifth. The
+    metric is discarded if it does not lower the error of these held-out samples below
+    that of the Euclidean distance.
 
     The filters are learned from all samples, held-out ones included, so that the
     cross-validated error is slightly too small. Compare models on other folds.
