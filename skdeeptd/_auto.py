@@ -1,4 +1,4 @@
-"""DeepTDAutoRegressor and DeepTDAutoClassifier: models of several kinds, averaged."""
+"""DeepTDAutoRegressor and DeepTDAutoClassifier: weighted averages of models."""
 
 from __future__ import annotations
 
@@ -89,10 +89,10 @@ class BaseAuto(BaseSearch):
         -------
         DataFrame or list of dict
             A row for each candidate; a list if pandas is not installed. "model" names
-            the candidate, "mean_score" and "standard_error" are over the folds,
-            "weight" is that in the average, "seconds" the mean time of a fit, "stage"
-            the last stage, from 1 to 3, that the candidate reached. A candidate that
-            stopped after the first fold has stage 1 and no standard error.
+            the candidate, "mean_score" and "standard_error" are over the folds, and
+            "weight" is that in the average. "seconds" is the mean time of a fit,
+            "stage" the last stage, from 1 to 3, that the candidate reached. A candidate
+            that stopped after the first fold has stage 1 and no standard error.
 
         Raises
         ------
@@ -126,7 +126,7 @@ class BaseAuto(BaseSearch):
     def _linear_and_kernel_candidates(self, n_rows, few_rows=20, many_rows=20_000):
         """Return candidates on several features, ridge regression the first one.
 
-        Few rows cannot tell many candidates apart; the filters' responses to many rows
+        Few rows cannot rank many candidates; the responses of filters to many rows
         would take gigabytes.
         """
         make, name = self._kernel_model
@@ -149,7 +149,7 @@ class BaseAuto(BaseSearch):
         return found
 
     def _extra_candidates(self):
-        """Check the estimators handed in, and return a candidate for each."""
+        """Check ``extra_estimators``, and return a candidate for each."""
         method, remedy = "predict", "use a regressor, such as SVR()"
         if hasattr(self, "classes_"):
             method, remedy = "predict_proba", "wrap it in CalibratedClassifierCV"
@@ -267,12 +267,22 @@ def signal_features(input_shape, random_state):
 
 
 class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
-    """Regression without arguments: an average of the best of several models.
+    """Weighted average of the best of many models, without parameters to tune.
+
+    >>> from sklearn.datasets import load_digits
+    >>> from skdeeptd import DeepTDAutoRegressor
+    >>> X, digit = load_digits(return_X_y=True)
+    >>> X, y = X.reshape(-1, 8, 8), digit % 2
+    >>> model = DeepTDAutoRegressor(random_state=0).fit(X[:150], y[:150])
+    >>> bool(model.score(X[150:], y[150:]) > 0.7)
+    True
+    >>> model.leaderboard()["model"][0].split(", ")[1]
+    'filters'
 
     The candidates are ridge and kernel ridge regressions on the signal, its derivative
     and convolutional filters (:class:`DeepTDRidge`), and networks
-    (:class:`DeepTDRegressor`). They are compared by cross-validation. The prediction is
-    a weighted average of the best ones (stacking). See Notes.
+    (:class:`DeepTDRegressor`). Candidates are compared by cross-validation, and the
+    best ones are averaged (stacking). See Notes.
 
     Parameters
     ----------
@@ -280,28 +290,26 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
         Shape of a sample, if X has a flat row for each. None means one axis, or the
         shape of X itself.
     extra_estimators : list of (str, estimator) pairs, default=None
-        Regressors of your own to compare, such as ``[("pls", PLSRegression(5))]``. They
-        get X with a flat row for each sample.
+        Further regressors to compare, such as ``[("pls", PLSRegression(5))]``. X has a
+        flat row for each sample in their fits.
     ensemble_size : int, default=8
-        Largest number of models in the average, for each output; 1 takes the best
-        model alone.
+        Largest number of models in the average, for each output; 1 means the best model
+        alone.
     max_time : float, default=None
         Seconds for the fit, 60 % of them for the comparison; None for no limit.
         Candidates that are expected to exceed the limit are skipped, with a warning.
         Ridge and kernel ridge regression on the signal are always compared, and the
         best candidate is always fitted to all samples.
     cv : int, cross-validation splitter or iterable, default=None
-        As in :class:`~sklearn.model_selection.GridSearchCV`. None means five folds,
-        three for more than 500 samples, or single samples for fewer than 20 if
-        ``scoring`` is None. Samples are shuffled, and stratified if y has at most half
-        as many values as samples. If neighbouring samples are alike, as in a time
-        series, the folds are contiguous blocks.
+        As in :class:`DeepTDRegressorCV`. By default folds are contiguous blocks if
+        neighbouring samples are alike, as in a time series.
     scoring : str or callable, default=None
-        Score that ranks the candidates; None for R2, relative to the variance of y in
-        all samples. A callable gets the fitted candidate, X and y of the held-out
-        samples. The weights of the average always minimize the squared error.
+        Score that ranks the candidates, as in
+        :class:`~sklearn.model_selection.GridSearchCV`. None means R2, relative to the
+        variance of y in all samples. The weights of the average always minimize the
+        squared error.
     n_jobs : int, default=None
-        Number of candidates that are fitted at the same time.
+        Number of candidates that are fitted at the same time, as in joblib.
     random_state : int, RandomState instance or None, default=None
         Seed of the candidates of this package.
     verbose : int, default=0
@@ -323,20 +331,22 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
     best_score_ : float
         Mean score of the best candidate on the held-out samples.
     noise_variance_ : ndarray of shape (n_outputs,)
-        Mean of the squared residuals of the held-out samples, by the average.
+        Mean of the squared residuals of the average on the held-out samples.
     conformity_scores_, conformity_weight_ : ndarray
         Absolute residuals of the held-out samples, (n_samples, n_outputs), and their
         weights, (n_samples,), for ``predict_interval``.
     cv_results_ : dict of arrays
         As in GridSearchCV, with an entry for each candidate. "estimator" holds the
         unfitted candidates, "weight" their weights, averaged over the outputs, and
-        "stage" the last stage of each, from 1 to 3, or 0 if there was no time. A
-        candidate that stopped after the first fold has stage 1, NaN for the other
-        folds, and the score of the first fold as its mean.
+        "stage" the last stage of each, from 1 to 3, or 0 if it was skipped. A candidate
+        that stopped after the first fold has stage 1, NaN for the other folds, and the
+        score of the first fold as its mean.
     scorer_ : callable
         Scorer of the fitted model, R2 by default.
     n_splits_ : int
+        Number of folds.
     input_shape_ : tuple of int
+        Shape of a sample.
     n_features_in_, feature_names_in_
         As in DeepTDRegressor.
 
@@ -363,32 +373,19 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
     If all folds have fewer than 20 training samples, or one has more than 20 000, then
     ridge and kernel ridge regression are compared on the signal only.
 
-    A candidate stops after the first fold if its mean squared error there is more than
-    2.5 times the smallest one, and the difference more than three standard errors.
-    Ridge regression on the signal does not stop; no candidate does if ``scoring`` is
-    given, or if the fold holds out fewer than 25 samples.
+    A candidate is dropped after the first fold if its mean squared error there is more
+    than 2.5 times the smallest one, and if the difference is more than three standard
+    errors. Ridge regression on the signal is never dropped. No candidate is dropped if
+    ``scoring`` is given, or if the fold holds out fewer than 25 samples.
 
     The weights minimize the squared error on the held-out samples [1]_ plus a ridge
-    penalty, because the best weights are uncertain with few samples. The penalty pulls
-    them towards shares that are proportional to the fourth power of one over the mean
-    squared error. Networks are part of an average only if one of them is the best
-    candidate.
+    penalty, because the best weights are uncertain with few samples. The penalty
+    shrinks the weights towards weights proportional to the mean squared error to the
+    power -4. Networks are part of an average only if one of them is the best candidate.
 
     References
     ----------
     .. [1] L. Breiman. Stacked regressions. Machine Learning 24, 1996.
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_digits
-    >>> from skdeeptd import DeepTDAutoRegressor
-    >>> X, digit = load_digits(return_X_y=True)
-    >>> X, y = X.reshape(-1, 8, 8), digit % 2
-    >>> model = DeepTDAutoRegressor(random_state=0).fit(X[:150], y[:150])
-    >>> bool(model.score(X[150:], y[150:]) > 0.7)
-    True
-    >>> model.leaderboard()["model"][0].split(", ")[1]
-    'filters'
     """
 
     _kernel_model = DeepTDRidge, "ridge"
@@ -410,8 +407,8 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
         return_std : bool, default=False
-            Whether to return a standard deviation of the mean of y: the root of the
-            weighted average of the models' variances and of the squares of their
+            Whether to return the standard deviation of the mean of y, too. Its square
+            is the weighted average of the models' variances and of their squared
             distances from the prediction.
 
         Returns
@@ -425,8 +422,9 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
         sklearn.exceptions.NotFittedError
             Before ``fit``.
         ValueError
-            If X has another number of features than in ``fit``, or NaN or infinity;
-            with ``return_std`` if a model of the average has no standard deviation.
+            If X has another number of features than in ``fit``, or NaN or infinity.
+            With ``return_std`` also if a model of the average has no standard
+            deviation.
         """
         X = self._transform_input(X)
         shape = (len(X), -1)
@@ -464,13 +462,21 @@ def _predict(estimator, X, return_std=False):
 
 
 class DeepTDAutoClassifier(ClassificationSearch, BaseAuto):
-    """Classification without arguments: an average of the best of several models.
+    """Weighted average of the best of many classifiers, without parameters to tune.
+
+    >>> from sklearn.datasets import load_digits
+    >>> from skdeeptd import DeepTDAutoClassifier
+    >>> X, digit = load_digits(return_X_y=True)
+    >>> X = X.reshape(-1, 8, 8)
+    >>> model = DeepTDAutoClassifier(random_state=0).fit(X[::9], digit[::9])
+    >>> bool(model.score(X[1::9], digit[1::9]) > 0.9)
+    True
 
     The candidates are ridge and kernel ridge regressions with calibrated probabilities,
     on the signal, its derivative and convolutional filters
-    (:class:`DeepTDRidgeClassifier`), and networks (:class:`DeepTDClassifier`). They are
-    compared by cross-validation. The probabilities are a weighted average of those of
-    the best ones (stacking). See Notes.
+    (:class:`DeepTDRidgeClassifier`), and networks (:class:`DeepTDClassifier`).
+    Candidates are compared by cross-validation, and the probabilities of the best ones
+    are averaged (stacking). See Notes.
 
     Parameters
     ----------
@@ -478,28 +484,25 @@ class DeepTDAutoClassifier(ClassificationSearch, BaseAuto):
         Shape of a sample, if X has a flat row for each. None means one axis, or the
         shape of X itself.
     extra_estimators : list of (str, estimator) pairs, default=None
-        Classifiers of your own with ``predict_proba`` to compare, such as
-        ``[("forest", RandomForestClassifier())]``. They get X with a flat row for each
-        sample.
+        Further classifiers with ``predict_proba`` to compare, such as
+        ``[("forest", RandomForestClassifier())]``. X has a flat row for each sample in
+        their fits.
     class_weight : dict, "balanced" or None, default=None
-        Weights of the classes, multiplied once with ``sample_weight``, as in
-        :class:`DeepTDClassifier`; the fits, the scores and the weights of the average
-        use the products.
+        Weights of the classes, as in :class:`DeepTDClassifier`, for all fits, scores
+        and the weights of the average.
     ensemble_size : int, default=8
-        Largest number of models in the average; 1 takes the best model alone.
+        Largest number of models in the average; 1 means the best model alone.
     max_time : float, default=None
         As in DeepTDAutoRegressor.
     cv : int, cross-validation splitter or iterable, default=None
-        As in :class:`~sklearn.model_selection.GridSearchCV`. None means five folds,
-        three for more than 500 samples, or single samples for fewer than 20 if
-        ``scoring`` is None. Samples are shuffled and stratified. If neighbouring
-        samples are alike, as in a time series, the folds are contiguous blocks.
+        As in :class:`DeepTDClassifierCV`. By default folds are contiguous blocks if
+        neighbouring samples are alike, as in a time series.
     scoring : str or callable, default=None
-        Score that ranks the candidates; None for the mean log-likelihood. A callable
-        gets the fitted candidate, X and y of the held-out samples. The weights of the
-        average always maximize the likelihood.
+        Score that ranks the candidates, as in
+        :class:`~sklearn.model_selection.GridSearchCV`. None means the mean
+        log-likelihood. The weights of the average always maximize the likelihood.
     n_jobs : int, default=None
-        Number of candidates that are fitted at the same time.
+        Number of candidates that are fitted at the same time, as in joblib.
     random_state : int, RandomState instance or None, default=None
         Seed of the candidates of this package.
     verbose : int, default=0
@@ -526,21 +529,11 @@ n_splits_, input_shape_
 
     Notes
     -----
-    The candidates are like those of :class:`DeepTDAutoRegressor`: classifiers by ridge
-    or kernel ridge regression on the same signals and filters, networks, and the
-    ``extra_estimators``. They are selected in the same way, with the log loss in place
-    of the squared error. The weights maximize the likelihood of the held-out samples,
-    and a penalty pulls them towards shares of the same kind.
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_digits
-    >>> from skdeeptd import DeepTDAutoClassifier
-    >>> X, digit = load_digits(return_X_y=True)
-    >>> X = X.reshape(-1, 8, 8)
-    >>> model = DeepTDAutoClassifier(random_state=0).fit(X[::9], digit[::9])
-    >>> bool(model.score(X[1::9], digit[1::9]) > 0.9)
-    True
+    The candidates are like those of :class:`DeepTDAutoRegressor`: ridge and kernel
+    ridge classifiers on the same signals and filters, networks, and the
+    ``extra_estimators``. Candidates are dropped by the same rules, with the log loss in
+    place of the squared error. The weights maximize the likelihood of the held-out
+    samples, with a penalty of the same kind.
     """
 
     _kernel_model = DeepTDRidgeClassifier, "ridge classifier"
@@ -612,7 +605,7 @@ n_splits_, input_shape_
         return np.tensordot(self.weights_, parts, axes=1)
 
     def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
-        """Predict the logarithms of the probabilities, which are at least 1e-15 here.
+        """Predict the logarithms of the probabilities, with a lower bound of 1e-15.
 
         Parameters
         ----------

@@ -143,7 +143,7 @@ class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         return hasattr(self, "kernels_")
 
     def _fit_reusing(self, X, y, sample_weight, previous):
-        """Fit like ``fit``, from what a network fitted to the same rows has learned."""
+        """Fit like ``fit``, with results of a network fitted to the same rows."""
         self._validate_params()
         return self._fit(X, y, sample_weight, previous=previous)
 
@@ -190,14 +190,14 @@ class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
 
     def _partial_fit(self, X, y, sample_weight, **given):
         """Fit one more part of a stream, with fitted attributes that are given."""
-        self._validate_params()  # which scikit-learn does before the first part only
-        draft = copy.copy(self)  # what fails half-way leaves the estimator as it was
+        self._validate_params()  # scikit-learn does so before the first part only
+        draft = copy.copy(self)  # an error leaves the estimator as it was
         if not hasattr(self, "_stream"):
             clear_fitted_attributes(draft)
         vars(draft).update(given)
         with np.errstate(under="ignore"):
             fit = draft._partial_fit_batch(X, y, sample_weight)
-        draft._warn(fit)  # which raises if warnings are errors
+        draft._warn(fit)  # raises if warnings are errors
         vars(self).clear()
         vars(self).update(vars(draft))
         return self
@@ -281,7 +281,7 @@ class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
             warn(
                 f"Nothing could be learned for output {constant}: its moment with X is "
                 f"zero, or no network with kernel_sizes={self.kernel_sizes_} fits "
-                f"better than a constant, which is what is predicted."
+                f"better than a constant, which is predicted."
             )
 
     def _validated(self, X):
@@ -388,7 +388,7 @@ class BasePatchRegressor(
         rows = rows.drop_zero_weight()
         y = rows.y * problem.unit + problem.shift
         weight = rows.weight * problem.heaviest
-        if len(y) < problem.n_rows:  # draws, which count as average rows
+        if len(y) < problem.n_rows:  # draws count as average rows
             weight = weight * (problem.total / np.sum(rows.weight))
         with np.errstate(over="ignore", invalid="ignore"):
             mean, std = (
@@ -421,21 +421,19 @@ class BasePatchRegressor(
     def predict(
         self, X: ArrayLike, return_std: bool = False
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """Predict y.
+        """Predict the mean of y.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
         return_std : bool, default=False
-            Whether to return the standard deviation of the mean of y too; the variance
-            of a single y is larger by ``noise_variance_``. It is that of nonlinear
-            least squares: right for many samples if y is a network of this shape plus
-            noise of one variance. ``alpha`` counts as prior knowledge.
+            Whether to return the standard deviation of the mean of y, too. The variance
+            of a single y is larger by ``noise_variance_``. See Notes.
 
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            In the dtype of X, or float64 if float32 has no room for y. Infinite if a
+            In the dtype of X, or float64 if y overflows float32. Infinite if a
             prediction overflows.
         y_std : ndarray of the same shape and dtype
             Only with ``return_std``; NaN, with a warning, if ``covariance_`` is.
@@ -445,9 +443,17 @@ class BasePatchRegressor(
         sklearn.exceptions.NotFittedError
             Before ``fit``.
         ValueError
-            If X has another number of features than in ``fit``, or NaN or inf; with
-            ``return_std`` if ``polish=False`` in the fit, or if the covariance was too
-            large to be stored; if fitted attributes were changed and do not fit.
+            If X has another number of features than in ``fit``, or NaN or inf. Also if
+            fitted attributes were changed and do not fit each other. With
+            ``return_std`` also if the fit had ``polish=False``, or if the covariance
+            was too large to be stored.
+
+        Notes
+        -----
+        The standard deviation is that of nonlinear least squares. It is correct for
+        many samples if y is a network of this shape plus noise of constant variance;
+        ``alpha`` counts as a prior. It ignores misspecification, local minima, model
+        selection and correlated noise.
         """
         check_is_fitted(self)
         found = self._predict(self._validated(X), return_std)

@@ -188,14 +188,14 @@ def output_std(network, covariance, has_linear_end, X):
 def held_out_scores(
     y, mean, of_mean, of_noise, weight, most_leverage=0.999, least_rest=0.05
 ):
-    """Return scores and R2 as of rows that the fit has not seen, from one that has.
+    """Return leave-one-out scores and R2 of the rows of a fit, from leverages.
 
-    The residual of a row of leverage h, of the fit without the row, is about r / (1 -
-    h). A row with a leverage near one is predicted by the mean. The search for a
-    network fits noise too: networks of 8 to 40 weights, fitted to noise and to ten real
-    data sets, had squared errors of new rows that were larger than the squared held-out
-    residuals by (1 - h)^-2, with h the mean leverage (measured up to h = 0.4); both are
-    multiplied by this factor. ``least_rest`` bounds 1 - h.
+    The residual of a row of leverage h in a fit without the row is about r / (1 - h). A
+    row with a leverage near one is predicted by the mean. The search for a network fits
+    noise too, so the squared residuals are multiplied by (1 - h)^-2, with h the mean
+    leverage and 1 - h at least ``least_rest``. Networks of 8 to 40 weights, fitted to
+    noise and to ten real data sets, had squared errors of new rows that were larger by
+    this factor (up to h = 0.4).
 
     Parameters
     ----------
@@ -242,10 +242,10 @@ def kernel_stds(kernels, scales, covariance):
     Parameters
     ----------
     kernels : list of array of shape (filters, d_l)
-        Times their gains.
+        Kernels times their gains.
     scales : array of shape (filters,)
     covariance : array of shape (weights, weights)
-        Of the stored weights of one output.
+        Covariance of the stored weights of one output.
     """
     n_filters, each = len(scales), np.arange(len(scales))
     width = (len(covariance) - 1) // n_filters

@@ -39,9 +39,9 @@ da = optional("dask.array", extra="dask")
 class DaskMixin(MetaEstimatorMixin, DocLinkMixin):
     """Fit a patch network on the chunks of dask collections, and predict lazily.
 
-    A subclass names the default estimator in ``_default``, checks a row of X and y in
-    ``_check_row``, converts a chunk of y on a worker in ``_read_y``, and computes a
-    score from rows of predictions in ``_score_rows``.
+    A subclass names the default estimator in ``_default`` and checks a row of X and y
+    in ``_check_row``. It converts a chunk of y on a worker in ``_read_y``, and computes
+    a score from rows of predictions in ``_score_rows``.
     """
 
     _default: type[BasePatchNetwork]
@@ -299,7 +299,7 @@ def _check(array, name, input_name, dtype, **more):
 
 
 def _is_missing(value):
-    """Tell None and the missing values of pandas, but not NaN."""
+    """Return whether a value is None or missing in pandas; NaN is not."""
     return value is None or type(value).__name__ in ("NAType", "NaTType")
 
 

@@ -1,4 +1,4 @@
-"""SignalScaler and DeepTDFeatures: signals, and pooled responses of learned filters."""
+"""SignalScaler and DeepTDFeatures: scaled signals, and responses of filters."""
 
 from __future__ import annotations
 
@@ -119,35 +119,6 @@ class BaseSignalTransformer(DocLinkMixin, TransformerMixin, BaseEstimator):
 class SignalScaler(BaseSignalTransformer):
     """Standardise signals, after an optional derivative or standard normal variate.
 
-    Each feature is divided by its standard deviation, or by a tenth of the median
-    standard deviation if that is larger, and clipped at five standard deviations, so
-    that new samples stay bounded.
-
-    Parameters
-    ----------
-    view : {"derivative", "snv"}, default=None
-        "derivative" is the first derivative along the signal (Savitzky-Golay, 15
-        points), "snv" (standard normal variate) takes the mean of each signal off and
-        divides by its standard deviation. None takes the signals as they are.
-    input_shape : sequence of int, default=None
-        Shape of a sample, if X has a flat row for each; None for one axis, or the
-        shape of X itself.
-    n_jobs : int or None, default=None
-        Number of threads; results do not depend on it.
-
-    Attributes
-    ----------
-    shift_, scale_ : ndarray of shape (n_features,)
-        Mean and divisor of the features of the view.
-    view_ : str or None
-        View of the fit.
-    input_shape_ : tuple of int
-        Shape of a sample.
-    n_features_in_, feature_names_in_
-        As in scikit-learn.
-
-    Examples
-    --------
     >>> from sklearn.linear_model import RidgeCV
     >>> from sklearn.pipeline import make_pipeline
     >>> from skdeeptd import SignalScaler
@@ -155,6 +126,34 @@ class SignalScaler(BaseSignalTransformer):
     >>> X, y = make_patch_cnn_regression(100, (4, 5), random_state=0)
     >>> make_pipeline(SignalScaler(view="snv"), RidgeCV()).fit(X, y).predict(X).shape
     (100,)
+
+    The mean of each feature is subtracted. The feature is divided by its standard
+    deviation, or by a tenth of the median standard deviation if that is larger, so that
+    nearly constant features are not amplified. Values are clipped at five of these
+    units, so that new samples stay bounded.
+
+    Parameters
+    ----------
+    view : {"derivative", "snv"}, default=None
+        "derivative" is the first derivative along the signal (Savitzky-Golay, 15
+        points). "snv" (standard normal variate) subtracts the mean of each signal and
+        divides by its standard deviation. None means the signals themselves.
+    input_shape : sequence of int, default=None
+        Shape of a sample, if X has flat rows. None means one axis, or the shape of X
+        itself.
+    n_jobs : int or None, default=None
+        Number of threads; results do not depend on it.
+
+    Attributes
+    ----------
+    shift_, scale_ : ndarray of shape (n_features,)
+        Mean and divisor of each feature, after the view.
+    view_ : str or None
+        View of the fit.
+    input_shape_ : tuple of int
+        Shape of a sample.
+    n_features_in_, feature_names_in_
+        As in scikit-learn.
     """
 
     _parameter_constraints: dict = {**BaseSignalTransformer._parameter_constraints}
@@ -178,7 +177,7 @@ class SignalScaler(BaseSignalTransformer):
         y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Store mean and spread of the features.
+        """Store the mean and the divisor of each feature.
 
         Parameters
         ----------
@@ -239,7 +238,7 @@ class SignalScaler(BaseSignalTransformer):
         Parameters
         ----------
         input_features : array-like of str, default=None
-            Not used; as many as features of X if given.
+            Not used; if given, there must be a name for each feature of X.
 
         Returns
         -------
@@ -265,93 +264,8 @@ class SignalScaler(BaseSignalTransformer):
 
 
 class DeepTDFeatures(BaseSignalTransformer):
-    """Transform samples to pooled responses of filters learned from X and y.
+    """Transform signals to pooled responses of filters learned from X and y.
 
-    The filters find patterns that may occur anywhere. They are directions of the second
-    moment of patches with y, pooled over positions (Stein's lemma, applied twice), for
-    several dilations; random filters stand beside them. There is no iterative training.
-    A linear model, a kernel method or trees can follow in a Pipeline.
-
-    Hand in X as it is: each channel is standardised inside as a whole. A StandardScaler
-    before this transformer scales each feature apart, which distorts the patterns.
-
-    Parameters
-    ----------
-    kernel_sizes : sequence of int or of tuple of int, default=None
-        Sizes of the patches, one number or tuple for each size, with an entry per axis
-        that does not hold channels. None takes 9 values of a signal, or 3 x 3 of an
-        image, but at most half of an axis.
-    input_shape : sequence of int, default=None
-        Shape of a sample, if X has a flat row for each; None for one axis, or the
-        shape of X itself. An axis less than half as long as another holds channels, and
-        a patch has all of them.
-    dilations : sequence of int, default=None
-        Distances between neighbouring values of a patch. None takes 1, 2, 4, ... while
-        the patch fits.
-    n_filters : int, default=16
-        Learned filters for each size and dilation; half of them see patches less their
-        mean.
-    n_random_filters : int, default=16
-        Random filters for each size and dilation, likewise.
-    pooling : "global", "local", int or sequence of them, default="global"
-        Into how many parts the positions of each axis are cut, how far a pattern may
-        move: "global" is 1, "local" takes each position. Several numbers give the
-        features of all.
-    view : {"derivative", "snv"}, default=None
-        As in :class:`SignalScaler`.
-    target_type : {"auto", "continuous", "multiclass"}, default="auto"
-        "auto" treats y of strings or booleans as classes and y of numbers as
-        continuous.
-    random_state : int, RandomState instance or None, default=None
-        Seed of the random filters.
-    n_jobs : int or None, default=None
-        Number of threads; results do not depend on it.
-
-    Attributes
-    ----------
-    kernels_ : list of ndarray of shape (n_filters, n_channels) + kernel size
-        One entry per size and dilation, for standardised channels. The responses have
-        mean zero and standard deviation one.
-    biases_ : list of ndarray of shape (n_filters,)
-        Biases of the filters.
-    ramps_ : list of ndarray of shape (n_filters, 5, 2)
-        Where the ramp of each share begins and ends, in standard deviations.
-    kernel_sizes_, dilations_ : tuple
-        Size and dilation of each entry of ``kernels_``.
-    pooling_ : tuple of int
-        Parts of each axis.
-    view_ : str or None
-        View of the fit.
-    input_shape_ : tuple of int
-        Shape of a sample.
-    shift_, scale_ : ndarray of shape (n_channels, 1)
-        Mean and standard deviation of the channels.
-    center_, unit_ : ndarray of shape (n_features_out,)
-        Mean and divisor of the responses; ``unit_`` is infinite for those set to zero,
-        which vary less than a hundredth of the typical one.
-    n_features_in_, feature_names_in_
-        As in scikit-learn.
-
-    Notes
-    -----
-    Each filter gives, over all positions, the mean, the mean absolute value, the
-    maximum, and the shares of responses above five quantiles (0.1, 0.25, 0.5, 0.75 and
-    0.9), each a ramp from the quantile 0.05 below to that 0.05 above. Over parts it
-    gives the first three, at single positions the value and its absolute value.
-
-    Time and memory grow with the square of the values in a patch, channels included,
-    and linearly with the samples and the positions, of which at most 1000 are taken.
-
-    References
-    ----------
-    .. [1] M. Janzamin, H. Sedghi, A. Anandkumar. Beating the perils of non-convexity:
-       guaranteed training of neural networks using tensor methods.
-       arXiv:1506.08473, 2015.
-    .. [2] A. Dempster, D. Schmidt, G. Webb. MiniRocket: a very fast (almost)
-       deterministic transform for time series classification. KDD, 2021.
-
-    Examples
-    --------
     >>> from sklearn.linear_model import RidgeCV
     >>> from sklearn.model_selection import cross_val_score
     >>> from sklearn.pipeline import make_pipeline
@@ -363,6 +277,94 @@ class DeepTDFeatures(BaseSignalTransformer):
     >>> model = make_pipeline(features, RidgeCV(alphas=[1, 10, 100, 1000]))
     >>> bool(cross_val_score(model, X, y).mean() > 0.7)
     True
+
+    The filters find shift-invariant patterns, for several dilations. The learned
+    filters are leading directions of the second moment of patches and y, pooled over
+    positions (Stein's lemma, applied twice [1]_); the others are random [2]_. No filter
+    is trained iteratively. A linear model, a kernel method or trees can follow in a
+    Pipeline.
+
+    Pass X without a scaler: the transformer standardises each channel as a whole. A
+    StandardScaler would scale each feature separately and distort the patterns.
+
+    Parameters
+    ----------
+    kernel_sizes : sequence of int or of tuple of int, default=None
+        One or more sizes of patches. A size is an int, or a tuple with an entry for
+        each axis other than that of the channels. None means 9 values of a signal or
+        3 x 3 of an image, but at most half of an axis.
+    input_shape : sequence of int, default=None
+        Shape of a sample, if X has flat rows. None means one axis, or the shape of X
+        itself. An axis less than half as long as another is the axis of the channels,
+        and each patch spans it.
+    dilations : sequence of int, default=None
+        Distances between neighbouring values of a patch. None means 1, 2, 4, ... as
+        long as the patch fits.
+    n_filters : int, default=16
+        Number of learned filters for each size and dilation. Half of them subtract the
+        mean of the patch.
+    n_random_filters : int, default=16
+        Number of random filters for each size and dilation. Half of them subtract the
+        mean of the patch.
+    pooling : "global", "local", int or sequence of them, default="global"
+        Number of parts of each axis over which responses are pooled: "global" is one
+        part, "local" has a part for each position. With one part the position of a
+        pattern does not matter. A sequence gives the features for each of its entries.
+    view : {"derivative", "snv"}, default=None
+        As in :class:`SignalScaler`.
+    target_type : {"auto", "continuous", "multiclass"}, default="auto"
+        Whether y holds numbers or classes. "auto" treats strings and booleans as
+        classes, and numbers as continuous.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the random filters.
+    n_jobs : int or None, default=None
+        Number of threads; results do not depend on it.
+
+    Attributes
+    ----------
+    kernels_ : list of ndarray of shape (n_filters, n_channels) + kernel size
+        One entry per size and dilation, for standardised channels. The responses to the
+        training samples have mean zero and standard deviation one.
+    biases_ : list of ndarray of shape (n_filters,)
+        Biases of the filters.
+    ramps_ : list of ndarray of shape (n_filters, 5, 2)
+        Responses at which the ramp of each share begins and ends; see Notes.
+    kernel_sizes_, dilations_ : tuple
+        Size and dilation of each entry of ``kernels_``.
+    pooling_ : tuple of int
+        Parts of each axis.
+    view_ : str or None
+        View of the fit.
+    input_shape_ : tuple of int
+        Shape of a sample.
+    shift_, scale_ : ndarray of shape (n_channels, 1)
+        Mean and standard deviation of the channels.
+    center_, unit_ : ndarray of shape (n_features_out,)
+        Mean and divisor of the features. A feature that varies less than a hundredth of
+        the typical one is set to zero; its ``unit_`` is infinite.
+    n_features_in_, feature_names_in_
+        As in scikit-learn.
+
+    Notes
+    -----
+    The features of a filter over all positions are the mean, the mean absolute value,
+    the maximum, and the shares of responses above five quantiles (0.1, 0.25, 0.5, 0.75
+    and 0.9). A share counts a response by a ramp, not by a step: the ramp rises from
+    the quantile 0.05 below to the quantile 0.05 above. The features over a part are the
+    mean, the mean absolute value and the maximum; those at a single position are the
+    response and its absolute value.
+
+    Time and memory grow with the square of the number of values in a patch (channels
+    included), and linearly with the numbers of samples and positions. At most 1000
+    positions are used.
+
+    References
+    ----------
+    .. [1] M. Janzamin, H. Sedghi, A. Anandkumar. Beating the perils of non-convexity:
+       guaranteed training of neural networks using tensor methods.
+       arXiv:1506.08473, 2015.
+    .. [2] A. Dempster, D. Schmidt, G. Webb. MiniRocket: a very fast (almost)
+       deterministic transform for time series classification. KDD, 2021.
     """
 
     _parameter_constraints: dict = {
@@ -411,12 +413,13 @@ class DeepTDFeatures(BaseSignalTransformer):
     def fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> Self:
-        """Learn the filters.
+        """Learn the filters from X and y.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Numbers, or classes of shape (n_samples,).
         sample_weight : array-like of shape (n_samples,), default=None
 
         Returns
@@ -538,12 +541,12 @@ class DeepTDFeatures(BaseSignalTransformer):
         Parameters
         ----------
         input_features : array-like of str, default=None
-            Not used; as many as features of X if given.
+            Not used; if given, there must be a name for each feature of X.
 
         Returns
         -------
         ndarray of str
-            Size, dilation, filter, statistic and part, counted from zero, as in
+            Size, dilation, filter, statistic and part, counted from zero, such as
             "size9_dilation2_filter3_share0", "size9_dilation2_filter3_abs_part2of8"
             and "size3x3_dilation1_filter0_max_part1x0of4x4".
 
@@ -590,7 +593,7 @@ def filters_of(features):
 
 
 def _on_each_axis(size, lengths):
-    """Return a tuple with an entry per axis of places."""
+    """Return a tuple with an entry per axis other than that of the channels."""
     taps = tuple(size) if np.iterable(size) else (size,)
     is_number = all(isinstance(k, Integral) and not isinstance(k, bool) for k in taps)
     if len(taps) != len(lengths) or not is_number or min(taps) < 1:

@@ -19,9 +19,9 @@ of the sample.
 The search minimises squared errors. By Stein's identity X has the same
 cross-moment with y as with the outputs of the network up to a factor, whatever the
 link. So for another loss the search fits squared errors of a target that is close to
-linear in the outputs; its network is where the Gauss-Newton steps of the loss begin:
+linear in the outputs, and the Gauss-Newton steps of the loss begin with its network:
 
-- Huber: y cut off two scales from its median.
+- Huber: y clipped at two scales from its median.
 - binomial and multinomial: the columns of Y, whose outputs are v times the logits.
 - Poisson: log(y / mean + 1/2), whose outputs are the logarithms of the means.
 """
@@ -81,7 +81,7 @@ class Fit(NamedTuple):
     """The networks of some rows, in the units of ``problem``.
 
     ``groups`` holds the outputs of each of the ``solutions``, which share hidden
-    layers, and ``specs`` their specs with the alpha in use. ``moment`` is (outputs,
+    layers, and ``specs`` their specs with the final alpha. ``moment`` is (outputs,
     features), in the units of y. ``scales`` are those of the residuals with Huber's
     loss.
     """
@@ -367,8 +367,8 @@ def _is_better(problem, outputs, dtype, found, constant, rows):
 def _through_samples(rows, problem, spec, step, moment, sizes):
     """Search in a sample, refine in the larger ones, and on all rows.
 
-    A sample of n rows is fitted to 0.01 m / n, since noise hides the rest. A network
-    is settled if it explains ten times what noise would.
+    A sample of n rows is fitted to 0.01 m / n, because noise hides the rest. A network
+    is settled if it explains ten times as much as a fit to noise.
     """
     rng, before, n_weights = np.random.RandomState(spec.seed), None, spec.n_weights
     for size in sizes if spec.polish else sizes[:1]:
@@ -465,15 +465,15 @@ def _with_likelihood(fit, rows, spec, stage, is_warm):
             )
             flat = _on_link_scale(flat, loss, mean[outputs], spec)
             starts = network, flat
-            moves = spec.polish and any(np.any(k) for k in network.kernels)
+            is_polished = spec.polish and any(np.any(k) for k in network.kernels)
 
-            def fit_group(rows, starts=starts, moves=moves):
+            def fit_group(rows, starts=starts, is_polished=is_polished):
                 of_rows = functools.partial(_objective, rows, loss, spec.alpha)
                 network = min(starts, key=of_rows)
                 found = gauss_newton(
                     network, rows, move="heads", max_iter=30, tol=1e-12, **how
                 )
-                if not moves:
+                if not is_polished:
                     return found._replace(converged=True)
                 full = {"max_iter": spec.max_iter, "tol": spec.tol}
                 return gauss_newton(found.network, rows, **how, **full)

@@ -13,7 +13,7 @@ from skdeeptd._validation import warn
 
 
 class IntervalMixin:
-    """Predict intervals that hold a new y with a given probability.
+    """Predict intervals that contain a new y with a given probability.
 
     A subclass stores ``conformity_scores_`` and ``conformity_weight_``, and returns the
     prediction and its spread in ``_mean_and_spread``, (rows, outputs) each.
@@ -27,15 +27,16 @@ class IntervalMixin:
     def predict_interval(self, X: ArrayLike, coverage: float = 0.9) -> np.ndarray:
         """Predict an interval for a new y of each sample.
 
-        The interval is conformal: about a share ``coverage`` of new values of y is
-        inside, if new samples are like those of the fit.
+        The intervals are conformal: they contain new values of y with about the
+        probability ``coverage``, if new samples are drawn like those of the fit.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
         coverage : float, default=0.9
-            Between 0 and 1. An interval needs ``coverage / (1 - coverage)`` training
-            samples; with fewer the bounds are infinite, with a warning.
+            Probability between 0 and 1. A finite interval needs at least
+            ``coverage / (1 - coverage)`` training samples; with fewer samples the
+            bounds are infinite, with a warning.
 
         Returns
         -------
@@ -47,12 +48,12 @@ class IntervalMixin:
         sklearn.exceptions.NotFittedError
             Before ``fit``.
         ValueError
-            If ``coverage`` is not between 0 and 1, or X as in ``predict``.
+            If ``coverage`` is not between 0 and 1, or if X is invalid.
 
         Notes
         -----
-        The half width is a quantile of the absolute residuals of samples that a fit has
-        not seen, or of their ratio to the predicted standard deviation [1]_.
+        The half width is a quantile of the absolute residuals of held-out samples, or
+        of their ratio to the predicted standard deviation [1]_.
 
         References
         ----------

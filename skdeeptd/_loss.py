@@ -29,7 +29,7 @@ class SquaredError:
     """l = (y - eta)^2."""
 
     is_quadratic, couples_outputs = True, False
-    negligible = 0.0  # mean cost at which nothing is left to learn
+    negligible = 0.0  # mean cost below which the fit counts as exact
     least_y = -math.inf  # the smallest target that is allowed
 
     def evaluate(self, y, raw):

@@ -1,4 +1,4 @@
-"""DeepTDRegressor: a patch network for numbers."""
+"""DeepTDRegressor: a patch network that predicts numbers."""
 
 from __future__ import annotations
 
@@ -16,151 +16,6 @@ from skdeeptd._validation import reset_on_fit
 class DeepTDRegressor(BasePatchRegressor):
     """Convolutional network whose kernels are learned by tensor decomposition (DeepTD).
 
-    Each filter has one kernel per layer. A kernel slides over the output of the layer
-    below, by default without overlap, until one number per filter is left::
-
-        y = intercept + sum over filters of scale * phi_D(k_D * ... phi_1(k_1 * x))
-
-    There is no gradient descent from a random start: a rank-1 decomposition of the
-    cross-moment of X and y estimates all kernels at once, and Gauss-Newton iterations
-    remove the bias of this estimate [1]_, [2]_.
-
-    Parameters
-    ----------
-    kernel_sizes : sequence of int or of tuple of int, default=None
-        Kernel size of each layer, first layer first: ``(4, 6)`` for 24 features,
-        ``((4, 4), (2, 2))`` for ``input_shape=(8, 8)``; -1 as the last entry means the
-        whole output of the layers before. On each axis the sizes multiply to its length
-        or more (the last patches then see zeros). None takes two layers that split each
-        axis evenly.
-    input_shape : sequence of int, default=None
-        Shape of a sample, if X has a flat row for each, with entries in C order. None
-        means one axis, or the shape of X itself.
-    strides : int, sequence of int or of tuple of int, default=None
-        Step of each hidden layer's kernel from one patch to the next, from 1 to the
-        kernel size: one int for all hidden layers, or an entry per layer, with an int
-        for all axes or a tuple. None means the kernel sizes, without overlap.
-    n_filters : int, default=1
-        Number of filters. Filters do not share weights; their outputs are added.
-    activation : {"relu", "leaky_relu", "identity", "tanh", "softplus", "logistic"} \
-or sequence of them, default="relu"
-        Activation of all hidden layers, or one for each. The slope of leaky_relu below
-        zero is 0.01.
-    output_activation : str, default="identity"
-        Activation of the last layer, from the same list.
-    fit_intercept : bool, default=True
-        Whether to learn the intercept; if False, it is zero.
-    hidden_bias : bool, default=False
-        Whether to learn a bias for each filter of each hidden layer, which is added
-        before the activation.
-    share_filters : bool, default=False
-        Whether all outputs of y share the hidden layers, each with its own last layer;
-        if ``output_activation`` is not "identity", they share all kernels.
-    loss : {"squared_error", "huber", "poisson"}, default="squared_error"
-        "huber" makes residuals beyond ``epsilon`` scales cost linearly, which limits
-        the influence of outliers in y; the scale of each output's residuals is
-        estimated with the network (Huber's proposal 2 [3]_). "poisson" minimises the
-        Poisson deviance of counts, or of other y of 0 or more: the outputs of the
-        network are logarithms of means, and ``predict`` returns means. Neither goes
-        with ``alpha="loo"``, nor "huber" with ``share_filters`` and several outputs.
-    epsilon : float, default=1.35
-        Threshold of ``loss="huber"`` in scales, 1 to 1e6. For normal residuals a scale
-        is their standard deviation.
-    alpha : float or "loo", default=0.0
-        Ridge penalty: ``alpha`` times the squared norm of the weights that each filter
-        would give the features if all activations were the identity; that of
-        :class:`~sklearn.linear_model.Ridge` for one linear layer and one filter. "loo"
-        chooses the penalty of the last layer by leave-one-out; it needs
-        ``output_activation="identity"``.
-    polish : bool, default=True
-        Whether to improve the kernels by Gauss-Newton iterations. If False, the kernels
-        are those of the moment, which keep a bias.
-    max_iter : int, default=500
-        Largest number of passes of one start over a subsample, or over all rows.
-    tol : float, default=1e-6
-        Smallest relative decrease of the loss for which iterations continue.
-    n_init : int or "auto", default="auto"
-        Largest number of starts; the search stops early if one start fits exactly or
-        several agree. "auto" means 20 to 1000, more for fewer samples per weight.
-    n_jobs : int, default=None
-        Number of threads, as in joblib; results do not depend on it.
-    random_state : int, RandomState instance or None, default=None
-        Seed of random starts and subsamples.
-    verbose : int, default=0
-        Whether to print a line for each stage of the fit.
-
-    Attributes
-    ----------
-    kernels_ : list of ndarray of shape (n_outputs, n_filters) + kernel_size
-        Kernels of each layer, of unit norm (zero if nothing could be learned), in the
-        dtype of X. Shared kernels are repeated for each output.
-    gains_ : ndarray of shape (n_outputs, n_filters, n_layers)
-        Factor of each kernel inside its activation; 1 for relu, leaky_relu and
-        identity, whose norm is moved to the next layer.
-    scales_ : ndarray of shape (n_outputs, n_filters)
-        Factor of the output of each filter.
-    biases_ : ndarray of shape (n_outputs, n_filters, n_layers - 1)
-        Biases of the hidden layers; without ``hidden_bias`` the last axis is empty.
-    intercept_ : ndarray of shape (n_outputs,)
-        Intercept of each output.
-    moment_ : ndarray of shape (n_outputs,) + input_shape
-        Centred cross-moment of X and y. With ``loss="huber"`` y is clipped at two
-        scales from its median; with ``loss="poisson"`` it is replaced by
-        ``log(y / mean + 1/2)``. ``partial_fit`` with these two losses takes the moment
-        of its subsample only.
-    scale_ : ndarray of shape (n_outputs,)
-        Scale of the residuals, in units of y; only with ``loss="huber"``.
-    alpha_ : ndarray of shape (n_outputs,)
-        Penalty chosen by leave-one-out; only with ``alpha="loo"``.
-    link_ : {"identity", "log"}
-        The function of the predictions that the network outputs: "log" with
-        ``loss="poisson"``, else "identity".
-    covariance_ : ndarray of shape (n_outputs, n_weights, n_weights)
-        Covariance of the weights of an output: for each filter its kernels times their
-        gains, its scale and its biases; then the intercept. Only with ``polish`` and at
-        most 13 000 weights; NaN if there are no more samples than weights.
-    noise_variance_ : ndarray of shape (n_outputs,)
-        Variance of y around the network; only with ``polish``, and not with
-        ``loss="poisson"``.
-    loo_r2_ : ndarray of shape (n_outputs,)
-        R2 to expect of new samples, by leave-one-out, of at most 1000 of the samples;
-        see Notes. Only if there is ``covariance_``, and not with ``loss="huber"``; NaN
-        if ``covariance_`` is.
-    conformity_scores_, conformity_weight_ : ndarray
-        Absolute leave-one-out residuals over the standard deviations of y, (n_samples,
-        n_outputs), and their weights, (n_samples,), for ``predict_interval``; of at
-        most 1000 samples.
-    kernel_sizes_, strides_, input_shape_, activations_ : tuple
-        Kernel sizes, strides, shape of a sample, and activation of each layer.
-    n_iter_ : int
-        Passes over all rows of the final iterations, the largest over the outputs.
-    n_features_in_, feature_names_in_
-        As in scikit-learn.
-
-    See Also
-    --------
-    DeepTDRegressorCV : Finds the best network of a grid.
-    skdeeptd.inspection.compare_with_linear : Tells whether a linear model is enough.
-    skdeeptd.datasets.make_patch_cnn_regression : Draws data from a random network.
-
-    Notes
-    -----
-    ``loo_r2_`` divides the residuals by one minus their leverages, which is the formula
-    of linear least squares, and then divides the squared error by (1 - h)^2, with h
-    the mean leverage, because the search for a network fits noise too. A fit with a
-    negative value warns. The value is too low if there are fewer than about two samples
-    per weight.
-
-    The search tries kernels from the moment with the best signs, then perturbed ones.
-    With at least 168 rows per weight (4000 in all) it uses a subsample of 42 rows per
-    weight; larger subsamples and at the end all rows follow. One linear layer is solved
-    in closed form. X may be a :class:`numpy.memmap`.
-
-    Kernels are determined up to the order of the filters and, if an activation is odd
-    (as the identity at the output), the sign of the kernel, which the scale absorbs.
-
-    Examples
-    --------
     >>> from skdeeptd import DeepTDRegressor
     >>> from skdeeptd.datasets import make_patch_cnn_regression
     >>> from skdeeptd.metrics import kernel_similarity
@@ -172,6 +27,131 @@ or sequence of them, default="relu"
     True
     >>> kernel_similarity(model.kernels_, kernels).round(6)
     array([1., 1., 1.])
+
+    A filter has one kernel per layer. Each kernel slides over the output of the layer
+    below, by default without overlap, until one number per filter is left::
+
+        y = intercept + sum over filters of scale * phi_D(k_D * ... phi_1(k_1 * x))
+
+    A rank-1 decomposition of the cross-moment of X and y estimates all kernels, and
+    Gauss-Newton iterations remove the bias of this estimate [1]_, [2]_.
+
+    Parameters
+    ----------
+    kernel_sizes : sequence of int or of tuple of int, default=None
+        Kernel size of each layer, first layer first: ``(4, 6)`` for 24 features,
+        ``((4, 4), (2, 2))`` for ``input_shape=(8, 8)``, or -1 as the last entry for the
+        whole output of the layers before. Along an axis the sizes multiply to its
+        length, or to more, and zeros are appended. None takes two layers that split
+        each axis evenly.
+    input_shape : sequence of int, default=None
+        Shape of a sample, if X has flat rows (C order); None for the shape of X itself.
+    strides : int, sequence of int or of tuple of int, default=None
+        Step of the kernels of the hidden layers, from 1 to the kernel size: one for
+        all, or one per layer. None means the kernel sizes, without overlap.
+    n_filters : int, default=1
+        Number of filters, whose outputs are added. Filters do not share weights.
+    activation : {"relu", "leaky_relu", "identity", "tanh", "softplus", "logistic"} \
+or sequence of them, default="relu"
+        Activation of all hidden layers, or one for each. Below zero leaky_relu has
+        slope 0.01.
+    output_activation : str, default="identity"
+        Activation of the last layer.
+    fit_intercept : bool, default=True
+        Whether to learn the intercept; if False, it is zero.
+    hidden_bias : bool, default=False
+        Whether each filter has a bias in each hidden layer.
+    share_filters : bool, default=False
+        Whether all outputs of y share the hidden layers, with a last layer each. If
+        ``output_activation`` is not "identity", they share all kernels.
+    loss : {"squared_error", "huber", "poisson"}, default="squared_error"
+        "huber" limits the influence of outliers in y; "poisson" is for counts, with a
+        log link. Both exclude ``alpha="loo"``, and "huber" excludes ``share_filters``
+        with several outputs.
+    epsilon : float, default=1.35
+        Residual, in scales (``scale_``), from which Huber's loss is linear: 1 to 1e6.
+    alpha : float or "loo", default=0.0
+        Ridge penalty; see Notes. "loo" chooses the penalty of the last layer by
+        leave-one-out and needs ``output_activation="identity"``.
+    polish : bool, default=True
+        Whether to run Gauss-Newton iterations. Without them kernels keep a bias.
+    max_iter : int, default=500
+        Largest number of passes of a start over its rows.
+    tol : float, default=1e-6
+        Smallest relative decrease of the loss for which iterations continue.
+    n_init : int or "auto", default="auto"
+        Largest number of starts; the search stops early if one start fits exactly or
+        several agree. "auto" is 20 to 1000, more for fewer samples per weight.
+    n_jobs : int, default=None
+        Number of threads, as in joblib; results do not depend on it.
+    random_state : int, RandomState instance or None, default=None
+        Seed of random starts and subsamples.
+    verbose : int, default=0
+        Whether to print a line for each stage of the fit.
+
+    Attributes
+    ----------
+    kernels_ : list of ndarray of shape (n_outputs, n_filters) + kernel_size
+        Kernels of each layer, of unit norm or zero, in the dtype of X.
+    gains_ : ndarray of shape (n_outputs, n_filters, n_layers)
+        Factor of each kernel inside its activation; 1 for relu, leaky_relu, identity.
+    scales_ : ndarray of shape (n_outputs, n_filters)
+        Factor of the output of each filter.
+    biases_ : ndarray of shape (n_outputs, n_filters, n_layers - 1)
+        Biases of the hidden layers; the last axis is empty without ``hidden_bias``.
+    intercept_ : ndarray of shape (n_outputs,)
+        Intercept of each output.
+    moment_ : ndarray of shape (n_outputs,) + input_shape
+        Centred cross-moment of X and y; see Notes.
+    scale_ : ndarray of shape (n_outputs,)
+        Scale of the residuals, in units of y; only with ``loss="huber"``.
+    alpha_ : ndarray of shape (n_outputs,)
+        Penalty chosen by leave-one-out; only with ``alpha="loo"``.
+    link_ : {"identity", "log"}
+        Function of the mean of y that the network outputs.
+    covariance_ : ndarray of shape (n_outputs, n_weights, n_weights)
+        Covariance of the weights: for each filter its kernels times their gains, its
+        scale and its biases; then the intercept. Only with ``polish`` and at most
+        13 000 weights; NaN if there are no more samples than weights.
+    noise_variance_ : ndarray of shape (n_outputs,)
+        Variance of y around the network; only with ``polish``, not for "poisson".
+    loo_r2_ : ndarray of shape (n_outputs,)
+        R2 to expect of new samples; see Notes. Only with ``covariance_``, not for
+        "huber".
+    conformity_scores_, conformity_weight_ : ndarray
+        Leave-one-out residuals of at most 1000 samples over the standard deviations of
+        y, and weights, for ``predict_interval``.
+    kernel_sizes_, strides_, input_shape_, activations_ : tuple
+        The architecture.
+    n_iter_ : int
+        Passes over all rows of the final iterations.
+    n_features_in_, feature_names_in_
+        As in scikit-learn.
+
+    See Also
+    --------
+    DeepTDRegressorCV : Finds the best network of a grid.
+    skdeeptd.inspection.compare_with_linear : Checks whether a linear model is enough.
+    skdeeptd.datasets.make_patch_cnn_regression : Draws data from a random network.
+
+    Notes
+    -----
+    The penalty is ``alpha`` times the squared norm of the weights that each filter
+    would give the features if all activations were the identity.
+
+    For "huber" the scale is Huber's proposal 2 [3]_, and y is clipped at two scales
+    from its median in ``moment_``; for "poisson" ``log(y / mean + 1/2)`` replaces y.
+
+    ``loo_r2_`` divides each residual by one minus its leverage, and the squared error
+    by ``(1 - h)^2``, with h the mean leverage, because the search fits noise too. It
+    uses at most 1000 samples and is too low with fewer than two per weight.
+
+    With at least 168 rows per weight (4000 in all) the search uses a subsample of 42
+    rows per weight; larger ones and all rows follow. One linear layer is solved in
+    closed form. X may be a :class:`numpy.memmap`.
+
+    Kernels are identified up to the order of the filters and, if an activation is odd,
+    up to their signs.
 
     References
     ----------
@@ -267,11 +247,23 @@ or sequence of them, default="relu"
     ) -> Self:
         """Update the network with a batch of samples.
 
-        The moment is that of all batches so far. Signs, scales and Gauss-Newton
-        iterations use a random subsample of all rows so far, of at most 100 rows per
-        weight (1000 at least), drawn in proportion to ``sample_weight``. They begin
-        with the network so far; whenever the subsample has doubled, other starts are
-        tried too. The noise of the kernels is not smaller than that of a fit to the
+        >>> from skdeeptd import DeepTDRegressor
+        >>> from skdeeptd.datasets import make_patch_cnn_regression
+        >>> X, y = make_patch_cnn_regression(
+        ...     n_samples=1000, kernel_sizes=(4, 4, 4), random_state=0
+        ... )
+        >>> model = DeepTDRegressor(kernel_sizes=(4, 4, 4), random_state=0)
+        >>> for begin in range(0, 800, 200):
+        ...     part = slice(begin, begin + 200)
+        ...     _ = model.partial_fit(X[part], y[part])
+        >>> model.score(X[800:], y[800:]) > 1 - 1e-6
+        True
+
+        The moment is computed from all batches so far. Signs, scales and Gauss-Newton
+        iterations use a random subsample of their rows: at most 100 rows per weight
+        (1000 at least), drawn in proportion to ``sample_weight``. The iterations are
+        warm-started from the present network; other starts are tried whenever the
+        subsample has doubled. The kernels are as noisy as those of a fit to the
         subsample.
 
         Parameters
@@ -295,20 +287,7 @@ or sequence of them, default="relu"
         -----
         ``fit`` discards the batches so far, and the first call after ``fit`` begins
         anew. ``n_iter_``, ``covariance_`` and ``noise_variance_`` are those of the
-        subsample. With ``loss="huber"`` each call fits the subsample anew.
-
-        Examples
-        --------
-        >>> from skdeeptd import DeepTDRegressor
-        >>> from skdeeptd.datasets import make_patch_cnn_regression
-        >>> X, y = make_patch_cnn_regression(
-        ...     n_samples=1000, kernel_sizes=(4, 4, 4), random_state=0
-        ... )
-        >>> model = DeepTDRegressor(kernel_sizes=(4, 4, 4), random_state=0)
-        >>> for begin in range(0, 800, 200):
-        ...     part = slice(begin, begin + 200)
-        ...     _ = model.partial_fit(X[part], y[part])
-        >>> model.score(X[800:], y[800:]) > 1 - 1e-6
-        True
+        subsample. With ``loss="huber"`` each call fits the subsample anew; with "huber"
+        and "poisson" ``moment_`` is that of the subsample.
         """
         return self._partial_fit(X, y, sample_weight)

@@ -48,34 +48,42 @@ ROUNDS = {"euclidean": 0, "learned": 1}
 class DeepTDRidge(
     IntervalMixin, DocLinkMixin, MultiOutputMixin, RegressorMixin, BaseEstimator
 ):
-    """Ridge or kernel ridge regression on signals or on :class:`DeepTDFeatures`.
+    """Ridge or kernel ridge regression on signals or filters, with a learned metric.
+
+    >>> from skdeeptd import DeepTDFeatures, DeepTDRidge
+    >>> from sklearn.datasets import load_digits
+    >>> X, y = load_digits(return_X_y=True)
+    >>> X, y = X.reshape(-1, 8, 8), y % 2
+    >>> model = DeepTDRidge(kernel="rbf", metric="learned", random_state=0)
+    >>> bool(model.fit(X[:150], y[:150]).score(X[150:], y[150:]) > 0.7)
+    True
 
     Parameters
     ----------
     features : DeepTDFeatures or SignalScaler, default=None
-        The transformer; ``fit`` fits a clone. None stands for ``DeepTDFeatures()``.
+        The transformer; ``fit`` fits a clone. None means ``DeepTDFeatures()``.
     kernel : {"linear", "rbf", "laplace"}, default="linear"
-        "rbf" is exp(-gamma d^2) and "laplace" exp(-gamma d), with d the distance
+        "rbf" is exp(-gamma d^2) and "laplace" is exp(-gamma d), with d the distance
         between the features of two samples.
     metric : {"euclidean", "learned"}, default="euclidean"
-        Distance of a kernel. "learned" weighs the directions of the features by how
-        much a first fit depends on them; see Notes.
+        Distance of a kernel. "learned" weights the directions of the features by the
+        squared gradient of a first fit; see Notes.
     gamma : float, default=None
-        None takes the best of three bandwidths, half, one and two times the median
-        distance, by cross-validation on at most 200 of the samples.
+        Bandwidth of the kernel. None chooses among three bandwidths, from half to two
+        times the median distance, by cross-validation on at most 200 samples.
     n_landmarks : int, default=None
-        Number of random samples with which the kernel is taken (Nystroem). None takes
-        all of up to 1200 samples, and 1000 of more, or fewer of more than 30 000.
+        Number of random samples that span the kernel (Nystroem). None means all of up
+        to 1200 samples, 1000 of more samples, and fewer of more than 30 000.
     alpha_per_target : "auto" or bool, default="auto"
-        Whether each output has a penalty of its own. "auto" takes one for all if y is
-        one-hot, a column for each class.
+        Whether each output has its own penalty. "auto" means one penalty for all
+        outputs if y is one-hot, with a column for each class.
     cv : int, cross-validation splitter or iterable, default=None
         Folds that choose the penalty; each sample must be in one test fold. None holds
-        out single samples, or 20 contiguous blocks if neighbouring samples are alike,
-        as in a time series.
+        out single samples. If neighbouring samples are alike, as in a time series, None
+        holds out 20 contiguous blocks.
     input_shape : sequence of int, default=None
-        Shape of a sample, if X has a flat row for each, in place of that of
-        ``features``. None takes that of ``features``, or the shape of X itself.
+        Shape of a sample, if X has flat rows. None means that of ``features``, or the
+        shape of X itself.
     random_state : int, RandomState instance or None, default=None
         Seed of the random filters if ``features`` has none, and of the landmarks.
 
@@ -86,7 +94,7 @@ class DeepTDRidge(
     kernel_ : str
         Kernel of the fit.
     gamma_ : float
-        Only with a kernel other than "linear".
+        Bandwidth, only with a kernel other than "linear".
     components_ : ndarray of shape (n_components, n_features_out)
         Directions of a learned metric; the distance of two samples is that of their
         ``features @ components_.T``. Only if ``metric="learned"`` lowered the
@@ -134,21 +142,21 @@ class DeepTDRidge(
     Notes
     -----
     The penalty is one of 21 values between 10 and 1e-9 times the largest eigenvalue.
-    Held-out predictions for all of them come from one eigendecomposition, without
+    Held-out predictions for all penalties come from one eigendecomposition, without
     refits [1]_.
 
-    A learned metric is the average outer product of the gradients of a fit [2]_: M =
-    mean of grad f grad f' over samples and outputs, after which the distance is
-    (x - z)'M(x - z). It is to kernels what the first moment, E grad f, is to a network.
-    Five more fits learn the metric from four fifths of the samples, and predict the
-    other fifth: ``noise_variance_`` is their error. The metric is discarded if the
-    error of samples that the metric has not seen is not smaller than that of the
-    Euclidean distance.
+    A learned metric is the average outer product of the gradients of a fit [2]_: M is
+    the mean of grad f grad f' over samples and outputs. The squared distance of two
+    samples is then (x - z)'M(x - z). A network's moment estimates E grad f; M estimates
+    the second moment of grad f. ``noise_variance_`` comes from five more fits: they
+    learn the metric from four fifths of the samples and predict the other fifth. The
+    metric is discarded if it does not lower the error of these held-out samples below
+    that of the Euclidean distance.
 
     The filters are learned from all samples, held-out ones included, so that the
-    cross-validated error is a little too small. Compare models on other folds.
+    cross-validated error is slightly too small. Compare models on other folds.
 
-    With landmarks (Nystroem) time is linear in the number of samples.
+    With landmarks the time is linear in the number of samples.
 
     References
     ----------
@@ -157,16 +165,6 @@ class DeepTDRidge(
     .. [2] A. Radhakrishnan, D. Beaglehole, P. Pandit, M. Belkin. Mechanism for feature
        learning in neural networks and backpropagation-free machine learning models.
        Science 383, 2024.
-
-    Examples
-    --------
-    >>> from skdeeptd import DeepTDFeatures, DeepTDRidge
-    >>> from sklearn.datasets import load_digits
-    >>> X, y = load_digits(return_X_y=True)
-    >>> X, y = X.reshape(-1, 8, 8), y % 2
-    >>> model = DeepTDRidge(kernel="rbf", metric="learned", random_state=0)
-    >>> bool(model.fit(X[:150], y[:150]).score(X[150:], y[150:]) > 0.7)
-    True
     """
 
     _parameter_constraints: dict = {
@@ -234,9 +232,9 @@ class DeepTDRidge(
         return self
 
     def _fit_reusing(self, X, y, sample_weight, previous):
-        """Fit like ``fit``, with the features of another fit to the same rows.
+        """Fit like ``fit``, but reuse the features of another fit to the same rows.
 
-        They are learned anew if their parameters differ, or ``previous`` is None.
+        Features are learned anew if their parameters differ, or ``previous`` is None.
         """
         self._validate_params()
         if previous is not None:
@@ -393,15 +391,15 @@ class DeepTDRidge(
     def predict(
         self, X: ArrayLike, return_std: bool = False
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """Predict y.
+        """Predict the mean of y.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
         return_std : bool, default=False
-            Whether to return the posterior standard deviation of the mean of y too. The
-            posterior variance of a new y is larger by ``variance_scale_``. The
-            posterior takes the filters and ``alpha_`` as given.
+            Whether to return the posterior standard deviation of the mean of y, too.
+            The posterior variance of a new y is larger by ``variance_scale_``. The
+            posterior ignores the uncertainty of the filters and of ``alpha_``.
 
         Returns
         -------
@@ -490,7 +488,7 @@ def _merged(rows):
 
 
 def _is_one_hot(y):
-    """Tell whether y has a column per class: each row is at the top of one column."""
+    """Return whether y is one-hot: each row has one column at its largest value."""
     if y.shape[1] < 2:
         return False
     top, bottom = y.max(axis=0), y.min(axis=0)

@@ -1,4 +1,4 @@
-"""DeepTDRidgeClassifier: kernel ridge regression on classes, with probabilities."""
+"""DeepTDRidgeClassifier: kernel ridge regression for classes, with probabilities."""
 
 from __future__ import annotations
 
@@ -31,12 +31,18 @@ from skdeeptd._validation import (
 
 
 class DeepTDRidgeClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
-    """Classify by ridge or kernel ridge regression, with calibrated probabilities.
+    """Ridge or kernel ridge classifier with calibrated probabilities.
 
-    :class:`DeepTDRidge` is fitted to a column of zeros and ones for each class. The
-    probabilities are those of a softmax: the shares of the classes, times the
-    exponential of the predictions less the shares. The factor of the exponent maximizes
-    the likelihood of the cross-validated predictions.
+    >>> from sklearn.datasets import load_digits
+    >>> from skdeeptd import DeepTDRidgeClassifier
+    >>> X, digit = load_digits(return_X_y=True)
+    >>> X = X.reshape(-1, 8, 8)
+    >>> model = DeepTDRidgeClassifier(kernel="rbf", metric="learned", random_state=0)
+    >>> bool(model.fit(X[:300], digit[:300]).score(X[300:], digit[300:]) > 0.88)
+    True
+
+    A :class:`DeepTDRidge` is fitted to a column of zeros and ones for each class. Its
+    predictions become probabilities by a softmax with a calibrated factor; see Notes.
 
     Parameters
     ----------
@@ -45,33 +51,30 @@ class DeepTDRidgeClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
     class_weight : dict, "balanced" or None, default=None
         As in :class:`DeepTDClassifier`.
     cv, input_shape, random_state
-        As in :class:`DeepTDRidge`. A splitter for ``cv`` is called without y.
+        As in :class:`DeepTDRidge`. A splitter for ``cv`` gets a column of zeros and
+        ones for each class as y.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         Classes of the samples whose weight is not zero.
     regressor_ : DeepTDRidge
-        The regression on the classes.
+        The regression on the columns of zeros and ones.
     factor_ : float
         Factor of the predictions in the softmax.
     prior_ : ndarray of shape (n_classes,)
-        Shares of the classes.
+        Shares of the classes in the training samples.
     prior_weight_ : float
-        Weight of the shares in the probabilities: one over the number of samples and
-        two, so that no probability is zero.
+        Weight of ``prior_`` in the probabilities, ``1 / (n_samples + 2)``, so that no
+        probability is zero.
     n_features_in_, feature_names_in_
         As in scikit-learn.
 
-    Examples
-    --------
-    >>> from sklearn.datasets import load_digits
-    >>> from skdeeptd import DeepTDRidgeClassifier
-    >>> X, digit = load_digits(return_X_y=True)
-    >>> X = X.reshape(-1, 8, 8)
-    >>> model = DeepTDRidgeClassifier(kernel="rbf", metric="learned", random_state=0)
-    >>> bool(model.fit(X[:300], digit[:300]).score(X[300:], digit[300:]) > 0.88)
-    True
+    Notes
+    -----
+    The softmax of a class is proportional to
+    ``prior_ * exp(factor_ * (prediction - prior_))``. ``factor_`` maximizes the
+    likelihood of the cross-validated predictions.
     """
 
     _parameter_constraints: dict = {
@@ -135,7 +138,7 @@ class DeepTDRidgeClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         return self
 
     def _fit_reusing(self, X, y, sample_weight, previous):
-        """Fit like ``fit``, with the features of another fit to the same rows."""
+        """Fit like ``fit``, but reuse the features of another fit to the same rows."""
         self._validate_params()
         X, shape = flatten(X, self.input_shape)
         X, y, weight = check_labels(self, X, y, sample_weight)

@@ -4,19 +4,19 @@ A candidate is any estimator that ``clone`` can copy: it is fitted with ``fit(X,
 with ``sample_weight`` if there are weights, and it predicts. Candidates with early
 stages (networks) are compared like in successive halving:
 
-1. Fitted with the parameters of the first stage. Of the rivals, which differ in their
-   kernel sizes only, the best eighth goes on, but at least three and at most ten.
-2. Fitted with the parameters of the second stage. All go on but those that are behind
-   the best candidate, one without stages included, by more than two standard errors of
-   the paired difference over the folds.
-3. Fitted with their own parameters.
+1. They are fitted with the parameters of the first stage. Rivals differ in their kernel
+   sizes only; the best eighth of them goes on, but at least three and at most ten.
+2. They are fitted with the parameters of the second stage. Candidates that are behind
+   the best one (also one without stages) by more than two standard errors of the paired
+   difference over the folds are dropped.
+3. They are fitted with their own parameters.
 
-All other candidates are fitted once per fold, before the stages; those that are far
-behind on the first fold are not fitted on the others.
+All other candidates are fitted once per fold, before the stages. Candidates that are
+far behind on the first fold are not fitted on the others.
 
 An estimator may offer a method ``_fit_reusing(X, y, sample_weight, previous)``, which
-fits like ``fit`` but may take over what ``previous``, another estimator of its class,
-has learned from the same rows. Candidates of one path are fitted one after the other,
+fits like ``fit`` but may reuse results of ``previous``, another estimator of its class
+that was fitted to the same rows. Candidates of one path are fitted one after the other,
 and each gets the one before as ``previous``. In the stages before the last, the first
 of a path gets a network that was fitted to the same rows.
 """
@@ -43,9 +43,9 @@ LAST_STAGE = 3
 
 
 class Candidate(NamedTuple):
-    """An estimator to compare.
+    """Hold an estimator to compare.
 
-    ``params`` tell it from other candidates. ``early`` holds the parameters of the
+    ``params`` identify it among the candidates. ``early`` holds the parameters of the
     first two stages, or nothing. ``rivals`` is the same for candidates that differ in
     their kernel sizes only; ``path`` is a name and a place in the path, or None.
     """
@@ -220,7 +220,7 @@ def fit_candidate(estimator, X, y, sample_weight):
 
 
 def _fit_on_path(estimator, X, y, sample_weight, previous):
-    """Fit an estimator with what the one before it has learned from the same rows.
+    """Fit an estimator, with results of a previous one on the same rows.
 
     ``previous`` is another candidate of the path, or a network, or None.
     """
@@ -366,10 +366,11 @@ def _run_screened(calls, run_all, evaluate, end, n_at_a_time):
 def is_far_behind(
     losses, best, weight, times=2.5, n_standard_errors=3.0, least_rows=25
 ):
-    """Tell whether losses of rows are far above those of the best candidate.
+    """Return whether losses of rows are far above those of the best candidate.
 
-    The mean is ``times`` as large, so that the weight in an average would be small, and
-    the paired difference is more than ``n_standard_errors``; few rows cannot tell.
+    They are if the mean is ``times`` as large, so that the weight in an average would
+    be small, and if the paired difference is more than ``n_standard_errors``. Fewer
+    than ``least_rows`` rows are not enough for this decision.
     """
     gap, share = losses - best, weight / np.sum(weight)
     n_rows, mean = 1 / np.sum(share**2), share @ gap
@@ -408,8 +409,8 @@ def distinct_rows(X, y, weight=None):
 def _run_first_fold(calls, run_all, end):
     """Return the results of each path on the first fold.
 
-    With a time limit a path is run only if a fit to some of the rows tells that it ends
-    in time; the first path is run in any case.
+    With a time limit a path is run only if it is expected to end in time, judged by a
+    fit to some of the rows. The first path is run in any case.
     """
     first = {path: path_calls[0] for path, path_calls in calls.items()}
     if math.isinf(end):
@@ -533,7 +534,7 @@ def _best_rivals(mean, candidates, reached, share=1 / 8, least=3, most=10):
 
 
 def clearly_ahead(scores, others, n_standard_errors=2.0):
-    """Tell whether scores on the folds are above each row of others, paired by fold."""
+    """Return whether scores are above each row of others, paired by fold."""
     lead = scores - others
     error = lead.std(axis=-1) / np.sqrt(max(1, lead.shape[-1] - 1))
     return lead.mean(axis=-1) > n_standard_errors * error

@@ -1,4 +1,4 @@
-"""DeepTDRegressorCV and DeepTDClassifierCV: the best network of a grid."""
+"""DeepTDRegressorCV and DeepTDClassifierCV: search over a grid of networks."""
 
 from __future__ import annotations
 
@@ -119,8 +119,8 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         sample_weight : array-like of shape (n_samples,), default=None
             Weights for the fits and the scores.
         **params : dict
-            ``groups`` for the splitter; other arguments of the splitter too if metadata
-            routing is enabled.
+            ``groups`` for the splitter. With metadata routing, also other arguments of
+            the splitter.
 
         Returns
         -------
@@ -233,9 +233,9 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
     def _default_folds(self, X, y, weight, few_rows=20, many_rows=500):
         """Return five folds, three for many rows, and single rows if they are few.
 
-        Rows are shuffled, classes stratified, unless neighbouring rows are alike, as in
-        a time series: then the folds are contiguous blocks. Rows of weight zero are in
-        no fold. A score of users gets two rows for each fold.
+        Rows are shuffled and classes stratified. If neighbouring rows are alike, as in
+        a time series, the folds are contiguous blocks. Rows of weight zero are in no
+        fold. With ``scoring`` each fold has at least two rows.
         """
         kept = np.flatnonzero(weight > 0)
         if len(kept) < 2:
@@ -369,7 +369,7 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         self.best_score_ = float(mean[self.best_index_])
 
     def _best(self, candidates, table, order):
-        """Return the best of the candidates that reached the last stage reached."""
+        """Return the candidate of rank one."""
         return order[0]
 
     def _transform_input(self, X):
@@ -541,37 +541,42 @@ class BaseSearchCV(BaseSearch):
 
 
 class DeepTDRegressorCV(RegressionSearch, BaseSearchCV):
-    """The best network of a grid, found in a fraction of the time of GridSearchCV.
+    """Search over a grid of networks, in a fraction of the time of GridSearchCV.
 
-    All networks are compared on the same folds, in three stages, in which fewer and
-    fewer networks get more and more time (successive halving); see Notes.
+    >>> from skdeeptd import DeepTDRegressorCV
+    >>> from skdeeptd.datasets import make_patch_cnn_regression
+    >>> X, y = make_patch_cnn_regression(150, (6, 4), noise=0.1, random_state=0)
+    >>> grid = {"kernel_sizes": [(6, 4), (4, 6), (3, 8)], "n_filters": [1, 2]}
+    >>> search = DeepTDRegressorCV(grid, cv=3, random_state=0).fit(X, y)
+    >>> search.best_params_["kernel_sizes"]
+    (6, 4)
+
+    All networks are compared on the same folds by successive halving: in three stages,
+    fewer networks get longer fits. See Notes.
 
     Parameters
     ----------
     param_grid : dict of lists, or list of them, default=None
         Values of parameters of :class:`DeepTDRegressor`, as in
-        :class:`~sklearn.model_selection.ParameterGrid`. None compares networks of
-        two or three layers that tile the input and have at most one weight for eight
-        samples: the most even shapes, about 60 at most.
+        :class:`~sklearn.model_selection.ParameterGrid`. None means the networks of two
+        or three layers that tile the input and have at most one weight for eight
+        samples. If there are more than about 60, the most even shapes are compared.
     input_shape : sequence of int, default=None
-        Shape of a sample, if X has a flat row for each. None means one axis, or the
-        shape of X itself.
+        Shape of a sample, if X has flat rows. None means one axis, or the shape of X
+        itself.
     max_time : float, default=None
-        Seconds for the comparison; None for no limit. Candidates that are expected to
-        exceed the limit are skipped, with a warning. The best network that was
-        compared is always fitted to all samples.
+        Time limit of the comparison in seconds; None for no limit. Networks that would
+        exceed it are skipped, with a warning. The best network is then fitted to all
+        samples in any case.
     cv : int, cross-validation splitter or iterable, default=None
         As in :class:`~sklearn.model_selection.GridSearchCV`. None means five folds,
-        three for more than 500 samples, or single samples for fewer than 20 if
-        ``scoring`` is None. Samples are shuffled, and stratified if y has at most half
-        as many values as samples. If neighbouring samples are alike, as in a time
-        series, the folds are contiguous blocks.
+        three for more than 500 samples; fewer than 20 samples are held out one by one
+        if ``scoring`` is None. See Notes for the order of the samples.
     scoring : str or callable, default=None
-        Score that ranks the networks; None for R2, relative to the variance of y in all
-        samples if a fold holds out a single one. A callable gets the fitted network, X
-        and y of the held-out samples.
+        Score that ranks the networks, as in GridSearchCV. None means R2; if a fold
+        holds out a single sample, the variance is that of y in all samples.
     n_jobs : int, default=None
-        Number of networks that are fitted at the same time.
+        Number of networks that are fitted at the same time, as in joblib.
     random_state : int, RandomState instance or None, default=None
         Seed of the networks.
     verbose : int, default=0
@@ -588,18 +593,20 @@ class DeepTDRegressorCV(RegressionSearch, BaseSearchCV):
     best_index_ : int
         Index of the best network in ``cv_results_``.
     noise_variance_ : ndarray of shape (n_outputs,)
-        Mean of the squared residuals of the held-out samples, by the best network.
+        Mean of the squared residuals of the best network on the held-out samples.
     conformity_scores_, conformity_weight_ : ndarray
         Absolute residuals of the held-out samples, (n_samples, n_outputs), and their
         weights, (n_samples,), for ``predict_interval``.
     cv_results_ : dict of arrays
-        As in GridSearchCV, with an entry for each network. "stage" holds the last stage
-        of each, from 1 to 3, or 0 if there was no time; a network ranks behind all that
-        reached a later stage.
+        As in GridSearchCV, with an entry for each network. "stage" is the last stage
+        that a network reached, from 1 to 3, or 0 if it was skipped. A network ranks
+        behind all networks that reached a later stage.
     scorer_ : callable
         Scorer of the held-out samples.
     n_splits_ : int
+        Number of folds.
     input_shape_ : tuple of int
+        Shape of a sample.
     n_features_in_, feature_names_in_
         As in DeepTDRegressor.
 
@@ -609,23 +616,17 @@ class DeepTDRegressorCV(RegressionSearch, BaseSearchCV):
 
     Notes
     -----
-    In the first stage networks are fitted with ``polish=False``. Of those that differ
-    in ``kernel_sizes`` only, the best eighth goes on, but at least three and at most
-    ten.
-    In the second stage networks get one start and few iterations; those that differ in
-    ``alpha`` only are warm-started from the one with the next larger ``alpha``. The
-    networks that are not behind the best one by more than two standard errors of the
-    paired difference over the folds are then fitted in full.
+    1. Networks are fitted with ``polish=False``. Among networks that differ in
+       ``kernel_sizes`` only, the best eighth goes on, but at least three and at most
+       ten.
+    2. Networks get one start and few iterations. Networks that differ in ``alpha`` only
+       are fitted from large to small ``alpha``, each warm-started from the one before.
+    3. Networks are fitted in full, unless they are behind the best one by more than two
+       standard errors of the paired difference over the folds.
 
-    Examples
-    --------
-    >>> from skdeeptd import DeepTDRegressorCV
-    >>> from skdeeptd.datasets import make_patch_cnn_regression
-    >>> X, y = make_patch_cnn_regression(150, (6, 4), noise=0.1, random_state=0)
-    >>> grid = {"kernel_sizes": [(6, 4), (4, 6), (3, 8)], "n_filters": [1, 2]}
-    >>> search = DeepTDRegressorCV(grid, cv=3, random_state=0).fit(X, y)
-    >>> search.best_params_["kernel_sizes"]
-    (6, 4)
+    Default folds are shuffled, and stratified if y has at most half as many values as
+    samples. If neighbouring samples are alike, as in a time series, the folds are
+    contiguous blocks.
     """
 
     def predict(
@@ -637,7 +638,7 @@ class DeepTDRegressorCV(RegressionSearch, BaseSearchCV):
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
         return_std : bool, default=False
-            Whether to return the standard deviation of the mean of y, as in
+            Whether to return the standard deviation of the mean of y, too, as in
             :meth:`DeepTDRegressor.predict`.
 
         Returns
@@ -658,41 +659,43 @@ class DeepTDRegressorCV(RegressionSearch, BaseSearchCV):
 
 
 class DeepTDClassifierCV(ClassificationSearch, BaseSearchCV):
-    """The best classifier of a grid, found in a fraction of the time of GridSearchCV.
+    """Search over a grid of classifiers, in a fraction of the time of GridSearchCV.
+
+    >>> from sklearn.datasets import load_digits
+    >>> from skdeeptd import DeepTDClassifierCV
+    >>> X, digit = load_digits(return_X_y=True)
+    >>> X, odd = X.reshape(-1, 8, 8)[:300] / 16, digit[:300] % 2
+    >>> grid = {"kernel_sizes": [((4, 4), -1), ((2, 2), -1)], "alpha": [0.1, 1.0]}
+    >>> search = DeepTDClassifierCV(grid, random_state=0).fit(X, odd)
+    >>> sorted(search.best_params_)
+    ['alpha', 'kernel_sizes']
 
     The networks are compared like those of :class:`DeepTDRegressorCV`.
 
     Parameters
     ----------
     param_grid : dict of lists, or list of them, default=None
-        Values of parameters of :class:`DeepTDClassifier`, ``class_weight`` among them,
-        as in :class:`~sklearn.model_selection.ParameterGrid`. None compares
-        networks of two or three layers that tile the input and have at most one weight
-        for eight samples: the most even shapes, about 60 at most, with ``alpha`` equal
-        to the mean variance of the features.
+        Values of parameters of :class:`DeepTDClassifier`, as in
+        :class:`~sklearn.model_selection.ParameterGrid`. None means the shapes of
+        :class:`DeepTDRegressorCV`, with ``alpha`` equal to the mean variance of the
+        features.
     input_shape : sequence of int, default=None
-        Shape of a sample, if X has a flat row for each. None means one axis, or the
-        shape of X itself.
+        Shape of a sample, if X has flat rows. None means one axis, or the shape of X
+        itself.
     class_weight : dict, "balanced" or None, default=None
-        Weights of the classes, multiplied once with ``sample_weight``, as in
-        :class:`DeepTDClassifier`; the scores use the
-        products too. A ``class_weight`` in ``param_grid`` counts in the fits of that
-        network only.
+        Weights of the classes, as in :class:`DeepTDClassifier`, for all fits and
+        scores. A ``class_weight`` in ``param_grid`` counts in the fits of that network
+        only, in addition.
     max_time : float, default=None
         As in DeepTDRegressorCV.
     cv : int, cross-validation splitter or iterable, default=None
-        As in :class:`~sklearn.model_selection.GridSearchCV`. None means five folds,
-        three for more than 500 samples, or single samples for fewer than 20 if
-        ``scoring`` is None. Samples are shuffled and stratified. If neighbouring
-        samples are alike, as in a time series, the folds are contiguous blocks.
+        As in DeepTDRegressorCV. Default folds are stratified.
     scoring : str or callable, default=None
-        Score that ranks the networks; None for the mean log-likelihood.
-    n_jobs : int, default=None
-        Number of networks that are fitted at the same time.
-    random_state : int, RandomState instance or None, default=None
-        Seed of the networks.
-    verbose : int, default=0
-        Whether to print a line for each stage.
+        Score that ranks the networks, as in
+        :class:`~sklearn.model_selection.GridSearchCV`. None means the mean
+        log-likelihood.
+    n_jobs, random_state, verbose
+        As in DeepTDRegressorCV.
 
     Attributes
     ----------
@@ -710,17 +713,6 @@ input_shape_
     --------
     DeepTDAutoClassifier : Compares linear, kernel and network models, and averages
         them.
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_digits
-    >>> from skdeeptd import DeepTDClassifierCV
-    >>> X, digit = load_digits(return_X_y=True)
-    >>> X, odd = X.reshape(-1, 8, 8)[:300] / 16, digit[:300] % 2
-    >>> grid = {"kernel_sizes": [((4, 4), -1), ((2, 2), -1)], "alpha": [0.1, 1.0]}
-    >>> search = DeepTDClassifierCV(grid, random_state=0).fit(X, odd)
-    >>> sorted(search.best_params_)
-    ['alpha', 'kernel_sizes']
     """
 
     _parameter_constraints: dict = {
@@ -807,7 +799,7 @@ input_shape_
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_classes)
-            The logit of ``classes_[1]`` for two classes.
+            For two classes the logit of ``classes_[1]``.
         """
         X = self._transform_input(X)
         return self.best_estimator_.decision_function(X)

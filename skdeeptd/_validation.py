@@ -189,7 +189,7 @@ def check_kind(estimator, y):
         return
     try:
         values = np.asarray(y)
-    except ValueError:  # ragged: scikit-learn says so
+    except ValueError:  # ragged: scikit-learn raises
         return
     refuse_times(values)
     if is_regressor(estimator):
@@ -264,7 +264,7 @@ def check_targets(rows, loss):
 
 @contextmanager
 def translate_overflow_error(estimator, rows):
-    """Raise ValueError for sums that overflow; say if X or y is not finite.
+    """Raise ValueError for sums that overflow, or if X or y is not finite.
 
     LAPACK fails for matrices of such sums.
     """

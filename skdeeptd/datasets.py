@@ -49,58 +49,6 @@ def make_patch_cnn_regression(
 ) -> tuple[Any, ...]:
     """Draw regression data from a random patch network.
 
-    X is standard normal. The kernels have random directions and unit norm, and the
-    filters of an output have random signs. Each output is scaled to a variance of about
-    1 before the noise is added. Kernels are drawn again if a layer is dead, for example
-    if a relu gives zero nearly everywhere.
-
-    Parameters
-    ----------
-    n_samples : int, default=200
-    kernel_sizes : sequence of int or of tuple of int, default=(4, 4, 4)
-        First layer first, as in :class:`~skdeeptd.DeepTDRegressor`. The last entry may
-        be -1, all that is left of ``input_shape``.
-    input_shape : sequence of int, default=None
-        The shape of a sample. None takes one axis, which the patches cover exactly:
-        without ``strides`` its length is the product of the sizes.
-    strides : int, sequence of int or of tuple of int, default=None
-        How far each hidden layer's kernel moves, as in
-        :class:`~skdeeptd.DeepTDRegressor`. None takes the kernel sizes.
-    n_filters : int, default=1
-    n_outputs : int, default=1
-    activation : str or sequence of str, default="relu"
-        For all hidden layers, or one for each.
-    output_activation : str, default="identity"
-    hidden_bias : bool, default=False
-        Whether each filter has a bias in each hidden layer: normal, with half the
-        standard deviation that its pre-activation has without it.
-    share_filters : bool, default=False
-        Whether the outputs have the hidden layers in common, as in
-        :class:`~skdeeptd.DeepTDRegressor`, or all kernels if ``output_activation``
-        is not "identity". The scales of the filters are then normal, not signs.
-    noise : float, default=0.0
-        Standard deviation of the Gaussian noise on y.
-    return_kernels : bool, default=False
-        Whether to return the kernels of the network as well.
-    random_state : int, RandomState instance or None, default=None
-
-    Returns
-    -------
-    X : ndarray of shape (n_samples, n_features)
-    y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-    kernels : list of ndarray of shape (n_outputs, n_filters) + kernel_size
-        The kernels of the network, one array per layer, in the form of
-        ``DeepTDRegressor.kernels_``. Only returned if ``return_kernels=True``. Scales
-        and biases are not returned.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If a parameter is out of range, the sizes do not fit each other, or no network
-        whose output varies is found.
-
-    Examples
-    --------
     >>> from skdeeptd.datasets import make_patch_cnn_regression
     >>> X, y, kernels = make_patch_cnn_regression(
     ...     n_samples=50, kernel_sizes=(5, 3), return_kernels=True, random_state=0
@@ -108,18 +56,59 @@ def make_patch_cnn_regression(
     >>> X.shape, y.shape, [k.shape for k in kernels]
     ((50, 15), (50,), [(1, 1, 5), (1, 1, 3)])
 
-    Patches of 3 x 3 pixels that overlap, on images of 8 x 8:
+    X is standard normal. The kernels have random directions and unit norm, and the
+    filters of an output have random signs. Each output is scaled to a variance of about
+    1 before the noise is added. Kernels are drawn again if the output of a layer is
+    nearly constant, for example if a relu is almost never active.
 
-    >>> X, y, kernels = make_patch_cnn_regression(
-    ...     n_samples=50,
-    ...     kernel_sizes=((3, 3), -1),
-    ...     input_shape=(8, 8),
-    ...     strides=1,
-    ...     return_kernels=True,
-    ...     random_state=0,
-    ... )
-    >>> X.shape, y.shape, [k.shape for k in kernels]
-    ((50, 64), (50,), [(1, 1, 3, 3), (1, 1, 6, 6)])
+    Parameters
+    ----------
+    n_samples : int, default=200
+        Number of samples.
+    kernel_sizes : sequence of int or of tuple of int, default=(4, 4, 4)
+        Kernel size of each layer, as in :class:`~skdeeptd.DeepTDRegressor`. The last
+        entry may be -1 if ``input_shape`` is given.
+    input_shape : sequence of int, default=None
+        Shape of a sample. None means one axis that the patches cover exactly: without
+        ``strides`` its length is the product of the sizes.
+    strides : int, sequence of int or of tuple of int, default=None
+        Step of each hidden layer's kernel, as in :class:`~skdeeptd.DeepTDRegressor`.
+        None means the kernel sizes, without overlap.
+    n_filters : int, default=1
+        Number of filters.
+    n_outputs : int, default=1
+        Number of outputs.
+    activation : str or sequence of str, default="relu"
+        Activation of all hidden layers, or one for each.
+    output_activation : str, default="identity"
+        Activation of the last layer.
+    hidden_bias : bool, default=False
+        Whether each filter has a bias in each hidden layer. Biases are normal, with
+        half the standard deviation of the pre-activation.
+    share_filters : bool, default=False
+        Whether the outputs share the hidden layers, or all kernels if
+        ``output_activation`` is not "identity", as in
+        :class:`~skdeeptd.DeepTDRegressor`. The scales of the filters are then normal.
+    noise : float, default=0.0
+        Standard deviation of the Gaussian noise on y.
+    return_kernels : bool, default=False
+        Whether to return the kernels of the network, too.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the data.
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, n_features)
+    y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+    kernels : list of ndarray of shape (n_outputs, n_filters) + kernel_size
+        The kernels of each layer, in the form of ``DeepTDRegressor.kernels_``. Only
+        returned if ``return_kernels=True``. Scales and biases are not returned.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a parameter is out of range, if the sizes do not fit each other, or if all
+        networks that were drawn have a constant output.
     """
     _check_counts(n_samples=n_samples, n_filters=n_filters, n_outputs=n_outputs)
     _check_size("noise", noise)
@@ -155,57 +144,8 @@ def make_patch_cnn_classification(
     return_kernels: bool = False,
     random_state: RandomState = None,
 ) -> tuple[Any, ...]:
-    """Draw labels from the class probabilities of a random patch network.
+    """Draw classification data from a random patch network.
 
-    X is standard normal. The outputs of the network are logits: one for two classes,
-    or else one per class. They share the hidden layers, and each has its own last
-    layer, as in :func:`make_patch_cnn_regression` with ``share_filters=True``. Each
-    logit is shifted to a mean of about 0 and scaled to a standard deviation of about
-    ``logit_std``. The label of a sample is drawn from the probabilities that its logits
-    give.
-
-    Parameters
-    ----------
-    n_samples : int, default=200
-    kernel_sizes : sequence of int or of tuple of int, default=(4, 4, 4)
-        As in :func:`make_patch_cnn_regression`.
-    n_classes : int, default=2
-    logit_std : float, default=3.0
-        Approximate standard deviation of each logit. With 0 the labels do not depend on
-        X; with a large value nearly all of them follow from X.
-    input_shape, strides, n_filters, activation, output_activation, \
-hidden_bias, random_state
-        As in :func:`make_patch_cnn_regression`.
-    return_kernels : bool, default=False
-        Whether to return the kernels of the network and the logits as well.
-
-    Returns
-    -------
-    X : ndarray of shape (n_samples, n_features)
-    y : ndarray of shape (n_samples,)
-        Labels, integers from 0 to ``n_classes - 1``. If ``n_samples`` is small, a class
-        may have no sample.
-    kernels : list of ndarray of shape (n_outputs, n_filters) + kernel_size
-        The kernels of the network, one array per layer, in the form of
-        ``DeepTDClassifier.kernels_``; ``n_outputs`` is 1 for two classes, otherwise
-        ``n_classes``. Only returned if ``return_kernels=True``. With more than two
-        classes, the data identify the last kernels up to an array that is added to all
-        of them, since adding a number to all logits of a sample changes nothing.
-    logits : ndarray of shape (n_samples,) or (n_samples, n_classes)
-        The logits that the labels were drawn from, in the form of
-        :meth:`~skdeeptd.DeepTDClassifier.decision_function`. Only returned if
-        ``return_kernels=True``. With two classes, ``scipy.special.expit`` of them is
-        the probability of class 1; otherwise ``scipy.special.softmax`` along axis 1
-        gives the probabilities of all classes.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If a parameter is out of range, the sizes do not fit each other, or no network
-        whose output varies is found.
-
-    Examples
-    --------
     >>> from skdeeptd.datasets import make_patch_cnn_classification
     >>> X, y, kernels, logits = make_patch_cnn_classification(
     ...     n_samples=50,
@@ -216,6 +156,58 @@ hidden_bias, random_state
     ... )
     >>> X.shape, y.shape, [k.shape for k in kernels], logits.shape
     ((50, 15), (50,), [(3, 1, 5), (3, 1, 3)], (50, 3))
+
+    X is standard normal. The outputs of the network are logits: one logit for two
+    classes, else one for each class. All logits share the hidden layers, and each has
+    its own last layer, as in :func:`make_patch_cnn_regression` with
+    ``share_filters=True``. Each logit is shifted to a mean of about 0 and scaled to a
+    standard deviation of about ``logit_std``. Labels are drawn with the probabilities
+    of these logits.
+
+    Parameters
+    ----------
+    n_samples : int, default=200
+        Number of samples.
+    kernel_sizes : sequence of int or of tuple of int, default=(4, 4, 4)
+        As in :func:`make_patch_cnn_regression`.
+    n_classes : int, default=2
+        Number of classes.
+    logit_std : float, default=3.0
+        Approximate standard deviation of each logit. With 0 the labels are independent
+        of X; with a large value X determines nearly all labels.
+    input_shape, strides, n_filters, activation, output_activation, \
+hidden_bias, random_state
+        As in :func:`make_patch_cnn_regression`.
+    return_kernels : bool, default=False
+        Whether to return the kernels of the network and the logits, too.
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, n_features)
+    y : ndarray of shape (n_samples,)
+        Labels, integers from 0 to ``n_classes - 1``. If ``n_samples`` is small, a class
+        may have no sample.
+    kernels : list of ndarray of shape (n_outputs, n_filters) + kernel_size
+        The kernels of each layer, in the form of ``DeepTDClassifier.kernels_``;
+        ``n_outputs`` is 1 for two classes, else ``n_classes``. Only returned if
+        ``return_kernels=True``.
+    logits : ndarray of shape (n_samples,) or (n_samples, n_classes)
+        The logits, in the form of :meth:`~skdeeptd.DeepTDClassifier.decision_function`.
+        Only returned if ``return_kernels=True``. For two classes their
+        ``scipy.special.expit`` is the probability of class 1; for more classes
+        ``scipy.special.softmax`` along axis 1 gives all probabilities.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a parameter is out of range, if the sizes do not fit each other, or if all
+        networks that were drawn have a constant output.
+
+    Notes
+    -----
+    For more than two classes the last kernels are identifiable up to an array that is
+    added to all of them: adding a number to all logits of a sample changes no
+    probability.
     """
     _check_counts(n_samples=n_samples, n_filters=n_filters)
     check_scalar(n_classes, "n_classes", Integral, min_val=2)
@@ -411,9 +403,9 @@ def _gather_patches(h: np.ndarray, order: np.ndarray | None, d: int) -> np.ndarr
 
 
 def _varies(h: np.ndarray, min_share: float = 0.25, min_std: float = 1e-12) -> bool:
-    """Tell if enough values differ from their median.
+    """Return whether enough values differ from their median.
 
-    ``min_std`` is the least standard deviation, relative to the root mean square.
+    ``min_std`` is the smallest standard deviation, relative to the root mean square.
     """
     differ = np.mean(h != np.median(h))
     return differ >= min_share and h.std() > min_std * np.sqrt(np.mean(h**2))

@@ -35,6 +35,19 @@ if TYPE_CHECKING:
 def to_torch(estimator: BaseEstimator) -> torch.nn.Module:
     """Convert a fitted estimator to a torch module that can be trained further.
 
+    >>> import torch
+    >>> from skdeeptd import DeepTDRegressor
+    >>> from skdeeptd.datasets import make_patch_cnn_regression
+    >>> from skdeeptd.export import to_torch
+    >>> X, y = make_patch_cnn_regression(n_samples=200, random_state=0)
+    >>> model = DeepTDRegressor(kernel_sizes=(4, 4, 4), random_state=0).fit(X, y)
+    >>> network = to_torch(model)
+    >>> network.conv2
+    Conv1d(1, 1, kernel_size=(4,), stride=(4,), bias=False)
+    >>> output = network(torch.from_numpy(X))
+    >>> bool(abs(output.detach().numpy() - model.predict(X)).max() < 1e-12)
+    True
+
     Parameters
     ----------
     estimator : estimator
@@ -44,52 +57,10 @@ def to_torch(estimator: BaseEstimator) -> torch.nn.Module:
     Returns
     -------
     torch.nn.Module
-        The module returns what ``predict``, or ``transform``, returns, in the same
-        shape; for a classifier it returns logits. Its input is a tensor of shape
-        (n_samples, n_features) or (n_samples,) + input_shape, in the dtype of its
-        weights: float64, but float32 for networks that were fitted to float32.
-
-        The logits of two classes have the shape (n_samples,), for
-        ``torch.nn.BCEWithLogitsLoss`` with targets of 0.0 and 1.0; those of more
-        classes have the shape (n_samples, n_classes), for
-        ``torch.nn.CrossEntropyLoss`` with the index of the class in ``classes_``. Their
-        sigmoid, or softmax, gives the probabilities of ``predict_proba``. The logits of
-        a DeepTDClassifier are those of ``decision_function``. For a
-        DeepTDRidgeClassifier or DeepTDAutoClassifier they are the logarithms of the
-        probabilities, or for two classes the difference of these logarithms.
-
-        For a DeepTDRegressor or DeepTDClassifier the module is a Sequential:
-
-        - ``input``: samples as one channel of shape ``input_shape``.
-        - ``pad``: zeros at the end of the axes, if patches reach beyond it.
-        - ``conv1``, ``activation1``, ``conv2``, ...: a Conv1d, Conv2d or Conv3d per
-          layer with its kernel size and stride, and a channel per filter and output.
-          Filters do not share weights, so that each channel is a group from the second
-          layer on. The kernels are multiplied by their gains. There are biases with
-          ``hidden_bias``.
-        - ``sum``: a convolution of kernel size 1 that adds the filters of an output;
-          its weights are the scales, its bias is the intercept.
-        - ``mean``: the exponential, only with ``loss="poisson"``.
-        - ``output``: a Flatten to the shape of y, or of the logits.
-
-        For DeepTDFeatures or a SignalScaler it is a Sequential:
-
-        - ``input``, ``signals``: samples as signals, (n_samples, n_channels, places).
-        - ``view``: the derivative or standard normal variate, if there is one.
-        - ``standard``: the standardized signals.
-        - ``banks``, only for DeepTDFeatures: a ``conv`` for each size and dilation, and
-          the statistics of its responses. The kernels and biases of ``conv`` can be
-          trained.
-        - ``output``: the standardized and clipped responses, or a Flatten.
-
-        For a DeepTDRidge or DeepTDRidgeClassifier it is a Sequential of ``features``;
-        a Linear ``metric``, if the metric is learned; ``kernel``, unless the kernel is
-        linear; a Linear ``ridge``; and ``output``. The rows and ``gamma`` of the kernel
-        are not trained.
-
-        For a DeepTDAutoRegressor or DeepTDAutoClassifier it is the average of
-        ``members``, with ``weights`` that are not trained; for a DeepTDRegressorCV or
-        DeepTDClassifierCV it is the module of ``best_estimator_``.
+        The output is that of ``predict`` or ``transform``, in the same shape, or the
+        logits of a classifier. The input is a tensor of shape (n_samples, n_features)
+        or (n_samples,) + input_shape, in the dtype of the weights: float32 for networks
+        that were fitted to float32, else float64. See Notes for the modules.
 
     Raises
     ------
@@ -105,40 +76,73 @@ def to_torch(estimator: BaseEstimator) -> torch.nn.Module:
 
     See Also
     --------
-    to_onnx : A graph that runs without Python.
+    to_onnx : Converts to a graph that runs without Python.
 
     Notes
     -----
+    *Logits* of two classes have the shape (n_samples,), for
+    ``torch.nn.BCEWithLogitsLoss`` with targets of 0.0 and 1.0. Logits of more classes
+    have the shape (n_samples, n_classes), for ``torch.nn.CrossEntropyLoss`` with the
+    index of the class in ``classes_``. Their sigmoid or softmax gives the probabilities
+    of ``predict_proba``. The logits of a DeepTDClassifier are those of
+    ``decision_function``; the logits of other classifiers are logarithms of the
+    probabilities, or for two classes the difference of these logarithms.
+
+    The module of a DeepTDRegressor or DeepTDClassifier is a Sequential:
+
+    - ``input``: samples as one channel of shape ``input_shape``.
+    - ``pad``: zeros at the end of the axes, if patches reach beyond it.
+    - ``conv1``, ``activation1``, ``conv2``, ...: a Conv1d, Conv2d or Conv3d per layer
+      with its kernel size and stride, and a channel per filter and output. Filters do
+      not share weights, so each channel is a group from the second layer on. The
+      kernels are multiplied by their gains. There are biases with ``hidden_bias``.
+    - ``sum``: a convolution of kernel size 1 that adds the filters of an output. Its
+      weights are the scales, its bias is the intercept.
+    - ``mean``: the exponential, only with ``loss="poisson"``.
+    - ``output``: a Flatten to the shape of y, or of the logits.
+
+    The module of DeepTDFeatures or a SignalScaler is a Sequential:
+
+    - ``input``, ``signals``: samples as signals, (n_samples, n_channels, n_positions).
+    - ``view``: the derivative or standard normal variate, if there is one.
+    - ``standard``: the standardized signals.
+    - ``banks``, only for DeepTDFeatures: a ``conv`` for each size and dilation, and the
+      statistics of its responses. The kernels and biases of ``conv`` can be trained.
+    - ``output``: the standardized and clipped responses, or a Flatten.
+
+    The module of a DeepTDRidge or DeepTDRidgeClassifier is a Sequential of
+    ``features``; a Linear ``metric``, if the metric is learned; ``kernel``, unless the
+    kernel is linear; a Linear ``ridge``; and ``output``. The rows and ``gamma`` of the
+    kernel are not trained. The kernel is computed from differences, not from products,
+    so that it is accurate in float32, too. Models with a small ``alpha_`` add large
+    numbers that nearly cancel; keep these models in float64.
+
+    The module of a DeepTDAutoRegressor or DeepTDAutoClassifier is the average of
+    ``members``, with ``weights`` that are not trained. The module of a
+    DeepTDRegressorCV or DeepTDClassifierCV is that of ``best_estimator_``.
+
     torch has no convolution over more than three axes. For samples of four axes or more
     a layer is a Conv1d over one axis with its patches side by side; a step
     ``patches1``, ``patches2``, ... before the layer sorts its input if necessary. The
     ``conv`` of DeepTDFeatures is always a Conv1d of kernel size 1 over patches side by
     side.
-
-    The kernel of a DeepTDRidge is computed from differences, not from products, so that
-    it is accurate in float32, too. Models with a small ``alpha_`` sum large numbers
-    that nearly cancel; keep these in float64.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skdeeptd import DeepTDRegressor
-    >>> from skdeeptd.datasets import make_patch_cnn_regression
-    >>> from skdeeptd.export import to_torch
-    >>> X, y = make_patch_cnn_regression(n_samples=200, random_state=0)
-    >>> model = DeepTDRegressor(kernel_sizes=(4, 4, 4), random_state=0).fit(X, y)
-    >>> network = to_torch(model)
-    >>> network.conv2
-    Conv1d(1, 1, kernel_size=(4,), stride=(4,), bias=False)
-    >>> output = network(torch.from_numpy(X))
-    >>> bool(abs(output.detach().numpy() - model.predict(X)).max() < 1e-12)
-    True
     """
     return module_of(exported(estimator))
 
 
 def to_onnx(estimator: BaseEstimator) -> onnx.ModelProto:
     """Convert a fitted estimator to an ONNX model, to predict without Python.
+
+    >>> import onnxruntime
+    >>> from skdeeptd import DeepTDRegressor
+    >>> from skdeeptd.datasets import make_patch_cnn_regression
+    >>> from skdeeptd.export import to_onnx
+    >>> X, y = make_patch_cnn_regression(n_samples=200, random_state=0)
+    >>> model = DeepTDRegressor(kernel_sizes=(4, 4, 4), random_state=0).fit(X, y)
+    >>> session = onnxruntime.InferenceSession(to_onnx(model).SerializeToString())
+    >>> (output,) = session.run(None, {"X": X})
+    >>> bool(abs(output - model.predict(X)).max() < 1e-12)
+    True
 
     Parameters
     ----------
@@ -151,14 +155,14 @@ def to_onnx(estimator: BaseEstimator) -> onnx.ModelProto:
     -------
     onnx.ModelProto
         Model with opset 17 and IR version 8. The input ``X`` has the shape (n_samples,
-        n_features) for any number of samples, and the dtype float64, but float32 for
-        networks that were fitted to float32. The output ``y`` is that of ``predict``,
-        or ``transform``, in the same shape. Pass samples of several axes as
+        n_features) for any number of samples. Its dtype is float32 for networks that
+        were fitted to float32, else float64. The output ``y`` is that of ``predict`` or
+        ``transform``, in the same shape. Pass samples of several axes as
         ``X.reshape(len(X), -1)``.
 
-        For a classifier the outputs are those of ``predict`` and ``predict_proba``:
-        ``label``, of shape (n_samples,), int64 or strings, and ``probabilities``, of
-        shape (n_samples, n_classes), also for two classes.
+        A classifier has two outputs: ``label``, as from ``predict``, of shape
+        (n_samples,), int64 or strings, and ``probabilities``, as from
+        ``predict_proba``, of shape (n_samples, n_classes).
 
     Raises
     ------
@@ -174,28 +178,15 @@ def to_onnx(estimator: BaseEstimator) -> onnx.ModelProto:
 
     See Also
     --------
-    to_torch : A module to train further.
+    to_torch : Converts to a module that can be trained further.
 
     Notes
     -----
     A layer is a Reshape and a MatMul, because onnxruntime has no float64 Conv on a CPU.
-    A Gather comes before if the values are not in the order of the patches, as for
-    overlapping patches. A bank of filters is a Gather and a MatMul, too. Activations
+    A Gather comes first if the values are not in the order of the patches, for example
+    if patches overlap. A bank of filters is a Gather and a MatMul, too. Activations
     that onnxruntime does not compute exactly in float64 are composed of simpler
     operators.
-
-    Examples
-    --------
-    >>> import onnxruntime
-    >>> from skdeeptd import DeepTDRegressor
-    >>> from skdeeptd.datasets import make_patch_cnn_regression
-    >>> from skdeeptd.export import to_onnx
-    >>> X, y = make_patch_cnn_regression(n_samples=200, random_state=0)
-    >>> model = DeepTDRegressor(kernel_sizes=(4, 4, 4), random_state=0).fit(X, y)
-    >>> session = onnxruntime.InferenceSession(to_onnx(model).SerializeToString())
-    >>> (output,) = session.run(None, {"X": X})
-    >>> bool(abs(output - model.predict(X)).max() < 1e-12)
-    True
     """
     estimator = exported(estimator)
     if is_classifier(estimator):
@@ -207,24 +198,6 @@ def to_onnx(estimator: BaseEstimator) -> onnx.ModelProto:
 def register_skl2onnx() -> None:
     """Register the estimators of this package with skl2onnx, to convert a Pipeline.
 
-    Call it once, before ``skl2onnx.to_onnx``. As for all regressors of skl2onnx, the
-    output has the shape (n_samples, n_outputs), also for y of one axis. The output is
-    float64 if the input is float64, else float32; networks are computed in that dtype,
-    all other models in float64. As for all classifiers of skl2onnx, the outputs are the
-    label and a sequence of mappings, or with the option ``zipmap=False`` ``label`` and
-    ``probabilities`` as in :func:`to_onnx`.
-
-    Raises
-    ------
-    ImportError
-        If skl2onnx is not installed.
-
-    See Also
-    --------
-    to_onnx : For the estimator alone, without skl2onnx.
-
-    Examples
-    --------
     >>> import onnxruntime, skl2onnx
     >>> from sklearn.pipeline import make_pipeline
     >>> from sklearn.preprocessing import StandardScaler
@@ -240,6 +213,22 @@ def register_skl2onnx() -> None:
     >>> (output,) = session.run(None, {"X": X})
     >>> bool(abs(output[:, 0] - pipeline.predict(X)).max() < 1e-12)
     True
+
+    Call this function once, before ``skl2onnx.to_onnx``. As for all regressors of
+    skl2onnx, the output has the shape (n_samples, n_outputs), also for y of one axis.
+    The output is float64 if the input is float64, else float32. Networks are computed
+    in that dtype, all other models in float64. As for all classifiers of skl2onnx, the
+    outputs are the label and a sequence of mappings. With the option ``zipmap=False``
+    they are ``label`` and ``probabilities``, as in :func:`to_onnx`.
+
+    Raises
+    ------
+    ImportError
+        If skl2onnx is not installed.
+
+    See Also
+    --------
+    to_onnx : Converts the estimator alone, without skl2onnx.
     """
     skl2onnx = optional("skl2onnx", extra="onnx")
     types = optional("skl2onnx.common.data_types", extra="onnx")

@@ -50,7 +50,22 @@ def compare_with_linear(
 ) -> Bunch:
     """Compare the cross-validated R2 of a regressor with that of a linear model.
 
-    Clones of both models are fitted to the same folds and predict the held-out rows.
+    >>> from skdeeptd import DeepTDRegressor
+    >>> from skdeeptd.datasets import make_patch_cnn_regression
+    >>> from skdeeptd.inspection import compare_with_linear
+    >>> X, y = make_patch_cnn_regression(
+    ...     n_samples=400, kernel_sizes=(8, 8), noise=0.3, random_state=0
+    ... )
+    >>> model = DeepTDRegressor(kernel_sizes=(8, 8), random_state=0)
+    >>> compare_with_linear(model, X, y).conclusion
+    ['network']
+
+    Nothing can be learned from a y in reverse order:
+
+    >>> compare_with_linear(model, X, y[::-1]).conclusion
+    ['nothing']
+
+    Clones of both models are fitted on the same folds and predict the held-out samples.
     The result answers two questions for each output of y: can X predict y at all, and
     is a network better than a linear model?
 
@@ -73,13 +88,12 @@ def compare_with_linear(
         The linear model. None for :class:`~sklearn.preprocessing.StandardScaler` and
         :class:`~sklearn.linear_model.RidgeCV` with a penalty for each output.
     n_jobs : int, default=None
-        Number of folds that are fitted at the same time, as in
-        :func:`~sklearn.model_selection.cross_val_predict`.
+        Number of folds that are fitted at the same time, as in joblib.
 
     Returns
     -------
     Bunch
-        With an entry for each output in:
+        Each array or list has an entry for each output of y:
 
         network, linear : ndarray of shape (n_outputs,)
             Cross-validated R2.
@@ -95,10 +109,11 @@ def compare_with_linear(
     Raises
     ------
     TypeError
-        If a model is not a regressor, or weights are given and it takes none.
+        If a model is not a regressor, or if weights are given and a model takes none.
     ValueError
-        If there are fewer than 9 samples of positive weight, an output is constant,
-        ``cv`` does not hold out each sample once, or X, y or the weights are invalid.
+        If there are fewer than 9 samples of positive weight, if an output is constant,
+        if ``cv`` does not hold out each sample once, or if X, y or the weights are
+        invalid.
 
     See Also
     --------
@@ -106,36 +121,21 @@ def compare_with_linear(
 
     Notes
     -----
-    Let e_i be the error of a model in held-out sample i, d_i the error of the mean of
-    the training samples, v_i the weights divided by their sum, and q the ratio of the
-    weighted means of e_i^2 and d_i^2. Then R2 = 1 - q, and by the delta method::
+    For held-out sample i let e_i be the error of a model, d_i the error of the mean of
+    the training samples, and v_i the weight divided by the sum of the weights. With q
+    the ratio of the weighted means of e_i^2 and d_i^2, R2 is 1 - q, and by the delta
+    method::
 
         se^2 = sum_i v_i^2 (e_i^2 - q d_i^2)^2 / (sum_i v_i d_i^2)^2
 
     One model is clearly better than another if the weighted mean of the paired
-    differences of their squared errors exceeds two of its standard errors (the same
-    formula with the differences minus their mean) and a millionth of the mean of d_i^2.
+    differences of their squared errors exceeds two standard errors. The standard error
+    has the same formula, with the differences minus their mean. The mean difference
+    must also exceed a millionth of the mean of d_i^2.
 
     The standard errors do not depend on the unit of the weights. They treat held-out
     errors as independent, although the folds share training samples, and are therefore
-    slightly too small. R2 is not robust: a few outliers of y can decide it.
-
-    Examples
-    --------
-    >>> from skdeeptd import DeepTDRegressor
-    >>> from skdeeptd.datasets import make_patch_cnn_regression
-    >>> from skdeeptd.inspection import compare_with_linear
-    >>> X, y = make_patch_cnn_regression(
-    ...     n_samples=400, kernel_sizes=(8, 8), noise=0.3, random_state=0
-    ... )
-    >>> model = DeepTDRegressor(kernel_sizes=(8, 8), random_state=0)
-    >>> compare_with_linear(model, X, y).conclusion
-    ['network']
-
-    Nothing can be learned from a y in reverse order:
-
-    >>> compare_with_linear(model, X, y[::-1]).conclusion
-    ['nothing']
+    slightly too small. R2 is not robust to outliers of y.
     """
     if linear is None:
         ridge = RidgeCV(np.logspace(-5, 6, 23), alpha_per_target=True)
@@ -236,68 +236,6 @@ def effective_weights(
 ) -> Bunch:
     """Compute the effect of each feature on the prediction.
 
-    The effective weight of a feature in a sample is the derivative of the prediction by
-    the feature, times the standard deviation of the feature over the samples. Its unit
-    is that of y. For a linear model the weight is the coefficient times that standard
-    deviation, in every sample.
-
-    The derivative is a central difference: all samples are predicted with the feature
-    shifted by a hundredth of its standard deviation up and down. It works for any
-    regressor or classifier, and gives the weights of the input of a Pipeline. X is
-    predicted twice for each feature, so a few hundred samples are enough.
-
-    Parameters
-    ----------
-    estimator : regressor or classifier
-        A fitted model of this package or of scikit-learn, or a Pipeline. All weights
-        are zero if the prediction is piecewise constant, as that of a tree.
-    X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
-        At least two samples. They also give the standard deviations.
-    output : int, default=0
-        Index of the output. A classifier has one output, its logit, for two classes,
-        else a logit for each of ``classes_``: its ``decision_function`` or, without
-        one, the logarithm of the odds of the class.
-    input_shape : sequence of int, default=None
-        Shape of a sample in the results. None for that of X or, if X has two axes, that
-        of the estimator; a Pipeline has none.
-    refits : sequence of estimators, default=None
-        At least two models fitted to other samples, such as ``"estimator"`` of
-        :func:`sklearn.model_selection.cross_validate` with ``return_estimator=True``.
-
-    Returns
-    -------
-    Bunch
-        With arrays of the shape of a sample:
-
-        magnitude
-            Mean absolute weight over the samples.
-        sign
-            Mean weight divided by the mean absolute weight, from -1 to 1; 0 for a
-            feature without effect.
-        standard_error
-            Standard error of the magnitude as a mean over samples.
-        refit_std
-            Standard deviation of the magnitude over the refits; NaN without them. It is
-            too small for refits that share most of their samples.
-        weights
-            The weights of each sample, of shape (n_samples,) + shape of a sample.
-
-    Raises
-    ------
-    sklearn.exceptions.NotFittedError
-        If the estimator or a refit is not fitted.
-    ValueError, TypeError
-        If X does not fit the estimator, holds NaN or inf or has one sample, if there is
-        no such output, if the estimator is neither regressor nor classifier, or if
-        there is one refit, or one of another kind or with other classes.
-
-    See Also
-    --------
-    skdeeptd.plotting.ImportanceDisplay : Draw the result.
-    sklearn.inspection.permutation_importance : The loss of score without a feature.
-
-    Examples
-    --------
     >>> import numpy as np
     >>> from sklearn.pipeline import make_pipeline
     >>> from sklearn.preprocessing import StandardScaler
@@ -312,6 +250,69 @@ def effective_weights(
     array([3., 5., 0., 1.])
     >>> result.sign[[0, 1, 3]].round(3)
     array([ 1., -1.,  1.])
+
+    The effective weight of a feature in a sample is the derivative of the prediction by
+    the feature (saliency), times the standard deviation of the feature over the
+    samples. It has the unit of y. For a linear model it is the coefficient times that
+    standard deviation, in every sample.
+
+    Any regressor or classifier will do. For a Pipeline the features are those of its
+    input. X is predicted twice for each feature; a few hundred samples are enough.
+
+    Parameters
+    ----------
+    estimator : regressor or classifier
+        A fitted model of this package or of scikit-learn, or a Pipeline. All weights
+        are zero if the prediction is piecewise constant, as that of a tree.
+    X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+        At least two samples. They also give the standard deviations.
+    output : int, default=0
+        Index of the output. The outputs of a classifier are logits: one for two
+        classes, else one for each of ``classes_``. They are its ``decision_function``
+        or, if it has none, the log-odds of its probabilities.
+    input_shape : sequence of int, default=None
+        Shape of a sample in the results. None means that of X or, if X has two axes,
+        ``input_shape_`` of the estimator, unless it is a Pipeline.
+    refits : sequence of estimators, default=None
+        At least two models fitted to other samples, such as ``"estimator"`` of
+        :func:`sklearn.model_selection.cross_validate` with ``return_estimator=True``.
+
+    Returns
+    -------
+    Bunch
+        Arrays of the shape of a sample:
+
+        magnitude
+            Mean absolute weight over the samples.
+        sign
+            Mean weight divided by the mean absolute weight, from -1 to 1; 0 for a
+            feature without effect.
+        standard_error
+            Standard error of the mean over the samples.
+        refit_std
+            Standard deviation of the magnitude over the refits; NaN without refits. It
+            is too small if the refits share most of their samples.
+        weights
+            Weights of each sample, of shape (n_samples,) + shape of a sample.
+
+    Raises
+    ------
+    sklearn.exceptions.NotFittedError
+        If the estimator or a refit is not fitted.
+    ValueError, TypeError
+        If X does not fit the estimator, holds NaN or inf or has one sample, if there is
+        no such output, or if the estimator is neither regressor nor classifier. Also if
+        there is only one refit, or a refit is of another kind or has other classes.
+
+    See Also
+    --------
+    skdeeptd.plotting.ImportanceDisplay : Draw the result.
+    sklearn.inspection.permutation_importance : The loss of score without a feature.
+
+    Notes
+    -----
+    The derivative is a central difference: the feature is shifted up and down by a
+    hundredth of its standard deviation.
     """
     check_sequence("input_shape", input_shape, "(8, 8)")
     restore = _input_restorer(X)
@@ -336,11 +337,21 @@ def effective_weights(
 
 
 def metric_weights(estimator: BaseEstimator) -> Bunch:
-    """Return how much each feature counts in the learned metric of a kernel.
+    """Compute the weight of each feature in the learned metric of a kernel.
 
-    The weight of a feature is its entry on the diagonal of ``metric_`` over the sum of
-    the diagonal: the mean squared derivative of the first fit by the feature, as a
-    share. A feature of weight zero does not add to the distance of two samples.
+    >>> import numpy as np
+    >>> from skdeeptd import DeepTDRidge, SignalScaler
+    >>> from skdeeptd.inspection import metric_weights
+    >>> X = np.random.default_rng(0).standard_normal((150, 12))
+    >>> y = np.sin(2 * X[:, 3])
+    >>> model = DeepTDRidge(SignalScaler(), kernel="rbf", metric="learned").fit(X, y)
+    >>> int(metric_weights(model).weights.argmax())
+    3
+
+    The weight of a feature is its entry on the diagonal of ``metric_``, divided by the
+    sum of the diagonal. It is proportional to the mean squared derivative of the first
+    fit by the feature. A feature of weight zero does not contribute to the distance
+    between two samples.
 
     Parameters
     ----------
@@ -351,33 +362,22 @@ def metric_weights(estimator: BaseEstimator) -> Bunch:
     -------
     Bunch
         weights
-            Array of sum one: of the shape of a sample if the features are those of a
+            Array with sum one. Its shape is that of a sample for a
             :class:`~skdeeptd.SignalScaler`, else (n_features_out,).
         feature_names
-            None in the first case, else the names of the features.
+            Names of the features; None for a SignalScaler.
 
     Raises
     ------
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
     TypeError, AttributeError
-        If the estimator is of another kind, or has a linear kernel.
+        If the estimator is of another kind, or if its kernel is linear.
 
     See Also
     --------
     skdeeptd.plotting.MetricDisplay : Draw the weights.
-    effective_weights : The effect of each feature on the predictions of any model.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skdeeptd import DeepTDRidge, SignalScaler
-    >>> from skdeeptd.inspection import metric_weights
-    >>> X = np.random.default_rng(0).standard_normal((150, 12))
-    >>> y = np.sin(2 * X[:, 3])
-    >>> model = DeepTDRidge(SignalScaler(), kernel="rbf", metric="learned").fit(X, y)
-    >>> int(metric_weights(model).weights.argmax())
-    3
+    effective_weights : Compute the effect of each feature for any model.
     """
     check_is_fitted(estimator)
     ridge = getattr(estimator, "regressor_", estimator)

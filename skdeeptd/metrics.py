@@ -23,35 +23,34 @@ def kernel_similarity(
 ) -> np.ndarray:
     """Compute the absolute cosine between estimated and true kernels for each layer.
 
-    The filters of each output are matched so that the sum over all layers is largest
-    (linear assignment). Signs and norms are ignored, since the data do not identify all
-    of them.
-
-    Parameters
-    ----------
-    estimated : sequence of array-like of shape (n_outputs, n_filters) + kernel_size
-        Kernels per layer, as in ``DeepTDRegressor.kernels_``.
-    true : sequence of array-like of the same shapes
-
-    Returns
-    -------
-    ndarray of shape (n_layers,)
-        Mean over the outputs and their matched filters, between 0 and 1. A kernel with
-        norm 0 has cosine 0 with every other.
-
-    Raises
-    ------
-    ValueError
-        If the two do not have the same shapes.
-
-    Examples
-    --------
     >>> import numpy as np
     >>> from skdeeptd.metrics import kernel_similarity
     >>> true = [np.array([[[1.0, 0.0], [0.0, 1.0]]]), np.array([[[1.0], [1.0]]])]
     >>> estimated = [np.array([[[0.0, 2.0], [-3.0, 3.0]]]), np.ones((1, 2, 1))]
     >>> kernel_similarity(estimated, true).round(3)
     array([0.854, 1.   ])
+
+    The filters of each output are matched by linear assignment: the sum of the cosines
+    over all layers is largest. Signs and norms are ignored, because not all of them are
+    identifiable.
+
+    Parameters
+    ----------
+    estimated : sequence of array-like of shape (n_outputs, n_filters) + kernel_size
+        Kernels per layer, as in ``DeepTDRegressor.kernels_``.
+    true : sequence of array-like of the same shapes
+        True kernels per layer.
+
+    Returns
+    -------
+    ndarray of shape (n_layers,)
+        Mean over the outputs and their matched filters, between 0 and 1. A kernel with
+        norm 0 has cosine 0 with every other kernel.
+
+    Raises
+    ------
+    ValueError
+        If estimated and true kernels have different shapes.
     """
     found = [np.asarray(k, dtype=float) for k in estimated]
     expected = [np.asarray(k, dtype=float) for k in true]

@@ -1,4 +1,4 @@
-"""What is public has the types of all parameters, and one default of each."""
+"""Public signatures have types, and their docstrings are complete and short."""
 
 import ast
 import importlib
@@ -17,6 +17,11 @@ MODULES = ["skdeeptd"] + [
     if not module.name.startswith("skdeeptd._")
 ]
 DEFAULT = re.compile(r"^ *([\w, ]+) : .*default=(.+)$", re.MULTILINE)
+END = re.compile(r"[.?!](\s|$)")  # of a sentence
+EXAMPLE_LAST = {
+    "skdeeptd.dask.DaskDeepTDRegressor",
+    "skdeeptd.dask.DaskDeepTDClassifier",
+}
 
 
 def public():
@@ -88,6 +93,41 @@ def test_the_docstring_has_the_default_of_the_signature(function, doc):
     for names, default in DEFAULT.findall(section):
         for name in names.split(", "):
             assert parameters[name].default == ast.literal_eval(default), name
+
+
+def sections(doc):
+    """Return the text before the first section of a docstring, and the sections."""
+    first, *rest = re.split(r"^(\w[\w ]+)\n-{3,}\n", doc, flags=re.MULTILINE)
+    return first, dict(zip(rest[::2], rest[1::2], strict=True))
+
+
+def entries(section):
+    """Yield the names and the description of each parameter."""
+    for entry in filter(str.strip, re.split(r"^(?=\S)", section, flags=re.MULTILINE)):
+        header, _, text = entry.partition("\n")
+        yield header.partition(" :")[0].replace("*", "").split(", "), text
+
+
+@pytest.mark.parametrize(("function", "doc"), CALLABLES)
+def test_the_docstring_is_complete_and_short(function, doc):
+    first, found = sections(inspect.cleandoc(doc))
+    summary = " ".join(first.partition("\n\n")[0].split())
+    assert summary.endswith(".")
+    assert summary.split()[0] not in ("A", "An", "The", "This")
+    signature = inspect.signature(function)
+    documented = list(entries(found.get("Parameters", "")))
+    names = [name for names, _ in documented for name in names]
+    assert set(names) == set(signature.parameters) - {"self", "cls"}
+    assert ("Returns" in found) == (signature.return_annotation != "None")
+    documented += entries(found.get("Attributes", ""))
+    n_sentences = {names[0]: len(END.findall(text)) for names, text in documented}
+    assert {name: n for name, n in n_sentences.items() if n > 3} == {}
+
+
+@pytest.mark.parametrize(("name", "value"), list(public()))
+def test_the_example_comes_first(name, value):
+    first, _ = sections(inspect.getdoc(value))
+    assert ">>>" in first or name in EXAMPLE_LAST
 
 
 def test_type_checkers_see_the_annotations():

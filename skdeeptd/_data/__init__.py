@@ -1,1 +1,1 @@
-"""Rows, the one loop over them, and what is taken from them: knows no network."""
+"""Blocks of rows, the loop over them, and their statistics; without networks."""

@@ -25,7 +25,7 @@ cloudpickle = optional("cloudpickle", extra="dask")
 
 @dataclass(frozen=True)
 class Scheduler:
-    """Run tasks on the cluster of ``client``, or if None, where dask would run them."""
+    """Run tasks on the cluster of ``client``, or on the default scheduler of dask."""
 
     client: Any = None
 
@@ -159,12 +159,12 @@ class ChunkedRows:
         """Draw rows onto one worker; only chunks with drawn rows are read."""
         ends = np.cumsum(self.targets(lambda y, w: np.cumsum(w)[-1]))
         drawn = even_draws(size, ends[-1], rng)
-        owners = np.searchsorted(ends, drawn, side="right")
-        owners = np.minimum(owners, len(self.chunks) - 1)
+        chunk_of = np.searchsorted(ends, drawn, side="right")
+        chunk_of = np.minimum(chunk_of, len(self.chunks) - 1)
         starts = np.append(0.0, ends)
         parts = []
-        for i in np.unique(owners):
-            take = functools.partial(drawn_rows, drawn[owners == i], starts[i])
+        for i in np.unique(chunk_of):
+            take = functools.partial(drawn_rows, drawn[chunk_of == i], starts[i])
             parts += self._tasks(take, [i])
         return GatheredRows(parts, self.scheduler, self.n_jobs)
 

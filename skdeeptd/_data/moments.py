@@ -29,12 +29,12 @@ def cross_moment(rows):
     Raises
     ------
     FloatingPointError
-        Where it is not finite: X is not, in any row, or the sum overflows.
+        If S is not finite, because X is not finite or the sum overflows.
     """
 
     def statistic(X, y, weight):
         weighted = (y * weight[:, np.newaxis]).astype(X.dtype, copy=False)
-        idle = X[~weighted.any(axis=1)]  # which some BLAS skip
+        idle = X[~weighted.any(axis=1)]  # some BLAS skip these
         total = (weighted.T @ X).astype(float, copy=False)
         return total, np.sum(weight), np.sum(idle * 0)
 
@@ -49,7 +49,7 @@ def whitened_moment(rows, moment, n_steps):
     """Return C^-1 S by ``n_steps`` conjugate gradient steps of one pass each.
 
     These are the coefficients of partial least squares with as many components: close
-    to regression coefficients, but as stable as S where samples are few. For correlated
+    to regression coefficients, but as stable as S for few samples. For correlated
     features they are nearer to the mean gradient than S is.
 
     Parameters
@@ -62,7 +62,7 @@ def whitened_moment(rows, moment, n_steps):
     Returns
     -------
     array of shape (features,)
-        ``moment`` itself where its size is out of range.
+        ``moment`` itself if its size is out of range.
     """
 
     def sums(X, _, weight):
@@ -114,9 +114,9 @@ class CentredSums(NamedTuple):
 def centred_sums(rows, columns, fit_intercept, width=0, shift=None, far_share=0.999):
     """Return the ``CentredSums`` of ``columns(X)``, (rows, columns): one pass.
 
-    Columns and y are taken from the first row on, so that a mean that is large beside
-    the spread costs no digits, and again from the mean if the first row makes up more
-    than ``far_share`` of a sum of squares.
+    The first row is subtracted from columns and y, so that a mean that is large beside
+    the spread costs no digits. If the first row makes up more than ``far_share`` of a
+    sum of squares, a second pass subtracts the mean.
     """
     is_first = shift is None
     if is_first:

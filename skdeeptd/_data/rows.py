@@ -15,10 +15,10 @@ from skdeeptd._data.scratch import reusing
 from skdeeptd._data.threads import in_threads, single_threaded_blas
 
 BLOCK_BYTES = 2**23  # a block of X stays in the cache, and outweighs numpy's overhead
-WORK_BYTES = 2**21  # what a statistic makes of a block, likewise
-BLOCK_ROWS = 2**12  # what a block makes for each of them fits in little memory
+WORK_BYTES = 2**21  # the numbers of a statistic of a block stay in the cache, too
+BLOCK_ROWS = 2**12  # bounds the memory of numbers for each row
 BLOCKS_PER_TASK = 4  # a task outweighs the cost of a limit on BLAS
-PARALLEL_BYTES = 2**26  # an X from which on threads outweigh what joblib takes
+PARALLEL_BYTES = 2**26  # for a larger X threads outweigh the overhead of joblib
 
 
 def block_length(X, width=0, n_sums=0):
@@ -115,7 +115,7 @@ class RowBlocks:
     weight : float64 array of shape (rows,), not all zero
     n_jobs : int or None
     dtype : dtype or None
-        What a block of X is cast to; None leaves it as it is.
+        Blocks of X are cast to this type; None leaves them as they are.
     """
 
     X: np.ndarray

@@ -1,12 +1,12 @@
-"""Tell rows that stand alone from rows in the order of time."""
+"""Detect rows in the order of time, as opposed to independent rows."""
 
 import numpy as np
 
 
 def rows_are_serial(X, y, alike=0.5, overlap=0.01, most_steps=16):
-    """Tell whether neighbouring rows are alike, as in a time series.
+    """Return whether neighbouring rows are alike, as in a time series.
 
-    Cross-validation then has to hold out contiguous blocks, since a single row could be
+    Cross-validation then has to hold out contiguous blocks, because a single row can be
     predicted from its neighbours.
 
     Parameters
@@ -45,7 +45,7 @@ def rows_are_serial(X, y, alike=0.5, overlap=0.01, most_steps=16):
 
 
 def is_sorted(y):
-    """Tell whether a column of y is sorted, or the rows of each class are together.
+    """Return whether a column of y is sorted, or each class is one block of rows.
 
     y holds classes if it has two rows or more for each of its values.
     """

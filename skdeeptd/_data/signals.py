@@ -23,7 +23,7 @@ CLIP = 5.0  # standard deviations, beyond which features are set to this value
 
 
 class SignalLayout(NamedTuple):
-    """Say which axes of a sample hold channels; ``order`` lists these first."""
+    """Hold the axes of a sample; ``order`` lists the axes of channels first."""
 
     input_shape: tuple
     order: tuple
@@ -31,7 +31,7 @@ class SignalLayout(NamedTuple):
     lengths: tuple  # of the other axes
 
     def is_one_axis_of(self, least):
-        """Tell whether there is one axis of places, of this length at least."""
+        """Return whether there is one axis of places, of this length at least."""
         return len(self.lengths) == 1 and self.lengths[0] >= least
 
 
@@ -47,7 +47,7 @@ def signal_layout(input_shape):
 
 
 def is_short(n, lengths):
-    """Tell an axis of channels: less than half of another, or at most 3 long."""
+    """Return whether an axis has channels: shorter than half of another, or than 4."""
     return 2 * n < max(lengths) or n <= 3 < max(lengths)
 
 

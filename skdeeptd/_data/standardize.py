@@ -101,7 +101,7 @@ class Standardized(NamedTuple):
         return self.without_rounding(moment)
 
     def without_rounding(self, moment):
-        """Replace by zeros what features that do not vary leave of a moment."""
+        """Set a moment to zero if it is rounding error of constant features."""
         rounding = 4 * np.finfo(self.rows.precision).eps * self.feature_size
         largest = np.abs(moment).max(axis=1, keepdims=True)
         moment = np.where(largest > rounding, moment, 0.0)
@@ -140,7 +140,7 @@ class Standardized(NamedTuple):
 
 
 def has_room(dtype, smallest, largest, room=1e6):
-    """Tell whether numbers of these sizes, zero included, are far from its limits."""
+    """Return whether numbers of these sizes, or zero, are far from its limits."""
     info = np.finfo(dtype)
     return largest < info.max / room and not 0 < smallest < info.tiny * room
 

@@ -1,4 +1,4 @@
-"""What a stream of rows leaves behind: its moment, and a bounded sample of the rows.
+"""The state of a stream of rows: its moment, and a bounded sample of the rows.
 
 ==========  ==================  ==================================================
 symbol      array               axes
@@ -13,8 +13,8 @@ tau         ``threshold``       (): largest priority of a row that is not kept
 ==========  ==================  ==================================================
 
 Moments of parts are merged as centred sums, never as raw ones (Chan, Golub and LeVeque
-1983). The sample is a priority sample (Duffield, Lund and Thorup 2007): of all rows
-those of largest priority, where a row stands for max(w_i, tau) rows of weight one.
+1983). The sample is a priority sample (Duffield, Lund and Thorup 2007): the rows of
+largest priority, each counted as max(w_i, tau) rows of weight one.
 """
 
 from typing import NamedTuple
@@ -56,7 +56,7 @@ def moment_of(rows):
     Raises
     ------
     FloatingPointError
-        Where it is not finite: X is not, in any row, or a sum overflows.
+        If the moment is not finite, because X is not finite or a sum overflows.
     """
     y_mean, weight = mean_of_targets(rows)
     first = rows.first_row()[0]
@@ -101,10 +101,10 @@ def extend(sample, X, y, weight, capacity, rng):
 
 
 class Stream(NamedTuple):
-    """The rows so far.
+    """Hold the moment and the sample of the rows so far.
 
-    ``parts``: how many there were; ``searched``: rows of the sample when other starts
-    than the network so far were last tried.
+    ``parts`` is the number of batches, ``searched`` the number of rows in the sample
+    when other starts were last tried.
     """
 
     moment: Moment
@@ -119,9 +119,9 @@ class Stream(NamedTuple):
         Raises
         ------
         ValueError
-            Where they have another number of outputs.
+            If they have another number of outputs.
         FloatingPointError
-            Where they are not finite, or too large to fit a network to.
+            If they are not finite, or too large to fit a network to.
         """
         n_outputs = self.sample.y.shape[1]
         if y.shape[1] != n_outputs:

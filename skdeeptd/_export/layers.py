@@ -52,7 +52,7 @@ class Layer(NamedTuple):
 
 
 class Signals(NamedTuple):
-    """Say where X holds each place of each channel, and the units of the signals.
+    """Hold the indices of places and channels in X, and the units of the signals.
 
     ``order`` is (channels, places); ``shift`` and ``scale`` have an entry for each
     channel, or for each place of it.
@@ -148,7 +148,7 @@ def statistic(name, z, ramps, operations, target):
         One of ``statistics_of``.
     z : array of the library, (rows, filters, positions)
     ramps : array, (filters, shares, 2)
-        Where the ramp of each share begins and ends.
+        Responses at which the ramp of each share begins and ends.
     operations : object
         Has ``mean`` and ``maximum`` over the parts, ``absolute``, and ``ramp``, with
         arguments z, begin and width: 0 up to the begin, and 1 from begin plus width.
@@ -209,7 +209,7 @@ def members_of(average):
 
 
 def is_classifier(estimator):
-    """Tell whether the estimator predicts classes."""
+    """Return whether the estimator predicts classes."""
     return hasattr(estimator, "classes_")
 
 

@@ -272,7 +272,7 @@ class _OnnxNodes:
         return self.onnx.helper.np_dtype_to_tensor_dtype(self.dtype)
 
     def of_dtype(self, dtype):
-        """Return what adds nodes with constants of this dtype to the same graph."""
+        """Return a builder of the same graph, with constants of this dtype."""
         other = copy.copy(self)
         other.dtype = np.dtype(dtype)
         return other

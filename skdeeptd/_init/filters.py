@@ -17,14 +17,14 @@ z_irp       ``z``               (rows, filters, positions): k_r'x_ip + b_r, of m
 ==========  ==================  ==================================================
 
 C_i is the mean of x_ip x_ip' over the positions p. If a pattern may occur anywhere, the
-first moment of y and x_p averages it out, but the second does not: with W = S^-1/2 the
-leading eigenvectors v of sum_o (W'M_o W)^2 give the directions k = W v whose mean
-square over a signal says most about y. (Stein's lemma, applied twice: E grad^2 f.) The
+first moment of y and x_p averages it out, but the second does not. With W = S^-1/2 let
+v be a leading eigenvector of sum_o (W'M_o W)^2. The mean square over a signal along the
+direction k = W v predicts y best (Stein's lemma, applied twice: E grad^2 f). The
 moments cost one pass over the rows and O(d^2) numbers for each dilation. Random filters
-beside the learned ones catch what is not in the second moment.
+beside the learned ones find patterns that are not in the second moment.
 
-Half of the filters of each kind see the patches less their mean in each channel, since
-the level of a signal often hides the pattern. Their kernels sum to zero, and so they
+Half of the filters of each kind subtract the mean of the patch in each channel, because
+the level of a signal often hides the pattern. Their kernels sum to zero, so that they
 are kernels like the others.
 """
 
@@ -58,7 +58,7 @@ EACH_POSITION = 2**31  # more parts than there are positions
 class Bank(NamedTuple):
     """Hold filters of one size and dilation: kernels (filters, d) and biases.
 
-    ``ramps``, (filters, shares, 2), holds where each ramp begins and ends.
+    ``ramps``, (filters, shares, 2), holds the begin and the end of each ramp.
     """
 
     taps: tuple
@@ -140,7 +140,7 @@ def learn_filters(rows, layout, view, shapes, n_filters, n_random, pooling, rng)
     Parameters
     ----------
     rows : RowBlocks
-        Of positive weights, with targets (rows, outputs).
+        Rows of positive weights, with targets (rows, outputs).
     layout : SignalLayout
     view : str or None
         An argument of ``as_signals``.
@@ -157,7 +157,7 @@ def learn_filters(rows, layout, view, shapes, n_filters, n_random, pooling, rng)
     -------
     filters : Filters
     responses : ndarray of shape (rows, entries)
-        Of the rows, standardised.
+        Standardised responses of the rows.
 
     Raises
     ------
@@ -211,7 +211,7 @@ def filter_responses(filters, X, n_jobs=None):
 
 
 def parts_of(grid, n_parts):
-    """Return where each part begins, for each axis of a grid of positions."""
+    """Return the begin of each part, for each axis of a grid of positions."""
     return [[i * n // p for i in range(p)] for n in grid for p in [min(n, n_parts)]]
 
 
@@ -366,7 +366,7 @@ def _learned(rows, layout, shape, n_filters, n_random, rng):
 
 
 def _ramps(rows, layout, positions, kernels, biases, most_rows=256, most_places=24):
-    """Return where the ramps of shares begin and end: quantiles of the responses.
+    """Return begin and end of the ramps of shares: quantiles of the responses.
 
     The quantiles are those at evenly spaced positions; of many rows those at even steps
     of the summed weights count, in the order of y, so that the order given does not
@@ -417,7 +417,7 @@ def moment_directions(second, cross, n, rng, ridge=0.01):
 
 
 def _response_unit(spread, least=0.01):
-    """Return what to divide by: infinity if the spread is below ``least`` typical ones.
+    """Return the divisor: infinity if the spread is below ``least`` typical ones.
 
     A scaler after the transformer then finds zeros, which it cannot make large.
     """

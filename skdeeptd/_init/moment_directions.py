@@ -9,12 +9,15 @@ S_p         ``first``           (patches, d): sum_i w_i y_i x_ip, per output
 M_p         ``second``          (patches, d, d): sum_i w_i y_i x_ip x_ip'
 ==========  ==================  ==================================================
 
-For Gaussian x of unit covariance S_p / sum w is E[y x_p] = sum_r a_rp E[phi'] k_r and
-M_p / sum w is E[y (x_p x_p' - I)] = sum_r a_rp E[phi''] k_r k_r' (Stein's lemma, once
-and twice). So both lie in the span of the kernels: half of these begin as leading
-directions of all S_p, half as those of all M_p. If outputs share the kernels, the
-moments of all of them count. Neither moment determines the signs and biases of kernels
-that are rotated within the span, so these are drawn.
+For Gaussian x of unit covariance, by Stein's lemma::
+
+    S_p / sum w estimates E[y x_p] = sum_r a_rp E[phi'] k_r
+    M_p / sum w estimates E[y (x_p x_p' - I)] = sum_r a_rp E[phi''] k_r k_r'
+
+Both lie in the span of the kernels: half of the kernels begin as leading directions of
+all S_p, half as those of all M_p. If outputs share the kernels, the moments of all
+outputs count. Neither moment determines the signs and biases of kernels that are
+rotated within the span, so these are drawn.
 """
 
 import functools
@@ -79,7 +82,7 @@ def moment_filters(network, rows, rng, bias_std=0.5):
     Returns
     -------
     kernels : ndarray of shape (filters, d)
-        Of norm one, with random signs.
+        Kernels of norm one, with random signs.
     size : ndarray of shape (filters,)
         Root mean square of their pre-activations without biases.
     biases : ndarray of shape (filters,)

@@ -14,10 +14,10 @@ m           ``n_weights``       of an output, with its part of those that are sh
 
 An iterated local search (Lourenco, Martin and Stuetzle 2003). The spectral candidates
 of T come first, then those of the whitened moment, each with the signs that fit best
-and a short polish. If they do not agree, about half of the layers of the best start so
-far get the kernels of another candidate, from T with noise of its own size; if patches
-overlap, one kernel is shifted or drawn instead. After some of these in vain the search
-moves to a start of such kernels only.
+and a short polish. If they do not agree, perturbed starts follow: about half of the
+layers of the best start so far get the kernels of another candidate, from T with noise
+of its own size. If patches overlap, one kernel is shifted or drawn instead. After
+``patience_starts`` without a lower loss the search restarts from such kernels only.
 """
 
 import itertools
@@ -105,7 +105,7 @@ def automatic_starts(
     ----------
     n_samples : int
     n_weights : float
-        Of one filter, without those that are redundant.
+        Weights of one filter, without redundant ones.
     n_filters : int
     overlap : bool
     fewest, most : int
@@ -187,8 +187,8 @@ class Evaluator(NamedTuple):
         sources, size = patch_sources(network), np.abs(moment).max()
         in_order = np.where(sources < 0, 0.0, moment[:, sources] / size)
         each = [moment_tensor(m, network.sizes) for m in in_order]
-        stacked = np.stack(each, axis=-1)
-        return np.ascontiguousarray(stacked.reshape(*stacked.shape[:-2], -1))
+        joined = np.stack(each, axis=-1)
+        return np.ascontiguousarray(joined.reshape(*joined.shape[:-2], -1))
 
 
 def make_evaluator(spec, rows, n_samples):
@@ -277,12 +277,12 @@ def _best_start(
     most_agreeing=6,
     patience_starts=20,
 ):
-    """Return the start that a short polish brings lowest, after that polish.
+    """Return the start with the lowest loss after a short polish.
 
     The search ends before ``n_init`` starts if a loss is zero to rounding, or if
-    several starts agree on the lowest one, as far as noise allows: to a thousandth, or
-    to a tenth of m / n, the part of a loss that noise fits. With 40 samples per weight,
-    whose losses agree better, fewer starts and more exact ones are enough.
+    several starts agree on the lowest loss. They agree to a thousandth, or to a tenth
+    of m / n, the part of a loss that noise fits. With 40 samples per weight, whose
+    losses agree better, fewer starts with a smaller tolerance are enough.
     """
     spec, blank = evaluator.spec, evaluator.constant.network
     noise_share = spec.n_weights / evaluator.n_samples
@@ -292,14 +292,14 @@ def _best_start(
         (most_agreeing // 2, 3e-3) if has_plenty else (most_agreeing, 1e-2)
     )
     patches = overlapping_patches(blank)
-    if patches:  # all starts are then moves from one network
+    if patches:  # all starts then perturb one network
         n_agreeing, patience_starts = 5 * n_agreeing, 2 * patience_starts
     starts = _first_starts(evaluator, moment, tensor, first, rng)
     best = centre = around = None
-    agreeing = in_vain = 0
+    agreeing = n_without_gain = 0
     for number in range(1, spec.n_init + 1):
         start = next(starts, None)
-        if start is None and in_vain >= patience_starts:
+        if start is None and n_without_gain >= patience_starts:
             centre, start = None, _perturbed_start(evaluator, tensor, rng)
         elif start is None:
             start = next(around)
@@ -309,9 +309,9 @@ def _best_start(
             f"start {number}: loss {result.share:.3g} of that of a constant after "
             f"{result.n_iter} passes"
         )
-        in_vain += 1
+        n_without_gain += 1
         if centre is None or result.loss < centre.loss * (1 - 1e-3):
-            centre, in_vain = result, 0
+            centre, n_without_gain = result, 0
             around = _perturbed_starts(evaluator, centre.network, tensor, patches, rng)
         if best is None or result.loss < best.loss * (1 - same_loss):
             agreeing = 1

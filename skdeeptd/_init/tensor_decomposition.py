@@ -9,10 +9,11 @@ V_m         ``factors[m]``      (R, d_m), unit rows: the rank-R factors of mode 
 c           ``weight``          inner product of T with v_1 o ... o v_D
 ==========  ==================  ==================================================
 
-Starts are spectral (eigenvectors of small Gram matrices of unfoldings, never an SVD
-of a full unfolding): one unfolding as square as can be, split again on both sides
-(recursive unfolding, Richard and Montanari 2014, section 3.2), the leading mode of
-what the modes before leave (both directions), and each mode for itself (HOSVD).
+Starts are spectral: eigenvectors of small Gram matrices of unfoldings, never an SVD of
+a full unfolding. One start splits an unfolding that is as square as possible, and both
+sides again (recursive unfolding, Richard and Montanari 2014, section 3.2). Two starts
+take the leading vector of one mode after the other, in both orders, each contracted
+before the next. One start takes each mode by itself (HOSVD).
 Each start is improved by higher-order power iteration, rank-R factors by alternating
 least squares. Both read the tensor twice a sweep, however many modes there are: they
 share contractions in a dimension tree (Phan, Tichavsky and Cichocki 2013).
@@ -144,8 +145,8 @@ def _times(matrix, vectors):
 def _contractions(tensor, factors, first, last):
     """Yield for each mode the tensor contracted with the factors of other modes.
 
-    The modes are split in two. What the tensor leaves when contracted with the one half
-    is small, and is split again for the modes of the other half.
+    The modes are split in two halves. The tensor contracted with one half is small, and
+    is split again for the modes of the other half.
 
     Parameters
     ----------
@@ -296,8 +297,8 @@ def candidate_batches(tensor, n_filters, rng):
 def perturbed_candidate(tensor, n_filters, rng):
     """Return a candidate from a tensor whose entries have noise of their own size.
 
-    It is another draw from what the sampling error of the moment leaves possible where
-    the samples are few, and needs no pass over them.
+    With few samples the sampling error of the moment is about as large. The candidate
+    needs no pass over the samples.
     """
     noisy = tensor * (1 + rng.standard_normal(tensor.shape))
     return next(candidate_batches(noisy, n_filters, rng))[0]

@@ -10,9 +10,9 @@ phi'(z)     ``derivative(z, h, out)``, elementwise; h = phi(z)
 
 Both write to ``out``, an array like z, and return it.
 
-An activation is *homogeneous* when phi(c z) = c phi(z) for c > 0, so that the norm
-of its kernel can move to the next layer, and *odd* when phi(-z) = -phi(z), so that
-the sign of its kernel can.
+An activation is *homogeneous* if phi(c z) = c phi(z) for c > 0, so that the norm of
+its kernel can move to the next layer. It is *odd* if phi(-z) = -phi(z), so that the
+sign of its kernel can move.
 """
 
 from collections.abc import Callable
@@ -97,7 +97,7 @@ def layer_activations(activation, output_activation, n_layers):
     Raises
     ------
     ValueError
-        Where a name is unknown or their number is not that of the hidden layers.
+        If a name is unknown, or if there is not a name for each hidden layer.
     """
     hidden = (
         (activation,) * (n_layers - 1)

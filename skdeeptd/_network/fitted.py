@@ -191,7 +191,7 @@ def predictions(networks, X, n_jobs=None):
 
 
 def _fits(network, dtype):
-    """Tell whether a dtype has room for the outputs of a network; float64 has."""
+    """Return whether a dtype has room for the outputs of a network; float64 has."""
     heads, intercept = np.abs(network.heads).max(), np.abs(network.intercept).max()
     largest = max(heads, intercept)
     return dtype == np.float64 or has_room(dtype, heads or largest, largest)

@@ -285,42 +285,40 @@ def kernel_size_grid(
 ) -> list[tuple]:
     """List all kernel sizes that divide an input evenly, ready for a grid search.
 
+    >>> from skdeeptd import kernel_size_grid
+    >>> kernel_size_grid(12)
+    [(12,), (2, 6), (3, 4), (4, 3), (6, 2), (2, 2, 3), (2, 3, 2), (3, 2, 2)]
+    >>> kernel_size_grid((4, 6), max_layers=2, min_size=4)
+    [((4, 6),), ((1, 6), (4, 1)), ((2, 2), (2, 3)), ((2, 3), (2, 2)), ((4, 1), (1, 6))]
+
     Parameters
     ----------
     input_shape : int or sequence of int
-        The length of each axis; an int for one axis.
+        Length of each axis; an int for one axis.
     min_layers : int, default=1
+        Smallest number of layers.
     max_layers : int, default=None
-        None for no bound.
+        Largest number of layers; None for no bound.
     min_size : int, default=2
-        Fewest weights of a kernel, over all its axes; at least 2, since a kernel of
-        one weight can be put into the layer above.
+        Smallest number of weights of a kernel, over all its axes. It is at least 2,
+        because a kernel of one weight can be merged into the layer above.
     max_size : int, default=None
-        Most weights of a kernel; None for no bound.
+        Largest number of weights of a kernel; None for no bound.
 
     Returns
     -------
     list of tuple
         Values for ``kernel_sizes`` of :class:`~skdeeptd.DeepTDRegressor`: ints for
-        one axis, tuples for several. Fewer layers come first, and for the same number
-        of layers smaller first kernels, then smaller second ones, and so on.
+        one axis, tuples for several. The list is sorted by the number of layers, then
+        by the size of the first kernel, then of the second, and so on.
 
     Raises
     ------
     TypeError, ValueError
         If a bound or a length is not an integer in its range.
     ValueError
-        If more than 20 000 kernel sizes lie within the bounds, before any of them is
-        listed. Then give ``max_layers``, a larger ``min_size`` or a smaller
-        ``max_size``. Lengths above 10**12 are refused too.
-
-    Examples
-    --------
-    >>> from skdeeptd import kernel_size_grid
-    >>> kernel_size_grid(12)
-    [(12,), (2, 6), (3, 4), (4, 3), (6, 2), (2, 2, 3), (2, 3, 2), (3, 2, 2)]
-    >>> kernel_size_grid((4, 6), max_layers=2, min_size=4)
-    [((4, 6),), ((1, 6), (4, 1)), ((2, 2), (2, 3)), ((2, 3), (2, 2)), ((4, 1), (1, 6))]
+        If more than 20 000 kernel sizes lie within the bounds, or if a length is above
+        10**12. Give ``max_layers``, a larger ``min_size`` or a smaller ``max_size``.
     """
     if isinstance(input_shape, Integral):
         input_shape = (input_shape,)

@@ -11,15 +11,15 @@ D           ``len(sizes)``          layers
 dof         ``degrees_of_freedom``  free weights of one filter: sum d_l - (D - 1)
 ==========  ======================  ==============================================
 
-On an axis of length n, a layer with kernel size d and stride s has P patches, the
-smallest number with (P - 1) s + d >= n, and passes P numbers to the next layer; the
-last layer has one patch. If (P - 1) s + d is larger than n, the last patch reaches
-beyond the end of the axis and sees zeros there. In the paper's network s_l = d_l:
-patches do not overlap, and on each axis the kernel sizes multiply to its length.
+On an axis of length n, a layer with kernel size d and stride s has P patches: the
+smallest number with (P - 1) s + d >= n. It passes P numbers to the next layer; the last
+layer has one patch. If (P - 1) s + d is larger than n, the last patch reaches beyond
+the end of the axis and sees zeros there. In the paper's network s_l = d_l: patches do
+not overlap, and on each axis the kernel sizes multiply to its length.
 
-An input with several axes is reduced to one axis by a fixed permutation of its
-features: the patches of layer 1 side by side, in the order in which layer 2 takes them,
-and so on. If patches overlap, a feature appears several times.
+A fixed permutation of the features reduces an input with several axes to one axis. The
+patches of layer 1 are side by side, in the order of the patches of layer 2, and so on.
+If patches overlap, a feature appears several times.
 """
 
 from __future__ import annotations

@@ -184,7 +184,7 @@ def numbers_per_row(network):
 
 
 def in_patch_order(values, order, name):
-    """Return values with their last axis in patch order, zeros where -1 stands."""
+    """Return values with their last axis in patch order, with zeros for -1."""
     if order is None:
         return values
     ordered = empty(name, (*values.shape[:-1], len(order)), values.dtype)
@@ -284,7 +284,7 @@ def hidden_jacobian(network, layers, basis, out):
     ----------
     network : Network
     layers : list of Layer
-        Of ``hidden_forward``.
+        Result of ``hidden_forward``.
     basis : array of shape (K, R, P)
         The readouts B_k; the heads, for the derivatives of the outputs.
     out : array of shape (rows, K, R, M)

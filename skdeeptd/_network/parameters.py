@@ -105,7 +105,7 @@ def penalty(network):
 
 
 def tangent(network):
-    """Return the projection of theta on moves that keep the norms at 1."""
+    """Return the projection of theta on directions that keep the norms at 1."""
     theta, owner = pack(network), layer_of_weight(network)
     blocks = np.tile(np.eye(theta.shape[1]), (len(theta), 1, 1))
     for layer, name in enumerate(network.activations):

@@ -33,11 +33,22 @@ STAGES = {  # meaning, colour and marker of the last stage that a candidate reac
 class CandidatesDisplay:
     """Cross-validated scores of the candidates of a search, best candidate first.
 
-    A line shows the mean and the standard deviation of the score over the folds. Colour
-    and marker give the last stage that the candidate reached: scores of candidates that
-    were dropped early belong to incomplete fits. A star marks the best candidate.
-    Scores far below the others, by more than three interquartile ranges or standard
-    deviations below the lower quartile, are numbers at the edge.
+    >>> from skdeeptd import DeepTDRegressorCV
+    >>> from skdeeptd.datasets import make_patch_cnn_regression
+    >>> from skdeeptd.plotting import CandidatesDisplay
+    >>> X, y = make_patch_cnn_regression(
+    ...     n_samples=200, kernel_sizes=(4, 6), noise=0.1, random_state=0
+    ... )
+    >>> search = DeepTDRegressorCV(random_state=0).fit(X, y)
+    >>> display = CandidatesDisplay.from_estimator(search, n_best=10)
+    >>> display.labels[0]
+    'network (4, 6)'
+
+    Markers with error bars show the mean and the standard deviation of the score over
+    the folds. Colour and marker give the last stage that the candidate reached; scores
+    of candidates that were dropped early belong to incomplete fits. A star marks the
+    best candidate. Scores far below the others are written at the edge as numbers: more
+    than three interquartile ranges or standard deviations below the lower quartile.
 
     Parameters
     ----------
@@ -54,19 +65,6 @@ class CandidatesDisplay:
     ----------
     ax_ : matplotlib Axes
     figure_ : matplotlib Figure
-
-    Examples
-    --------
-    >>> from skdeeptd import DeepTDRegressorCV
-    >>> from skdeeptd.datasets import make_patch_cnn_regression
-    >>> from skdeeptd.plotting import CandidatesDisplay
-    >>> X, y = make_patch_cnn_regression(
-    ...     n_samples=200, kernel_sizes=(4, 6), noise=0.1, random_state=0
-    ... )
-    >>> search = DeepTDRegressorCV(random_state=0).fit(X, y)
-    >>> display = CandidatesDisplay.from_estimator(search, n_best=10)
-    >>> display.labels[0]
-    'network (4, 6)'
     """
 
     def __init__(
@@ -93,9 +91,8 @@ class CandidatesDisplay:
         Parameters
         ----------
         estimator : fitted search or Pipeline
-            A search of this package: ``cv_results_`` has an entry "stage". A positive
-            "weight" in an average of candidates becomes a part of the label. The last
-            step of a Pipeline is drawn.
+            A search of this package, or a Pipeline that ends in one. The label of a
+            candidate contains its weight in an average.
         n_best : int, default=50
             Maximum number of candidates to draw.
         ax : matplotlib Axes, default=None
@@ -112,8 +109,8 @@ class CandidatesDisplay:
         ImportError
             If matplotlib is not installed.
         ValueError, TypeError
-            If the estimator is of another kind, ``n_best`` is not a positive integer,
-            or ``ax`` is not one axes.
+            If the estimator is of another kind, if ``n_best`` is not a positive
+            integer, or if ``ax`` is not one axes.
         """
         search, _ = unwrap_pipeline(estimator)
         check_is_fitted(search)

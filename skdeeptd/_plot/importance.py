@@ -34,16 +34,26 @@ SIGN_COLORS = "#2166ac", "0.55", "#b2182b"  # negative, mixed, positive
 class ImportanceDisplay:
     """Size and sign of the effect of each feature on the predictions of a model.
 
+    >>> from skdeeptd import DeepTDAutoRegressor
+    >>> from skdeeptd.datasets import make_patch_cnn_regression
+    >>> from skdeeptd.plotting import ImportanceDisplay
+    >>> X, y = make_patch_cnn_regression(
+    ...     n_samples=200, kernel_sizes=(6, 4), random_state=0
+    ... )
+    >>> model = DeepTDAutoRegressor(random_state=0).fit(X, y)
+    >>> ImportanceDisplay.from_estimator(model, X).magnitude.shape
+    (24,)
+
     The height is the magnitude of :func:`~skdeeptd.inspection.effective_weights`: the
     mean change of the prediction for a change of the feature by one standard deviation.
     The colour is the sign: red if the prediction always increases with the feature,
     blue if it always decreases, grey if the direction varies between samples.
 
-    Ordered features, such as those of a signal, are drawn as steps with a 95 % band.
-    Named features are bars with 95 % intervals, the largest on top; increasing or
-    decreasing numbers as names, such as wavelengths, are positions on an axis. For an
-    input of two axes the display is an image, in which pixels of small magnitude are
-    pale; for more axes it is an image for each channel.
+    The features of a signal are drawn as steps with a 95 % band. Named features are
+    drawn as bars with 95 % intervals, largest first. Names that are increasing or
+    decreasing numbers, such as wavelengths, are positions of steps. Samples of two axes
+    are drawn as an image, with pale pixels for small magnitudes, samples of more axes
+    as an image for each channel.
 
     Parameters
     ----------
@@ -52,13 +62,13 @@ class ImportanceDisplay:
     sign : array-like of shape input_shape
         Signs from -1 to 1.
     std : array-like of shape input_shape, default=None
-        Standard deviations of the magnitude. None if they are not known.
+        Standard deviations of the magnitude; None for no bands.
     feature_names : sequence, default=None
         Names of the features, or numbers for their positions on an axis.
     n_best : int, default=20
         Maximum number of bars.
     name : str, default=None
-        Name of the output, for the title, such as "class 3".
+        Name of the output, such as "class 3", for the title.
 
     Attributes
     ----------
@@ -69,18 +79,6 @@ class ImportanceDisplay:
     --------
     skdeeptd.inspection.effective_weights : Compute the numbers.
     ReceptiveFieldDisplay : Draw the derivative of a network at samples.
-
-    Examples
-    --------
-    >>> from skdeeptd import DeepTDAutoRegressor
-    >>> from skdeeptd.datasets import make_patch_cnn_regression
-    >>> from skdeeptd.plotting import ImportanceDisplay
-    >>> X, y = make_patch_cnn_regression(
-    ...     n_samples=200, kernel_sizes=(6, 4), random_state=0
-    ... )
-    >>> model = DeepTDAutoRegressor(random_state=0).fit(X, y)
-    >>> ImportanceDisplay.from_estimator(model, X).magnitude.shape
-    (24,)
     """
 
     def __init__(
@@ -119,16 +117,16 @@ class ImportanceDisplay:
         ----------
         estimator : regressor or classifier
             A fitted model of this package or of scikit-learn. For a Pipeline the
-            features are those of its own input.
+            features are those of its input.
         X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
             At least two samples. They also give the standard deviations.
         output, input_shape, refits
-            As in :func:`~skdeeptd.inspection.effective_weights`. The bands show the
-            standard deviation over the refits or, without refits, the standard error of
-            the mean over the samples.
+            As in :func:`~skdeeptd.inspection.effective_weights`. The bands come from
+            the standard deviation over the refits or, without refits, from the standard
+            error over the samples.
         feature_names : sequence, default=None
-            None for the columns of a data frame X, else for ``feature_names_in_`` of
-            the estimator if it has any.
+            Names of the features. None means the columns of a data frame X, else
+            ``feature_names_in_`` of the estimator, if there are any.
         n_best : int, default=20
             Maximum number of bars for named features.
         ax : matplotlib Axes, default=None
@@ -145,8 +143,8 @@ class ImportanceDisplay:
         ImportError
             If matplotlib is not installed.
         ValueError, TypeError
-            As in ``effective_weights``, or if ``n_best`` is not a positive integer,
-            there is not a name for each feature, or ``ax`` does not fit.
+            As in ``effective_weights``, or if ``n_best`` is not a positive integer, if
+            there is not a name for each feature, or if ``ax`` is not one axes.
         """
         result = effective_weights(
             estimator, X, output=output, input_shape=input_shape, refits=refits

@@ -31,39 +31,6 @@ if TYPE_CHECKING:
 class KernelDisplay:
     """Kernels of one output: a row per layer, a column per filter.
 
-    A kernel of one axis is drawn as steps, with a 95 % band if the standard deviations
-    are known. A kernel of two axes is an image, one of more axes an image for each
-    channel; a cross marks a weight whose 95 % interval contains zero. The kernels of a
-    layer share their range.
-
-    The band comes from ``covariance_``, for kernels of unit norm. A filter of scale
-    zero has no band, and all its weights are crossed, because the data do not determine
-    its kernels.
-
-    Parameters
-    ----------
-    kernels : sequence of array-like of shape (n_filters,) + kernel_size
-        The kernels of each layer, first layer first.
-    kernel_stds : sequence of array-like of the same shapes, default=None
-        Standard deviations of the weights. None, or NaN, if they are not known.
-    scales : array-like of shape (n_filters,), default=None
-        Scales of the filters, for the titles.
-    filters : array-like of shape (n_filters,), default=None
-        Numbers of the filters, for the titles. None for 0, 1, ...
-    name : str, default=None
-        Name of the output, for the title of a new figure, such as "class 3".
-
-    Attributes
-    ----------
-    axes_ : ndarray of matplotlib Axes of shape (n_layers, n_filters)
-    figure_ : matplotlib Figure
-
-    See Also
-    --------
-    skdeeptd.metrics.kernel_similarity : Compare two lists of kernels.
-
-    Examples
-    --------
     >>> from skdeeptd import DeepTDRegressor
     >>> from skdeeptd.datasets import make_patch_cnn_regression
     >>> from skdeeptd.plotting import KernelDisplay
@@ -81,6 +48,37 @@ class KernelDisplay:
     The true kernels:
 
     >>> display = KernelDisplay([k[0] for k in kernels]).plot()
+
+    A kernel of one axis is drawn as steps, with a 95 % band if the standard deviations
+    are known. A kernel of two axes is an image, one of more axes an image for each
+    channel; a cross marks a weight whose 95 % interval contains zero. The kernels of a
+    layer share their range.
+
+    The band comes from ``covariance_``, for kernels of unit norm. A filter of scale
+    zero has no band, and all its weights are crossed, because the data do not determine
+    its kernels.
+
+    Parameters
+    ----------
+    kernels : sequence of array-like of shape (n_filters,) + kernel_size
+        The kernels of each layer, first layer first.
+    kernel_stds : sequence of array-like of the same shapes, default=None
+        Standard deviations of the weights; None, or NaN, for no bands.
+    scales : array-like of shape (n_filters,), default=None
+        Scales of the filters, for the titles.
+    filters : array-like of shape (n_filters,), default=None
+        Numbers of the filters, for the titles. None for 0, 1, ...
+    name : str, default=None
+        Name of the output, such as "class 3", for the title of a new figure.
+
+    Attributes
+    ----------
+    axes_ : ndarray of matplotlib Axes of shape (n_layers, n_filters)
+    figure_ : matplotlib Figure
+
+    See Also
+    --------
+    skdeeptd.metrics.kernel_similarity : Compare two lists of kernels.
     """
 
     def __init__(
@@ -113,12 +111,12 @@ class KernelDisplay:
         ----------
         estimator : DeepTDRegressor, DeepTDClassifier, search or Pipeline
             Fitted. The display draws the ``best_estimator_`` of a search, and the last
-            step of a Pipeline, whose input is the output of the steps before.
+            step of a Pipeline.
         output : int, default=0
-            Index of the output. A classifier has one output, its logit, for two
-            classes, else a logit for each of ``classes_``.
+            Index of the output. The outputs of a classifier are logits: one for two
+            classes, else one for each of ``classes_``.
         filters : int or sequence of int, default=None
-            Which filters to draw, in this order; None for all.
+            Numbers of the filters to draw; None for all.
         ax : matplotlib Axes or array of them, default=None
             As in ``plot``.
 
@@ -133,8 +131,8 @@ class KernelDisplay:
         ImportError
             If matplotlib is not installed.
         ValueError, TypeError
-            If the estimator is not a network, there is no such output or filter, or
-            ``ax`` does not fit.
+            If the estimator is not a network, if there is no such output or filter, or
+            if ``ax`` does not fit.
         """
         estimator = fitted_network(estimator, output)
         filters = _check_filters(filters, estimator.scales_.shape[1])
@@ -167,7 +165,7 @@ class KernelDisplay:
         ImportError
             If matplotlib is not installed.
         ValueError, TypeError
-            If ``ax`` does not hold as many axes as are needed.
+            If ``ax`` does not hold one axes for each layer and filter.
         """
         kernels = [np.asarray(k) for k in self.kernels]
         stds = self.kernel_stds
@@ -225,7 +223,7 @@ class KernelDisplay:
 
 
 def _leave_room_left(figure, inches=0.25):
-    """Make room for "layer 1", which the layout forgets if an image fills its axes."""
+    """Make room for "layer 1", which the layout ignores if an image fills its axes."""
     left = inches / figure.get_figwidth()
     figure.get_layout_engine().set(rect=(left, 0, 1 - left, 1))
 

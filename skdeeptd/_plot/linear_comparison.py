@@ -20,28 +20,6 @@ if TYPE_CHECKING:
 class LinearComparisonDisplay:
     """Cross-validated R2 of a network and of a linear model, for each output.
 
-    The error bars are one standard error to either side. The labels give the conclusion
-    of :func:`~skdeeptd.inspection.compare_with_linear`. A bar far below zero is cut
-    off and has no error bar; its value is written beside it.
-
-    Parameters
-    ----------
-    result : Bunch
-        As returned by :func:`~skdeeptd.inspection.compare_with_linear`.
-    output_names : sequence of str, default=None
-        None for "output 0", "output 1", ...
-
-    Attributes
-    ----------
-    ax_ : matplotlib Axes
-    figure_ : matplotlib Figure
-
-    See Also
-    --------
-    skdeeptd.inspection.compare_with_linear : Compute the numbers.
-
-    Examples
-    --------
     >>> from skdeeptd import DeepTDRegressor
     >>> from skdeeptd.datasets import make_patch_cnn_regression
     >>> from skdeeptd.plotting import LinearComparisonDisplay
@@ -51,6 +29,26 @@ class LinearComparisonDisplay:
     >>> model = DeepTDRegressor((6, 4), random_state=0)
     >>> LinearComparisonDisplay.from_estimator(model, X, y).result.conclusion
     ['network']
+
+    The error bars are one standard error to either side. The labels give the conclusion
+    of :func:`~skdeeptd.inspection.compare_with_linear`. A bar far below zero is cut
+    off, without an error bar, and labelled with its value.
+
+    Parameters
+    ----------
+    result : Bunch
+        As returned by :func:`~skdeeptd.inspection.compare_with_linear`.
+    output_names : sequence of str, default=None
+        Names of the outputs; None for "output 0", "output 1", ...
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+
+    See Also
+    --------
+    skdeeptd.inspection.compare_with_linear : Compute the numbers.
     """
 
     def __init__(
@@ -74,7 +72,7 @@ class LinearComparisonDisplay:
         result : Bunch
             As returned by :func:`~skdeeptd.inspection.compare_with_linear`.
         output_names : sequence of str, default=None
-            None for "output 0", "output 1", ...
+            Names of the outputs; None for "output 0", "output 1", ...
         ax : matplotlib Axes, default=None
             As in ``plot``.
 
@@ -87,7 +85,7 @@ class LinearComparisonDisplay:
         ImportError
             If matplotlib is not installed.
         ValueError, TypeError
-            If ``ax`` or ``output_names`` do not fit.
+            If ``ax`` is not one axes, or if there is not a name for each output.
         """
         return cls(result, output_names=output_names).plot(ax)
 
@@ -107,13 +105,13 @@ class LinearComparisonDisplay:
         Parameters
         ----------
         estimator : regressor
-            The network, or a Pipeline. Clones of the whole estimator are fitted.
+            The network, or a Pipeline that ends in one.
         X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
             At least 9 samples.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Targets.
+            Targets. No output may be constant.
         output_names : sequence of str, default=None
-            None for "output 0", "output 1", ...
+            Names of the outputs; None for "output 0", "output 1", ...
         ax : matplotlib Axes, default=None
             As in ``plot``.
         **options
@@ -129,7 +127,8 @@ class LinearComparisonDisplay:
         ImportError
             If matplotlib is not installed.
         ValueError, TypeError
-            As in ``compare_with_linear``, or if ``ax`` or ``output_names`` do not fit.
+            As in ``compare_with_linear``, or if ``ax`` is not one axes, or if there is
+            not a name for each output.
         """
         result = compare_with_linear(estimator, X, y, **options)
         return cls.from_result(result, output_names=output_names, ax=ax)
@@ -152,7 +151,7 @@ class LinearComparisonDisplay:
         ImportError
             If matplotlib is not installed.
         ValueError, TypeError
-            If ``ax`` is not one axes, or there is not a name for each output.
+            If ``ax`` is not one axes, or if there is not a name for each output.
         """
         n_outputs = len(self.result.conclusion)
         names = self.output_names or [f"output {i}" for i in range(n_outputs)]

@@ -1,4 +1,4 @@
-"""Draw how much each feature counts in a learned metric."""
+"""Draw the weight of each feature in a learned metric."""
 
 from __future__ import annotations
 
@@ -27,27 +27,8 @@ LABEL = "share of the metric"
 
 
 class MetricDisplay:
-    """Draw how much each feature counts in the learned metric of a kernel.
+    """Weight of each feature in the learned metric of a kernel.
 
-    The weights of a signal are drawn as a line over its positions, those of samples of
-    several axes as an image, and those of filters as bars, the largest on top.
-
-    Parameters
-    ----------
-    weights : array-like of shape input_shape, or (n_features_out,)
-        Weights of :func:`~skdeeptd.inspection.metric_weights`.
-    feature_names : sequence, default=None
-        Names of the features, for bars, or numbers for their positions on an axis.
-    n_best : int, default=20
-        Maximum number of bars.
-
-    Attributes
-    ----------
-    ax_ : matplotlib Axes
-    figure_ : matplotlib Figure
-
-    Examples
-    --------
     >>> from skdeeptd import DeepTDRidge, SignalScaler
     >>> from skdeeptd.datasets import make_patch_cnn_regression
     >>> from skdeeptd.plotting import MetricDisplay
@@ -55,6 +36,23 @@ class MetricDisplay:
     >>> model = DeepTDRidge(SignalScaler(), kernel="rbf", metric="learned").fit(X, y)
     >>> MetricDisplay.from_estimator(model).weights.shape
     (24,)
+
+    The weights are drawn as a line over the positions of a signal, as an image for
+    samples of several axes, and as bars, largest first, for filters.
+
+    Parameters
+    ----------
+    weights : array-like of shape input_shape, or (n_features_out,)
+        Weights of :func:`~skdeeptd.inspection.metric_weights`.
+    feature_names : sequence, default=None
+        Names of the features, for bars, or numbers, for positions on an axis.
+    n_best : int, default=20
+        Maximum number of bars.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
     """
 
     def __init__(
@@ -84,8 +82,8 @@ class MetricDisplay:
         estimator : DeepTDRidge or DeepTDRidgeClassifier
             Fitted, with a kernel other than "linear".
         feature_names : sequence, default=None
-            Numbers for the positions of a signal, such as wavelengths. None for their
-            indices, or for the names of filters.
+            Numbers for the positions of a signal, such as wavelengths. None means the
+            indices of the positions, or the names of the filters.
         n_best : int, default=20
             Maximum number of bars.
         ax : matplotlib Axes, default=None

@@ -1,4 +1,4 @@
-"""Draw the moment and the part of it that the kernels explain."""
+"""Draw a moment, and the part of the moment that the kernels explain."""
 
 from __future__ import annotations
 
@@ -27,34 +27,8 @@ if TYPE_CHECKING:
 
 
 class MomentDisplay:
-    """The moment of one output beside the part of it that the kernels explain.
+    """Moment of one output, and the part of the moment that the kernels explain.
 
-    The explained part is the projection of the moment onto the outer products of the
-    kernels, one for each filter. If patches overlap, the entry of a feature is the sum
-    over the patches that contain the feature.
-
-    An input of one axis is cut into the patches of the first layer, one below the
-    other. If these patches overlap, it is drawn as steps, a step for each feature. An
-    input of two axes is an image, one of more axes an image for each channel.
-
-    Parameters
-    ----------
-    moment : array-like of shape input_shape
-        Cross-moment of X and the output.
-    explained : array-like of shape input_shape
-        Part of the moment that the kernels explain.
-    patch_size : int, default=None
-        Number of features of a patch, to cut an input of one axis. None does not cut.
-    name : str, default=None
-        Name of the output, for the title, such as "class 3".
-
-    Attributes
-    ----------
-    axes_ : ndarray of matplotlib Axes of shape (2,)
-    figure_ : matplotlib Figure
-
-    Examples
-    --------
     >>> from skdeeptd import DeepTDRegressor
     >>> from skdeeptd.datasets import make_patch_cnn_regression
     >>> from skdeeptd.plotting import MomentDisplay
@@ -65,6 +39,31 @@ class MomentDisplay:
     >>> display = MomentDisplay.from_estimator(model)
     >>> print(f"{(display.explained**2).sum() / (display.moment**2).sum():.2f}")
     0.90
+
+    The explained part is the projection of the moment onto the outer products of the
+    kernels, one for each filter. If patches overlap, the entry of a feature is the sum
+    over the patches that contain the feature.
+
+    For samples of one axis, each row of an image is a patch of the first layer; if
+    these patches overlap, the moment is drawn as steps, one step for each feature.
+    Samples of two axes are drawn as an image, samples of more axes as an image for each
+    channel.
+
+    Parameters
+    ----------
+    moment : array-like of shape input_shape
+        Cross-moment of X and the output.
+    explained : array-like of shape input_shape
+        Part of the moment that the kernels explain.
+    patch_size : int, default=None
+        Number of features of a patch, for samples of one axis. None draws steps.
+    name : str, default=None
+        Name of the output, such as "class 3", for the title.
+
+    Attributes
+    ----------
+    axes_ : ndarray of matplotlib Axes of shape (2,)
+    figure_ : matplotlib Figure
     """
 
     def __init__(
@@ -94,10 +93,10 @@ class MomentDisplay:
         ----------
         estimator : DeepTDRegressor, DeepTDClassifier, search or Pipeline
             Fitted. The display draws the ``best_estimator_`` of a search, and the last
-            step of a Pipeline, whose input is the output of the steps before.
+            step of a Pipeline.
         output : int, default=0
-            Index of the output. A classifier has one output, its logit, for two
-            classes, else a logit for each of ``classes_``.
+            Index of the output. The outputs of a classifier are logits: one for two
+            classes, else one for each of ``classes_``.
         ax : array of two matplotlib Axes, default=None
             As in ``plot``.
 
@@ -112,8 +111,8 @@ class MomentDisplay:
         ImportError
             If matplotlib is not installed.
         ValueError, TypeError
-            If the estimator is not a network, there is no such output, or ``ax`` does
-            not fit.
+            If the estimator is not a network, if there is no such output, or if ``ax``
+            does not hold two axes.
         """
         estimator = fitted_network(estimator, output)
         network = networks_of(estimator)[output]
@@ -142,7 +141,7 @@ class MomentDisplay:
         ImportError
             If matplotlib is not installed.
         ValueError, TypeError
-            If ``ax`` does not hold as many axes as are needed.
+            If ``ax`` does not hold two axes.
         """
         arrays = [np.asarray(self.moment), np.asarray(self.explained)]
         one_axis = arrays[0].ndim == 1

@@ -1,4 +1,4 @@
-"""Draw the derivative of a network by its input."""
+"""Draw the derivative of a network by the features."""
 
 from __future__ import annotations
 
@@ -30,28 +30,6 @@ if TYPE_CHECKING:
 class ReceptiveFieldDisplay:
     """Derivative of an output by each feature, averaged over samples (a saliency map).
 
-    The derivatives are the coefficients of the linear model that equals the network
-    near a sample. For a single linear layer they are the same at every sample. For
-    standard normal samples their mean is what the moment estimates (Stein's lemma). The
-    slope of a relu at zero is taken as zero.
-
-    An input of one axis is drawn as steps, one of two axes as an image, one of more
-    axes as an image for each channel.
-
-    Parameters
-    ----------
-    weights : array-like of shape input_shape
-        Mean derivatives.
-    name : str, default=None
-        Name of the output, for the title, such as "class 3".
-
-    Attributes
-    ----------
-    ax_ : matplotlib Axes
-    figure_ : matplotlib Figure
-
-    Examples
-    --------
     >>> from skdeeptd import DeepTDRegressor
     >>> from skdeeptd.datasets import make_patch_cnn_regression
     >>> from skdeeptd.plotting import ReceptiveFieldDisplay
@@ -61,6 +39,26 @@ class ReceptiveFieldDisplay:
     >>> model = DeepTDRegressor((6, 4), random_state=0).fit(X, y)
     >>> ReceptiveFieldDisplay.from_estimator(model, X[:1]).weights.shape
     (24,)
+
+    The derivatives at a sample are the coefficients of the linear model that equals the
+    network near the sample. For a single linear layer they are the same at every
+    sample. For standard normal samples the moment estimates their mean (Stein's lemma).
+    The slope of a relu at zero counts as zero.
+
+    Samples of one axis are drawn as steps, samples of two axes as an image, samples of
+    more axes as an image for each channel.
+
+    Parameters
+    ----------
+    weights : array-like of shape input_shape
+        Mean derivatives.
+    name : str, default=None
+        Name of the output, such as "class 3", for the title.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
     """
 
     def __init__(self, weights: ArrayLike, *, name: str | None = None) -> None:
@@ -82,12 +80,12 @@ class ReceptiveFieldDisplay:
         ----------
         estimator : DeepTDRegressor, DeepTDClassifier, search or Pipeline
             Fitted. The display draws the ``best_estimator_`` of a search, and the last
-            step of a Pipeline: the derivatives are by the output of the steps before.
+            step of a Pipeline: its features are the output of the steps before.
         X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
             Input of the estimator; ``X[:1]`` draws the first sample alone.
         output : int, default=0
-            Index of the output. A classifier has one output, its logit, for two
-            classes, else a logit for each of ``classes_``.
+            Index of the output. The outputs of a classifier are logits: one for two
+            classes, else one for each of ``classes_``.
         ax : matplotlib Axes, default=None
             As in ``plot``.
 
@@ -102,8 +100,8 @@ class ReceptiveFieldDisplay:
         ImportError
             If matplotlib is not installed.
         ValueError, TypeError
-            If the estimator is not a network, there is no such output, X does not fit
-            the estimator or holds NaN or inf, or ``ax`` does not fit.
+            If the estimator is not a network, if there is no such output, if X does not
+            fit the estimator or holds NaN or inf, or if ``ax`` is not one axes.
         """
         _, X = unwrap_pipeline(estimator, X)
         estimator = fitted_network(estimator, output)
@@ -131,7 +129,7 @@ class ReceptiveFieldDisplay:
         ImportError
             If matplotlib is not installed.
         ValueError, TypeError
-            If ``ax`` does not hold as many axes as are needed.
+            If ``ax`` is not one axes.
         """
         weights, label = np.asarray(self.weights), "derivative of the output"
         height = 5 * height_over_width(weights.shape) if weights.ndim > 1 else 3

@@ -11,9 +11,9 @@ n           ``n_effective``     (sum w)^2 / sum w^2, the number of rows if all w
 ==========  ==================  ==================================================
 
 If a new row is exchangeable with the others, then its score is among the smallest
-(n + 1) c of n + 1 scores with probability c, whatever the model is (Vovk, Gammerman and
-Shafer 2005; Lei et al. 2018 for regression). So the interval takes the score of that
-rank. No finite interval has the coverage c if n < c / (1 - c).
+(n + 1) c of n + 1 scores with probability c, for any model. So the score of that rank
+is the half width (Vovk, Gammerman and Shafer 2005; Lei et al. 2018 for regression). No
+finite interval has the coverage c if n < c / (1 - c).
 """
 
 import numpy as np

@@ -74,9 +74,10 @@ def gauss_newton(
 ):
     """Minimise the objective from ``network`` on.
 
-    It has converged if a step lowers the objective, or promises to lower it, by less
-    than ``tol`` of itself, if the loss is at most ``zero_loss``, or if no step, however
-    small, lowers it: a relu has minima at which the gradient is not zero.
+    The iterations have converged if a step lowers the objective, or its quadratic
+    model, by less than ``tol`` of itself, or if the loss is at most ``zero_loss``. They
+    have also converged if no step, however small, lowers the objective: a relu has
+    minima at which the gradient is not zero.
 
     Parameters
     ----------
@@ -90,10 +91,10 @@ def gauss_newton(
         Whether all hidden weights move, only the norms of the kernels and the biases,
         or none. The heads move in any case.
     max_iter : int
-        Most passes over the rows.
+        Largest number of passes over the rows.
     tol, zero_loss : float
     damping : float
-        Of the first step.
+        Damping of the first step.
     equations : Equations or None
         Those at ``network``, from an earlier call on the same rows.
     trust_last_step : bool

@@ -11,12 +11,13 @@ K           ``gram``            exp(-gamma d^2) ("rbf") or exp(-gamma d) ("lapla
 G           ``gradients``       (rows times outputs, directions): df / du at the rows
 ==========  ==================  ==================================================
 
-The metric is the average outer product of the gradients of a fit, M = mean G'G, with
-which the regression is fitted again (Radhakrishnan et al., Science 383, 2024): features
-that do not matter then do not add to the distances. A round is kept only if the
-cross-validated error falls clearly. The metric has seen the held-out rows then, so the
-error of rows that it has not seen is compared too. A network's first moment estimates
-E grad f; this is the same idea, one order further.
+The metric is the average outer product of the gradients of a fit, M = mean G'G. The
+regression is fitted again with this metric (Radhakrishnan et al., Science 383, 2024):
+features that do not matter then do not contribute to the distances. A round is kept
+only if the cross-validated error falls clearly. The metric was learned from the
+held-out rows, too, so the error of rows that it has not seen is compared as well. A
+network's first moment estimates E grad f; the metric estimates the second moment of
+grad f.
 
 With many rows the kernel is that of some landmark rows L, K(., L) K(L, L)^-1 K(L, .)
 (Nystroem): a ridge regression on U_L = K(., L) K(L, L)^-1/2.
@@ -32,7 +33,7 @@ from skdeeptd._solvers.ridge import Ridge, cv_kernel_ridge, cv_ridge
 class LearnedKernel(NamedTuple):
     """Hold a kernel regression; ``landmarks`` is an index of rows, or None for all.
 
-    ``components`` None stands for the Euclidean metric. ``whitening``, (landmarks,
+    ``components`` None means the Euclidean metric. ``whitening``, (landmarks,
     directions), is K(L, L)^-1/2.
     """
 
@@ -91,7 +92,7 @@ def fit_learned_kernel(
     ----------
     features : array of shape (rows, entries)
     y : array of shape (rows, outputs)
-        Of about unit spread.
+        Targets of about unit spread.
     weight : array of shape (rows,)
     kernel : {"rbf", "laplace"}
     gamma : float or None

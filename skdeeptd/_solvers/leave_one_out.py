@@ -45,7 +45,9 @@ def loo_alpha(network, rows, fit_intercept):
     features = features / np.repeat(np.where(norms > 0, norms, 1.0), network.sizes[-1])
     unit = np.abs(features).max()
     if not (unit == 0 or 0 < unit**2 < np.inf):
-        raise FloatingPointError("squares of what the last layer takes have no range")
+        raise FloatingPointError(
+            "squares of the inputs of the last layer have no range"
+        )
     share = weight / np.sum(weight) * fit_intercept
     root = np.sqrt(weight)[:, np.newaxis]
     table = (features - share @ features) / (unit or 1.0) * root

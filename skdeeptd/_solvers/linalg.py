@@ -50,7 +50,7 @@ def damped_step(hessian, gradient, damping, scale):
     ``damping`` is a number, ``scale`` the diagonal of D.
     """
     damped, target = _damped(hessian, scale, damping), gradient / scale
-    # Symmetric: its transpose is what LAPACK takes without a copy, and overwrites.
+    # The matrix is symmetric; LAPACK overwrites its transpose without a copy.
     _, step, failed = lapack.dposv(damped.T, target, overwrite_a=True)
     if failed:
         damped, step = _damped(hessian, scale, damping), np.zeros_like(target)

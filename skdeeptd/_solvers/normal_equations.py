@@ -56,8 +56,8 @@ class Equations(NamedTuple):
     factor: tuple
     gradient: np.ndarray
     head_gradient: np.ndarray
-    shift: tuple  # (R P,), (Q, R M): F and J were taken from these on
-    centre: tuple  # means of F and of the derivatives, where a next pass begins
+    shift: tuple  # (R P,), (Q, R M): subtracted from F and J
+    centre: tuple  # means of F and of the derivatives, for the next pass
     rounding: float  # a loss that is zero up to rounding
     stale: float = 0.0  # decrease of the loss since J was computed
 
@@ -127,10 +127,10 @@ def gram_of_entries_pays(network):
 
 
 def _first_centre(network, rows, loss, basis, fit_intercept, is_centred, with_hidden):
-    """Return a network and what F and J are taken from on, before any pass.
+    """Return a network and the origins of F and J, before any pass.
 
-    These are F and J of the first row, and the intercept that fits that row, if the
-    sums are to be centred; else the mean of F.
+    The origins are F and J of the first row, with the intercept that fits that row, if
+    the sums are to be centred; else the mean of F.
     """
     shape = len(basis), network.n_filters, network.n_hidden_weights * with_hidden
     jacobian = np.zeros((1, *shape))
@@ -334,8 +334,8 @@ def _without_constants(sums, no_variance):
 def _variance_of_centring(mean, dtype, n_roundings=300):
     """Return the variance of F that is rounding of squares around another point.
 
-    Of 10, 300 and 1000 for ``n_roundings`` the first was too small for images with a
-    constant margin in float32; the others gave the same fits.
+    ``n_roundings=10`` was too small for images with a constant margin in float32; 300
+    and 1000 gave the same fits.
     """
     return n_roundings * np.finfo(dtype).eps * mean**2
 
@@ -379,7 +379,7 @@ def _equations_of(network, rows, loss, alpha, basis, sums, shift):
         squares = squares + np.sum(ridge * (V**2 - moved**2), axis=1) - gained
         squares, decrease = np.maximum(squares, 0.0), np.sum(gained)
         h = np.zeros_like(h)
-        value = max(value - decrease, 0.0) + 1e-12 * value  # what rounding may hide
+        value = max(value - decrease, 0.0) + 1e-12 * value  # rounding may hide as much
         intercept = change[:, R * P :].sum(axis=1) - change[:, : R * P] @ shift[0]
         network = network._replace(
             heads=moved[:, : R * P].reshape(network.heads.shape),

@@ -16,16 +16,16 @@ Q           ``apart``           1 - s^1/2 s'^1/2 - U U', which the features do n
 ==========  ==================  ==================================================
 
 The penalty is chosen by cross-validation. The residuals of a ridge regression without
-the rows b are (1 - H_bb)^-1 r_b, where r are the residuals of the one with all rows
-(Allen 1974 for single rows). So all penalties cost one decomposition and no refit. A
+the rows b are (1 - H_bb)^-1 r_b, with the residuals r of the fit to all rows (Allen
+1974 for single rows). So all penalties cost one decomposition and no refit. A
 row is held out with all of its weight. The last line of the table gives 1 - H without
 cancellation, however small the penalty is.
 
 The posterior of the mean of y is that of a Gaussian process with covariance K over
 alpha and noise of variance 1 / w, both in units of ``scale``. Under it the held-out
-residuals of a block have the covariance (1 - H_bb)^-1 in these units. ``scale`` is what
-makes their standardised squares one on average; in-sample residuals do not determine
-it, because they vanish if the regression interpolates.
+residuals of a block have the covariance (1 - H_bb)^-1 in these units. With ``scale``
+their standardised squares are one on average; in-sample residuals do not determine it,
+because they vanish if the regression interpolates.
 """
 
 import functools
@@ -59,7 +59,7 @@ class Ridge(NamedTuple):
 
 
 class Validation(NamedTuple):
-    """Say how to choose a penalty.
+    """Hold the folds and the kind of penalty of a cross-validation.
 
     ``blocks`` are arrays of rows that are held out together, each row in one; None
     holds out single rows. ``per_output`` chooses a penalty for each output.
@@ -215,8 +215,8 @@ def cv_sums(left, values, root, target, alphas, validation, with_residuals=False
     """Return sums over held-out rows for each penalty, (penalties, outputs) each.
 
     The sums are of squared held-out residuals, and of held-out times in-sample
-    residuals; behind them stand the held-out residuals, (penalties, rows, outputs), if
-    asked for. ``target`` is W^1/2 (y - 1 s'y), (rows, outputs); ``root`` is s^1/2.
+    residuals. ``with_residuals`` appends the held-out residuals, (penalties, rows,
+    outputs). ``target`` is W^1/2 (y - 1 s'y), (rows, outputs); ``root`` is s^1/2.
     """
     kept_shares, along = _kept_shares(values, alphas), left.T @ target
     beyond, of_penalty = target - left @ along, kept_shares[:, :, np.newaxis] * along
@@ -239,7 +239,7 @@ def _kept_shares(values, alphas):
 
 
 def _reach_all_rows(left, root):
-    """Tell whether Q is zero, which rounding would hide from small penalties."""
+    """Return whether Q is zero, which rounding would hide from small penalties."""
     return left.shape[1] + np.any(root) == len(left)
 
 
