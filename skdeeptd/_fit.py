@@ -219,7 +219,9 @@ def fit_rows(rows, spec, *, moment=None, warm_start=None, stage=null_stage):
                 own, found = _fit_outputs(*signal, own, first, dtype, is_squared)
                 own = own._replace(blank=squared.blank)
                 specs.append(own)
-                solutions.append(_with_covariates(problem, partial, outputs, own, found))
+                solutions.append(
+                    _with_covariates(problem, partial, outputs, own, found)
+                )
     in_units_of_y = of_target * problem.unit[:, np.newaxis]
     fit = Fit(problem, groups, specs, solutions, in_units_of_y)
     if is_squared:
@@ -252,15 +254,26 @@ def _regress_on_covariates(problem, spec):
     rows, n = problem.rows, spec.blank.n_covariates
     if n == 0:
         return Partial(problem, np.zeros((1, 0)), np.zeros(0))
-    sums = centred_sums(rows, lambda X: X[:, -n:].copy(), spec.fit_intercept)
-    solve, C = ridge_solver(sums.gram, 0.0), rows.X[:, -n:] - sums.mean
-    slopes, X, of_signal = solve(sums.cross).T, rows.X[:, :-n], None
+    slopes, C, mean, solve = _slopes(rows, n, spec.fit_intercept)
+    X, of_signal = rows.X[:, :-n], None
     if not spec.blank.kernels:
         root = np.sqrt(rows.weight)[:, np.newaxis]
         of_signal = solve((root * C).T @ (root * X))
         X = X - (C @ of_signal).astype(X.dtype)
     signal = replace(rows, X=X, y=rows.y - C @ slopes.T)
-    return Partial(problem._replace(rows=signal), slopes, sums.mean, of_signal)
+    return Partial(problem._replace(rows=signal), slopes, mean, of_signal)
+
+
+def _slopes(rows, n_covariates, fit_intercept):
+    """Return the regression of y on the covariates.
+
+    Besides the slopes, these are the covariates less their mean, the mean, and the
+    inverse of their Gram matrix as a function.
+    """
+    C = rows.X[:, -n_covariates:]
+    sums = centred_sums(rows, lambda X: X[:, -n_covariates:].copy(), fit_intercept)
+    solve = ridge_solver(sums.gram, 0.0)
+    return solve(sums.cross).T, C - sums.mean, sums.mean, solve
 
 
 def _with_covariates(problem, partial, outputs, spec, found):
@@ -286,7 +299,7 @@ def _squared_problem(rows, spec, search_tol=1e-3):
     """Return rows, spec and factor of alpha of the squared errors to begin with."""
     squared = spec._replace(loss=SquaredError(), epsilon=None)
     if spec.epsilon is not None:
-        return rows.with_targets(lambda y, w: (winsorised(y, w), w)), squared, 1.0
+        return _clipped_targets(rows, spec), squared, 1.0
     squared = squared._replace(tol=max(spec.tol, search_tol))
     mean, _ = mean_of_targets(rows)
     if isinstance(spec.loss, Poisson):
@@ -298,6 +311,21 @@ def _squared_problem(rows, spec, search_tol=1e-3):
     target = rows.with_targets(lambda y, w: (y - centre, w))
     mean = _inner_shares(mean)
     return target, squared, 1 / np.mean(mean * (1 - mean))
+
+
+def _clipped_targets(rows, spec, n_rounds=10):
+    """Return rows whose y is cut off two scales from its regression on the covariates.
+
+    The regression and the cut are repeated: Huber's method of modified residuals.
+    """
+    cut = rows.with_targets(lambda y, w: (winsorised(y, w), w))
+    n = spec.blank.n_covariates
+    for _ in range(n_rounds * (n > 0)):
+        slopes, C = _slopes(cut, n, spec.fit_intercept)[:2]
+        fitted = C @ slopes.T
+        y = fitted + winsorised(rows.y - fitted, rows.weight)
+        cut = replace(rows, y=y)
+    return cut
 
 
 def _inner_shares(mean, least=1e-6):

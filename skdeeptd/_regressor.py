@@ -36,6 +36,10 @@ class DeepTDRegressor(BasePatchRegressor):
     input_shape : sequence of int, default=None
         Shape of a sample, if X has a flat row for each, with entries in C order. None
         means one axis, or the shape of X itself.
+    covariates : sequence of int or str, default=None
+        Indices or names of the columns of X that are no part of the sample's signal,
+        such as a temperature or a one-hot category. They enter linearly, without a
+        penalty; the other columns have the shape ``input_shape``.
     strides : int, sequence of int or of tuple of int, default=None
         Step of each hidden layer's kernel from one patch to the next, from 1 to the
         kernel size: one int for all hidden layers, or an entry per layer, with an int
@@ -103,8 +107,13 @@ or sequence of them, default="relu"
         Biases of the hidden layers; without ``hidden_bias`` the last axis is empty.
     intercept_ : ndarray of shape (n_outputs,)
         Intercept of each output.
+    covariate_coef_ : ndarray of shape (n_outputs, n_covariates)
+        Coefficients of the covariates; only with covariates.
+    covariate_indices_ : ndarray of shape (n_covariates,)
+        Columns of X that are covariates.
     moment_ : ndarray of shape (n_outputs,) + input_shape
-        Centred cross-moment of X and y. With ``loss="huber"`` y is clipped at two
+        Centred cross-moment of X and y, or of the residuals of y after linear
+        regression on the covariates. With ``loss="huber"`` y is clipped at two
         scales from its median; with ``loss="poisson"`` it is replaced by
         ``log(y / mean + 1/2)``. ``partial_fit`` with these two losses takes the moment
         of its subsample only.
@@ -117,7 +126,7 @@ or sequence of them, default="relu"
         ``loss="poisson"``, else "identity".
     covariance_ : ndarray of shape (n_outputs, n_weights, n_weights)
         Covariance of the weights of an output: for each filter its kernels times their
-        gains, its scale and its biases; then the intercept. Only with ``polish`` and at
+        gains, its scale and its biases; then the covariates and the intercept. Only with ``polish`` and at
         most 13 000 weights; NaN if there are no more samples than weights.
     noise_variance_ : ndarray of shape (n_outputs,)
         Variance of y around the network; only with ``polish``, and not with
@@ -187,6 +196,7 @@ or sequence of them, default="relu"
         kernel_sizes: KernelSizes | None = None,
         *,
         input_shape: Sequence[int] | None = None,
+        covariates: Sequence[int | str] | None = None,
         strides: Strides | None = None,
         n_filters: int = 1,
         activation: str | Sequence[str] = "relu",
@@ -207,6 +217,7 @@ or sequence of them, default="relu"
     ) -> None:
         self.kernel_sizes = kernel_sizes
         self.input_shape = input_shape
+        self.covariates = covariates
         self.strides = strides
         self.n_filters = n_filters
         self.activation = activation

@@ -105,9 +105,7 @@ def layout_of(estimator):
         )
     covariates = getattr(estimator, "covariate_coef_", np.zeros((1, 0)))
     n_features = estimator.n_features_in_ - covariates.shape[1]
-    return fitted_layout(
-        n_features, shapes, estimator.input_shape_, estimator.strides_
-    )
+    return fitted_layout(n_features, shapes, estimator.input_shape_, estimator.strides_)
 
 
 def fitted_layout(n_features, kernel_sizes, input_shape, strides):
@@ -127,7 +125,9 @@ def _cached_layout(n_features, kernel_sizes, input_shape, strides):
     return make_layout(n_features, kernel_sizes, input_shape, strides)
 
 
-def network_of(kernels, scales, biases, intercept, activations, orders, slopes=np.zeros((1, 0))):
+def network_of(
+    kernels, scales, biases, intercept, activations, orders, slopes=np.zeros((1, 0))
+):
     """Return the ``Network`` of one output; filters of a single linear layer add up.
 
     ``kernels`` holds an array (filters, d_l) for each layer, ``scales`` is (filters,).
