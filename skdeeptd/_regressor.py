@@ -126,8 +126,9 @@ or sequence of them, default="relu"
         ``loss="poisson"``, else "identity".
     covariance_ : ndarray of shape (n_outputs, n_weights, n_weights)
         Covariance of the weights of an output: for each filter its kernels times their
-        gains, its scale and its biases; then the covariates and the intercept. Only with ``polish`` and at
-        most 13 000 weights; NaN if there are no more samples than weights.
+        gains, its scale and its biases; then the covariates and the intercept. Only
+        with ``polish`` and at most 13 000 weights; NaN if there are no more samples
+        than weights.
     noise_variance_ : ndarray of shape (n_outputs,)
         Variance of y around the network; only with ``polish``, and not with
         ``loss="poisson"``.

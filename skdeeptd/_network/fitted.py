@@ -125,9 +125,7 @@ def _cached_layout(n_features, kernel_sizes, input_shape, strides):
     return make_layout(n_features, kernel_sizes, input_shape, strides)
 
 
-def network_of(
-    kernels, scales, biases, intercept, activations, orders, slopes=np.zeros((1, 0))
-):
+def network_of(kernels, scales, biases, intercept, activations, orders):
     """Return the ``Network`` of one output; filters of a single linear layer add up.
 
     ``kernels`` holds an array (filters, d_l) for each layer, ``scales`` is (filters,).
@@ -140,8 +138,9 @@ def network_of(
         hidden, heads, orders = kernels, scales[:, np.newaxis], (*orders, None)
     if not hidden:
         heads = heads.sum(axis=0, keepdims=True)
-    hidden, activations, heads = tuple(hidden), tuple(activations), heads[np.newaxis]
-    return Network(hidden, activations, heads, intercept, orders, biases, slopes)
+    return Network(
+        tuple(hidden), tuple(activations), heads[np.newaxis], intercept, orders, biases
+    )
 
 
 def networks_of(estimator):
@@ -170,8 +169,9 @@ def networks_of(estimator):
             for k, gain in zip(estimator.kernels_, estimator.gains_[o].T, strict=True)
         ]
         biases, intercept = tuple(estimator.biases_[o].T), estimator.intercept_[[o]]
-        others = biases, intercept, activations, layout.orders, slopes[[o]]
-        networks.append(network_of(kernels, estimator.scales_[o], *others))
+        others = biases, intercept, activations, layout.orders
+        network = network_of(kernels, estimator.scales_[o], *others)
+        networks.append(network._replace(slopes=slopes[[o]]))
     return networks
 
 
