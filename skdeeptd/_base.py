@@ -46,6 +46,7 @@ from skdeeptd._validation import (
     check_rows,
     check_targets,
     clear_fitted_attributes,
+    covariate_columns,
     flatten,
     like_y,
     refuse_not_finite,
@@ -58,13 +59,16 @@ from skdeeptd._validation import (
 
 def design(estimator, n_features, input_shape, n_filters, alpha, loss):
     """Return the layout and the ``Spec`` of the parameters that all networks have."""
+    n_covariates = len(estimator.covariate_indices_)
+    n_features -= n_covariates
     layout = make_layout(
         n_features, estimator.kernel_sizes, input_shape, estimator.strides
     )
     activations = layer_activations(
         estimator.activation, estimator.output_activation, len(layout.sizes)
     )
-    blank = blank_network(layout, n_filters, activations, estimator.hidden_bias)
+    how = {"hidden_bias": estimator.hidden_bias, "n_covariates": n_covariates}
+    blank = blank_network(layout, n_filters, activations, **how)
     n_copies = n_filters // blank.n_filters
     return layout, Spec(
         blank=blank,
@@ -123,6 +127,7 @@ class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
     _parameter_constraints: dict = {
         "kernel_sizes": ["array-like", None],
         "input_shape": ["array-like", None],
+        "covariates": ["array-like", None],
         "strides": [Interval(Integral, 1, None, closed="left"), "array-like", None],
         "n_filters": [Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS)), "array-like"],
@@ -152,6 +157,8 @@ class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         context = self._init_callback_context(max_subtasks=4)
         metadata = {"sample_weight": sample_weight}
         with callback_task(context, self, X=X, y=y, metadata=metadata):
+            if make_rows is not None:
+                self._refuse_covariates("a fit of dask collections")
             rows, input_shape = (make_rows or self._rows)(X, y, sample_weight)
             layout, spec = self._design(rows, input_shape)
             self._learn(rows, layout, spec, context, previous)
@@ -161,8 +168,25 @@ class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
 
     def _rows(self, X, y, sample_weight):
         """Carry out step 1 of ``fit``: return the rows, and the shape of a sample."""
-        X, input_shape = flatten(X, self.input_shape)
-        return RowBlocks(*self._check(X, y, sample_weight), self.n_jobs), input_shape
+        X, input_shape = flatten(X, self.input_shape, self.covariates)
+        X, y, weight = self._check(X, y, sample_weight)
+        self.covariate_indices_ = covariate_columns(self, input_shape)
+        return RowBlocks(self._arranged(X), y, weight, self.n_jobs), input_shape
+
+    def _arranged(self, X):
+        """Return X with the covariates behind the columns of the signal."""
+        if not len(self.covariate_indices_):
+            return X
+        signal = np.delete(X, self.covariate_indices_, axis=1)
+        return np.hstack([signal, X[:, self.covariate_indices_]])
+
+    def _refuse_covariates(self, method):
+        if self.covariates is not None and len(self.covariates):
+            raise ValueError(
+                f"covariates={list(self.covariates)} do not go with {method}; use fit "
+                f"with an array in memory, or covariates=None"
+            )
+        self.covariate_indices_ = np.zeros(0, int)
 
     def _learn(self, rows, layout, spec, context, previous=None):
         """Carry out steps 2 to 6 of ``fit``."""
@@ -178,7 +202,7 @@ class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         """Return the moment of another network, and its kernels if alpha differs."""
         params, others = (e.get_params(deep=False) for e in (self, previous))
         changed = {name for name in params if repr(params[name]) != repr(others[name])}
-        if changed & {"loss", "class_weight", "fit_intercept"}:
+        if changed & {"loss", "class_weight", "covariates", "fit_intercept"}:
             return {}
         moment = previous.moment_.reshape(len(previous.moment_), -1).astype(float)
         is_alpha = changed == {"alpha"}
@@ -205,6 +229,7 @@ class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
     def _partial_fit_batch(self, X, y, sample_weight):
         """Carry out steps 1 to 6 of ``fit`` on the stream so far."""
         begun = hasattr(self, "_stream")
+        self._refuse_covariates("partial_fit")
         X, input_shape = flatten(X, self.input_shape_ if begun else self.input_shape)
         X, y, weight = self._check(X, y, sample_weight, reset=not begun)
         part = RowBlocks(X, y, weight)
@@ -286,7 +311,7 @@ class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
 
     def _validated(self, X):
         """Return X with a row per sample, as floats that may not be finite."""
-        return check_new_rows(self, X, self.input_shape_)
+        return self._arranged(check_new_rows(self, X, self.input_shape_))
 
     def _outputs(self, X):
         """Return the outputs of the networks, (rows, outputs), for validated X."""

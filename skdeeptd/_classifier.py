@@ -84,7 +84,7 @@ class DeepTDClassifier(ClassifierMixin, BasePatchNetwork):
 
     Parameters
     ----------
-    kernel_sizes, input_shape, strides
+    kernel_sizes, input_shape, covariates, strides
         As in :class:`DeepTDRegressor`.
     n_filters : int, default=None
         Number of filters. None means one less than the number of classes, but at most
@@ -113,6 +113,8 @@ class DeepTDClassifier(ClassifierMixin, BasePatchNetwork):
 strides_, input_shape_, n_iter_
         As in :class:`DeepTDRegressor`. An output is a logit: that of ``classes_[1]``
         for two classes, else that of each class.
+    covariate_coef_, covariate_indices_ : ndarray
+        As in :class:`DeepTDRegressor`.
     moment_ : ndarray of shape (n_outputs,) + input_shape
         Centred cross-moment of X and the indicators of the classes.
     n_features_in_, feature_names_in_
@@ -140,6 +142,7 @@ strides_, input_shape_, n_iter_
         kernel_sizes: KernelSizes | None = None,
         *,
         input_shape: Sequence[int] | None = None,
+        covariates: Sequence[int | str] | None = None,
         strides: Strides | None = None,
         n_filters: int | None = None,
         activation: str | Sequence[str] = "relu",
@@ -158,6 +161,7 @@ strides_, input_shape_, n_iter_
     ) -> None:
         self.kernel_sizes = kernel_sizes
         self.input_shape = input_shape
+        self.covariates = covariates
         self.strides = strides
         self.n_filters = n_filters
         self.activation = activation

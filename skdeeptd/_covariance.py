@@ -91,9 +91,8 @@ def _of_group(problem, outputs, spec, solution, has_linear_end):
         own = noise * G - crossing @ B.T
         joint = np.block([[of_theta, crossing.T], [crossing, own]])
         weights = stored_weights(network.head(i), has_linear_end)
-        n_hidden, n_head = len(of_theta), network.heads[i].size
         to_stored = np.zeros((len(weights) + 1, len(joint)))
-        to_stored[:-1, : n_hidden + n_head] = weights
+        to_stored[:-1, : weights.shape[1]] = weights
         if spec.fit_intercept:
             features, jacobian = e.shift
             to_stored[-1] = np.concatenate([-jacobian[0], -features, [1.0]])
@@ -174,7 +173,8 @@ def _unit_of_weights(network, unit, has_linear_end):
     n_before = network.n_kernel_weights + network.sizes[-1] * has_linear_end
     per_filter = np.ones(n_before + 1 + len(network.biases))
     per_filter[n_before] = unit
-    return np.append(np.tile(per_filter, network.n_filters), unit)
+    of_others = np.full(network.n_covariates + 1, unit)
+    return np.append(np.tile(per_filter, network.n_filters), of_others)
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -233,7 +233,7 @@ def held_out_scores(
     return scores, 1 - error / np.where(varies, total, np.nan)
 
 
-def kernel_stds(kernels, scales, covariance):
+def kernel_stds(kernels, scales, covariance, n_covariates=0):
     """Return the standard deviations of kernels of unit norm, per layer (filters, d_l).
 
     They are infinite for a filter whose scale or kernel is zero. The part of k that
@@ -246,10 +246,13 @@ def kernel_stds(kernels, scales, covariance):
     scales : array of shape (filters,)
     covariance : array of shape (weights, weights)
         Covariance of the stored weights of one output.
+    n_covariates : int
     """
     n_filters, each = len(scales), np.arange(len(scales))
-    width = (len(covariance) - 1) // n_filters
-    by_filter = covariance[:-1, :-1].reshape(n_filters, width, n_filters, width)
+    n_weights = len(covariance) - 1 - n_covariates
+    width = n_weights // n_filters
+    by_filter = covariance[:n_weights, :n_weights]
+    by_filter = by_filter.reshape(n_filters, width, n_filters, width)
     blocks, stds, end = by_filter[each, :, each, :], [], 0
     for k in kernels:
         begin, end = end, end + k.shape[1]

@@ -29,10 +29,12 @@ linear in the outputs, and the Gauss-Newton steps of the loss begin with its net
 import functools
 import math
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
+from skdeeptd._data.moments import centred_sums
 from skdeeptd._data.rows import concatenate_blocks, mean_of_targets
 from skdeeptd._data.standardize import Standardized, standardize
 from skdeeptd._init.multi_start import (
@@ -51,10 +53,11 @@ from skdeeptd._network.network import (
     head_features,
     hidden_forward,
     overlapping_patches,
+    sum_by_feature,
 )
 from skdeeptd._network.parameters import normalize, penalty
 from skdeeptd._solvers.gauss_newton import Solution, gauss_newton
-from skdeeptd._solvers.linear import linear_network
+from skdeeptd._solvers.linear import linear_network, ridge_solver
 from skdeeptd._solvers.robust_scale import (
     dominated_by_outliers,
     huber_scale,
@@ -188,8 +191,9 @@ def fit_rows(rows, spec, *, moment=None, warm_start=None, stage=null_stage):
     shares = spec.n_sharing > 1 and bool(spec.blank.kernels)
     with stage("moment"):
         problem = standardize(target, spec.fit_intercept, equal_losses=shares)
+        partial = _regress_on_covariates(problem, spec)
         if moment is None:
-            of_target = problem.moment()
+            of_target = partial.problem.moment()
         else:
             of_target = problem.without_rounding(moment / problem.unit[:, np.newaxis])
         problem.check_weights(dtype)
@@ -210,10 +214,14 @@ def fit_rows(rows, spec, *, moment=None, warm_start=None, stage=null_stage):
                     solutions.append(Solution(_joined_heads(starts), 0.0))
                     continue
                 first = _first_network(problem, outputs, warm_start)
-                arguments = problem, outputs, of_target[outputs], squared, first
-                found = _fit_outputs(*arguments, dtype, is_squared)
-                specs.append(found[0])
-                solutions.append(found[1])
+                signal = partial.problem, outputs, of_target[outputs]
+                own = squared._replace(blank=_without_slopes(squared.blank))
+                own, found = _fit_outputs(*signal, own, first, dtype, is_squared)
+                own = own._replace(blank=squared.blank)
+                specs.append(own)
+                solutions.append(
+                    _with_covariates(problem, partial, outputs, own, found)
+                )
     in_units_of_y = of_target * problem.unit[:, np.newaxis]
     fit = Fit(problem, groups, specs, solutions, in_units_of_y)
     if is_squared:
@@ -223,11 +231,75 @@ def fit_rows(rows, spec, *, moment=None, warm_start=None, stage=null_stage):
     return _with_likelihood(fit, rows, spec, stage, is_warm)
 
 
+class Partial(NamedTuple):
+    """Regressions on the covariates, which the search for a network begins with.
+
+    ``problem`` has the columns of the signal, and y less its regression. ``mean`` is
+    that of the covariates. ``of_signal``, (covariates, features), is the regression
+    that was taken off the signal too, if the network is linear (Frisch-Waugh-Lovell).
+    """
+
+    problem: Standardized
+    slopes: np.ndarray
+    mean: np.ndarray
+    of_signal: np.ndarray | None = None
+
+
+def _without_slopes(network):
+    return network._replace(slopes=np.zeros((1, 0)))
+
+
+def _regress_on_covariates(problem, spec):
+    """Return the ``Partial`` of a problem, the problem itself without covariates."""
+    rows, n = problem.rows, spec.blank.n_covariates
+    if n == 0:
+        return Partial(problem, np.zeros((1, 0)), np.zeros(0))
+    slopes, C, mean, solve = _slopes(rows, n, spec.fit_intercept)
+    X, of_signal = rows.X[:, :-n], None
+    if not spec.blank.kernels:
+        root = np.sqrt(rows.weight)[:, np.newaxis]
+        of_signal = solve((root * C).T @ (root * X))
+        X = X - (C @ of_signal).astype(X.dtype)
+    signal = replace(rows, X=X, y=rows.y - C @ slopes.T)
+    return Partial(problem._replace(rows=signal), slopes, mean, of_signal)
+
+
+def _slopes(rows, n_covariates, fit_intercept):
+    """Return the regression of y on the covariates.
+
+    Besides the slopes, these are the covariates less their mean, the mean, and the
+    inverse of their Gram matrix as a function.
+    """
+    C = rows.X[:, -n_covariates:]
+    sums = centred_sums(rows, lambda X: X[:, -n_covariates:].copy(), fit_intercept)
+    solve = ridge_solver(sums.gram, 0.0)
+    return solve(sums.cross).T, C - sums.mean, sums.mean, solve
+
+
+def _with_covariates(problem, partial, outputs, spec, found):
+    """Return a solution for the signal as one with slopes, of all columns."""
+    if not spec.blank.n_covariates:
+        return found
+    slopes, network = partial.slopes[outputs], found.network
+    if partial.of_signal is not None:
+        order, n_features = network.orders[-1], partial.of_signal.shape[1]
+        by_feature = [sum_by_feature(order, h, n_features) for h in network.heads[:, 0]]
+        slopes = slopes - np.array(by_feature) @ partial.of_signal.T
+    intercept = network.intercept - slopes @ partial.mean
+    network = network._replace(slopes=slopes, intercept=intercept)
+    found = found._replace(network=network, equations=None)
+    if not (spec.polish and network.kernels and np.any(network.heads)):
+        return found
+    step = functools.partial(refine, network=network)
+    joint = _on_rows(step, spec, problem.of_outputs(outputs), problem.n_samples)
+    return joint._replace(n_iter=found.n_iter + joint.n_iter)
+
+
 def _squared_problem(rows, spec, search_tol=1e-3):
     """Return rows, spec and factor of alpha of the squared errors to begin with."""
     squared = spec._replace(loss=SquaredError(), epsilon=None)
     if spec.epsilon is not None:
-        return rows.with_targets(lambda y, w: (winsorised(y, w), w)), squared, 1.0
+        return _clipped_targets(rows, spec), squared, 1.0
     squared = squared._replace(tol=max(spec.tol, search_tol))
     mean, _ = mean_of_targets(rows)
     if isinstance(spec.loss, Poisson):
@@ -239,6 +311,21 @@ def _squared_problem(rows, spec, search_tol=1e-3):
     target = rows.with_targets(lambda y, w: (y - centre, w))
     mean = _inner_shares(mean)
     return target, squared, 1 / np.mean(mean * (1 - mean))
+
+
+def _clipped_targets(rows, spec, n_rounds=10):
+    """Return rows whose y is cut off two scales from its regression on the covariates.
+
+    The regression and the cut are repeated: Huber's method of modified residuals.
+    """
+    cut = rows.with_targets(lambda y, w: (winsorised(y, w), w))
+    n = spec.blank.n_covariates
+    for _ in range(n_rounds * (n > 0)):
+        slopes, C = _slopes(cut, n, spec.fit_intercept)[:2]
+        fitted = C @ slopes.T
+        y = fitted + winsorised(rows.y - fitted, rows.weight)
+        cut = replace(rows, y=y)
+    return cut
 
 
 def _inner_shares(mean, least=1e-6):
@@ -264,6 +351,7 @@ def _joined_heads(networks):
     return networks[0]._replace(
         heads=np.concatenate([n.heads for n in networks]),
         intercept=np.concatenate([n.intercept for n in networks]),
+        slopes=np.concatenate([n.slopes for n in networks]),
     )
 
 
@@ -273,7 +361,7 @@ def _first_network(problem, outputs, warm_start):
         return None
     network = _joined_heads([warm_start[o].network for o in outputs])
     network = problem.in_units_of_target(network, outputs)
-    return WarmStart(network, warm_start[outputs[0]].settled)
+    return WarmStart(_without_slopes(network), warm_start[outputs[0]].settled)
 
 
 def _fit_outputs(problem, outputs, moment, spec, first, dtype, is_stored):
@@ -460,9 +548,8 @@ def _with_likelihood(fit, rows, spec, stage, is_warm):
                 network = fit.problem.in_units_of_y(network, outputs)
                 network = _on_link_scale(network, loss, mean[outputs], spec)
             constant = mean[outputs] * (not isinstance(loss, Poisson))
-            flat = network._replace(
-                heads=np.zeros_like(network.heads), intercept=constant
-            )
+            flat = network.with_flat_heads(np.zeros_like(network.flat_heads))
+            flat = flat._replace(intercept=constant)
             flat = _on_link_scale(flat, loss, mean[outputs], spec)
             starts = network, flat
             is_polished = spec.polish and any(np.any(k) for k in network.kernels)
@@ -542,15 +629,14 @@ def _on_link_scale(network, loss, mean, spec):
         )
     mean = _inner_shares(mean)
     variance = np.mean(mean * (1 - mean))
-    heads, intercept = network.heads / variance, np.log(mean)
+    heads, intercept = network.flat_heads / variance, np.log(mean)
     if len(mean) == 1:
         intercept = intercept - np.log1p(-mean)
     intercept = intercept + (network.intercept - mean) / variance
     if loss.couples_outputs:
         heads, intercept = heads - heads.mean(axis=0), intercept - intercept.mean()
-    return network._replace(
-        heads=heads, intercept=intercept * float(spec.fit_intercept)
-    )
+    network = network.with_flat_heads(heads)
+    return network._replace(intercept=intercept * float(spec.fit_intercept))
 
 
 def _with_huber_loss(fit, rows, spec, no_scale=1e-12):
@@ -615,8 +701,8 @@ def _or_median(rows, found, scale, spec):
     raw = raw_outputs(found.network, rows)
     if weight @ loss.evaluate(y, raw)[0] <= weight @ loss.evaluate(y, median)[0]:
         return found, scale
-    heads, intercept = np.zeros_like(found.network.heads), np.array([median])
-    constant = found.network._replace(heads=heads, intercept=intercept)
+    constant = found.network.with_flat_heads(np.zeros_like(found.network.flat_heads))
+    constant = constant._replace(intercept=np.array([median]))
     residual = y[:, 0] - median
     scale = huber_scale(residual, weight, spec.epsilon)
     return found._replace(network=constant, equations=None), scale

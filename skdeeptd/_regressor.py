@@ -46,6 +46,9 @@ class DeepTDRegressor(BasePatchRegressor):
         each axis evenly.
     input_shape : sequence of int, default=None
         Shape of a sample, if X has flat rows (C order); None for the shape of X itself.
+    covariates : sequence of int or str, default=None
+        Indices or names of columns of X beside the signal, such as a temperature or a
+        one-hot category. They enter linearly and without a penalty.
     strides : int, sequence of int or of tuple of int, default=None
         Step of the kernels of the hidden layers, from 1 to the kernel size: one for
         all, or one per layer. None means the kernel sizes, without overlap.
@@ -101,6 +104,10 @@ or sequence of them, default="relu"
         Biases of the hidden layers; the last axis is empty without ``hidden_bias``.
     intercept_ : ndarray of shape (n_outputs,)
         Intercept of each output.
+    covariate_coef_ : ndarray of shape (n_outputs, n_covariates)
+        Coefficients of the covariates; only with covariates.
+    covariate_indices_ : ndarray of shape (n_covariates,)
+        Columns of X that are covariates.
     moment_ : ndarray of shape (n_outputs,) + input_shape
         Centred cross-moment of X and y; see Notes.
     scale_ : ndarray of shape (n_outputs,)
@@ -111,8 +118,8 @@ or sequence of them, default="relu"
         Function of the mean of y that the network outputs.
     covariance_ : ndarray of shape (n_outputs, n_weights, n_weights)
         Covariance of the weights: for each filter its kernels times their gains, its
-        scale and its biases; then the intercept. Only with ``polish`` and at most
-        13 000 weights; NaN if there are no more samples than weights.
+        scale and its biases; then covariates and intercept. Only with ``polish`` and at
+        most 13 000 weights; NaN if there are no more samples than weights.
     noise_variance_ : ndarray of shape (n_outputs,)
         Variance of y around the network; only with ``polish``, not for "poisson".
     loo_r2_ : ndarray of shape (n_outputs,)
@@ -141,6 +148,7 @@ or sequence of them, default="relu"
 
     For "huber" the scale is Huber's proposal 2 [3]_, and y is clipped at two scales
     from its median in ``moment_``; for "poisson" ``log(y / mean + 1/2)`` replaces y.
+    With covariates y is replaced by the residuals of a regression on them.
 
     ``loo_r2_`` divides each residual by one minus its leverage, and the squared error
     by ``(1 - h)^2``, with h the mean leverage, because the search fits noise too. It
@@ -167,6 +175,7 @@ or sequence of them, default="relu"
         kernel_sizes: KernelSizes | None = None,
         *,
         input_shape: Sequence[int] | None = None,
+        covariates: Sequence[int | str] | None = None,
         strides: Strides | None = None,
         n_filters: int = 1,
         activation: str | Sequence[str] = "relu",
@@ -187,6 +196,7 @@ or sequence of them, default="relu"
     ) -> None:
         self.kernel_sizes = kernel_sizes
         self.input_shape = input_shape
+        self.covariates = covariates
         self.strides = strides
         self.n_filters = n_filters
         self.activation = activation

@@ -129,7 +129,7 @@ def check_finite(estimator, largest):
 
 def check_new_rows(estimator, X, input_shape, ensure_all_finite=False, **options):
     """Return X with a row per sample, checked against the X of the fit."""
-    X, _ = flatten(X, input_shape)
+    X, _ = flatten(X, input_shape, getattr(estimator, "covariates", None))
     X = validate_data(estimator, X, **{**X_VALIDATION, **options}, reset=False)
     if ensure_all_finite:
         refuse_not_finite(estimator, X)
@@ -142,7 +142,7 @@ def refuse_not_finite(estimator, X):
     assert_all_finite(X, input_name="X", estimator_name=type(estimator).__name__)
 
 
-def flatten(X, input_shape):
+def flatten(X, input_shape, covariates=None):
     """Return X with a row per sample, and the shape of a sample."""
     check_containers(X=X)
     is_objects = isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1
@@ -151,12 +151,79 @@ def flatten(X, input_shape):
     shape = getattr(X, "shape", ())[1:]
     if len(shape) < 2:
         return X, input_shape
+    if covariates is not None and len(covariates):
+        raise ValueError(
+            f"covariates are columns of X, but X has samples of shape {shape}; use "
+            f"input_shape={shape} and an X with a flat row for each sample, such as "
+            f"np.column_stack([X.reshape(len(X), -1), covariates])"
+        )
     X = np.asarray(X)
     if input_shape is not None and tuple(input_shape) != shape:
         raise ValueError(
             f"X has samples of shape {shape}, but input_shape is {tuple(input_shape)}"
         )
     return X.reshape(len(X), math.prod(shape)), shape
+
+
+def covariate_columns(estimator, input_shape):
+    """Return the columns of the fitted X that ``covariates`` names, as an index.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a name, an index or the number of the other columns is wrong.
+    """
+    given = [] if estimator.covariates is None else list(estimator.covariates)
+    n_columns = estimator.n_features_in_
+    names = list(getattr(estimator, "feature_names_in_", ()))
+    index = np.array([_column(one, n_columns, names) for one in given], dtype=int)
+    values, counts = np.unique(index, return_counts=True)
+    if np.any(counts > 1):
+        raise ValueError(
+            f"covariates={given} has column {values[counts.argmax()]} twice; name each "
+            f"column once"
+        )
+    n_others = n_columns - len(index)
+    if n_others == 0:
+        raise ValueError(
+            f"covariates has all {n_columns} columns of X; leave out the columns of "
+            f"the signal"
+        )
+    if len(index) and input_shape is not None and math.prod(input_shape) != n_others:
+        raise ValueError(
+            f"input_shape={tuple(input_shape)} has {math.prod(input_shape)} entries, "
+            f"but X has {n_others} columns that are no covariates"
+        )
+    return index
+
+
+def _column(given, n_columns, names):
+    """Return the index of a column from its name or index."""
+    if isinstance(given, str):
+        if given in names:
+            return names.index(given)
+        known = f"names such as {names[-1]!r}" if names else "no names"
+        raise ValueError(
+            f"covariates has {given!r}, but X has no such column; its columns have "
+            f"{known}; use these, or indices"
+        )
+    if not isinstance(given, Integral) or isinstance(given, bool):
+        raise TypeError(
+            f"covariates must hold names or indices of columns of X, such as [-1], got "
+            f"{given!r}"
+        )
+    if not -n_columns <= given < n_columns:
+        raise ValueError(
+            f"covariates has {given}, but X has {n_columns} columns; use an index from "
+            f"0 to {n_columns - 1}, or from the end, such as -1"
+        )
+    return int(given) % n_columns
+
+
+def split_columns(X, covariates):
+    """Return the columns of the signal, and the covariates, an index, as floats."""
+    signal = np.delete(X, covariates, axis=1) if len(covariates) else X
+    return signal, X[:, covariates].astype(float)
 
 
 def _stacked(samples):

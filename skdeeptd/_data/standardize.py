@@ -125,18 +125,14 @@ class Standardized(NamedTuple):
     def in_units_of_y(self, network, outputs):
         """Return a network of t as one of y."""
         unit, shift = self.unit[outputs], self.shift[outputs]
-        return network._replace(
-            heads=network.heads * unit[:, np.newaxis, np.newaxis],
-            intercept=network.intercept * unit + shift,
-        )
+        network = network.with_flat_heads(network.flat_heads * unit[:, np.newaxis])
+        return network._replace(intercept=network.intercept * unit + shift)
 
     def in_units_of_target(self, network, outputs):
         """Return the inverse of ``in_units_of_y``."""
         unit, shift = self.unit[outputs], self.shift[outputs]
-        return network._replace(
-            heads=network.heads / unit[:, np.newaxis, np.newaxis],
-            intercept=(network.intercept - shift) / unit,
-        )
+        network = network.with_flat_heads(network.flat_heads / unit[:, np.newaxis])
+        return network._replace(intercept=(network.intercept - shift) / unit)
 
 
 def has_room(dtype, smallest, largest, room=1e6):

@@ -207,7 +207,8 @@ def constant_network(rows, spec):
     if not np.isfinite(loss):
         raise FloatingPointError("the sum of the squares of y overflows")
     heads = np.zeros((len(mean), *spec.blank.heads.shape[1:]))
-    network = spec.blank._replace(heads=heads, intercept=mean)
+    slopes = np.zeros((len(mean), spec.blank.n_covariates))
+    network = spec.blank._replace(heads=heads, intercept=mean, slopes=slopes)
     rounding = 1e-13 * squares
     return Solution(network, loss if loss > rounding else 0.0, 1, True)
 

@@ -7,6 +7,7 @@ k_l         ``kernels_[l]``     (outputs, filters) + kernel size, unit norm
 g_l         ``gains_``          (outputs, filters, layers): factor of k_l
 scale_r     ``scales_``         (outputs, filters)
 b_l         ``biases_``         (outputs, filters, hidden layers), or of none
+b           ``covariate_coef_`` (outputs, covariates), only with covariates
 ==========  ==================  ===============================================
 
 Attributes are plain arrays, tuples and numbers, so that any way to save an estimator
@@ -34,7 +35,7 @@ def attributes_of(networks, layout, activations, dtype, n_filters):
     FloatingPointError
         If a number is beyond the range of the dtype.
     """
-    kernels, gains, scales, biases, intercepts = [], [], [], [], []
+    kernels, gains, scales, biases, intercepts, slopes = [], [], [], [], [], []
     for network in networks:
         network, of_hidden = split_gains(network)
         if activations[-1] == "identity":
@@ -49,12 +50,15 @@ def attributes_of(networks, layout, activations, dtype, n_filters):
         scales.append(np.repeat(size[0], repeats) / repeats)
         biases.append(np.reshape(network.biases, (-1, n_filters)).T)
         intercepts.append(network.intercept[0])
+        slopes.append(network.slopes[0])
     numbers = {
         "gains_": np.array(gains),
         "scales_": np.array(scales),
         "biases_": np.array(biases),
         "intercept_": np.array(intercepts),
     }
+    if networks[0].n_covariates:
+        numbers["covariate_coef_"] = np.array(slopes)
     return {
         "kernels_": [
             np.stack(of_layer).reshape(len(networks), -1, *shape).astype(dtype)
@@ -74,7 +78,7 @@ def _in_range(name, value, dtype):
     with np.errstate(over="ignore", under="ignore"):
         rounded = value.astype(dtype)
     lost = ~np.isfinite(rounded) | ((rounded == 0) & (value != 0))
-    if name == "intercept_":
+    if name in ("intercept_", "covariate_coef_"):
         lost &= rounded != 0
     if np.any(lost):
         raise FloatingPointError(
@@ -99,9 +103,9 @@ def layout_of(estimator):
             f"kernel_sizes_ is {estimator.kernel_sizes_}, but kernels_ has kernels of "
             f"the shapes {shapes}: the attributes were changed after the fit"
         )
-    return fitted_layout(
-        estimator.n_features_in_, shapes, estimator.input_shape_, estimator.strides_
-    )
+    covariates = getattr(estimator, "covariate_coef_", np.zeros((1, 0)))
+    n_features = estimator.n_features_in_ - covariates.shape[1]
+    return fitted_layout(n_features, shapes, estimator.input_shape_, estimator.strides_)
 
 
 def fitted_layout(n_features, kernel_sizes, input_shape, strides):
@@ -158,6 +162,7 @@ def networks_of(estimator):
                 f"and {n_filters} filters: the attributes were changed after the fit"
             )
     networks = []
+    slopes = getattr(estimator, "covariate_coef_", np.zeros((n_outputs, 0)))
     for o in range(n_outputs):
         kernels = [
             k[o].reshape(n_filters, -1) * gain[:, np.newaxis]
@@ -165,7 +170,8 @@ def networks_of(estimator):
         ]
         biases, intercept = tuple(estimator.biases_[o].T), estimator.intercept_[[o]]
         others = biases, intercept, activations, layout.orders
-        networks.append(network_of(kernels, estimator.scales_[o], *others))
+        network = network_of(kernels, estimator.scales_[o], *others)
+        networks.append(network._replace(slopes=slopes[[o]]))
     return networks
 
 
@@ -192,6 +198,6 @@ def predictions(networks, X, n_jobs=None):
 
 def _fits(network, dtype):
     """Return whether a dtype has room for the outputs of a network; float64 has."""
-    heads, intercept = np.abs(network.heads).max(), np.abs(network.intercept).max()
+    heads, intercept = np.abs(network.flat_heads).max(), np.abs(network.intercept).max()
     largest = max(heads, intercept)
     return dtype == np.float64 or has_room(dtype, heads or largest, largest)

@@ -9,15 +9,19 @@ d_l         ``k.shape[1]``      kernel size of hidden layer l
 k_l         ``kernels[l]``      (R, d_l); need not have unit norm
 b_l         ``biases[l]``       (R,), of the hidden layers; empty without biases
 z_l, h_l    ``z``, ``h``        (R, rows, patches): pre-activation and output
-F           ``features``        (rows, R P): the values that the heads see
+F           ``features``        (rows, R P + q): the values that the heads see, and
+                                the covariates
 V           ``heads``           (Q, R, P): the last kernels of each output
+b           ``slopes``          (Q, q): coefficients of the covariates, which are
+                                the last q columns of X
 J           ``out``             (rows, K, R, M): derivatives of F B_k by the M
                                 hidden weights of each filter, for readouts B_k
 ==========  ==================  ===============================================
 
 Hidden layer l cuts the output of layer l-1 into patches of d_l numbers, multiplies each
 patch by k_l, adds b_l and applies phi_l. The heads are linear: output q is F V_q plus
-an intercept. A network whose last layer is not linear has a head of size 1 on top of
+an intercept and the slopes times the covariates, columns that no filter sees. A
+network whose last layer is not linear has a head of size 1 on top of
 that layer, and linear regression has no hidden layer. The layout gives the order in
 which the patches of a layer take the values below.
 """
@@ -43,6 +47,11 @@ class Network(NamedTuple):
     intercept: np.ndarray
     orders: tuple
     biases: tuple = ()
+    slopes: np.ndarray = np.zeros((1, 0))
+
+    @property
+    def n_covariates(self):
+        return self.slopes.shape[1]
 
     @property
     def n_filters(self):
@@ -65,13 +74,22 @@ class Network(NamedTuple):
 
     @property
     def flat_heads(self):
-        """Return V as (Q, R P)."""
-        return self.heads.reshape(len(self.heads), -1)
+        """Return V and b as (Q, R P + q)."""
+        flat = self.heads.reshape(len(self.heads), -1)
+        return np.hstack([flat, self.slopes]) if self.n_covariates else flat
+
+    def with_flat_heads(self, flat):
+        """Return the network with heads and slopes of an array like ``flat_heads``."""
+        n_entries = self.heads[0].size
+        heads = flat[:, :n_entries].reshape(len(flat), *self.heads.shape[1:])
+        slopes = flat[:, n_entries:] if self.n_covariates else self.slopes
+        return self._replace(heads=heads, slopes=slopes)
 
     @property
     def n_weights(self):
         """Weights of one output, the intercept included."""
-        return self.n_filters * (self.n_hidden_weights + self.sizes[-1]) + 1
+        of_filter = self.n_hidden_weights + self.sizes[-1]
+        return self.n_filters * of_filter + self.n_covariates + 1
 
     @property
     def n_free_weights(self):
@@ -89,15 +107,22 @@ class Network(NamedTuple):
             heads=self.heads.astype(dtype),
             intercept=self.intercept.astype(dtype),
             biases=tuple(b.astype(dtype) for b in self.biases),
+            slopes=self.slopes.astype(dtype),
         )
 
     def head(self, output):
         """Return the network of one output."""
         one = slice(output, output + 1)
-        return self._replace(heads=self.heads[one], intercept=self.intercept[one])
+        return self._replace(
+            heads=self.heads[one],
+            intercept=self.intercept[one],
+            slopes=self.slopes[one] if self.n_covariates else self.slopes,
+        )
 
 
-def blank_network(layout, n_filters, activations, hidden_bias=False, n_heads=1):
+def blank_network(
+    layout, n_filters, activations, hidden_bias=False, n_heads=1, n_covariates=0
+):
     """Return a network of a ``Layout`` whose weights are zero.
 
     ``activations`` has a name for every layer of the layout. A last layer with another
@@ -119,6 +144,7 @@ def blank_network(layout, n_filters, activations, hidden_bias=False, n_heads=1):
         np.zeros(n_heads),
         tuple(orders),
         (np.zeros(n_filters),) * n_biases,
+        np.zeros((n_heads, n_covariates)),
     )
 
 
@@ -136,7 +162,14 @@ class Layer(NamedTuple):
 def same_structure(network, other):
     """Return whether two networks differ in their numbers only."""
     alike = [
-        (n.activations, n.sizes, n.heads.shape, len(n.biases), len(n.orders))
+        (
+            n.activations,
+            n.sizes,
+            n.heads.shape,
+            len(n.biases),
+            len(n.orders),
+            n.n_covariates,
+        )
         for n in (network, other)
     ]
     return alike[0] == alike[1] and all(
@@ -219,7 +252,7 @@ def hidden_forward(network, X):
 
     The next call in a ``reusing`` context uses the memory of the layers again.
     """
-    layers, h = [], X
+    layers, h = [], signal_columns(network, X)
     for number, (k, name) in enumerate(
         zip(network.kernels, network.activations, strict=True), 1
     ):
@@ -232,10 +265,18 @@ def hidden_forward(network, X):
 
 
 def head_features(network, layers, X):
-    """Return F, (rows, R P), above the hidden ``layers`` of X."""
-    below = layers[-1].h if layers else X
+    """Return F, (rows, R P + q), above the hidden ``layers`` of X."""
+    below = layers[-1].h if layers else signal_columns(network, X)
     values = in_patch_order(below, network.orders[-1], "features")
-    return values.transpose(1, 0, 2).reshape(len(X), -1) if layers else values
+    values = values.transpose(1, 0, 2).reshape(len(X), -1) if layers else values
+    if network.n_covariates:
+        return np.hstack([values, X[:, -network.n_covariates :]])
+    return values
+
+
+def signal_columns(network, X):
+    """Return the columns of X that the filters see, all but the covariates."""
+    return X[:, : X.shape[1] - network.n_covariates]
 
 
 def forward(network, X):
@@ -266,7 +307,8 @@ def input_gradient(network, X):
         if number == 0:
             back = back.mean(axis=1, keepdims=True)
         back = _to_patches(back, network.kernels[number])
-    return sum_by_feature(network.orders[0], back.sum(axis=(0, 1)), X.shape[1])
+    n_features = signal_columns(network, X).shape[1]
+    return sum_by_feature(network.orders[0], back.sum(axis=(0, 1)), n_features)
 
 
 def sum_by_feature(order, in_order, n_features):

@@ -17,7 +17,7 @@ The norm of the kernel of a homogeneous layer can move to the layer above withou
 change of the function, so ``normalize`` sets it to 1.
 
 Stored weights of one output are, per filter, the kernels (each times its gain), the
-scale and the biases, then the intercept.
+scale and the biases, then the slopes of the covariates and the intercept.
 """
 
 import numpy as np
@@ -154,9 +154,9 @@ def stored_weights(network, has_linear_end):
 
     Returns
     -------
-    matrix : array of shape (stored weights - 1, R M + R P)
-        Row j holds the derivatives of stored weight j by theta and V_0, so that a
-        covariance C of these becomes ``matrix @ C @ matrix.T``.
+    matrix : array of shape (stored weights - 1, R M + R P + q)
+        Row j holds the derivatives of stored weight j by theta, V_0 and the slopes, so
+        that a covariance C of these becomes ``matrix @ C @ matrix.T``.
     """
     n_filters, M, P = network.n_filters, network.n_hidden_weights, network.sizes[-1]
     n_kernel_weights = network.n_kernel_weights
@@ -187,7 +187,7 @@ def stored_weights(network, has_linear_end):
     ]
     matrix = np.empty_like(by_filter)
     matrix[:, np.concatenate(order)] = by_filter
-    return matrix
+    return linalg.block_diag(matrix, np.eye(network.n_covariates))
 
 
 def stored_jacobian(network, has_linear_end, X):
@@ -196,7 +196,10 @@ def stored_jacobian(network, has_linear_end, X):
     n_rows, M = len(X), network.n_hidden_weights
     shape = (n_rows, 1, network.n_filters, M)
     layers, by_theta = hidden_forward(network, X), np.empty(shape, X.dtype)
-    features = head_features(network, layers, X).reshape(n_rows, network.n_filters, -1)
+    features = head_features(network, layers, X)
+    n_entries = network.heads[0].size
+    features, covariates = features[:, :n_entries], features[:, n_entries:]
+    features = features.reshape(n_rows, network.n_filters, -1)
     hidden_jacobian(network, layers, network.heads[:1], by_theta)
     n_kernel_weights = network.n_kernel_weights
     parts = [by_theta[:, 0, :, :n_kernel_weights]]
@@ -210,4 +213,4 @@ def stored_jacobian(network, has_linear_end, X):
         parts.append(features)
     parts.append(by_theta[:, 0, :, n_kernel_weights:])
     by_filter = np.concatenate(parts, axis=2).reshape(n_rows, -1)
-    return np.column_stack([by_filter, np.ones(n_rows, X.dtype)])
+    return np.column_stack([by_filter, covariates, np.ones(n_rows, X.dtype)])

@@ -238,7 +238,8 @@ def _stds(estimator, output, filters, kernels):
         for k, gain in zip(estimator.kernels_, gains.T, strict=True)
     ]
     covariance, scales = estimator.covariance_[output], estimator.scales_[output]
-    stds = kernel_stds(weights, scales, covariance)
+    n_covariates = len(estimator.covariate_indices_)
+    stds = kernel_stds(weights, scales, covariance, n_covariates)
     return [s[filters].reshape(k.shape) for s, k in zip(stds, kernels, strict=True)]
 
 

@@ -113,7 +113,7 @@ def gauss_newton(
         If they would not fit in memory.
     """
     n_free = network.n_filters * network.n_hidden_weights * (move != "heads")
-    n_head = network.heads[0].size + fit_intercept
+    n_head = network.flat_heads.shape[1] + fit_intercept
     sizes = f"{network.n_filters} filters with kernels of {network.sizes}"
     check_memory(n_free + n_head, sizes)
     smallest = max(1e-10, 1e3 * np.finfo(rows.precision).eps)  # less amplifies rounding
@@ -245,15 +245,14 @@ def norm_directions(network):
 
 def _moved(equations, step, change):
     """Return the network after steps of theta and V."""
-    network = equations.network
-    n_entries = network.heads[0].size
-    features, jacobian = equations.shift
-    intercept = network.intercept
+    network, (features, jacobian) = equations.network, equations.shift
+    flat, intercept = network.flat_heads, network.intercept
+    n_entries = flat.shape[1]
     if change.shape[1] > n_entries:
         at_mean = change[:, n_entries] - change[:, :n_entries] @ features
         intercept = intercept + at_mean - (jacobian @ step if len(step) else 0.0)
     if len(step):
         theta = pack(network)
         network = unpack(theta + step.reshape(theta.shape), network)
-    heads = network.heads + change[:, :n_entries].reshape(network.heads.shape)
-    return network._replace(heads=heads, intercept=intercept)
+    network = network.with_flat_heads(flat + change[:, :n_entries])
+    return network._replace(intercept=intercept)

@@ -79,10 +79,11 @@ def newton_cg_heads(
     ``equations`` near by is the preconditioner. The step is halved until it lowers the
     objective.
     """
-    n_heads, n_entries = len(network.heads), network.heads[0].size
+    V = network.flat_heads
+    n_heads, n_entries = V.shape
     in_dtype, norms = network.astype(rows.precision), squared_norms(network)
     ridge = np.zeros(n_entries + fit_intercept)
-    ridge[:n_entries] = alpha * np.repeat(norms, network.heads.shape[2])
+    ridge[: network.heads[0].size] = alpha * np.repeat(norms, network.heads.shape[2])
     shape, shift = (n_heads, len(ridge)), equations.shift[0]
     from_row = shift.astype(rows.precision)
 
@@ -105,7 +106,6 @@ def newton_cg_heads(
         value, slope = reduce(statistic)
         return value + np.sum(ridge * V**2), slope - ridge * V
 
-    V = network.flat_heads
     V = np.column_stack([V, network.intercept + V @ shift])[:, : len(ridge)]
     value, slope = value_and_slope(V)
 
@@ -133,6 +133,5 @@ def newton_cg_heads(
             heads, intercept = moved[:, :n_entries], network.intercept
             if fit_intercept:
                 intercept = moved[:, n_entries] - heads @ shift
-            heads = heads.reshape(network.heads.shape)
-            return network._replace(heads=heads, intercept=intercept)
+            return network.with_flat_heads(heads)._replace(intercept=intercept)
     return network

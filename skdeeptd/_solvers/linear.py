@@ -53,7 +53,7 @@ def _by_features(rows, order, alpha, fit_intercept):
         return in_patch_order(X, order, "X")
 
     sums = centred_sums(rows, columns, fit_intercept)
-    solve, mean = _solver(sums.gram, alpha), sums.mean.astype(rows.precision)
+    solve, mean = ridge_solver(sums.gram, alpha), sums.mean.astype(rows.precision)
     beta = solve(sums.cross)
 
     def residuals(X, y, weight):
@@ -87,7 +87,7 @@ def _by_rows(rows, order, alpha, fit_intercept, column_bytes=2**24):
 
     kernel = sum(Z @ Z.T for _, _, Z in columns())
     target = root * (y - y_mean)
-    dual = _solver(kernel, alpha)(target)
+    dual = ridge_solver(kernel, alpha)(target)
     beta, intercept = np.zeros((len(order), y.shape[1])), y_mean
     for part, mean, Z in columns():
         beta[part] = Z.T @ dual
@@ -97,7 +97,7 @@ def _by_rows(rows, order, alpha, fit_intercept, column_bytes=2**24):
     return beta, intercept, np.sum(residual**2) + alpha * np.sum(dual * fitted)
 
 
-def _solver(gram, alpha, singular=1e-10):
+def ridge_solver(gram, alpha, singular=1e-10):
     """Return the inverse of gram + alpha I as a function, or the pseudo-inverse."""
     scaled, scale = unit_diagonal(gram)
     diagonal = np.einsum("ii->i", scaled)

@@ -6,9 +6,9 @@ symbol      array                   axes
 Q, R, P     sizes                   heads, filters, entries of a head
 M, T        sizes                   hidden weights of a filter; R P, and 1 for the
                                     intercept
-F           ``features``            (rows, T): the values that the heads see, minus
-                                    their mean, and 1
-V           heads                   (Q, T), the intercepts included
+F           ``features``            (rows, T): the values that the heads see and the
+                                    covariates, minus their mean, and 1
+V           heads                   (Q, T), slopes and intercepts included
 J           ``jacobian``            (rows, Q, R M): derivatives of the outputs by the
                                     hidden weights, minus their mean
 W, C        weight, curvature       of the rows, and of the loss (see ``_loss``)
@@ -164,7 +164,7 @@ def _gram_sums(network, rows, loss, basis, shift, fit_intercept, with_hidden):
     """
     n_heads, K, R = len(network.heads), len(basis), network.n_filters
     M = network.n_hidden_weights * with_hidden
-    n_jacobian, n_features = K * R * M, network.heads[0].size
+    n_jacobian, n_features = K * R * M, network.flat_heads.shape[1]
     ends = np.cumsum([n_jacobian, n_features, int(fit_intercept), n_heads])
     from_row = np.concatenate([shift[1].ravel()[:n_jacobian], shift[0]])
     in_dtype, from_row = network.astype(rows.precision), from_row.astype(rows.precision)
@@ -360,7 +360,9 @@ def _equations_of(network, rows, loss, alpha, basis, sums, shift):
     _, _, grams, _, h, _, squares, (raw_squares, total_weight) = sums
     heads, (n_heads, R, P) = network.heads, network.heads.shape
     ridge, V = np.zeros(h.shape[1]), np.zeros(h.shape)
-    V[:, : R * P] = network.flat_heads
+    flat = network.flat_heads
+    n_entries = flat.shape[1]
+    V[:, :n_entries] = flat
     if alpha > 0:
         curvature, slope, norms = penalty(network)
         ridge[: R * P] = alpha * np.repeat(norms, P)
@@ -379,12 +381,11 @@ def _equations_of(network, rows, loss, alpha, basis, sums, shift):
         squares = squares + np.sum(ridge * (V**2 - moved**2), axis=1) - gained
         squares, decrease = np.maximum(squares, 0.0), np.sum(gained)
         h = np.zeros_like(h)
-        value = max(value - decrease, 0.0) + 1e-12 * value  # rounding may hide as much
-        intercept = change[:, R * P :].sum(axis=1) - change[:, : R * P] @ shift[0]
-        network = network._replace(
-            heads=moved[:, : R * P].reshape(network.heads.shape),
-            intercept=network.intercept + intercept * (h.shape[1] > R * P),
-        )
+        value = max(value - decrease, 0.0) + 1e-12 * value  # what rounding may hide
+        if h.shape[1] > n_entries:
+            intercept = change[:, n_entries] - change[:, :n_entries] @ shift[0]
+            network = network._replace(intercept=network.intercept + intercept)
+        network = network.with_flat_heads(moved[:, :n_entries])
     if basis is heads:  # J holds for the heads of the pass
         A, S, g, of_jacobian = sums[0], sums[1], sums[3], shift[1]
         if n_heads == 1:
