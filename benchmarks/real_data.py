@@ -32,8 +32,8 @@ shapes    CP sees images and channels as they are, and a single axis folded once
           images as one series; all others see a row of numbers.
 scores    Test R2, the mean over the outputs that vary in the test part, and the seconds
           of a fit with its choices. For a single set the root mean squared error is
-          printed too, in the unit of its y. Every set is reported. A fit that fails counts as
-          the worst, and so does a method without a result for a set.
+          printed too, in the unit of its y. Every set is reported. A fit that fails
+          counts as the worst, and so does a method without a result for a set.
 
 Settings of the rivals. Each choice is one that a user would make, kept small to save
 time: 100 trees in Forest, 200 in ExtraTrees and behind QUANT, 100 iterations of MLP, 10
@@ -610,7 +610,7 @@ def print_scores(size, methods, table):
 
 
 def print_errors(data, size, methods, r2):
-    """Print the root mean squared errors; ``r2`` is (methods, splits), of one output."""
+    """Print root mean squared errors; ``r2`` is (methods, splits), of one output."""
     print_head("error in the unit of y", "mean", "over the splits")
     splits = list(splits_of(data, SIZES[size][0]))[: r2.shape[1]]
     errors = np.sqrt(1 - r2) * [np.std(data.y[test]) for _, test in splits]

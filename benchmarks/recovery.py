@@ -276,9 +276,7 @@ def draw_phase(results, path):
 def draw_panel(axis, panel):
     """A line per method; they are shifted sideways so that none hides another."""
     for i, (name, marker) in enumerate(zip(QUICK | SLOW, "osD^vPX")):
-        points = [
-            (x, float(m[name][0])) for x, (_, m) in enumerate(panel) if name in m
-        ]
+        points = [(x, float(m[name][0])) for x, (_, m) in enumerate(panel) if name in m]
         if points:
             x, success = np.array(points).T
             style = {"marker": marker, "markersize": 5, "linewidth": 1}

@@ -141,7 +141,8 @@ def pass_times(sizes):
 
 
 def passes():
-    print("\n| kernel sizes | ms, one output | ms, ten outputs | ratio |\n|---|---|---|---|")
+    print("\n| kernel sizes | ms, one output | ms, ten outputs | ratio |")
+    print("|---|---|---|---|")
     for sizes in SHAPES:
         alone, together = pass_times(sizes)
         print(

@@ -6,9 +6,7 @@ from read_table import read_table
 header, *rows = read_table("recovery")
 shapes = ["(10, 10, 10)", "(20, 20)", "(5, 5, 5, 5)"]
 methods = ["DeepTD", "10 random", "Adam 5", "CP regression"]
-figure, axes = plt.subplots(
-    3, 2, sharey=True, figsize=(5.5, 6.5), layout="constrained"
-)
+figure, axes = plt.subplots(3, 2, sharey=True, figsize=(5.5, 6.5), layout="constrained")
 for row_of_axes, shape in zip(axes, shapes):
     for ax, output in zip(row_of_axes, ["identity", "relu"]):
         panel = [row for row in rows if (row[0], row[2]) == (shape, output)]
