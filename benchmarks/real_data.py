@@ -623,7 +623,11 @@ def print_ranks(size, methods, table):
     r2 = {name: results[..., 0] for name, results in table.items()}
     scores = np.array([scores_of(values) for values in r2.values()])
     ranks = np.mean([rankdata(-row) for row in scores], axis=0)
-    columns = {"mean rank": [f"{rank:.1f}" for rank in ranks]}
+    title = "mean rank"
+    if len(methods) > 1:
+        difference = critical_difference(len(methods), len(table))
+        title += f" (5 % level: {difference:.1f})"
+    columns = {title: [f"{rank:.1f}" for rank in ranks]}
     if all(values.shape[1] > 1 for values in r2.values()):
         level = np.sum([level_with_best(values) for values in r2.values()], axis=0)
         columns["level with the best"] = level
@@ -633,9 +637,6 @@ def print_ranks(size, methods, table):
     print_head(f"{size}, {len(table)} sets", *columns)
     for i in np.argsort(ranks, kind="stable"):
         print_row(methods[i], *[column[i] for column in columns.values()])
-    if len(methods) > 1:
-        distance = critical_difference(len(methods), len(table))
-        print(f"\ncritical difference of the mean ranks at 5 %: {distance:.1f}")
     for method, column in zip(methods, scores.T, strict=True):
         if lacking := [name for name, score in zip(r2, column) if np.isinf(score)]:
             print(f"{method} has no result and counts as last: {', '.join(lacking)}")
@@ -646,6 +647,7 @@ def print_tables(size, methods, table, sets):
     if len(table) == 1:
         ((name, results),) = table.items()
         print_errors(sets[name](), size, methods, results[..., 0])
+        return
     ranked = [method for method in methods if method not in UNRANKED]
     places = [methods.index(method) for method in ranked]
     print_ranks(size, ranked, {name: table[name][places] for name in table})

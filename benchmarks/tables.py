@@ -1,8 +1,8 @@
 """Run benchmarks, and save the tables that they print in docs/tables.
 
-The documentation includes these files, and tests/test_tables.py compares the numbers of
-the README with them. ``BENCHMARKS`` holds for each name a command and the tables that
-it prints, in their order; "-" is a table that is not saved.
+The documentation includes these files, and the table of the README repeats some of
+their numbers. ``BENCHMARKS`` holds for each name a command and the tables that it
+prints, in their order; "-" is a table that is not saved.
 
 Run: python -m pip install ".[benchmarks]", then
 python benchmarks/tables.py [NAME ...] [--printed FILE] [argument of the benchmark ...]
@@ -19,8 +19,18 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 FOLDER = HERE.parent / "docs" / "tables"
+README = HERE.parent / "README.md"
+IN_README = {
+    "partial least squares": "PLS",
+    "support vector regression": "SVR",
+    "Gaussian process": "GaussianProcess",
+    "gradient boosting (LightGBM)": "LightGBM",
+    "MiniRocket": "MiniRocket",
+    "QUANT": "QUANT",
+    "`DeepTDAutoRegressor()`": "DeepTD",
+}
 BENCHMARKS = {
-    "meat": ("real_data.py --sizes small --sets tecator", "- - meat -"),
+    "meat": ("real_data.py --sizes small --sets tecator", "- - meat"),
     "development": (
         "real_data.py --sizes small --splits 2",
         "development - development_ranks",
@@ -89,6 +99,30 @@ def save(name, lines):
             (FOLDER / f"{table_name}.md").write_text(text)
 
 
+def read_table(name):
+    """Return the rows of a saved table as lists of cells, the header first."""
+    lines = (FOLDER / f"{name}.md").read_text().splitlines()
+    head, _, *rows = [line[1:-1].split("|") for line in lines if line.startswith("|")]
+    return [[cell.strip() for cell in row] for row in (head, *rows)]
+
+
+def readme_rows():
+    """Return the lines of the table of the README, by the saved tables."""
+    names = "meat", "development_ranks", "fresh_ranks"
+    columns = [{row[0]: row[1] for row in read_table(name)} for name in names]
+    return [
+        " | ".join([f"| {shown}", *(column[m] for column in columns)]) + " |"
+        for shown, m in IN_README.items()
+    ]
+
+
+def update_readme():
+    before, head, rest = README.read_text().partition("| method |")
+    table, after = rest.split("\n\n", maxsplit=1)
+    lines = [head + table.split("\n")[0], table.split("\n")[1], *readme_rows()]
+    README.write_text(before + "\n".join(lines) + "\n\n" + after)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME")
@@ -104,6 +138,7 @@ def main():
         else:
             lines = printed_by(" ".join([BENCHMARKS[name][0], *further]))
         save(name, lines)
+    update_readme()
 
 
 if __name__ == "__main__":

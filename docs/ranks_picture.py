@@ -1,8 +1,10 @@
 """Draw mean ranks of the methods on real data, from the tables in docs/tables."""
 
-import matplotlib.pyplot as plt
-from read_table import read_table
+import runpy
 
+import matplotlib.pyplot as plt
+
+read_table = runpy.run_path("../benchmarks/tables.py")["read_table"]
 groups = {
     "31 sets of development": read_table("development_ranks")[1:],
     "17 fresh sets": read_table("fresh_ranks")[1:],

@@ -1,8 +1,10 @@
 """Draw how often simulated networks are found, from docs/tables/recovery.md."""
 
-import matplotlib.pyplot as plt
-from read_table import read_table
+import runpy
 
+import matplotlib.pyplot as plt
+
+read_table = runpy.run_path("../benchmarks/tables.py")["read_table"]
 header, *rows = read_table("recovery")
 shapes = ["(10, 10, 10)", "(20, 20)", "(5, 5, 5, 5)"]
 methods = ["DeepTD", "10 random", "Adam 5", "CP regression"]
