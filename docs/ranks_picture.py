@@ -1,25 +1,24 @@
-"""Draw mean ranks of the methods on real data, from the tables of benchmarks.md."""
+"""Draw mean ranks of the methods on real data, from the tables in docs/tables."""
 
-import re
-from pathlib import Path
+import runpy
 
 import matplotlib.pyplot as plt
 
-page = Path("benchmarks.md").read_text()
-TABLE = r"\| test R2, 150 rows \|(.*?)\n(?:.*\n)+?\| mean rank \|(.*)"
-tables = re.findall(TABLE, page)
+read_table = runpy.run_path("../benchmarks/tables.py")["read_table"]
+groups = {
+    "31 sets of development": read_table("development_ranks")[1:],
+    "17 fresh sets": read_table("fresh_ranks")[1:],
+}
+ranks = [{row[0]: float(row[1]) for row in rows} for rows in groups.values()]
+names = sorted(ranks[0], key=lambda name: -sum(group[name] for group in ranks))
 
 figure, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
-names = [name.strip() for name in tables[0][0].strip(" |").split("|")]
-groups = [[float(rank) for rank in ranks.strip(" |").split("|")] for _, ranks in tables]
-labels = ["31 sets of development", "17 fresh sets"]
-order = sorted(range(len(names)), key=lambda i: -sum(ranks[i] for ranks in groups))
-for y, i in enumerate(order):
-    color = "C0" if names[i] == "DeepTD" else "0.4"
-    of_method = [ranks[i] for ranks in groups]
+for y, name in enumerate(names):
+    color = "C0" if name == "DeepTD" else "0.4"
+    of_method = [group[name] for group in ranks]
     ax.plot([min(of_method), max(of_method)], [y, y], color="0.85", zorder=0)
-    for rank, label, marker, fill in zip(of_method, labels, "oD", (color, "w")):
+    for rank, label, marker, fill in zip(of_method, groups, "oD", (color, "w")):
         ax.plot(rank, y, marker, mfc=fill, color=color, label=label)
-ax.set_yticks(range(len(names)), [names[i] for i in order])
-ax.set(xlabel="mean rank by test R2 among fourteen methods, 150 rows", xlim=(1, 14))
+ax.set_yticks(range(len(names)), names)
+ax.set(xlabel="mean rank by test R2 among fourteen methods, 150 samples", xlim=(1, 14))
 ax.legend(*(part[-2:] for part in ax.get_legend_handles_labels()), frameon=False)

@@ -2,10 +2,10 @@
 Channels first: series in the layout of aeon and sktime
 =======================================================
 
-aeon and sktime store series of several channels as (n, channels, time). This example
-writes its kernel sizes for channels last. One FunctionTransformer moves the channels, a
-second one makes a row of each sample, so that StandardScaler can follow: channels
-seldom have the same unit.
+aeon and sktime store series of several channels as (n, channels, time). The kernel
+sizes of this example are written for channels last. One FunctionTransformer moves the
+channels. A second one flattens each sample, so that StandardScaler can follow, because
+channels seldom have the same unit.
 """
 
 import matplotlib.pyplot as plt
@@ -20,8 +20,8 @@ from skdeeptd.datasets import make_patch_cnn_regression
 
 # %%
 # The data have three channels of 60 time steps in very different units. y comes from a
-# network with a kernel of 5 time steps and all channels, and one of 12 patches, plus
-# noise.
+# network with noise: its first kernel has 5 time steps and all channels, its second one
+# has 12 patches.
 
 KERNEL_SIZES = ((5, 3), (12, 1))
 X, y, kernels = make_patch_cnn_regression(
@@ -37,7 +37,7 @@ X = X * [[1000.0], [1.0], [0.01]] + [[20.0], [0.0], [5.0]]
 print("channels first:", X.shape)
 
 # %%
-# The Pipeline. ``input_shape`` is the shape of a sample before its row was made flat.
+# In the Pipeline ``input_shape`` is the shape of a sample before it was flattened.
 
 channels_last = FunctionTransformer(
     np.moveaxis, kw_args={"source": 1, "destination": -1}

@@ -3,9 +3,9 @@ Images: classify odd and even digits, and inspect the network
 =============================================================
 
 DeepTDClassifier is a small convolutional network with the methods of any classifier of
-scikit-learn. Here eight filters look at overlapping patches of images of 8 x 8 pixels.
-The network is far more accurate than logistic regression, which has a weight for each
-of the 64 pixels. The example draws its kernels, and the pixels that make a digit odd.
+scikit-learn. In this example eight filters see overlapping patches of images of 8 x 8
+pixels. The network is far more accurate than logistic regression on the 64 pixels. The
+example draws the kernels, and the pixels that make a digit odd (a saliency map).
 """
 
 import matplotlib.pyplot as plt
@@ -21,10 +21,10 @@ X, digit = load_digits(return_X_y=True)
 X, parity = X / 16, np.where(digit % 2 == 0, "even", "odd")
 
 # %%
-# Rows stay flat, as elsewhere in scikit-learn; ``input_shape`` is the shape of an
-# image. A kernel of 4 x 4 pixels with stride 2 has 3 x 3 patches, and -1 is one kernel
-# for all of them. ``alpha`` corresponds to 1/C of LogisticRegression. Two starts and a
-# large ``tol`` are enough here, and fast.
+# Each image is a flat row of X, and ``input_shape`` is the shape of an image. A kernel
+# of 4 x 4 pixels with stride 2 has 3 x 3 patches. The last size, -1, is one kernel for
+# all patches. ``alpha`` corresponds to 1/C of LogisticRegression. Two starts and a
+# large ``tol`` make the fit fast.
 
 network = DeepTDClassifier(
     ((4, 4), -1),

@@ -36,8 +36,8 @@ print("best:", search.best_params_)
 
 # %%
 # Which kernel sizes are best? The display shows the candidates and their
-# cross-validated scores. Most candidates are dropped after a short fit, and keep the
-# score of that fit.
+# cross-validated scores. Most candidates are dropped after a short fit (successive
+# halving), and keep the score of that fit.
 
 CandidatesDisplay.from_estimator(search, n_best=40)
 

@@ -27,9 +27,10 @@ estimators = {
 }
 
 # %%
-# ``input_shape`` is the shape of an image. y of numbers is taken as continuous, so
-# ``target_type="multiclass"`` declares the digits to be classes. ``pooling`` summarizes
-# the responses of each filter over the whole image, and over four parts of each axis.
+# ``input_shape`` is the shape of an image. The transformer takes numbers in y as
+# continuous, so ``target_type="multiclass"`` declares the digits to be classes.
+# ``pooling`` summarizes the responses of each filter over the whole image, and over
+# four parts of each axis.
 
 features = DeepTDFeatures(
     input_shape=(8, 8),
@@ -41,7 +42,7 @@ steps = {"the pixels": StandardScaler(), "DeepTDFeatures": features}
 
 # %%
 # The filters are learned from y, so they must be learned within each split. A Pipeline
-# does so.
+# does this.
 
 cv = StratifiedShuffleSplit(5, train_size=200, random_state=0)
 accuracies = {

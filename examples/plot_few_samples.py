@@ -3,9 +3,9 @@ Few samples: how many does a network need?
 ==========================================
 
 The data have 1000 features and come from a network with 28 free weights, without noise.
-The estimate from the moment alone improves with more samples but keeps a bias. After
-the Gauss-Newton iterations the network is exact with a few samples per weight. Ridge
-regression would need more samples than features, and finds the linear part only.
+The estimate from the moment alone improves with more samples, but keeps a bias. After
+the Gauss-Newton iterations the network is exact from a few samples per weight. Ridge
+regression would need more samples than features, and finds only the linear part.
 """
 
 import matplotlib.pyplot as plt

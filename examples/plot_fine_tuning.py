@@ -2,16 +2,16 @@
 Fine-tuning in torch: train with another loss
 =============================================
 
-to_torch converts a fitted network to a torch module, which Adam can train further with
-any loss. This example uses the logistic loss, so that the result can be compared with
-that of DeepTDClassifier, which minimizes the same loss without torch. In the first fit
-the classes are -2 and 2: if p is the probability of the second class, their mean is 4 p
-- 2, which is close to the logit of p around 1/2.
+to_torch converts a fitted network to a torch module. Adam can then train the module
+further with any loss. This example uses the logistic loss, which DeepTDClassifier
+minimizes without torch. In the first fit the classes are -2 and 2. If p is the
+probability of the second class, their mean is 4 p - 2. Near p = 1/2 this mean is close
+to the logit of p.
 
-The example compares this start with random initial weights of the same network, on five
-splits. With classes from a network with kernels of 10, 10 and 10 weights, some random
-starts stay at the loss of a coin toss, log 2. On odd and even digits all random starts
-learn, but with 300 images their loss stays higher.
+The example compares this warm start with random initial weights of the same network, on
+five splits. With classes from a network with kernels of 10, 10 and 10 weights, some
+random starts stay at the loss of a coin toss, log 2. On odd and even digits all random
+starts learn, but with 300 images their loss stays higher.
 """
 
 import matplotlib.pyplot as plt

@@ -6,10 +6,11 @@ Data larger than memory
 that come in batches, from a database or a detector. The file of this example is small,
 so that the example runs in seconds; the same code works for many gigabytes.
 
-Both use bounded memory. If the rows can be read again, map the file and call ``fit``,
-which takes the moment of all rows, searches on a subsample, and ends with iterations
-over all rows. ``partial_fit`` keeps the moment of all rows but only a random subsample
-of the rows, so that more rows improve the fit less.
+Both methods use bounded memory (out-of-core learning). If the samples can be read
+again, map the file and call ``fit``. It takes the moment of all samples, searches on a
+subsample, and ends with iterations over all samples. ``partial_fit`` takes the moment
+of all samples too, but iterates on a random subsample only. More samples then improve
+the fit less.
 """
 
 import tempfile
@@ -24,7 +25,7 @@ from skdeeptd.datasets import make_patch_cnn_regression
 N_SEEDS, N_TEST, BATCH, N_BATCHES = 5, 2000, 500, 16
 
 # %%
-# The data come from five networks with kernels of 8, 8 and 4 weights; the noise has the
+# The data come from five networks with kernels of 8, 8 and 4 weights. The noise has the
 # same variance as their outputs. A model can predict after each call of
 # ``partial_fit``, so that its score can be followed.
 

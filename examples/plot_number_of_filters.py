@@ -21,8 +21,9 @@ search = DeepTDRegressorCV(grid, random_state=0).fit(X, y)
 print("best:", search.best_params_)
 
 # %%
-# Mean and standard deviation over the folds. Filled points are complete fits; hollow
-# points were dropped after a short fit, because they were clearly behind.
+# Mean and standard deviation over the folds. Filled points are complete fits. Hollow
+# points were dropped after a short fit, because they were clearly behind (successive
+# halving).
 
 names = ("mean_test_score", "std_test_score", "stage")
 mean, std, stages = (search.cv_results_[name] for name in names)

@@ -3,9 +3,9 @@ A time series: forecast electricity demand twelve hours ahead
 =============================================================
 
 The data are the demand for electricity in England and Wales in each half hour of twelve
-weeks. Two days are a row of X, and the demand twelve hours later is y. A morning rise
-may begin anywhere in the window, so the patches overlap: ``strides`` is less than the
-kernel size.
+weeks. A sample is a window of two days, and y is the demand twelve hours later. A
+morning rise may begin anywhere in the window, so the patches overlap: ``strides`` is
+less than the kernel size.
 """
 
 import matplotlib.pyplot as plt
@@ -26,11 +26,11 @@ y = demand[WINDOW + AHEAD - 1 :: STEP]
 print(f"{len(y)} windows of {WINDOW} half hours")
 
 # %%
-# The network has 16 filters, each with a kernel of six hours. ``alpha="loo"`` with
-# ``polish=False`` is the fastest fit: kernels estimated from the moment, then a ridge
-# regression on their responses with a penalty chosen by leave-one-out cross-validation.
-# The example compares this network with the same one without overlap, with ridge
-# regression, and with the demand at the same time of the day before.
+# The network has 16 filters, each with a first kernel of six hours. ``polish=False``
+# keeps the kernels that were estimated from the moment. The last layer is a ridge
+# regression, and ``alpha="loo"`` chooses its penalty by leave-one-out cross-validation.
+# The example compares this network with three models: the same network without overlap,
+# ridge regression, and the demand at the same time of the day before.
 
 overlapping = DeepTDRegressor(
     (12, -1), strides=3, n_filters=16, polish=False, alpha="loo", random_state=0
@@ -47,8 +47,8 @@ models = {
 }
 
 # %%
-# Each of the five splits trains on the rows before its test rows. The gap leaves out
-# the rows whose y lies in the first windows of the test rows.
+# Each of the five splits trains on the windows before its test windows. A gap between
+# them keeps the y of the training windows out of the test windows.
 
 cv = TimeSeriesSplit(5, gap=AHEAD // STEP - 1)
 scores = {name: cross_val_score(model, X, y, cv=cv) for name, model in models.items()}
@@ -57,8 +57,8 @@ for name, r2 in scores.items():
 
 # %%
 # Ridge regression has the same weight for each half hour on all days. The relus of a
-# network are active on some days only. The picture shows the first week of the test
-# rows of the last split.
+# network are active on some days only. The picture shows the first week of the last
+# test part.
 
 train, test = list(cv.split(X))[-1]
 days = np.arange(56) * STEP / 48

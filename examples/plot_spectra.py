@@ -2,9 +2,9 @@
 Spectra: predict the fat in meat, beside partial least squares
 ==============================================================
 
-The data are 215 infrared spectra of minced meat with 100 wavelengths each, and the fat
-that a laboratory measured. The usual method is partial least squares.
-DeepTDAutoRegressor takes the spectra as they are, and predicts better here.
+The data are 215 infrared spectra of minced meat with 100 wavelengths each. A laboratory
+measured the fat of each sample. The usual method of chemometrics is partial least
+squares (PLS). DeepTDAutoRegressor takes the spectra as they are, and predicts better.
 """
 
 import matplotlib.pyplot as plt
@@ -26,10 +26,10 @@ X, fat = table.filter(like="x_").to_numpy(), table["fat"].to_numpy()
 wavelength = np.linspace(850, 1050, 100)
 
 # %%
-# The level of a spectrum depends on how the light was scattered. The derivative removes
-# the level. (The other usual step is the standard normal variate,
+# The level of a spectrum depends on the scattering of the light. The derivative removes
+# the level. The standard normal variate (SNV) is another usual correction, for example
 # ``FunctionTransformer(scale, kw_args={"axis": 1})`` with
-# :func:`sklearn.preprocessing.scale`.)
+# :func:`sklearn.preprocessing.scale`.
 
 derivative = FunctionTransformer(
     savgol_filter, kw_args={"window_length": 7, "polyorder": 2, "deriv": 1}
@@ -46,8 +46,9 @@ figure.colorbar(mappable, ax=axes, label="fat in %")
 
 # %%
 # Compare the methods over five random splits with 150 training spectra. All parameters,
-# such as the number of components, are chosen on the training spectra. The rivals also
-# get the derivative; DeepTDAutoRegressor compares such views of the spectra inside.
+# such as the number of components, are chosen on the training spectra. PLS and the
+# Gaussian process get the derivative. DeepTDAutoRegressor compares the spectra, their
+# derivative and the standard normal variate by itself.
 
 pls = GridSearchCV(PLSRegression(scale=False), {"n_components": range(2, 21, 2)}, cv=5)
 kernel = ConstantKernel() * RBF(10.0) + WhiteKernel(0.01)
@@ -65,7 +66,7 @@ for name, model in models.items():
         model,
         X,
         fat,
-        cv=ShuffleSplit(5, train_size=150, random_state=0),
+        cv=ShuffleSplit(5, test_size=0.25, train_size=150, random_state=0),
         scoring={"R2": "r2", "error": "neg_root_mean_squared_error"},
         return_estimator=True,
         return_indices=True,
@@ -77,10 +78,10 @@ for name, model in models.items():
     )
 
 # %%
-# Which wavelengths matter? A kernel regression with a learned metric weighs each
+# Which wavelengths matter? Kernel ridge regression with a learned metric weights each
 # wavelength by how much the prediction depends on it. The line is the mean over the
-# five training sets, the band the standard deviation. Fat absorbs at about 930 nm,
-# water at about 970 nm.
+# five training sets, and the band is the standard deviation. Fat absorbs at about 930
+# nm, and water at about 970 nm.
 
 kernel_model = DeepTDRidge(SignalScaler("snv"), kernel="rbf", metric="learned")
 weights = [
@@ -94,9 +95,9 @@ ax.plot(wavelength, mean, color="k", lw=1)
 ax.set(xlabel="wavelength in nm", ylabel="share of the metric", ylim=(0, None))
 
 # %%
-# How certain are the predictions? ``predict_interval`` returns bounds that contain a
-# new measurement with a given probability. The intervals come from the errors of
-# samples that the comparison of the models has held out.
+# How certain are the predictions? ``predict_interval`` returns prediction intervals: a
+# new measurement is between the bounds with a given probability. The width comes from
+# the errors of held-out samples.
 
 inside = []
 for model, rows in zip(results["estimator"], results["indices"]["test"], strict=True):

@@ -27,7 +27,7 @@ print(compare_with_linear(search.best_estimator_, X, y).text[0])
 
 # %%
 # The ten best kernel sizes. A candidate that was dropped early has the score of its
-# last incomplete fit. A network of one layer, (120,), has complete fits only.
+# last incomplete fit. A network of one layer, (120,), is always fitted completely.
 
 best = np.argsort(results["rank_test_score"])[:10]
 mean, std = results["mean_test_score"][best], results["std_test_score"][best]
