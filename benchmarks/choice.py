@@ -37,7 +37,8 @@ def main():
     n_seeds = parser.parse_args().seeds
     warnings.simplefilter("ignore", ConvergenceWarning)
     print(
-        "| planted | n | noise | shapes | same choice | planted one | grid / CV time |"
+        "| true sizes | n | noise | shapes | same choice | true sizes found "
+        "| grid / CV time |"
     )
     print("|---|---|---|---|---|---|---|")
     for sizes, n_samples, noise, bounds in CASES:

@@ -7,12 +7,12 @@ interval has a mean share of about 0.9 and is narrow. Sets:
 
 spectra     bands of eight substances with baselines, y is nonlinear in three of them
 series      windows of 48 steps of a noisy oscillator, y is six steps ahead
-planted     a relu network with kernels (6, 4) and noise
+network     a relu network with kernels (6, 4) and noise
 digits      8 x 8 digits, y is 1 for odd ones
 tecator     absorbance of meat (100 wavelengths) and its fat
 corn        infrared spectra of corn (700 wavelengths) and a property of the kernels
-unequal     as planted, with noise that is four times larger for half of the samples
-outliers    as planted, with one y in twenty shifted by five standard deviations
+unequal     as network, with noise that is four times larger for half of the samples
+outliers    as network, with one y in twenty shifted by five standard deviations
 
 "nan" says that a network has as many weights as there are samples. Tecator has 215
 samples and corn has 80; those not drawn for training are the new ones. A number of
@@ -74,7 +74,7 @@ def series(n_rows, rng, window=48, ahead=6):
     return X, values[window + ahead - 1 :][:n_rows]
 
 
-def planted(n_rows, rng):
+def network(n_rows, rng):
     seed = rng.randint(2**31)
     return make_patch_cnn_regression(n_rows, (6, 4), noise=0.3, random_state=seed)
 
@@ -92,7 +92,7 @@ def unequal(n_rows, rng):
 
 
 def outliers(n_rows, rng):
-    X, y = planted(n_rows, rng)
+    X, y = network(n_rows, rng)
     shift = 5 * np.std(y) * rng.choice([-1, 1], n_rows)
     return X, y + shift * (rng.uniform(size=n_rows) < 0.05)
 
@@ -109,7 +109,7 @@ def drawn(load):
     return draw
 
 
-SETS = {f.__name__: f for f in (spectra, series, planted, digits, unequal, outliers)}
+SETS = {f.__name__: f for f in (spectra, series, network, digits, unequal, outliers)}
 SETS |= {"tecator": drawn(tecator), "corn": drawn(corn)}
 
 

@@ -139,7 +139,7 @@ def passes(options):
                 lambda jobs, X=X, y=y: deeptd(polish=False, n_jobs=jobs).fit(X, y),
                 read,
             ),
-            f"fit, planted: 1 - R2 = {1 - exact.score(X, y):.0e}": (
+            f"fit, no noise: 1 - R2 = {1 - exact.score(X, y):.0e}": (
                 lambda jobs, X=X, y=y: deeptd(n_jobs=jobs).fit(X, y),
                 read,
             ),
