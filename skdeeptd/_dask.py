@@ -24,9 +24,9 @@ from skdeeptd._optional import optional
 from skdeeptd._validation import (
     DocLinkMixin,
     check_containers,
-    check_finite,
     check_range_of_weights,
     flatten,
+    refuse_not_finite,
     refuse_strings,
     refuse_times,
     reset_on_fit,
@@ -167,7 +167,7 @@ class DaskMixin(MetaEstimatorMixin, DocLinkMixin):
         rows, idle = self._split_rows(array, y, sample_weight, row, estimator.n_jobs)
         if idle.chunks:
             flipped = idle.with_targets(lambda y, w: (0.0 * w, 1.0 * (w == 0)))
-            check_finite(self, flipped.largest()[0])
+            refuse_not_finite(self, flipped.largest()[0], input_shape)
         return rows.with_first(), input_shape
 
     def _split_rows(self, X, y, sample_weight, row, n_jobs=None, most_bytes=2**26):
