@@ -270,7 +270,7 @@ def _how_to_equalize(shapes):
     """Return what gives samples of these shapes one shape."""
     channels_first, channels_last = ({s[:-1] for s in shapes}, {s[1:] for s in shapes})
     if max(map(len, shapes)) > 2 or min(len(channels_first), len(channels_last)) > 1:
-        return "crop them, or resize them, for example by skimage.transform.resize"
+        return "crop them, or resize them, for example by scipy.ndimage.zoom"
     series = "X as a list of arrays" if len(channels_first) == 1 else "[x.T for x in X]"
     return (
         f"Padder(), Truncator() or Resizer() of aeon, given {series}, make their "
