@@ -206,7 +206,10 @@ def in_rows(data, name):
     elif not is_dask_collection(data):
         data = da.from_array(np.asarray(data), chunks=-1)
     elif not isinstance(data, da.Array):
-        raise TypeError(f"{name} must be a dask array or data frame, got {data!r}")
+        raise TypeError(
+            f"{name} must be a dask array or data frame, got {type(data).__name__}; "
+            f"the array in a DataArray of xarray is {name}.data"
+        )
     if np.isnan(data.shape[1:]).any():
         raise ValueError(
             f"{name} has the shape {data.shape}; call compute_chunk_sizes() on it"

@@ -25,6 +25,7 @@ from skdeeptd import (
     DeepTDRidgeClassifier,
     SignalScaler,
 )
+from skdeeptd.dask import DaskDeepTDRegressor
 
 GRID = {"polish": [False]}
 ESTIMATORS = [
@@ -178,6 +179,12 @@ def test_dask_beside_numpy_is_refused_by_fit_and_loaded_by_score(estimator, name
         clone(estimator).fit(**data)
     if name != "X":
         assert fitted.score(**data) == expected
+
+
+def test_dask_in_xarray_is_an_error_that_names_the_array_in_it():
+    labelled = in_xarray(da.from_array(X))
+    with pytest.raises(TypeError, match=r"^X must be .* got DataArray; .* is X\.data$"):
+        DaskDeepTDRegressor().fit(labelled, Y)
 
 
 HOW_TO_EQUALIZE = r"Padder\(\), Truncator\(\) or Resizer\(\) of aeon, given "
