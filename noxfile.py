@@ -43,6 +43,15 @@ def benchmarks(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def tools(session: nox.Session) -> None:
+    """Run the pages of the documentation that use other packages."""
+    session.install("-e.[tests,tools]")
+    # Warnings of the other packages are no errors.
+    pages = ["docs/preprocessing.rst", "docs/other_tools.rst"]
+    session.run("pytest", "-n0", "-Wdefault", *pages, *session.posargs)
+
+
+@nox.session(default=False)
 def build(session: nox.Session) -> None:
     """Build and check the archive and the wheel in dist."""
     session.install("build", "twine")

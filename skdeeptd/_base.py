@@ -192,7 +192,8 @@ class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         """Carry out steps 2 to 6 of ``fit``."""
         check_targets(rows, spec.loss)
         known = {} if previous is None else self._reusable(previous, spec.blank)
-        with single_threaded_blas(), reusing(), translate_overflow_error(self, rows):
+        overflow = translate_overflow_error(self, rows, layout.input_shape)
+        with single_threaded_blas(), reusing(), overflow:
             fit = fit_rows(rows, spec, stage=callback_stage(self, context), **known)
             self._store(fit, layout, rows.precision)
             self._describe(fit, context)
@@ -237,7 +238,8 @@ class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         check_targets(part, spec.loss)
         is_log = isinstance(spec.loss, Poisson)  # the moment is not that of y itself
         capacity = max(1000, 100 * spec.blank.n_weights)  # rows that are kept
-        with single_threaded_blas(), reusing(), translate_overflow_error(self, part):
+        overflow = translate_overflow_error(self, part, layout.input_shape)
+        with single_threaded_blas(), reusing(), overflow:
             stream = stream_of(self._stream) if begun else empty_stream(X, y, spec.seed)
             stream = stream.extended(X, y, weight, capacity, self.n_jobs)
             grown = len(stream.sample.X) >= 2 * stream.searched
@@ -317,7 +319,7 @@ class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         """Return the outputs of the networks, (rows, outputs), for validated X."""
         outputs = predictions(networks_of(self), X, self.n_jobs)
         if not np.all(np.isfinite(outputs)):
-            refuse_not_finite(self, X)
+            refuse_not_finite(self, X, self.input_shape_)
         return outputs
 
 

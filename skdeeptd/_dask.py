@@ -24,9 +24,9 @@ from skdeeptd._optional import optional
 from skdeeptd._validation import (
     DocLinkMixin,
     check_containers,
-    check_finite,
     check_range_of_weights,
     flatten,
+    refuse_not_finite,
     refuse_strings,
     refuse_times,
     reset_on_fit,
@@ -167,7 +167,7 @@ class DaskMixin(MetaEstimatorMixin, DocLinkMixin):
         rows, idle = self._split_rows(array, y, sample_weight, row, estimator.n_jobs)
         if idle.chunks:
             flipped = idle.with_targets(lambda y, w: (0.0 * w, 1.0 * (w == 0)))
-            check_finite(self, flipped.largest()[0])
+            refuse_not_finite(self, flipped.largest()[0], input_shape)
         return rows.with_first(), input_shape
 
     def _split_rows(self, X, y, sample_weight, row, n_jobs=None, most_bytes=2**26):
@@ -206,7 +206,10 @@ def in_rows(data, name):
     elif not is_dask_collection(data):
         data = da.from_array(np.asarray(data), chunks=-1)
     elif not isinstance(data, da.Array):
-        raise TypeError(f"{name} must be a dask array or data frame, got {data!r}")
+        raise TypeError(
+            f"{name} must be a dask array or data frame, got {type(data).__name__}; "
+            f"the array in a DataArray of xarray is {name}.data"
+        )
     if np.isnan(data.shape[1:]).any():
         raise ValueError(
             f"{name} has the shape {data.shape}; call compute_chunk_sizes() on it"

@@ -106,7 +106,7 @@ class BaseSignalTransformer(DocLinkMixin, TransformerMixin, BaseEstimator):
         X = check_new_rows(self, X, self.input_shape_)
         outputs = self._responses(X)
         if not np.all(np.isfinite(outputs[:, 0])):
-            refuse_not_finite(self, X)
+            refuse_not_finite(self, X, self.input_shape_)
         return outputs
 
     def __sklearn_tags__(self):
@@ -210,7 +210,8 @@ class SignalScaler(BaseSignalTransformer):
         X = rows.X.astype(float, copy=False)
         share = rows.weight / np.sum(rows.weight)
         ignored = np.errstate(over="ignore", invalid="ignore")
-        with translate_overflow_error(self, rows), ignored:
+        overflow = translate_overflow_error(self, rows, layout.input_shape)
+        with overflow, ignored:
             columns = as_signals(X, layout, self.view).reshape(len(X), -1)
             self.shift_, self.scale_ = feature_units(columns, share)
         self.view_, self.input_shape_ = self.view, layout.input_shape
@@ -449,7 +450,8 @@ class DeepTDFeatures(BaseSignalTransformer):
                 "n_filters and n_random_filters are both 0; give at least one filter"
             )
         rng = check_random_state(seed)
-        with single_threaded_blas(), reusing(), translate_overflow_error(self, rows):
+        overflow = translate_overflow_error(self, rows, layout.input_shape)
+        with single_threaded_blas(), reusing(), overflow:
             filters, table = learn_filters(
                 rows, layout, self.view, shapes, *counts, pooling, rng
             )

@@ -31,11 +31,11 @@ from skdeeptd._solvers.ridge import Validation, cv_ridge, posterior_variance
 from skdeeptd._typing import RandomState
 from skdeeptd._validation import (
     DocLinkMixin,
-    check_finite,
     check_new_rows,
     check_rows,
     flatten,
     like_y,
+    refuse_not_finite,
     reset_on_fit,
     translate_overflow_error,
     warn,
@@ -258,7 +258,7 @@ class DeepTDRidge(
         (flat, columns, weight), self._y_ndim = check_rows(self, flat, y, sample_weight)
         all_rows = RowBlocks(flat, columns, weight)
         rows, group = _merged(all_rows)
-        check_finite(self, rows.largest()[0])
+        refuse_not_finite(self, rows.largest()[0], input_shape)
         if like is None:
             table = features._learn_rows(rows, input_shape, self.random_state)
             self.features_ = features

@@ -142,7 +142,7 @@ class DeepTDRidgeClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         self._validate_params()
         X, shape = flatten(X, self.input_shape)
         X, y, weight = check_labels(self, X, y, sample_weight)
-        refuse_not_finite(self, X)
+        refuse_not_finite(self, X, shape)
         weight = with_class_weight(self.class_weight, y, weight)
         self.classes_ = classes_of(y, weight)
         columns = (y[:, np.newaxis] == self.classes_).astype(float)

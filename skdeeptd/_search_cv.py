@@ -139,7 +139,7 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         with callback_task(context, self, X=X, y=y, metadata=metadata):
             X, input_shape = flatten(X, self.input_shape)
             X, y, weight = self._check(X, y, sample_weight)
-            refuse_not_finite(self, X)
+            refuse_not_finite(self, X, input_shape)
             self.input_shape_ = tuple(input_shape or (X.shape[1],))
             given = None if np.all(weight == 1) else weight
             folds = self._folds(X, y, weight, given, split_params)

@@ -95,7 +95,8 @@ def check_sequence(name, value, example):
 def check_containers(**data):
     """Raise TypeError for data that scikit-learn would read in another way than meant.
 
-    It would load a dask collection whole, and see the numbers behind a mask.
+    scikit-learn would load a dask collection as a whole, read a lazy frame as one
+    object, and see the numbers behind a mask.
     """
     for name, value in data.items():
         graph = getattr(value, "__dask_graph__", None)
@@ -105,10 +106,14 @@ def check_containers(**data):
                 f"DaskDeepTDClassifier of skdeeptd.dask, or load all of it with "
                 f"{name}.compute()"
             )
+        if hasattr(value, "collect"):
+            raise TypeError(
+                f"{name} is a {type(value).__name__}; load it with {name}.collect()"
+            )
         if isinstance(value, np.ma.MaskedArray) and np.any(value.mask):
             raise TypeError(
                 f"{name} is a masked array with {np.sum(value.mask)} hidden entries; "
-                f"fill them, for example with SimpleImputer, or leave out their samples"
+                f"leave out their samples, or fill the NaN of {name}.filled(numpy.nan)"
             )
 
 
@@ -122,31 +127,48 @@ def check_range_of_weights(lightest, row, heaviest):
         raise ValueError("sample_weight is zero everywhere; at least one must not be")
 
 
-def check_finite(estimator, largest):
-    """Raise scikit-learn's error if the largest absolute value of X is not finite."""
-    check_array([[largest]], dtype=None, input_name="X", estimator=estimator)
-
-
 def check_new_rows(estimator, X, input_shape, ensure_all_finite=False, **options):
     """Return X with a row per sample, checked against the X of the fit."""
     X, _ = flatten(X, input_shape, getattr(estimator, "covariates", None))
     X = validate_data(estimator, X, **{**X_VALIDATION, **options}, reset=False)
     if ensure_all_finite:
-        refuse_not_finite(estimator, X)
+        refuse_not_finite(estimator, X, input_shape)
     return X
 
 
 @np.errstate(over="ignore", invalid="ignore")  # in a sum of X that scikit-learn takes
-def refuse_not_finite(estimator, X):
-    """Raise scikit-learn's error if X holds NaN or infinity."""
-    assert_all_finite(X, input_name="X", estimator_name=type(estimator).__name__)
+def refuse_not_finite(estimator, X, input_shape=None):
+    """Raise ValueError if X, or a number of X, is not finite; say how to fill NaN."""
+    try:
+        assert_all_finite(np.asarray(X), input_name="X")
+    except ValueError as error:
+        if "NaN" not in str(error):
+            raise
+        raise ValueError(
+            f"{error} {type(estimator).__name__} does not accept missing values; "
+            f"{_how_to_fill(input_shape)}"
+        ) from None
+
+
+def _how_to_fill(input_shape):
+    """Return what fills the NaN of samples of this shape; None is one axis."""
+    if input_shape is None or len(input_shape) == 1:
+        return "fill them, for example by SimpleImputer() in a Pipeline"
+    table = (
+        f"SimpleImputer() of scikit-learn across samples, with X.reshape(len(X), -1) "
+        f"and input_shape={tuple(input_shape)}"
+    )
+    if len(input_shape) > 2:
+        return f"fill them by {table}"
+    return f"fill them by SimpleImputer() of aeon along the last axis, or by {table}"
 
 
 def flatten(X, input_shape, covariates=None):
     """Return X with a row per sample, and the shape of a sample."""
     check_containers(X=X)
-    is_objects = isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1
-    if isinstance(X, list | tuple) or is_objects:
+    if hasattr(X, "columns"):
+        _refuse_columns_of_arrays(X)
+    elif isinstance(X, list | tuple) or len(getattr(X, "shape", ())) == 1:
         X = _stacked(list(X))
     shape = getattr(X, "shape", ())[1:]
     if len(shape) < 2:
@@ -239,10 +261,32 @@ def _stacked(samples):
     except ValueError as error:
         shapes = sorted({np.shape(sample) for sample in samples})
         raise ValueError(
-            f"all samples must have one length, but X holds samples of the shapes "
-            f"{shapes[0]} and {shapes[-1]}; cut them to the shortest, pad them, or "
-            f"resample them (scipy.signal.resample)"
+            f"all samples must have one shape, but X holds samples of the shapes "
+            f"{shapes[0]} and {shapes[-1]}; {_how_to_equalize(shapes)}"
         ) from error
+
+
+def _how_to_equalize(shapes):
+    """Return what gives samples of these shapes one shape."""
+    channels_first, channels_last = ({s[:-1] for s in shapes}, {s[1:] for s in shapes})
+    if max(map(len, shapes)) > 2 or min(len(channels_first), len(channels_last)) > 1:
+        return "crop them, or resize them, for example by scipy.ndimage.zoom"
+    series = "X as a list of arrays" if len(channels_first) == 1 else "[x.T for x in X]"
+    return (
+        f"Padder(), Truncator() or Resizer() of aeon, given {series}, make their "
+        f"lengths equal"
+    )
+
+
+def _refuse_columns_of_arrays(X):
+    """Raise TypeError if a cell in the first row of a frame is an array."""
+    cells = np.asarray(X[:1])
+    if cells.dtype == object and any(np.ndim(cell) for cell in cells.flat):
+        raise TypeError(
+            f"X is a frame with columns of arrays, {list(X.columns)}; for one channel "
+            f"pass the column, for several "
+            f"numpy.stack([numpy.stack(X[c]) for c in X.columns], axis=1)"
+        )
 
 
 def check_kind(estimator, y):
@@ -330,7 +374,7 @@ def check_targets(rows, loss):
 
 
 @contextmanager
-def translate_overflow_error(estimator, rows):
+def translate_overflow_error(estimator, rows, input_shape=None):
     """Raise ValueError for sums that overflow, or if X or y is not finite.
 
     LAPACK fails for matrices of such sums.
@@ -339,7 +383,7 @@ def translate_overflow_error(estimator, rows):
         yield
     except (FloatingPointError, np.linalg.LinAlgError) as error:
         largest, largest_y = rows.largest()
-        check_finite(estimator, largest)
+        refuse_not_finite(estimator, largest, input_shape)
         raise ValueError(
             f"X or y is too large or too small: {error}. The largest |X| is "
             f"{largest:.3g}, the largest |y| {largest_y:.3g}; rescale them, for "
