@@ -471,13 +471,27 @@ def test_frames_and_names(noisy):
         np.testing.assert_allclose(search.predict(frame), plain.predict(X), rtol=1e-6)
 
 
+def test_the_leaderboard_has_the_best_network_first(noisy):
+    grid = {"kernel_sizes": SHAPES[:3], "alpha": [0.1], "n_filters": [1, 2]}
+    search = DeepTDRegressorCV(grid, cv=3, random_state=0).fit(*noisy)
+    board, best = search.leaderboard(), search.best_params_
+    columns = ["model", "mean_score", "standard_error", "seconds", "stage"]
+    assert list(board.columns) == columns
+    sizes, n_filters = best["kernel_sizes"], best["n_filters"]
+    name = f"network, kernel sizes {sizes}, n_filters={n_filters}"
+    assert board["model"][0] == name
+    assert board["mean_score"][0] == search.best_score_
+    assert len(set(board["model"])) == 6
+
+
 def test_verbose_prints_the_stages(noisy, capsys):
     search_of(SHAPES, cv=3, verbose=1).fit(*noisy)
     printed = capsys.readouterr().out
     n_networks = sum(len(sizes) > 1 for sizes in SHAPES)
-    assert f"[DeepTDRegressorCV] stage 1: {n_networks} of {n_networks}" in printed
-    assert "models without stages: 1 of 1" in printed
-    assert "stage 3: " in printed
+    of_all = f"{n_networks} of {n_networks} candidates in "
+    assert f"[DeepTDRegressorCV] step 3 of 6, networks, stage 1: {of_all}" in printed
+    assert "step 1 of 6, first fold: 1 of 1 candidates in " in printed
+    assert "step 6 of 6, fit of all samples: 1 of 1 candidates in " in printed
 
 
 def test_a_generator_of_folds_serves_one_fit(noisy):
