@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+from joblib import parallel_config
 from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning, NotFittedError
 from sklearn.metrics import get_scorer
@@ -333,7 +334,7 @@ def test_a_limit_that_is_not_reached_changes_nothing(noisy, n_jobs):
 
 def test_kernel_sizes_that_do_not_fit_are_named_and_not_chosen(noisy):
     search = search_of([(4, 5), (4, 6)], cv=3)
-    with pytest.warns(FitFailedWarning, match=r"network \(4, 5\).*multiply to"):
+    with pytest.warns(FitFailedWarning, match=r"sizes \(4, 5\).*multiply to"):
         search.fit(*noisy)
     assert search.best_params_["kernel_sizes"] == (4, 6)
     assert np.isnan(search.cv_results_["mean_test_score"][0])
@@ -469,6 +470,15 @@ def test_frames_and_names(noisy):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         np.testing.assert_allclose(search.predict(frame), plain.predict(X), rtol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["multiprocessing", "threading"])
+def test_backends_change_nothing(noisy, backend):
+    search = search_of(SHAPES[:3], cv=3)
+    plain = search.fit(*noisy).cv_results_["mean_test_score"]
+    with parallel_config(backend, n_jobs=2):
+        found = search.fit(*noisy).cv_results_["mean_test_score"]
+    np.testing.assert_array_equal(found, plain)
 
 
 def test_the_leaderboard_has_the_best_network_first(noisy):

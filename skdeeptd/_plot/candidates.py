@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 STAGES = {  # meaning, colour and marker of the last stage that a candidate reached
     3: ("complete fit", "C0", "o"),
     2: ("short fit only", "C1", "s"),
-    1: ("initial estimate only", "0.5", "D"),
+    1: ("initial estimate or first fold only", "0.5", "D"),
     0: ("skipped (time limit)", "0.5", "x"),
 }
 
