@@ -260,9 +260,8 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
     max_time : float, default=None
         Seconds for the fit, 60 % of them for the comparison; None for no limit.
         Candidates that are expected to exceed the limit are skipped, with a warning.
-        Ridge regression on the signal is always compared, and the best candidate is
-        always fitted to all samples. These fits, and fits that take longer than
-        expected, can exceed the limit.
+        The comparison of ridge regression on the signal, and the fit of the best
+        candidate to all samples, are never skipped and can exceed the limit.
     cv : int, cross-validation splitter or iterable, default=None
         As in :class:`DeepTDRegressorCV`. By default folds are contiguous blocks if
         neighbouring samples are alike, as in a time series.
