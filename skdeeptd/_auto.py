@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 import math
 from collections.abc import Callable, Sequence
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, clone
-from sklearn.utils.validation import check_is_fitted
 
 from skdeeptd._classifier import CLASS_WEIGHT
 from skdeeptd._compat import Interval
@@ -23,6 +21,7 @@ from skdeeptd._regressor import DeepTDRegressor
 from skdeeptd._ridge import DeepTDRidge
 from skdeeptd._ridge_classifier import DeepTDRidgeClassifier
 from skdeeptd._search import (
+    STEPS,
     Candidate,
     Evaluation,
     clock,
@@ -82,41 +81,6 @@ class BaseAuto(BaseSearch):
         self.random_state = random_state
         self.verbose = verbose
 
-    def leaderboard(self) -> Any:
-        """Return the candidates with their scores, the best one first.
-
-        Returns
-        -------
-        DataFrame or list of dict
-            A row for each candidate; a list if pandas is not installed. "model" names
-            the candidate, "mean_score" and "standard_error" are over the folds, and
-            "weight" is that in the average. "seconds" is the mean time of a fit,
-            "stage" the last stage, from 1 to 3, that the candidate reached. A candidate
-            that stopped after the first fold has stage 1 and no standard error.
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            Before ``fit``.
-        """
-        check_is_fitted(self)
-        results, n_splits = self.cv_results_, self.n_splits_
-        error = results["std_test_score"] / math.sqrt(max(1, n_splits - 1))
-        order = np.argsort(results["rank_test_score"])
-        table = {
-            "model": [Candidate(None, results["params"][i]).name for i in order],
-            "mean_score": results["mean_test_score"][order],
-            "standard_error": error[order],
-            "weight": results["weight"][order],
-            "seconds": results["mean_fit_time"][order],
-            "stage": results["stage"][order],
-        }
-        try:
-            return importlib.import_module("pandas").DataFrame(table)
-        except ImportError:
-            rows = zip(*table.values(), strict=True)
-            return [dict(zip(table, row, strict=True)) for row in rows]
-
     def _candidates(self, n_rows, variance):
         """Return the candidates; the first one is a fast linear model."""
         found = self._linear_and_kernel_candidates(n_rows)
@@ -131,21 +95,21 @@ class BaseAuto(BaseSearch):
         """
         make, name = self._kernel_model
         common = self._common_params()
-        features = signal_features(**common)
-        seed = common["random_state"]
-        kernels = [("rbf", "learned"), ("laplace", "learned")]
         found = []
-        for kind, transformer in features.items():
-            if not few_rows <= n_rows <= many_rows and kind != "signal":
+        for kind, transformer in signal_features(self.input_shape_).items():
+            if not few_rows <= n_rows <= many_rows and kind != "the signal":
                 continue
-            with_linear = kind in ("signal", "filters, 4 parts")
-            of_kind = [("linear", "euclidean")] * with_linear + kernels
-            for place, (kernel, metric) in enumerate(of_kind):
-                model = make(
-                    transformer, kernel=kernel, metric=metric, random_state=seed
-                )
-                params = {"model": f"{kernel} {name}, {kind}"}
-                found.append(Candidate(model, params, path=(kind, place)))
+            of_kind = {}
+            if kind in ("the signal", "filters in 4 parts"):
+                of_kind[f"{name} on {kind}"] = {}
+            for kernel in ("rbf", "laplace"):
+                words = f"kernel {name} ({kernel}, learned metric) on {kind}"
+                of_kind[words] = {"kernel": kernel, "metric": "learned"}
+            has_filters = isinstance(transformer, DeepTDFeatures)  # slow to learn
+            for place, (words, params) in enumerate(of_kind.items()):
+                model = make(transformer, **params, **common)
+                path = (kind, place) if has_filters else None
+                found.append(Candidate(model, {"model": words}, path=path))
         return found
 
     def _extra_candidates(self):
@@ -178,7 +142,7 @@ class BaseAuto(BaseSearch):
             found[name] = Candidate(estimator, {"model": name})
         return list(found.values())
 
-    def _refit(self, candidates, table, folds, rows, begin):
+    def _refit(self, candidates, table, folds, rows, stage, begin):
         """Fit the best candidate, and in time all with a weight, to all rows.
 
         A fit takes as long as the slowest one of a fold, times the square of the ratio
@@ -193,10 +157,13 @@ class BaseAuto(BaseSearch):
         seconds = table.column("fit_time").max(axis=1) * growth**2
         end = begin + (self.max_time or math.inf)
         members = [i for i in np.argsort(-mean, kind="stable") if mean[i] > 0]
+        times = {i: seconds[i] for i in [best, *members]}
         fitted = {}
-        for i in dict.fromkeys([best, *members]):
-            if i == best or clock() + seconds[i] <= end:
-                fitted[i] = fit_candidate(clone(column[i]), *rows)
+        with stage(STEPS[-1], times, end) as done:
+            for i in times:
+                if i == best or clock() + seconds[i] <= end:
+                    fitted[i] = fit_candidate(clone(column[i]), *rows)
+                    done({i: f"weight {mean[i]:.2g}"})
         kept = [i for i in members if i in fitted]
         if len(kept) < len(members):
             warn(
@@ -246,23 +213,18 @@ class BaseAuto(BaseSearch):
         return weights
 
 
-def signal_features(input_shape, random_state):
-    """Return the transformers to compare, by name, views of one channel included."""
+def signal_features(input_shape):
+    """Return the transformers to compare by name, the fastest ones first."""
     layout = signal_layout(input_shape)
-    views = [None]
-    if layout.n_channels == 1 and layout.is_one_axis_of(10):
-        views += ["derivative", "snv"]
-    found = {}
-    for view in views:
-        scaler = SignalScaler(view, input_shape=input_shape)
-        common = {"view": view, "input_shape": input_shape}
-        common["random_state"] = random_state
-        on_view = f", {view}" if view else ""
-        found[f"signal{on_view}"] = scaler
-        if view != "snv":
-            found[f"filters{on_view}"] = DeepTDFeatures(**common)
-        if view is None:
-            found["filters, 4 parts"] = DeepTDFeatures(pooling=4, **common)
+    has_views = layout.n_channels == 1 and layout.is_one_axis_of(10)
+    found = {"the signal": SignalScaler()}
+    if has_views:
+        found["the derivative"] = SignalScaler("derivative")
+        found["the SNV-corrected signal"] = SignalScaler("snv")
+    found["filters"] = DeepTDFeatures()
+    found["filters in 4 parts"] = DeepTDFeatures(pooling=4)
+    if has_views:
+        found["filters of the derivative"] = DeepTDFeatures(view="derivative")
     return found
 
 
@@ -276,8 +238,8 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
     >>> model = DeepTDAutoRegressor(random_state=0).fit(X[:150], y[:150])
     >>> bool(model.score(X[150:], y[150:]) > 0.7)
     True
-    >>> model.leaderboard()["model"][0].split(", ")[1]
-    'filters'
+    >>> "on filters" in model.leaderboard()["model"][0]
+    True
 
     The candidates are ridge and kernel ridge regressions on the signal, its derivative
     and convolutional filters (:class:`DeepTDRidge`), and networks
@@ -298,8 +260,8 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
     max_time : float, default=None
         Seconds for the fit, 60 % of them for the comparison; None for no limit.
         Candidates that are expected to exceed the limit are skipped, with a warning.
-        Ridge and kernel ridge regression on the signal are always compared, and the
-        best candidate is always fitted to all samples.
+        The comparison of ridge regression on the signal, and the fit of the best
+        candidate to all samples, are never skipped and can exceed the limit.
     cv : int, cross-validation splitter or iterable, default=None
         As in :class:`DeepTDRegressorCV`. By default folds are contiguous blocks if
         neighbouring samples are alike, as in a time series.
@@ -313,7 +275,8 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
     random_state : int, RandomState instance or None, default=None
         Seed of the candidates of this package.
     verbose : int, default=0
-        Whether to print a line for each stage.
+        Whether to print a line for each candidate in each step of the comparison, with
+        the seconds that the step has taken and is expected to take.
 
     Attributes
     ----------
@@ -506,7 +469,8 @@ class DeepTDAutoClassifier(ClassificationSearch, BaseAuto):
     random_state : int, RandomState instance or None, default=None
         Seed of the candidates of this package.
     verbose : int, default=0
-        Whether to print a line for each stage.
+        Whether to print a line for each candidate in each step of the comparison, with
+        the seconds that the step has taken and is expected to take.
 
     Attributes
     ----------

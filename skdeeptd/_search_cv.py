@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -57,14 +59,16 @@ from skdeeptd._intervals import IntervalMixin
 from skdeeptd._network.kernel_sizes import default_grid
 from skdeeptd._regressor import DeepTDRegressor
 from skdeeptd._search import (
-    LAST_STAGE,
+    STEPS,
     Candidate,
     Evaluation,
     Fold,
+    candidate_names,
     clock,
     compare,
     distinct_rows,
     fit_candidate,
+    timed_stage,
 )
 from skdeeptd._typing import RandomState
 from skdeeptd._validation import (
@@ -134,7 +138,7 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         """
         begin = clock()
         split_params = self._route(params, sample_weight)
-        context = self._init_callback_context(max_subtasks=LAST_STAGE + 2)
+        context = self._init_callback_context(max_subtasks=len(STEPS))
         metadata = {"sample_weight": sample_weight}
         with callback_task(context, self, X=X, y=y, metadata=metadata):
             X, input_shape = flatten(X, self.input_shape)
@@ -151,6 +155,12 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
             classes = getattr(self, "classes_", None)
             has_single_rows = min(len(fold.y_test) for fold in folds) < 2
             evaluate = Evaluation(classes, scorer, self._pools_folds or has_single_rows)
+            names = candidate_names([candidate.params for candidate in candidates])
+            report = reporter(self)
+            report(f"{len(names)} candidates on {len(folds)} folds of {len(y)} samples")
+            stage = functools.partial(
+                timed_stage, callback_stage(self, context), report, names
+            )
             with single_threaded_blas(), warnings.catch_warnings():
                 # Short fits do not converge; the fit of all rows warns.
                 warnings.simplefilter("ignore", UserWarning)
@@ -159,17 +169,52 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
                     folds,
                     evaluate,
                     self._run_all,
-                    report=reporter(self),
-                    stage=callback_stage(self, context),
+                    stage,
                     end=begin + self._time_fraction * (self.max_time or math.inf),
                     n_at_a_time=effective_n_jobs(self.n_jobs),
                 )
-            self._warn_of_failures(candidates, table)
+            _warn_of_failures(names, table, self.max_time)
             self._store_results(candidates, table)
-            with callback_task(context.subcontext(task_name="fit of all rows"), self):
-                rows = _select(X, y, given, weight > 0)
-                self._refit(candidates, table, folds, rows, begin)
+            rows = _select(X, y, given, weight > 0)
+            self._refit(candidates, table, folds, rows, stage, begin)
         return self
+
+    def leaderboard(self) -> Any:
+        """Return the candidates with their scores, the best one first.
+
+        Returns
+        -------
+        DataFrame or list of dict
+            A row for each candidate; a list if pandas is not installed. "model"
+            describes the candidate in words, "mean_score" and "standard_error" are
+            over the folds, "weight" is that in the average, if there is one, "seconds"
+            the mean time of a fit, "stage" the last stage, from 1 to 3, that the
+            candidate reached, or 0 if there was no time. A candidate that stopped after
+            the first fold has stage 1 and no standard error.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+        """
+        check_is_fitted(self)
+        results = self.cv_results_
+        n_other_folds = max(1, self.n_splits_ - 1)
+        table = {
+            "model": np.array(candidate_names(results["params"]), dtype=object),
+            "mean_score": results["mean_test_score"],
+            "standard_error": results["std_test_score"] / math.sqrt(n_other_folds),
+            "weight": results.get("weight"),
+            "seconds": results["mean_fit_time"],
+            "stage": results["stage"],
+        }
+        order = np.argsort(results["rank_test_score"])
+        table = {k: column[order] for k, column in table.items() if column is not None}
+        try:
+            return importlib.import_module("pandas").DataFrame(table)
+        except ImportError:
+            rows = zip(*table.values(), strict=True)
+            return [dict(zip(table, row, strict=True)) for row in rows]
 
     def get_metadata_routing(self) -> MetadataRouter:
         """Route ``sample_weight`` to ``fit`` and everything else to the splitter.
@@ -263,17 +308,28 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         return PredefinedSplit(fold)
 
     def _run_all(self, function, calls):
-        """Run calls in processes, or in threads, which start fast, if time is short."""
+        """Yield the results of calls, each as soon as it and those before are there.
+
+        They run in processes, or in threads, which start fast, if time is short.
+        """
         prefer = None if self.max_time is None else "threads"
-        parallel = Parallel(n_jobs=self.n_jobs, prefer=prefer)
+        make = functools.partial(Parallel, n_jobs=self.n_jobs, prefer=prefer)
+        try:
+            parallel = make(return_as="generator")
+        except ValueError:  # the backend "multiprocessing" returns a list only
+            parallel = make()
         return parallel(delayed(function)(*call) for call in calls)
 
     def _common_params(self):
-        """Return the parameters that all candidates of this package have."""
-        seed = self.random_state
+        """Return the parameters that all candidates of this package have.
+
+        The default shape of a sample is left out, so that candidates print briefly.
+        """
+        seed, shape = self.random_state, self.input_shape_
         if not isinstance(seed, Integral):
             seed = check_random_state(seed).randint(np.iinfo(np.int32).max)
-        return {"input_shape": self.input_shape_, "random_state": seed}
+        shape = {} if shape == (self.n_features_in_,) else {"input_shape": shape}
+        return {**shape, "random_state": seed}
 
     def _network_candidates(
         self,
@@ -315,37 +371,6 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
             found.append(network_candidate(estimator, params))
         return found
 
-    def _warn_of_failures(self, candidates, table):
-        failures = [
-            (candidate.name, f"{candidate.name} on fold {fold}: {result.error}")
-            for candidate, row in zip(candidates, table.results, strict=True)
-            for fold, result in enumerate(row)
-            if result.error
-        ]
-        first = f"; {failures[0][1]}" if failures else ""
-        if not np.any(np.isfinite(table.column("score").mean(axis=1))):
-            why = first or "; R2 needs at least two held-out rows in each fold"
-            raise ValueError(f"no candidate has a finite score on all folds{why}")
-        if failures:
-            names = sorted({name for name, _ in failures})
-            text = f"{len(failures)} fits on folds failed and were scored NaN, those of"
-            warn(f"{text} {names}{first}", FitFailedWarning)
-        not_finite = [
-            candidate.name
-            for candidate, row in zip(candidates, table.results, strict=True)
-            if any(r.predicted is not None and not np.isfinite(r.score) for r in row)
-        ]
-        if not_finite:
-            warn(
-                f"one or more of the test scores are non-finite, those of {not_finite}"
-            )
-        n_left = int(np.sum(table.stages == 0))
-        if n_left:
-            warn(
-                f"max_time={self.max_time:g} was too short to compare {n_left} of "
-                f"{len(table.stages)} candidates"
-            )
-
     def _store_results(self, candidates, table):
         """Store the table of GridSearchCV with stages, and the best candidate."""
         scores, params = table.column("score"), [c.params for c in candidates]
@@ -364,13 +389,9 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         results["rank_test_score"] = np.argsort(order).astype(np.int32) + 1
         results["stage"] = table.stages
         self.cv_results_ = results
-        self.best_index_ = int(self._best(candidates, table, order))
+        self.best_index_ = int(order[0])
         self.best_params_ = params[self.best_index_]
         self.best_score_ = float(mean[self.best_index_])
-
-    def _best(self, candidates, table, order):
-        """Return the candidate of rank one."""
-        return order[0]
 
     def _transform_input(self, X):
         """Return X with a row for each sample, as the fitted models take it."""
@@ -379,6 +400,43 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "best_estimator_")
+
+
+def _warn_of_failures(names, table, max_time):
+    """Warn of errors, scores that are not finite, and candidates left out.
+
+    Raises
+    ------
+    ValueError
+        If no candidate has a finite score.
+    """
+    failures = [
+        (name, f"{name} on fold {fold}: {result.error}")
+        for name, row in zip(names, table.results, strict=True)
+        for fold, result in enumerate(row)
+        if result.error
+    ]
+    first = f"; {failures[0][1]}" if failures else ""
+    if not np.any(np.isfinite(table.column("score").mean(axis=1))):
+        why = first or "; R2 needs at least two held-out rows in each fold"
+        raise ValueError(f"no candidate has a finite score on all folds{why}")
+    if failures:
+        failed = sorted({name for name, _ in failures})
+        text = f"{len(failures)} fits on folds failed and were scored NaN, those of"
+        warn(f"{text} {failed}{first}", FitFailedWarning)
+    not_finite = [
+        name
+        for name, row in zip(names, table.results, strict=True)
+        if any(r.predicted is not None and not np.isfinite(r.score) for r in row)
+    ]
+    if not_finite:
+        warn(f"one or more of the test scores are non-finite, those of {not_finite}")
+    n_left = int(np.sum(table.stages == 0))
+    if n_left:
+        warn(
+            f"max_time={max_time:g} was too short to compare {n_left} of "
+            f"{len(table.stages)} candidates"
+        )
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -429,9 +487,9 @@ class RegressionSearch(IntervalMixin, MultiOutputMixin, RegressorMixin, BaseSear
 
     _default_scoring, _network = "r2", DeepTDRegressor
 
-    def _refit(self, candidates, table, folds, rows, begin):
+    def _refit(self, candidates, table, folds, *args):
         """Fit the model, and store the residuals of its held-out samples."""
-        weights = super()._refit(candidates, table, folds, rows, begin)
+        weights = super()._refit(candidates, table, folds, *args)
         used = np.flatnonzero(weights.any(axis=1))
         residuals = [
             f.y_test.reshape(len(f.y_test), -1)
@@ -534,9 +592,12 @@ class BaseSearchCV(BaseSearch):
         default = {"kernel_sizes": [None]}
         return found or self._network_candidates(default, n_rows, variance)
 
-    def _refit(self, candidates, table, folds, rows, begin):
-        best = clone(candidates[self.best_index_].estimator)
-        self.best_estimator_ = fit_candidate(best, *rows)
+    def _refit(self, candidates, table, folds, rows, stage, begin):
+        best = self.best_index_
+        with stage(STEPS[-1], {best: 1.0}) as done:
+            estimator = clone(candidates[best].estimator)
+            self.best_estimator_ = fit_candidate(estimator, *rows)
+            done({best: "the best"})
         return np.eye(len(candidates))[:, [self.best_index_]]
 
 
@@ -566,8 +627,8 @@ class DeepTDRegressorCV(RegressionSearch, BaseSearchCV):
         itself.
     max_time : float, default=None
         Time limit of the comparison in seconds; None for no limit. Networks that would
-        exceed it are skipped, with a warning. The best network is then fitted to all
-        samples in any case.
+        exceed it are skipped, with a warning, but the first one is always compared. The
+        fit of the best network to all samples takes further time.
     cv : int, cross-validation splitter or iterable, default=None
         As in :class:`~sklearn.model_selection.GridSearchCV`. None means five folds,
         three for more than 500 samples; fewer than 20 samples are held out one by one
@@ -580,7 +641,8 @@ class DeepTDRegressorCV(RegressionSearch, BaseSearchCV):
     random_state : int, RandomState instance or None, default=None
         Seed of the networks.
     verbose : int, default=0
-        Whether to print a line for each stage.
+        Whether to print a line for each candidate in each step of the comparison, with
+        the seconds that the step has taken and is expected to take.
 
     Attributes
     ----------

@@ -407,7 +407,7 @@ def callback_stage(estimator, context):
 def reporter(estimator):
     """Return a function that prints a line on the progress, or ignores it."""
     if estimator.verbose:
-        return functools.partial(print, f"[{type(estimator).__name__}]")
+        return functools.partial(print, f"[{type(estimator).__name__}]", flush=True)
     return null_report
 
 

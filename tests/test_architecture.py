@@ -72,7 +72,14 @@ SHOWS = {
     "_plot",
     "_network",
 }
-SHOWS |= {"_search_cv", "_features", "_ridge", "_ridge_classifier", "_classifier"}
+SHOWS |= {
+    "_search",
+    "_search_cv",
+    "_features",
+    "_ridge",
+    "_ridge_classifier",
+    "_classifier",
+}
 SHOWS |= {"_export", "inspection"}
 MOST_LINES, MOST_METHODS = 250, 12  # of a class, besides docstrings
 PUBLIC = [

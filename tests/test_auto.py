@@ -44,22 +44,25 @@ from skdeeptd._search_cv import mean_log_likelihood
 from skdeeptd._stacking import log_loss_weights, squared_error_weights
 from skdeeptd.datasets import make_patch_cnn_regression
 
-ON_SIGNAL = ["linear ridge, signal", "rbf ridge, signal", "laplace ridge, signal"]
+
+def kernel_ridges(kind):
+    return [
+        f"kernel ridge ({kernel}, learned metric) on {kind}"
+        for kernel in ("rbf", "laplace")
+    ]
+
+
+ON_SIGNAL = ["ridge on the signal", *kernel_ridges("the signal")]
 ON_IMAGES = [
     *ON_SIGNAL,
-    "rbf ridge, filters",
-    "laplace ridge, filters",
-    "linear ridge, filters, 4 parts",
-    "rbf ridge, filters, 4 parts",
-    "laplace ridge, filters, 4 parts",
+    *kernel_ridges("filters"),
+    "ridge on filters in 4 parts",
+    *kernel_ridges("filters in 4 parts"),
 ]
 ON_VIEWS = [
-    "rbf ridge, signal, derivative",
-    "laplace ridge, signal, derivative",
-    "rbf ridge, filters, derivative",
-    "laplace ridge, filters, derivative",
-    "rbf ridge, signal, snv",
-    "laplace ridge, signal, snv",
+    *kernel_ridges("the derivative"),
+    *kernel_ridges("filters of the derivative"),
+    *kernel_ridges("the SNV-corrected signal"),
 ]
 
 
@@ -165,10 +168,10 @@ def test_few_training_rows_of_a_fold_have_models_on_the_signal_only(n_training, 
 @pytest.mark.parametrize(("n_rows", "n_models"), [(20_000, 14), (20_001, 3)])
 def test_many_rows_have_models_on_the_signal_only(n_rows, n_models):
     model = DeepTDAutoRegressor()
-    model.input_shape_ = (20,)
+    model.input_shape_, model.n_features_in_ = (20,), 20
     found = model._linear_and_kernel_candidates(n_rows)
     assert len(found) == n_models
-    assert [candidate.name for candidate in found[:3]] == ON_SIGNAL
+    assert [candidate.params["model"] for candidate in found[:3]] == ON_SIGNAL
 
 
 @pytest.mark.parametrize("sizes", [(6, 5), (4, 3, 5)])
@@ -618,7 +621,7 @@ def test_the_leaderboard_has_the_best_candidate_first(fitted):
     )
     np.testing.assert_allclose(board["weight"].sum(), 1)
     assert set(ON_IMAGES) <= set(board["model"])
-    assert any(name.startswith("network ((") for name in board["model"])
+    assert any(n.startswith("network, kernel sizes ((") for n in board["model"])
     stopped = board["standard_error"].isna()
     assert np.any(stopped)
     assert np.all(board["stage"][stopped] == 1)
@@ -632,6 +635,28 @@ def test_the_leaderboard_is_a_list_without_pandas(fitted, monkeypatch):
         rows = model.leaderboard()
     assert isinstance(rows, list)
     pd.testing.assert_frame_equal(pd.DataFrame(rows), expected)
+
+
+@pytest.mark.parametrize(
+    ("shape", "printed"),
+    [
+        ((12,), "DeepTDRidge(features=SignalScaler(), random_state=0)"),
+        (
+            (8, 8),
+            "DeepTDRidge(features=SignalScaler(), input_shape=(8, 8), random_state=0)",
+        ),
+    ],
+)
+def test_candidates_print_in_two_lines(shape, printed):
+    """The default shape is left out, another one and the seed are there once."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((40, *shape)), rng.standard_normal(40)
+    model = without_time(DeepTDAutoRegressor(random_state=0), X, y)
+    assert str(model.best_estimator_) == printed
+    for estimator in map(str, model.cv_results_["estimator"]):
+        assert estimator.count("\n") < 2
+        assert estimator.count("random_state") == 1
+        assert estimator.count("input_shape") == len(shape) - 1
 
 
 # Estimators that are handed in
@@ -762,20 +787,19 @@ def test_an_estimator_without_weights_fails_only_if_weights_are_given(noisy):
 # Limits and failures
 
 
-def test_models_on_the_signal_are_compared_if_time_is_short(noisy):
-    """They share the features; of the average the best one is fitted."""
+def test_ridge_on_the_signal_is_the_model_if_time_is_short(noisy):
     model = DeepTDAutoRegressor(max_time=1e-9, random_state=0)
     with pytest.warns(UserWarning, match="max_time=1e-09") as caught:
         model.fit(*noisy)
     n_candidates = len(model.cv_results_["params"])
     expected = (
-        f"max_time=1e-09 was too short to compare {n_candidates - 3} of {n_candidates}"
+        f"max_time=1e-09 was too short to compare {n_candidates - 1} of {n_candidates}"
     )
     assert any(expected in str(warning.message) for warning in caught)
     stages = model.cv_results_["stage"]
-    assert stages[:3].tolist() == [3, 3, 3]
-    assert not np.any(stages[3:])
-    assert model.best_params_["model"] in ON_SIGNAL
+    assert stages[0] == 3
+    assert not np.any(stages[1:])
+    assert model.best_params_ == {"model": ON_SIGNAL[0]}
     assert model.estimators_ == [model.best_estimator_]
     assert model.score(*noisy) > 0
 
@@ -919,13 +943,20 @@ def test_a_fitted_model_can_be_stored_and_copied(fitted):
     assert clone(model).get_params() == model.get_params()
 
 
-def test_verbose_prints_the_stages(noisy, capsys):
-    DeepTDAutoRegressor(cv=3, verbose=1, random_state=0).fit(*noisy)
-    printed = capsys.readouterr().out
-    assert "[DeepTDAutoRegressor] models without stages: 14 of 14" in printed
-    assert "stage 1: " in printed
-    assert "stage 3: " in printed
-    DeepTDAutoRegressor(cv=3, random_state=0).fit(*noisy)
+def test_verbose_prints_every_candidate(noisy, capsys):
+    X, y = noisy[0][:60], noisy[1][:60]
+    model = DeepTDAutoRegressor(cv=2, verbose=1, random_state=0).fit(X, y)
+    board = model.leaderboard()
+    head, *lines = capsys.readouterr().out.splitlines()
+    n_candidates = f"{len(board)} candidates on 2 folds of 60 samples"
+    assert head == f"[DeepTDAutoRegressor] {n_candidates}"
+    printed = "\n".join(lines)
+    assert all(f": {name}, score " in printed for name in board["model"])
+    assert all("[DeepTDAutoRegressor] step " in line for line in lines)
+    fits = [line for line in lines if "step 6 of 6, fit of all samples: " in line]
+    assert len(fits) == len(model.estimators_)
+    assert all(", weight 0." in line for line in fits)
+    model.set_params(verbose=0).fit(X, y)
     assert not capsys.readouterr().out
 
 
@@ -1071,12 +1102,11 @@ def test_weights_are_repetitions(noisy, auto):
     np.testing.assert_allclose(weighted.weights_, repeated.weights_, atol=1e-6)
 
 
-def test_little_time_leaves_classifiers_on_the_signal():
+def test_little_time_leaves_a_ridge_classifier_on_the_signal():
     (X, y), _ = digits(100, odd=False)
     model = without_time(DeepTDAutoClassifier(random_state=0), X, y)
-    names = [name.replace("ridge", "ridge classifier") for name in ON_SIGNAL]
-    assert model.best_params_["model"] in names
-    assert model.cv_results_["stage"].nonzero()[0].tolist() == [0, 1, 2]
+    assert model.best_params_ == {"model": "ridge classifier on the signal"}
+    assert model.cv_results_["stage"].nonzero()[0].tolist() == [0]
 
 
 class Listing(BaseEstimator):

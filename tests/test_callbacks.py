@@ -53,12 +53,15 @@ def test_callbacks_see_every_stage_of_a_fit():
 def test_callbacks_see_every_stage_of_a_comparison():
     recorder = Recorder()
     model = DeepTDAutoRegressor(cv=2).set_callbacks(recorder).fit(X, y)
-    stages = ["models without stages", "stage 1", "stage 2", "stage 3"]
-    stages.append("fit of all rows")
-    begun = [name for name in recorder.begun if "candidate" not in name]
-    assert begun == ["fit", *stages]
-    n_candidates = len(model.cv_results_["params"])
-    assert {f"candidate {i}" for i in range(n_candidates)} <= set(recorder.begun)
+    steps = ["first fold", "other folds"]
+    steps += [f"networks, stage {number}" for number in (1, 2, 3)]
+    steps.append("fit of all samples")
+    names = list(model.leaderboard()["model"])
+    begun = [name for name in recorder.begun if name not in names]
+    assert begun == ["fit", *steps]
+    assert set(names) <= set(recorder.begun)
+    last = recorder.begun[recorder.begun.index(steps[-1]) + 1 :]
+    assert len(last) == len(model.estimators_)
     assert recorder.ready == [("fit", model.score(X, y))]
 
 

@@ -1,5 +1,6 @@
 """The engine that compares candidates, with estimators of other packages only."""
 
+import functools
 import math
 from contextlib import contextmanager
 
@@ -19,12 +20,14 @@ from skdeeptd._search import (
     Fold,
     Result,
     Table,
-    _paths,
+    _calls,
     _survivors,
+    candidate_names,
     clearly_ahead,
     compare,
     fit_candidate,
     run_on_fold,
+    timed_stage,
 )
 
 
@@ -55,14 +58,14 @@ def silent_stage(name, n_parts=None):
     yield silent_stage
 
 
-def run(candidates, folds, evaluate=None, **options):
+def run(candidates, folds, evaluate=None, report=lambda line: None, **options):
+    names = candidate_names([candidate.params for candidate in candidates])
     return compare(
         candidates,
         folds,
         evaluate or Evaluation(None, None),
-        lambda function, calls: [function(*call) for call in calls],
-        report=lambda line: None,
-        stage=silent_stage,
+        lambda function, calls: (function(*call) for call in calls),
+        functools.partial(timed_stage, silent_stage, report, names),
         **options,
     )
 
@@ -251,11 +254,12 @@ def test_stages_are_parameters_and_the_last_is_a_plain_fit(log):
 def test_candidates_are_in_the_order_of_their_path():
     places = [("a", 2), ("b", 0), ("a", 0), None, ("a", 1)]
     candidates = [Candidate(None, {}, path=path) for path in places]
-    alive = np.arange(5)
-    for stage in (0, 2):
-        assert _paths(candidates, alive, stage) == [(2, 4, 0), (1,), (3,)]
-    for stage in (1, 3):
-        assert _paths(candidates, alive, stage) == [(i,) for i in range(5)]
+    paths = [
+        list(_calls(candidates, None, range(5), stage, make_folds()))
+        for stage in range(4)
+    ]
+    assert paths[0] == paths[2] == [(2, 4, 0), (1,), (3,)]
+    assert paths[1] == paths[3] == [(i,) for i in range(5)]
 
 
 # Time
@@ -343,16 +347,88 @@ def test_a_stage_is_expected_to_take_as_many_times_the_one_before(
 @pytest.mark.parametrize(
     ("end", "spent", "n_compared"),
     [
-        (8.9, 1.0, 1),  # a quarter of the rows takes a second; expected are 8 s
-        (9.1, 5.0, 1),  # the first fold takes 4 s, so that 8 s more are needed
-        (12.9, 5.0, 1),
-        (13.1, 13.0, 2),
+        (17.9, 1.0, 1),  # a quarter of the rows takes 1 s; expected are 4^1.25 s a fold
+        (18.1, 13.0, 2),
     ],
 )
 def test_a_fit_is_timed_by_a_quarter_of_the_rows(clock, end, spent, n_compared):
     result = run([slow(0.0), slow(4.0)], make_folds(), end=end)
     assert np.count_nonzero(result.stages) == n_compared
     assert clock.now == spent
+
+
+@pytest.mark.parametrize(
+    ("end", "spent", "n_compared"),
+    [
+        (25.9, 10.0, 1),  # 9 s for the first one, and a quarter of the rows of another
+        (27.1, 22.0, 2),  # 9 s, 1 s, and 3 x 4^1.25 s expected, of which 12 s are spent
+    ],
+)
+def test_other_folds_of_the_first_candidate_have_their_time(
+    clock, end, spent, n_compared
+):
+    result = run([slow(3.0), slow(4.0)], make_folds(), end=end)
+    assert np.count_nonzero(result.stages) == n_compared
+    assert clock.now == spent
+
+
+# Progress
+
+
+def lines_of(candidates, **options):
+    """Lines without the number of the step."""
+    lines = []
+    run(candidates, make_folds(), report=lines.append, **options)
+    return [line.partition(", ")[2] for line in lines]
+
+
+def test_a_line_has_the_time_spent_and_the_time_expected(clock):
+    """The first fold tells how long the others take."""
+    lines = lines_of([slow(1.0), slow(3.0)])
+    assert [line.partition(": default")[0] for line in lines] == [
+        "first fold: 1 of 2 candidates in 1.0 s of about 2.0 s",
+        "first fold: 2 of 2 candidates in 4.0 s of about 4.0 s",
+        "other folds: 1 of 2 candidates in 2.0 s of about 8.0 s",
+        "other folds: 2 of 2 candidates in 8.0 s of about 8.0 s",
+    ]
+
+
+def test_a_stage_of_networks_is_expected_to_take_as_long_as_the_one_before(clock):
+    lines = lines_of([slow(1.0, 1.0, 1.0), slow(3.0, 3.0, 3.0)])
+    times = [line.partition(" candidates in ")[2].partition(":")[0] for line in lines]
+    assert times[2:4] == ["3.0 s of about 12.0 s", "12.0 s of about 12.0 s"]
+    assert [line[:18] for line in lines[::2]] == [
+        f"networks, stage {n}:" for n in (1, 2, 3)
+    ]
+
+
+def test_no_more_time_is_expected_than_there_is(clock):
+    line, *_ = lines_of([slow(1.0), slow(3.0)], end=1.5)
+    assert "in 1.0 s of about 1.5 s" in line
+
+
+def test_a_line_comes_as_soon_as_its_candidate_is_done(log):
+    fits = []
+    candidates = [Candidate(Constant(v), {"model": str(v)}) for v in (1.0, 2.0)]
+    run(candidates, make_folds(), report=lambda line: fits.append(len(log)))
+    assert fits == [1, 2, 4, 6]
+
+
+def test_a_line_has_the_error_of_a_fit(log):
+    (line,) = lines_of([Candidate(Constant(np.nan), {"model": "broken"})])[:1]
+    assert line.endswith("broken, ValueError: the predictions hold NaN or infinity")
+
+
+def test_names_leave_out_what_all_networks_share():
+    alike = {"n_filters": 2, "kernel_sizes": (4, 3)}
+    networks = [{**alike, "alpha": alpha} for alpha in (0.5, 2)]
+    assert candidate_names([{"model": "ridge"}, *networks, {"alpha": 2.0}, {}]) == [
+        "ridge",
+        "network, kernel sizes (4, 3), alpha=0.5",
+        "network, kernel sizes (4, 3), alpha=2",
+        "alpha=2.0",
+        "default parameters",
+    ]
 
 
 def test_the_first_candidate_is_compared_if_all_have_stages(clock):

@@ -542,7 +542,7 @@ def points(ax):
 
 def label_of(params):
     """The label of a candidate that differs from others in kernel sizes only."""
-    return f"network {params['kernel_sizes']}"
+    return f"network, kernel sizes {params['kernel_sizes']}"
 
 
 def test_every_candidate_has_its_score_and_the_look_of_its_stage(search):
@@ -623,7 +623,9 @@ def test_labels_say_what_varies():
     search = DeepTDRegressorCV(grid, cv=2, random_state=0).fit(X, y)
     display = CandidatesDisplay.from_estimator(search)
     assert sorted(display.labels) == [
-        f"network (4, 3), alpha={a}, n_filters={r}" for a in (0.5, 2) for r in (1, 2)
+        f"network, kernel sizes (4, 3), alpha={a}, n_filters={r}"
+        for a in (0.5, 2)
+        for r in (1, 2)
     ]
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+from joblib import parallel_config
 from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning, NotFittedError
 from sklearn.metrics import get_scorer
@@ -333,7 +334,7 @@ def test_a_limit_that_is_not_reached_changes_nothing(noisy, n_jobs):
 
 def test_kernel_sizes_that_do_not_fit_are_named_and_not_chosen(noisy):
     search = search_of([(4, 5), (4, 6)], cv=3)
-    with pytest.warns(FitFailedWarning, match=r"network \(4, 5\).*multiply to"):
+    with pytest.warns(FitFailedWarning, match=r"sizes \(4, 5\).*multiply to"):
         search.fit(*noisy)
     assert search.best_params_["kernel_sizes"] == (4, 6)
     assert np.isnan(search.cv_results_["mean_test_score"][0])
@@ -471,13 +472,36 @@ def test_frames_and_names(noisy):
         np.testing.assert_allclose(search.predict(frame), plain.predict(X), rtol=1e-6)
 
 
+@pytest.mark.parametrize("backend", ["multiprocessing", "threading"])
+def test_backends_change_nothing(noisy, backend):
+    search = search_of(SHAPES[:3], cv=3)
+    plain = search.fit(*noisy).cv_results_["mean_test_score"]
+    with parallel_config(backend, n_jobs=2):
+        found = search.fit(*noisy).cv_results_["mean_test_score"]
+    np.testing.assert_array_equal(found, plain)
+
+
+def test_the_leaderboard_has_the_best_network_first(noisy):
+    grid = {"kernel_sizes": SHAPES[:3], "alpha": [0.1], "n_filters": [1, 2]}
+    search = DeepTDRegressorCV(grid, cv=3, random_state=0).fit(*noisy)
+    board, best = search.leaderboard(), search.best_params_
+    columns = ["model", "mean_score", "standard_error", "seconds", "stage"]
+    assert list(board.columns) == columns
+    sizes, n_filters = best["kernel_sizes"], best["n_filters"]
+    name = f"network, kernel sizes {sizes}, n_filters={n_filters}"
+    assert board["model"][0] == name
+    assert board["mean_score"][0] == search.best_score_
+    assert len(set(board["model"])) == 6
+
+
 def test_verbose_prints_the_stages(noisy, capsys):
     search_of(SHAPES, cv=3, verbose=1).fit(*noisy)
     printed = capsys.readouterr().out
     n_networks = sum(len(sizes) > 1 for sizes in SHAPES)
-    assert f"[DeepTDRegressorCV] stage 1: {n_networks} of {n_networks}" in printed
-    assert "models without stages: 1 of 1" in printed
-    assert "stage 3: " in printed
+    of_all = f"{n_networks} of {n_networks} candidates in "
+    assert f"[DeepTDRegressorCV] step 3 of 6, networks, stage 1: {of_all}" in printed
+    assert "step 1 of 6, first fold: 1 of 1 candidates in " in printed
+    assert "step 6 of 6, fit of all samples: 1 of 1 candidates in " in printed
 
 
 def test_a_generator_of_folds_serves_one_fit(noisy):

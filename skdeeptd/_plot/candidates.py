@@ -18,6 +18,7 @@ from skdeeptd._plot.drawing import (
     unwrap_pipeline,
     write_beside,
 )
+from skdeeptd._search import candidate_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 STAGES = {  # meaning, colour and marker of the last stage that a candidate reached
     3: ("complete fit", "C0", "o"),
     2: ("short fit only", "C1", "s"),
-    1: ("initial estimate only", "0.5", "D"),
+    1: ("initial estimate or first fold only", "0.5", "D"),
     0: ("skipped (time limit)", "0.5", "x"),
 }
 
@@ -42,7 +43,7 @@ class CandidatesDisplay:
     >>> search = DeepTDRegressorCV(random_state=0).fit(X, y)
     >>> display = CandidatesDisplay.from_estimator(search, n_best=10)
     >>> display.labels[0]
-    'network (4, 6)'
+    'network, kernel sizes (4, 6)'
 
     Markers with error bars show the mean and the standard deviation of the score over
     the folds. Colour and marker give the last stage that the candidate reached; scores
@@ -126,7 +127,12 @@ class CandidatesDisplay:
         best = getattr(search, "best_index_", order[0])
         order = np.array([best, *order[order != best]])
         weights = results.get("weight", np.zeros(len(order)))
-        labels = _labels(results["params"], weights)
+        labels = [
+            f"{name}, weight {weight:.2g}" if weight > 0 else name
+            for name, weight in zip(
+                candidate_names(results["params"]), weights, strict=True
+            )
+        ]
         drawn = order[:n_best]
         display = cls(
             [labels[i] for i in drawn],
@@ -190,29 +196,6 @@ class CandidatesDisplay:
         ax.grid(axis="y", color="0.9")
         ax.set_axisbelow(True)
         draw_legend(ax)
-
-
-def _labels(candidates, weights):
-    """Describe each candidate; leave out parameters that all networks share."""
-    networks = [c for c in candidates if "kernel_sizes" in c]
-    shared = {
-        name
-        for name in set().union(*networks) - {"kernel_sizes"}
-        if len({repr(c.get(name)) for c in networks}) == 1
-    }
-    return [
-        _label(params, shared if "kernel_sizes" in params else (), weight)
-        for params, weight in zip(candidates, weights, strict=True)
-    ]
-
-
-def _label(params, left_out, weight):
-    model = params.get("model", "network" if "kernel_sizes" in params else "")
-    first = f"{model} {params.get('kernel_sizes', '')}".strip()
-    left_out = {"kernel_sizes", "model", *left_out}
-    others = [f"{name}={v}" for name, v in params.items() if name not in left_out]
-    label = ", ".join(filter(None, [first, *others])) or "default parameters"
-    return f"{label}, weight {weight:.2g}" if weight > 0 else label
 
 
 def _lowest_drawn(mean, std, n_spreads=3):
