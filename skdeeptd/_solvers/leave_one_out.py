@@ -53,6 +53,6 @@ def loo_alpha(network, rows, fit_intercept):
         return 0.0
     left, values = principal(table)
     alphas = penalties(values)
-    problem = left, values, np.sqrt(share), (y - share @ y) * root
-    errors = cv_sums(*problem, alphas, SINGLE_ROWS)[0].sum(axis=1)
+    basis, target = np.sqrt(share)[:, np.newaxis], (y - share @ y) * root
+    errors = cv_sums(left, values, basis, target, alphas, SINGLE_ROWS)[0].sum(axis=1)
     return float(alphas[np.argmin(errors)] * unit**2)
