@@ -55,6 +55,7 @@ class BaseAuto(BaseSearch):
     _pools_folds = True
     _parameter_constraints: dict = {
         **BaseSearch._parameter_constraints,
+        "covariates": ["array-like", None],
         "extra_estimators": [list, tuple, None],
         "ensemble_size": [Interval(Integral, 1, None, closed="left")],
     }
@@ -63,6 +64,7 @@ class BaseAuto(BaseSearch):
         self,
         *,
         input_shape: Sequence[int] | None = None,
+        covariates: Sequence[int | str] | None = None,
         extra_estimators: Sequence[tuple[str, BaseEstimator]] | None = None,
         ensemble_size: int = 8,
         max_time: float | None = None,
@@ -73,6 +75,7 @@ class BaseAuto(BaseSearch):
         verbose: int = 0,
     ) -> None:
         self.input_shape = input_shape
+        self.covariates = covariates
         self.extra_estimators = extra_estimators
         self.ensemble_size = ensemble_size
         self.max_time = max_time
@@ -120,7 +123,8 @@ class BaseAuto(BaseSearch):
     def _candidates(self, n_rows, variance):
         """Return the candidates; the first one is a fast linear model."""
         found = self._linear_and_kernel_candidates(n_rows)
-        found += self._network_candidates(None, n_rows, variance)
+        if not len(self.covariate_indices_):  # networks do not take covariates
+            found += self._network_candidates(None, n_rows, variance)
         return found + self._extra_candidates()
 
     def _linear_and_kernel_candidates(self, n_rows, few_rows=20, many_rows=20_000):
@@ -132,7 +136,10 @@ class BaseAuto(BaseSearch):
         make, name = self._kernel_model
         common = self._common_params()
         features = signal_features(**common)
-        seed = common["random_state"]
+        shared = {
+            "covariates": self.covariate_indices_.tolist() or None,
+            "random_state": common["random_state"],
+        }
         kernels = [("rbf", "learned"), ("laplace", "learned")]
         found = []
         for kind, transformer in features.items():
@@ -141,9 +148,7 @@ class BaseAuto(BaseSearch):
             with_linear = kind in ("signal", "filters, 4 parts")
             of_kind = [("linear", "euclidean")] * with_linear + kernels
             for place, (kernel, metric) in enumerate(of_kind):
-                model = make(
-                    transformer, kernel=kernel, metric=metric, random_state=seed
-                )
+                model = make(transformer, kernel=kernel, metric=metric, **shared)
                 params = {"model": f"{kernel} {name}, {kind}"}
                 found.append(Candidate(model, params, path=(kind, place)))
         return found
@@ -279,9 +284,14 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
     input_shape : sequence of int, default=None
         Shape of a sample, if X has a flat row for each. None means one axis, or the
         shape of X itself.
+    covariates : sequence of int or str, default=None
+        Indices or names of columns of X that are not part of the signal, such as a
+        temperature or the one-hot columns of a category. X then has a flat row for each
+        sample; the other columns, in their order, are the signal. Networks, which have
+        no covariates, are not compared then.
     extra_estimators : list of (str, estimator) pairs, default=None
         Regressors of your own to compare, such as ``[("pls", PLSRegression(5))]``. They
-        get X with a flat row for each sample.
+        get X with a flat row for each sample, covariates included.
     ensemble_size : int, default=8
         Largest number of models in the average, for each output; 1 takes the best
         model alone.
@@ -337,6 +347,8 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
         Scorer of the fitted model, R2 by default.
     n_splits_ : int
     input_shape_ : tuple of int
+    covariate_indices_ : ndarray of shape (n_covariates,)
+        Columns of X that are covariates.
     n_features_in_, feature_names_in_
         As in DeepTDRegressor.
 
@@ -477,10 +489,12 @@ class DeepTDAutoClassifier(ClassificationSearch, BaseAuto):
     input_shape : sequence of int, default=None
         Shape of a sample, if X has a flat row for each. None means one axis, or the
         shape of X itself.
+    covariates : sequence of int or str, default=None
+        As in DeepTDAutoRegressor.
     extra_estimators : list of (str, estimator) pairs, default=None
         Classifiers of your own with ``predict_proba`` to compare, such as
         ``[("forest", RandomForestClassifier())]``. They get X with a flat row for each
-        sample.
+        sample, covariates included.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, multiplied once with ``sample_weight``, as in
         :class:`DeepTDClassifier`; the fits, the scores and the weights of the average
@@ -515,7 +529,7 @@ class DeepTDAutoClassifier(ClassificationSearch, BaseAuto):
     weights_ : ndarray of shape (n_estimators,)
         Weights of the models, not negative, with sum one.
     best_estimator_, best_params_, best_index_, best_score_, cv_results_, scorer_, \
-n_splits_, input_shape_
+n_splits_, input_shape_, covariate_indices_
         As in DeepTDAutoRegressor.
     n_features_in_, feature_names_in_
         As in DeepTDClassifier.
@@ -553,6 +567,7 @@ n_splits_, input_shape_
         self,
         *,
         input_shape: Sequence[int] | None = None,
+        covariates: Sequence[int | str] | None = None,
         extra_estimators: Sequence[tuple[str, BaseEstimator]] | None = None,
         class_weight: dict | str | None = None,
         ensemble_size: int = 8,
@@ -565,6 +580,7 @@ n_splits_, input_shape_
     ) -> None:
         super().__init__(
             input_shape=input_shape,
+            covariates=covariates,
             extra_estimators=extra_estimators,
             ensemble_size=ensemble_size,
             max_time=max_time,

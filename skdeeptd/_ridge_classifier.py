@@ -24,6 +24,7 @@ from skdeeptd._typing import RandomState
 from skdeeptd._validation import (
     DocLinkMixin,
     check_new_rows,
+    covariate_columns,
     flatten,
     refuse_not_finite,
     reset_on_fit,
@@ -44,7 +45,7 @@ class DeepTDRidgeClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         As in :class:`DeepTDRidge`.
     class_weight : dict, "balanced" or None, default=None
         As in :class:`DeepTDClassifier`.
-    cv, input_shape, random_state
+    cv, input_shape, covariates, random_state
         As in :class:`DeepTDRidge`. A splitter for ``cv`` is called without y.
 
     Attributes
@@ -60,6 +61,8 @@ class DeepTDRidgeClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
     prior_weight_ : float
         Weight of the shares in the probabilities: one over the number of samples and
         two, so that no probability is zero.
+    covariate_indices_ : ndarray of shape (n_covariates,)
+        Columns of X that are covariates.
     n_features_in_, feature_names_in_
         As in scikit-learn.
 
@@ -94,6 +97,7 @@ class DeepTDRidgeClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         class_weight: dict | str | None = None,
         cv: Any = None,
         input_shape: Sequence[int] | None = None,
+        covariates: Sequence[int | str] | None = None,
         random_state: RandomState = None,
     ) -> None:
         self.features = features
@@ -104,6 +108,7 @@ class DeepTDRidgeClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         self.class_weight = class_weight
         self.cv = cv
         self.input_shape = input_shape
+        self.covariates = covariates
         self.random_state = random_state
 
     @reset_on_fit
@@ -137,7 +142,7 @@ class DeepTDRidgeClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
     def _fit_reusing(self, X, y, sample_weight, previous):
         """Fit like ``fit``, with the features of another fit to the same rows."""
         self._validate_params()
-        X, shape = flatten(X, self.input_shape)
+        X, shape = flatten(X, self.input_shape, self.covariates)
         X, y, weight = check_labels(self, X, y, sample_weight)
         refuse_not_finite(self, X)
         weight = with_class_weight(self.class_weight, y, weight)
@@ -147,6 +152,8 @@ class DeepTDRidgeClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         del params["class_weight"]
         if shape is not None:
             params["input_shape"] = shape
+        self.covariate_indices_, _ = covariate_columns(self, shape)
+        params["covariates"] = self.covariate_indices_.tolist() or None
         regressor = DeepTDRidge(**params, alpha_per_target=False)
         is_alike = previous is not None and previous.class_weight == self.class_weight
         like = previous.regressor_ if is_alike else None

@@ -72,11 +72,13 @@ from skdeeptd._validation import (
     callback_stage,
     check_new_rows,
     check_rows,
+    covariate_columns,
     flatten,
     like_y,
     refuse_not_finite,
     reporter,
     reset_on_fit,
+    split_columns,
     warn,
 )
 
@@ -137,10 +139,11 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         context = self._init_callback_context(max_subtasks=LAST_STAGE + 2)
         metadata = {"sample_weight": sample_weight}
         with callback_task(context, self, X=X, y=y, metadata=metadata):
-            X, input_shape = flatten(X, self.input_shape)
+            X, input_shape = flatten(X, self.input_shape, self.covariates)
             X, y, weight = self._check(X, y, sample_weight)
             refuse_not_finite(self, X)
-            self.input_shape_ = tuple(input_shape or (X.shape[1],))
+            columns = covariate_columns(self, input_shape)
+            self.covariate_indices_, self.input_shape_ = columns
             given = None if np.all(weight == 1) else weight
             folds = self._folds(X, y, weight, given, split_params)
             n_rows = max(len(distinct_rows(f.X, f.y)[0]) for f in folds)
@@ -197,7 +200,8 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
 
     def _folds(self, X, y, weight, given, split_params):
         """Return the folds, without rows of weight zero."""
-        cv = self._default_folds(X, y, weight) if self.cv is None else self.cv
+        signal, _ = split_columns(X, self.covariate_indices_)
+        cv = self._default_folds(signal, y, weight) if self.cv is None else self.cv
         splitter, folds = check_cv(cv, y, classifier=is_classifier(self)), []
         for number, split in enumerate(splitter.split(X, y, **split_params)):
             names = f"training rows of fold {number}", f"held-out rows of fold {number}"
@@ -230,7 +234,7 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         self.n_splits_ = len(folds)
         return folds
 
-    def _default_folds(self, X, y, weight, few_rows=20, many_rows=500):
+    def _default_folds(self, signal, y, weight, few_rows=20, many_rows=500):
         """Return five folds, three for many rows, and single rows if they are few.
 
         Rows are shuffled, classes stratified, unless neighbouring rows are alike, as in
@@ -253,7 +257,7 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
             return PredefinedSplit(fold)
         n_splits = 5 if n_rows <= many_rows else 3
         n_splits = max(2, min(n_splits, n_rows // 2))
-        if rows_are_serial(X[kept], labels[:, np.newaxis]):
+        if rows_are_serial(signal[kept], labels[:, np.newaxis]):
             fold[kept] = np.arange(n_rows) * n_splits // n_rows
             return PredefinedSplit(fold)
         order = np.random.RandomState(0).permutation(n_rows)
@@ -501,6 +505,7 @@ def _key(params, without):
 class BaseSearchCV(BaseSearch):
     """Find the best network of a grid."""
 
+    covariates = None  # networks have none
     _parameter_constraints: dict = {
         **BaseSearch._parameter_constraints,
         "param_grid": [dict, list, tuple, None],

@@ -259,7 +259,7 @@ def effective_weights(
         one, the logarithm of the odds of the class.
     input_shape : sequence of int, default=None
         Shape of a sample in the results. None for that of X or, if X has two axes, that
-        of the estimator; a Pipeline has none.
+        of the estimator; a Pipeline, or an estimator with covariates, has none.
     refits : sequence of estimators, default=None
         At least two models fitted to other samples, such as ``"estimator"`` of
         :func:`sklearn.model_selection.cross_validate` with ``return_estimator=True``.
@@ -325,6 +325,8 @@ def effective_weights(
     if shape is None:
         owner = getattr(estimator, "features_", estimator)
         shape = getattr(owner, "input_shape_", X.shape[1:])
+        if len(getattr(estimator, "covariate_indices_", ())):
+            shape = X.shape[1:]  # the signal and the covariates
     shape = tuple(shape)
     if math.prod(shape) != X.shape[1]:
         raise ValueError(
@@ -351,10 +353,13 @@ def metric_weights(estimator: BaseEstimator) -> Bunch:
     -------
     Bunch
         weights
-            Array of sum one: of the shape of a sample if the features are those of a
-            :class:`~skdeeptd.SignalScaler`, else (n_features_out,).
+            Array of the shape of a sample if the features are those of a
+            :class:`~skdeeptd.SignalScaler`, else (n_features_out,); of sum one without
+            covariates.
         feature_names
             None in the first case, else the names of the features.
+        covariates
+            Weights of the covariates, (n_covariates,), which count in the sum too.
 
     Raises
     ------
@@ -386,14 +391,16 @@ def metric_weights(estimator: BaseEstimator) -> Bunch:
             f"metric_weights takes a DeepTDRidge or DeepTDRidgeClassifier, not a "
             f"{type(estimator).__name__}; of an average take one of estimators_"
         )
-    diagonal = np.diag(ridge.metric_)
-    weights, features = diagonal / np.sum(diagonal), ridge.features_
+    diagonal, features = np.diag(ridge.metric_).copy(), ridge.features_
+    n_features = len(diagonal) - len(ridge.covariate_indices_)
+    diagonal[n_features:] *= ridge.covariate_weight_**2
+    weights, covariates = np.split(diagonal / np.sum(diagonal), [n_features])
+    names = None
     if hasattr(features, "kernels_"):
         names = features.get_feature_names_out().tolist()
-        return Bunch(weights=weights, feature_names=names)
-    return Bunch(
-        weights=from_signals(weights, features.input_shape_), feature_names=None
-    )
+    else:
+        weights = from_signals(weights, features.input_shape_)
+    return Bunch(weights=weights, feature_names=names, covariates=covariates)
 
 
 def _input_restorer(X):

@@ -148,6 +148,30 @@ def fit_learned_kernel(
     return fit._replace(ridge=ridge, components=components)
 
 
+def covariate_factor(
+    features, bounded, problem, gamma, validation, ratios=(0.03, 0.3, 3.0)
+):
+    """Return the factor of the covariates behind the features of a kernel.
+
+    The variance of ``bounded`` covariates, times the factor, is one of ``ratios`` times
+    that of all features together: the one of the smallest cross-validated error on at
+    most 200 of the rows.
+    """
+    some = _some_rows(len(features))
+    parts, problem = (features[some], bounded[some]), problem.of_rows(some)
+    share = problem.weight / np.sum(problem.weight)
+    sizes = [np.sum(share @ (part - share @ part) ** 2) for part in parts]
+    if not min(sizes) > 0:
+        return 1.0
+    factors = np.sqrt(np.array(ratios) * sizes[0] / sizes[1])
+    errors = []
+    for factor in factors:
+        table = np.column_stack([parts[0], factor * parts[1]])
+        _, fit = _best_fit(table, problem, gamma, validation.of_rows(some))
+        errors.append(np.sum(fit.ridge.cv_error))
+    return float(factors[np.argmin(errors)])
+
+
 @np.errstate(over="ignore")  # a metric may interpolate the rows that it has seen
 def _learn_metric(features, problem, gamma, n_rounds, validation, gain):
     """Return the ``Metric`` of the last round, or the Euclidean one if that is better.
@@ -245,10 +269,14 @@ def _row_space(features):
     return (vectors[:, kept] / np.sqrt(values[kept])).T @ features
 
 
-def _best_fit(table, problem, gamma, validation, most_rows=200):
-    """Return at most ``most_rows`` rows, and the fit to them with the best gamma."""
-    n_rows = len(table)
-    some = np.unique(np.linspace(0, n_rows - 1, min(n_rows, most_rows)).astype(int))
+def _some_rows(n_rows, most=200):
+    """Return at most ``most`` rows, evenly spaced, as an index."""
+    return np.unique(np.linspace(0, n_rows - 1, min(n_rows, most)).astype(int))
+
+
+def _best_fit(table, problem, gamma, validation):
+    """Return some rows, and the fit to them with the best gamma."""
+    some = _some_rows(len(table))
     part, on_part = problem.of_rows(some), validation.of_rows(some)
     gammas = [gamma]
     if gamma is None:
