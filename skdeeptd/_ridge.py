@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from skdeeptd._compat import Interval, StrOptions, fit_context
 from skdeeptd._data.rows import RowBlocks, concatenate_blocks
 from skdeeptd._data.serial import rows_are_serial
-from skdeeptd._data.signals import CLIP, in_units, mean_and_spread
+from skdeeptd._data.signals import CLIP, column_units, in_units
 from skdeeptd._data.standardize import has_room, standardize
 from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._features import BaseSignalTransformer, DeepTDFeatures
@@ -296,7 +296,10 @@ class DeepTDRidge(
         rows, group = _merged(all_rows)
         check_finite(self, rows.largest()[0])
         signal, covariates = split_columns(rows.X, self.covariate_indices_)
-        covariates = self._standard_covariates(covariates, rows)
+        with translate_overflow_error(self, rows):
+            units = column_units(covariates, rows.weight / np.sum(rows.weight))
+        self.covariate_shift_, self.covariate_scale_ = units
+        covariates = in_units(covariates, *units)
         if like is None:
             y_left = without_covariates(rows.y, rows.weight, covariates)
             signal_rows = RowBlocks(signal, y_left, rows.weight)
@@ -314,14 +317,6 @@ class DeepTDRidge(
         if len(table) == 1:
             warn("standard deviations are NaN: they need at least two samples, got one")
         return self
-
-    def _standard_covariates(self, covariates, rows):
-        """Store mean and spread of the covariates, and return them in these units."""
-        share = rows.weight / np.sum(rows.weight)
-        with translate_overflow_error(self, rows):
-            self.covariate_shift_, spread, _ = mean_and_spread(covariates, share)
-        self.covariate_scale_ = np.where(spread > 0, spread, np.inf)
-        return in_units(covariates, self.covariate_shift_, self.covariate_scale_)
 
     def _validation(self, all_rows, rows, group, signal):
         """Return how to choose the penalty; ``group`` is the merged row of each row."""
@@ -349,7 +344,7 @@ class DeepTDRidge(
             self.covariate_weight_ = covariate_factor(
                 table, bounded, of_kernel, self.gamma, validation
             )
-            table = self._kernel_table(table, covariates)
+            table = _beside(table, self.covariate_weight_ * bounded)
             how = self.gamma, ROUNDS[self.metric], validation
             landmarks = self._landmarks(len(table))
             fit = fit_learned_kernel(table, of_kernel, *how, landmarks)
@@ -379,11 +374,6 @@ class DeepTDRidge(
         self.conformity_weight_ = weight
         predicted = ridge.held_out * problem.unit + problem.shift
         self._held_out = predicted, y * problem.unit + problem.shift, weight
-
-    def _kernel_table(self, table, covariates):
-        """Return the features of a kernel, with bounded covariates behind them."""
-        bounded = self.covariate_weight_ * np.clip(covariates, -CLIP, CLIP)
-        return np.column_stack([table, bounded]) if bounded.shape[1] else table
 
     def _landmarks(self, n_rows, most_rows=1200, most=1000, most_numbers=2**25):
         """Return random rows as an index, or None for all rows.
@@ -465,7 +455,7 @@ class DeepTDRidge(
         """Predict for X that is validated."""
         signal, covariates = split_columns(X, self.covariate_indices_)
         table = self.features_._responses(signal.astype(float, copy=False))
-        table = np.column_stack([table, covariates - self.covariate_shift_])
+        table = _beside(table, covariates - self.covariate_shift_)
         outputs = functools.partial(self._outputs, return_std=return_std)
         with single_threaded_blas():
             found = concatenate_blocks(outputs, table, width=len(self.center_))
@@ -486,7 +476,8 @@ class DeepTDRidge(
         y = self.intercept_ + covariates @ self.covariate_coef_.T
         covariates = in_units(covariates, 0, self.covariate_scale_)
         if has_kernel:
-            table = self._kernel_table(table, covariates)
+            bounded = np.clip(covariates, -CLIP, CLIP)
+            table = _beside(table, self.covariate_weight_ * bounded)
             if hasattr(self, "components_"):
                 table = table @ self.components_.T
             squares = squared_distances(table, self.X_fit_)
@@ -519,6 +510,11 @@ def _dtype_of(model, X):
     size = np.maximum(np.abs(model.intercept_), np.sqrt(model.variance_scale_))
     fits = has_room(X.dtype, size.min(), size.max())
     return X.dtype if fits else np.dtype(float)
+
+
+def _beside(table, covariates):
+    """Return a table with the covariates behind it, without a copy if there are none."""
+    return np.column_stack([table, covariates]) if covariates.shape[1] else table
 
 
 def _features_of(model):

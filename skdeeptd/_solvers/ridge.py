@@ -375,11 +375,15 @@ def _held_out(smoother, alphas, rows, residual):
         apart = apart * (not smoother.reaches_all_rows())
         inner = np.stack([left * share @ left.T for share in shares])
         return np.linalg.solve(apart + inner + free @ free.swapaxes(1, 2), residual)
-    found, ones = np.empty_like(residual), np.ones(basis.shape[1])
+    known, found = np.column_stack([left, basis]), np.empty_like(residual)
+    gram, ones = known.T @ known, np.ones(basis.shape[1])
     for i, share in enumerate(shares):  # 1 - H_bb is 1 - own factors own'
-        own = np.column_stack([left, basis, free[i]])
+        own = np.column_stack([known, free[i]])
+        cross = own.T @ free[i]
+        products = np.column_stack([np.vstack([gram, cross[:n_entries].T]), cross])
         factors = np.concatenate([1 - share, ones, -np.ones(free.shape[2])])
-        scaled = factors[:, np.newaxis] * own.T
-        inner = np.linalg.solve(np.eye(own.shape[1]) - scaled @ own, scaled)
-        found[i] = residual[i] + own @ (inner @ residual[i])
+        factors = factors[:, np.newaxis]
+        system = np.eye(len(products)) - factors * products
+        inner = np.linalg.solve(system, factors * (own.T @ residual[i]))
+        found[i] = residual[i] + own @ inner
     return found
