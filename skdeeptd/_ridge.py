@@ -513,7 +513,7 @@ def _dtype_of(model, X):
 
 
 def _beside(table, covariates):
-    """Return a table with the covariates behind it, without a copy if there are none."""
+    """Return the covariates behind a table, or the table itself if there are none."""
     return np.column_stack([table, covariates]) if covariates.shape[1] else table
 
 

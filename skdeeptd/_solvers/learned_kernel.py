@@ -155,7 +155,8 @@ def covariate_factor(
 
     The variance of ``bounded`` covariates, times the factor, is one of ``ratios`` times
     that of all features together: the one of the smallest cross-validated error on at
-    most 200 of the rows.
+    most 200 of the rows. On digits with a number and a category the first is best if
+    these enter linearly, the second in products with the signal, the third in a sine.
     """
     some = _some_rows(len(features))
     parts, problem = (features[some], bounded[some]), problem.of_rows(some)
