@@ -62,6 +62,7 @@ class BaseAuto(BaseSearch):
         self,
         *,
         input_shape: Sequence[int] | None = None,
+        covariates: Sequence[int | str] | None = None,
         extra_estimators: Sequence[tuple[str, BaseEstimator]] | None = None,
         ensemble_size: int = 8,
         max_time: float | None = None,
@@ -72,6 +73,7 @@ class BaseAuto(BaseSearch):
         verbose: int = 0,
     ) -> None:
         self.input_shape = input_shape
+        self.covariates = covariates
         self.extra_estimators = extra_estimators
         self.ensemble_size = ensemble_size
         self.max_time = max_time
@@ -251,9 +253,13 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
     input_shape : sequence of int, default=None
         Shape of a sample, if X has a flat row for each. None means one axis, or the
         shape of X itself.
+    covariates : sequence of int or str, default=None
+        Indices or names of columns of X that are not part of the signal, such as a
+        temperature or the one-hot columns of a category. X then has a flat row for each
+        sample; the other columns, in their order, are the signal.
     extra_estimators : list of (str, estimator) pairs, default=None
-        Further regressors to compare, such as ``[("pls", PLSRegression(5))]``. X has a
-        flat row for each sample in their fits.
+        Regressors of your own to compare, such as ``[("pls", PLSRegression(5))]``. They
+        get X with a flat row for each sample, covariates included.
     ensemble_size : int, default=8
         Largest number of models in the average, for each output; 1 means the best model
         alone.
@@ -309,7 +315,8 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
     n_splits_ : int
         Number of folds.
     input_shape_ : tuple of int
-        Shape of a sample.
+    covariate_indices_ : ndarray of shape (n_covariates,)
+        Columns of X that are covariates.
     n_features_in_, feature_names_in_
         As in DeepTDRegressor.
 
@@ -446,10 +453,12 @@ class DeepTDAutoClassifier(ClassificationSearch, BaseAuto):
     input_shape : sequence of int, default=None
         Shape of a sample, if X has a flat row for each. None means one axis, or the
         shape of X itself.
+    covariates : sequence of int or str, default=None
+        As in DeepTDAutoRegressor.
     extra_estimators : list of (str, estimator) pairs, default=None
-        Further classifiers with ``predict_proba`` to compare, such as
-        ``[("forest", RandomForestClassifier())]``. X has a flat row for each sample in
-        their fits.
+        Classifiers of your own with ``predict_proba`` to compare, such as
+        ``[("forest", RandomForestClassifier())]``. They get X with a flat row for each
+        sample, covariates included.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, as in :class:`DeepTDClassifier`, for all fits, scores
         and the weights of the average.
@@ -482,7 +491,7 @@ class DeepTDAutoClassifier(ClassificationSearch, BaseAuto):
     weights_ : ndarray of shape (n_estimators,)
         Weights of the models, not negative, with sum one.
     best_estimator_, best_params_, best_index_, best_score_, cv_results_, scorer_, \
-n_splits_, input_shape_
+n_splits_, input_shape_, covariate_indices_
         As in DeepTDAutoRegressor.
     n_features_in_, feature_names_in_
         As in DeepTDClassifier.
@@ -510,6 +519,7 @@ n_splits_, input_shape_
         self,
         *,
         input_shape: Sequence[int] | None = None,
+        covariates: Sequence[int | str] | None = None,
         extra_estimators: Sequence[tuple[str, BaseEstimator]] | None = None,
         class_weight: dict | str | None = None,
         ensemble_size: int = 8,
@@ -522,6 +532,7 @@ n_splits_, input_shape_
     ) -> None:
         super().__init__(
             input_shape=input_shape,
+            covariates=covariates,
             extra_estimators=extra_estimators,
             ensemble_size=ensemble_size,
             max_time=max_time,

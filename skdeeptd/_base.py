@@ -170,7 +170,7 @@ class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         """Carry out step 1 of ``fit``: return the rows, and the shape of a sample."""
         X, input_shape = flatten(X, self.input_shape, self.covariates)
         X, y, weight = self._check(X, y, sample_weight)
-        self.covariate_indices_ = covariate_columns(self, input_shape)
+        self.covariate_indices_, input_shape = covariate_columns(self, input_shape)
         return RowBlocks(self._arranged(X), y, weight, self.n_jobs), input_shape
 
     def _arranged(self, X):

@@ -17,26 +17,36 @@ from sklearn.utils.validation import check_is_fitted
 from skdeeptd._compat import Interval, StrOptions, fit_context
 from skdeeptd._data.rows import RowBlocks, concatenate_blocks
 from skdeeptd._data.serial import rows_are_serial
+from skdeeptd._data.signals import CLIP, column_units, in_units
 from skdeeptd._data.standardize import has_room, standardize
 from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._features import BaseSignalTransformer, DeepTDFeatures
 from skdeeptd._intervals import IntervalMixin
 from skdeeptd._solvers.learned_kernel import (
+    Problem,
+    covariate_factor,
     dual_coef,
     fit_learned_kernel,
     kernel_values,
     squared_distances,
 )
-from skdeeptd._solvers.ridge import Validation, cv_ridge, posterior_variance
+from skdeeptd._solvers.ridge import (
+    Validation,
+    cv_ridge,
+    posterior_variance,
+    without_covariates,
+)
 from skdeeptd._typing import RandomState
 from skdeeptd._validation import (
     DocLinkMixin,
     check_new_rows,
     check_rows,
+    covariate_columns,
     flatten,
     like_y,
     refuse_not_finite,
     reset_on_fit,
+    split_columns,
     translate_overflow_error,
     warn,
 )
@@ -82,8 +92,12 @@ class DeepTDRidge(
         out single samples. If neighbouring samples are alike, as in a time series, None
         holds out 20 contiguous blocks.
     input_shape : sequence of int, default=None
-        Shape of a sample, if X has flat rows. None means that of ``features``, or the
-        shape of X itself.
+        Shape of a sample, if X has a flat row for each, in place of that of
+        ``features``. None takes that of ``features``, or the shape of X itself.
+    covariates : sequence of int or str, default=None
+        Indices or names of columns of X that are not part of the signal, such as a
+        temperature or the one-hot columns of a category. X then has a flat row for each
+        sample; the other columns, in their order, are the signal. See Notes.
     random_state : int, RandomState instance or None, default=None
         Seed of the random filters if ``features`` has none, and of the landmarks.
 
@@ -94,24 +108,36 @@ class DeepTDRidge(
     kernel_ : str
         Kernel of the fit.
     gamma_ : float
-        Bandwidth, only with a kernel other than "linear".
-    components_ : ndarray of shape (n_components, n_features_out)
+        Only with a kernel other than "linear".
+    components_ : ndarray of shape (n_components, n_features_out + n_covariates)
         Directions of a learned metric; the distance of two samples is that of their
         ``features @ components_.T``. Only if ``metric="learned"`` lowered the
         cross-validated error; see Notes.
-    metric_ : ndarray of shape (n_features_out, n_features_out)
+    metric_ : ndarray of shape (n_features_out + n_covariates,) * 2
         ``components_.T @ components_``, with the largest eigenvalue one, or the
         identity. Not with kernel="linear".
     coef_ : ndarray of shape (n_outputs, n_features_out)
         Weights of the features, only with kernel="linear".
     dual_coef_ : ndarray of shape (n_landmarks, n_outputs)
         Weights of the kernel with each landmark, not with kernel="linear".
-    X_fit_ : ndarray of shape (n_landmarks, n_components or n_features_out)
-        Landmarks in the coordinates of the metric, not with kernel="linear". All
-        training samples are landmarks if they are few. Samples of weight zero are left
-        out; equal samples with equal y are one.
+    X_fit_ : ndarray of shape (n_landmarks, n_components)
+        Landmarks in the coordinates of the metric, or their features and covariates,
+        not with kernel="linear". All training samples are landmarks if they are few.
+        Samples of weight zero are left out; equal samples with equal y are one.
+    covariate_indices_ : ndarray of shape (n_covariates,)
+        Columns of X that are covariates.
+    covariate_coef_ : ndarray of shape (n_outputs, n_covariates)
+        Change of y with each covariate, the features being equal. With a kernel it is
+        the linear part of the change only.
+    covariate_shift_, covariate_scale_ : ndarray of shape (n_covariates,)
+        Mean and standard deviation, infinite for a constant covariate.
+    covariate_weight_ : float
+        Factor of standardised covariates in the distance of a kernel.
+    covariate_directions_, covariate_center_, covariate_share_ : ndarray
+        Orthonormal combinations of the covariates, and the features, or the kernel, and
+        the weights of the samples along them, for ``return_std``.
     intercept_, alpha_ : ndarray of shape (n_outputs,)
-        Intercept and penalty of each output.
+        Intercept, which is at the mean of the covariates, and penalty of each output.
     noise_variance_ : ndarray of shape (n_outputs,)
         Weighted mean of the squared cross-validated residuals: an upper estimate of the
         variance of the noise, because it includes the error of the prediction. NaN for
@@ -158,6 +184,12 @@ class DeepTDRidge(
 
     With landmarks the time is linear in the number of samples.
 
+    Covariates enter linearly, without a penalty: they are projected out of y and of the
+    features [3]_, and held-out samples stay held out for their coefficients too. So a
+    few covariates count as much as thousands of features. With a kernel they are also
+    behind the features in the distances, so that they may interact with the signal. The
+    filters are learned from the part of y that covariates do not explain linearly.
+
     References
     ----------
     .. [1] D. Allen. The relationship between variable selection and data augmentation
@@ -176,6 +208,7 @@ class DeepTDRidge(
         "alpha_per_target": [StrOptions({"auto"}), "boolean"],
         "cv": ["cv_object"],
         "input_shape": ["array-like", None],
+        "covariates": ["array-like", None],
         "random_state": ["random_state"],
     }
 
@@ -190,6 +223,7 @@ class DeepTDRidge(
         alpha_per_target: str | bool = "auto",
         cv: Any = None,
         input_shape: Sequence[int] | None = None,
+        covariates: Sequence[int | str] | None = None,
         random_state: RandomState = None,
     ) -> None:
         self.features = features
@@ -200,6 +234,7 @@ class DeepTDRidge(
         self.alpha_per_target = alpha_per_target
         self.cv = cv
         self.input_shape = input_shape
+        self.covariates = covariates
         self.random_state = random_state
 
     @reset_on_fit
@@ -237,12 +272,8 @@ class DeepTDRidge(
         Features are learned anew if their parameters differ, or ``previous`` is None.
         """
         self._validate_params()
-        if previous is not None:
-            own, other = (
-                repr((e.features or DeepTDFeatures(), e.input_shape, e.random_state))
-                for e in (self, previous)
-            )
-            previous = previous if own == other else None
+        if previous is not None and _features_of(self) != _features_of(previous):
+            previous = None
         return self._learn(X, y, sample_weight, previous)
 
     def _learn(self, X, y, sample_weight=None, like=None):
@@ -254,28 +285,36 @@ class DeepTDRidge(
             )
         features = DeepTDFeatures() if self.features is None else clone(self.features)
         shape = features.input_shape if self.input_shape is None else self.input_shape
-        flat, input_shape = flatten(X, shape)
+        flat, input_shape = flatten(X, shape, self.covariates)
         (flat, columns, weight), self._y_ndim = check_rows(self, flat, y, sample_weight)
+        self.covariate_indices_, input_shape = covariate_columns(self, input_shape)
         all_rows = RowBlocks(flat, columns, weight)
         rows, group = _merged(all_rows)
         refuse_not_finite(self, rows.largest()[0], input_shape)
+        signal, covariates = split_columns(rows.X, self.covariate_indices_)
+        with translate_overflow_error(self, rows):
+            units = column_units(covariates, rows.weight / np.sum(rows.weight))
+        self.covariate_shift_, self.covariate_scale_ = units
+        covariates = in_units(covariates, *units)
         if like is None:
-            table = features._learn_rows(rows, input_shape, self.random_state)
+            y_left = without_covariates(rows.y, rows.weight, covariates)
+            signal_rows = RowBlocks(signal, y_left, rows.weight)
+            table = features._learn_rows(signal_rows, input_shape, self.random_state)
             self.features_ = features
         else:
             self.features_, table = like.features_, like._table
         self._table = table
         with translate_overflow_error(self, rows):
             problem = standardize(rows, fit_intercept=True)
-        validation = self._validation(all_rows, rows, group)
+        validation = self._validation(all_rows, rows, group, signal)
         with single_threaded_blas():
-            self._regression(table, problem, rows.weight, validation)
+            self._regression(table, covariates, problem, rows.weight, validation)
         self.total_weight_ = float(np.sum(rows.weight))
         if len(table) == 1:
             warn("standard deviations are NaN: they need at least two samples, got one")
         return self
 
-    def _validation(self, all_rows, rows, group):
+    def _validation(self, all_rows, rows, group, signal):
         """Return how to choose the penalty; ``group`` is the merged row of each row."""
         per_output = self.alpha_per_target
         if per_output == "auto":
@@ -283,48 +322,28 @@ class DeepTDRidge(
         n_rows, cv = len(rows.y), self.cv
         if cv is None:
             blocks = None
-            if rows_are_serial(rows.X, rows.y):
+            if rows_are_serial(signal, rows.y):
                 blocks = np.array_split(np.arange(n_rows), min(20, n_rows))
             return Validation(blocks, per_output)
-        n_times, fold_of = np.zeros(len(group), int), np.full(n_rows, -1)
-        for fold, (_, test) in enumerate(
-            check_cv(cv, all_rows.y).split(all_rows.X, all_rows.y)
-        ):
-            np.add.at(n_times, test, 1)
-            own = group[test]
-            own = own[own >= 0]
-            fold_of[own[fold_of[own] < 0]] = fold  # copies follow the first one
-        if np.any(n_times != 1):
-            raise ValueError(
-                f"cv must hold out each sample once, but it holds out sample "
-                f"{np.argmax(n_times != 1)} {n_times[n_times != 1][0]} times; use "
-                f"KFold, or None for single samples"
-            )
-        blocks = [np.flatnonzero(fold_of == fold) for fold in np.unique(fold_of)]
-        if len(blocks) == 1 < n_rows:
-            raise ValueError(
-                f"cv={cv!r} holds out all samples of positive weight at once; use at "
-                f"least two folds, or None for single samples"
-            )
-        return Validation(None if len(blocks) == n_rows else tuple(blocks), per_output)
+        blocks = _given_blocks(cv, all_rows, group, n_rows)
+        return Validation(blocks if len(blocks) < n_rows else None, per_output)
 
-    def _regression(self, table, problem, weight, validation):
+    def _regression(self, table, covariates, problem, weight, validation):
         """Fit on the features, and store the regression in the units of y."""
         y, self.kernel_ = problem.rows.y, self.kernel
         if self.kernel == "linear":
-            ridge = cv_ridge(table, y, weight, validation)
+            ridge = cv_ridge(table, y, weight, validation, covariates)
             self.coef_ = (ridge.coef * problem.unit).T
         else:
-            fit = fit_learned_kernel(
-                table,
-                y,
-                weight,
-                self.kernel,
-                self.gamma,
-                ROUNDS[self.metric],
-                validation,
-                self._landmarks(len(table)),
+            of_kernel = Problem(y, weight, covariates, self.kernel)
+            bounded = np.clip(covariates, -CLIP, CLIP)
+            self.covariate_weight_ = covariate_factor(
+                table, bounded, of_kernel, self.gamma, validation
             )
+            table = _beside(table, self.covariate_weight_ * bounded)
+            how = self.gamma, ROUNDS[self.metric], validation
+            landmarks = self._landmarks(len(table))
+            fit = fit_learned_kernel(table, of_kernel, *how, landmarks)
             ridge, self.gamma_ = fit.ridge, float(fit.gamma)
             self.dual_coef_ = dual_coef(fit) * problem.unit
             if fit.components is not None:
@@ -332,9 +351,14 @@ class DeepTDRidge(
                 table = table @ fit.components.T
             if fit.landmarks is None:
                 self.X_fit_, self.share_ = table, weight / np.sum(weight)
+                self.covariate_share_ = ridge.basis[:, 1:].T * np.sqrt(weight)
             else:
                 self.X_fit_, self.whitening_ = table[fit.landmarks], fit.whitening
         self.intercept_ = ridge.intercept * problem.unit + problem.shift
+        slopes = ridge.slopes / self.covariate_scale_[:, np.newaxis]
+        self.covariate_coef_ = (slopes * problem.unit).T
+        self.covariate_directions_ = ridge.directions
+        self.covariate_center_ = ridge.basis_center
         self.alpha_ = ridge.alpha
         self.noise_variance_ = ridge.cv_error * problem.unit**2
         self.variance_scale_ = ridge.scale * problem.unit**2
@@ -370,7 +394,7 @@ class DeepTDRidge(
 
     @property
     def metric_(self) -> np.ndarray:
-        """Return the metric of the fit: (n_features_out, n_features_out)."""
+        """Return the metric of the features and covariates."""
         check_is_fitted(self)
         if self.kernel_ == "linear":
             raise AttributeError("metric_ needs a kernel other than 'linear'")
@@ -425,7 +449,9 @@ class DeepTDRidge(
 
     def _predict(self, X, return_std):
         """Predict for X that is validated."""
-        table = self.features_._responses(X.astype(float, copy=False))
+        signal, covariates = split_columns(X, self.covariate_indices_)
+        table = self.features_._responses(signal.astype(float, copy=False))
+        table = _beside(table, covariates - self.covariate_shift_)
         outputs = functools.partial(self._outputs, return_std=return_std)
         with single_threaded_blas():
             found = concatenate_blocks(outputs, table, width=len(self.center_))
@@ -436,29 +462,42 @@ class DeepTDRidge(
         return tuple(found) if return_std else found[0]
 
     def _outputs(self, table, return_std):
-        """Return the mean of y, and behind it the standard deviation, in columns."""
+        """Return the mean of y, and behind it the standard deviation, in columns.
+
+        ``table`` has the features, and behind them the covariates less their mean.
+        """
         has_kernel = self.kernel_ != "linear"
+        n_features = table.shape[1] - len(self.covariate_shift_)
+        table, covariates = np.split(table, [n_features], axis=1)
+        y = self.intercept_ + covariates @ self.covariate_coef_.T
+        covariates = in_units(covariates, 0, self.covariate_scale_)
         if has_kernel:
+            bounded = np.clip(covariates, -CLIP, CLIP)
+            table = _beside(table, self.covariate_weight_ * bounded)
             if hasattr(self, "components_"):
                 table = table @ self.components_.T
             squares = squared_distances(table, self.X_fit_)
             table = kernel_values(squares, self.kernel_, self.gamma_)
-        y = self.intercept_ + table @ (self.dual_coef_ if has_kernel else self.coef_.T)
+        y = y + table @ (self.dual_coef_ if has_kernel else self.coef_.T)
         if not return_std:
             return y
         beyond = 0.0
         if hasattr(self, "whitening_"):
             table = table @ self.whitening_
             beyond = np.maximum(1 - np.sum(table**2, axis=1), 0)  # of the landmarks
-        centered = table - self.center_
+        along = covariates @ self.covariate_directions_
+        center = self.center_ + along @ self.covariate_center_
+        centered = table - center
         if hasattr(self, "share_"):
-            square = 1 - self.center_ @ self.share_ - 2 * centered @ self.share_
+            share = self.share_ + along @ self.covariate_share_
+            square = 1 + np.sum((center - 2 * table) * share, axis=1)
         else:
             square = np.sum(centered**2, axis=1) + beyond
         directions = self.eigenvectors_, self.eigenvalues_
         variance = posterior_variance(
             centered, square, *directions, self.alpha_, self.total_weight_
         )
+        variance = variance + np.sum(along**2, axis=1, keepdims=True)
         return np.column_stack([y, np.sqrt(variance * self.variance_scale_)])
 
 
@@ -467,6 +506,42 @@ def _dtype_of(model, X):
     size = np.maximum(np.abs(model.intercept_), np.sqrt(model.variance_scale_))
     fits = has_room(X.dtype, size.min(), size.max())
     return X.dtype if fits else np.dtype(float)
+
+
+def _beside(table, covariates):
+    """Return the covariates behind a table, or the table itself if there are none."""
+    return np.column_stack([table, covariates]) if covariates.shape[1] else table
+
+
+def _features_of(model):
+    """Return the parameters on which the features of a model depend, as a string."""
+    features = model.features or DeepTDFeatures()
+    return repr((features, model.input_shape, model.covariates, model.random_state))
+
+
+def _given_blocks(cv, all_rows, group, n_rows):
+    """Return the merged rows that each fold of ``cv`` holds out."""
+    n_times, fold_of = np.zeros(len(group), int), np.full(n_rows, -1)
+    for fold, (_, test) in enumerate(
+        check_cv(cv, all_rows.y).split(all_rows.X, all_rows.y)
+    ):
+        np.add.at(n_times, test, 1)
+        own = group[test]
+        own = own[own >= 0]
+        fold_of[own[fold_of[own] < 0]] = fold  # copies follow the first one
+    if np.any(n_times != 1):
+        raise ValueError(
+            f"cv must hold out each sample once, but it holds out sample "
+            f"{np.argmax(n_times != 1)} {n_times[n_times != 1][0]} times; use "
+            f"KFold, or None for single samples"
+        )
+    blocks = [np.flatnonzero(fold_of == fold) for fold in np.unique(fold_of)]
+    if len(blocks) == 1 < n_rows:
+        raise ValueError(
+            f"cv={cv!r} holds out all samples of positive weight at once; use at "
+            f"least two folds, or None for single samples"
+        )
+    return tuple(blocks)
 
 
 def _merged(rows):

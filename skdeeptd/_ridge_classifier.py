@@ -24,6 +24,7 @@ from skdeeptd._typing import RandomState
 from skdeeptd._validation import (
     DocLinkMixin,
     check_new_rows,
+    covariate_columns,
     flatten,
     refuse_not_finite,
     reset_on_fit,
@@ -50,9 +51,8 @@ class DeepTDRidgeClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         As in :class:`DeepTDRidge`.
     class_weight : dict, "balanced" or None, default=None
         As in :class:`DeepTDClassifier`.
-    cv, input_shape, random_state
-        As in :class:`DeepTDRidge`. A splitter for ``cv`` gets a column of zeros and
-        ones for each class as y.
+    cv, input_shape, covariates, random_state
+        As in :class:`DeepTDRidge`. A splitter for ``cv`` is called without y.
 
     Attributes
     ----------
@@ -65,8 +65,10 @@ class DeepTDRidgeClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
     prior_ : ndarray of shape (n_classes,)
         Shares of the classes in the training samples.
     prior_weight_ : float
-        Weight of ``prior_`` in the probabilities, ``1 / (n_samples + 2)``, so that no
-        probability is zero.
+        Weight of the shares in the probabilities: one over the number of samples and
+        two, so that no probability is zero.
+    covariate_indices_ : ndarray of shape (n_covariates,)
+        Columns of X that are covariates.
     n_features_in_, feature_names_in_
         As in scikit-learn.
 
@@ -97,6 +99,7 @@ class DeepTDRidgeClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         class_weight: dict | str | None = None,
         cv: Any = None,
         input_shape: Sequence[int] | None = None,
+        covariates: Sequence[int | str] | None = None,
         random_state: RandomState = None,
     ) -> None:
         self.features = features
@@ -107,6 +110,7 @@ class DeepTDRidgeClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         self.class_weight = class_weight
         self.cv = cv
         self.input_shape = input_shape
+        self.covariates = covariates
         self.random_state = random_state
 
     @reset_on_fit
@@ -140,7 +144,7 @@ class DeepTDRidgeClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
     def _fit_reusing(self, X, y, sample_weight, previous):
         """Fit like ``fit``, but reuse the features of another fit to the same rows."""
         self._validate_params()
-        X, shape = flatten(X, self.input_shape)
+        X, shape = flatten(X, self.input_shape, self.covariates)
         X, y, weight = check_labels(self, X, y, sample_weight)
         refuse_not_finite(self, X, shape)
         weight = with_class_weight(self.class_weight, y, weight)
@@ -150,6 +154,8 @@ class DeepTDRidgeClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         del params["class_weight"]
         if shape is not None:
             params["input_shape"] = shape
+        self.covariate_indices_, _ = covariate_columns(self, shape)
+        params["covariates"] = self.covariate_indices_.tolist() or None
         regressor = DeepTDRidge(**params, alpha_per_target=False)
         is_alike = previous is not None and previous.class_weight == self.class_weight
         like = previous.regressor_ if is_alike else None

@@ -76,11 +76,13 @@ from skdeeptd._validation import (
     callback_stage,
     check_new_rows,
     check_rows,
+    covariate_columns,
     flatten,
     like_y,
     refuse_not_finite,
     reporter,
     reset_on_fit,
+    split_columns,
     warn,
 )
 
@@ -96,6 +98,7 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
     _pools_folds = False  # whether R2 is that of the held-out rows of all folds
     _parameter_constraints: dict = {
         "input_shape": ["array-like", None],
+        "covariates": ["array-like", None],
         "max_time": [Interval(Real, 0, None, closed="neither"), None],
         "cv": ["cv_object"],
         "scoring": [str, callable, None],
@@ -141,14 +144,16 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         context = self._init_callback_context(max_subtasks=len(STEPS))
         metadata = {"sample_weight": sample_weight}
         with callback_task(context, self, X=X, y=y, metadata=metadata):
-            X, input_shape = flatten(X, self.input_shape)
+            X, input_shape = flatten(X, self.input_shape, self.covariates)
             X, y, weight = self._check(X, y, sample_weight)
             refuse_not_finite(self, X, input_shape)
-            self.input_shape_ = tuple(input_shape or (X.shape[1],))
+            columns = covariate_columns(self, input_shape)
+            self.covariate_indices_, self.input_shape_ = columns
             given = None if np.all(weight == 1) else weight
             folds = self._folds(X, y, weight, given, split_params)
             n_rows = max(len(distinct_rows(f.X, f.y)[0]) for f in folds)
-            candidates = self._candidates(n_rows, _mean_variance(X, weight))
+            signal, _ = split_columns(X, self.covariate_indices_)
+            candidates = self._candidates(n_rows, _mean_variance(signal, weight))
             scoring = self._default_scoring if self.scoring is None else self.scoring
             self.scorer_ = check_scoring(candidates[0].estimator, scoring=scoring)
             scorer = None if self.scoring is None else self.scorer_
@@ -242,7 +247,8 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
 
     def _folds(self, X, y, weight, given, split_params):
         """Return the folds, without rows of weight zero."""
-        cv = self._default_folds(X, y, weight) if self.cv is None else self.cv
+        signal, _ = split_columns(X, self.covariate_indices_)
+        cv = self._default_folds(signal, y, weight) if self.cv is None else self.cv
         splitter, folds = check_cv(cv, y, classifier=is_classifier(self)), []
         for number, split in enumerate(splitter.split(X, y, **split_params)):
             names = f"training rows of fold {number}", f"held-out rows of fold {number}"
@@ -275,7 +281,7 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         self.n_splits_ = len(folds)
         return folds
 
-    def _default_folds(self, X, y, weight, few_rows=20, many_rows=500):
+    def _default_folds(self, signal, y, weight, few_rows=20, many_rows=500):
         """Return five folds, three for many rows, and single rows if they are few.
 
         Rows are shuffled and classes stratified. If neighbouring rows are alike, as in
@@ -298,7 +304,7 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
             return PredefinedSplit(fold)
         n_splits = 5 if n_rows <= many_rows else 3
         n_splits = max(2, min(n_splits, n_rows // 2))
-        if rows_are_serial(X[kept], labels[:, np.newaxis]):
+        if rows_are_serial(signal[kept], labels[:, np.newaxis]):
             fold[kept] = np.arange(n_rows) * n_splits // n_rows
             return PredefinedSplit(fold)
         order = np.random.RandomState(0).permutation(n_rows)
@@ -328,8 +334,10 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         seed, shape = self.random_state, self.input_shape_
         if not isinstance(seed, Integral):
             seed = check_random_state(seed).randint(np.iinfo(np.int32).max)
-        shape = {} if shape == (self.n_features_in_,) else {"input_shape": shape}
-        return {**shape, "random_state": seed}
+        found = {} if shape == (self.n_features_in_,) else {"input_shape": shape}
+        if len(self.covariate_indices_):
+            found["covariates"] = self.covariate_indices_.tolist()
+        return {**found, "random_state": seed}
 
     def _network_candidates(
         self,
@@ -571,6 +579,7 @@ class BaseSearchCV(BaseSearch):
         | None = None,
         *,
         input_shape: Sequence[int] | None = None,
+        covariates: Sequence[int | str] | None = None,
         max_time: float | None = None,
         cv: Any = None,
         scoring: str | Callable | None = None,
@@ -580,6 +589,7 @@ class BaseSearchCV(BaseSearch):
     ) -> None:
         self.param_grid = param_grid
         self.input_shape = input_shape
+        self.covariates = covariates
         self.max_time = max_time
         self.cv = cv
         self.scoring = scoring
@@ -625,6 +635,8 @@ class DeepTDRegressorCV(RegressionSearch, BaseSearchCV):
     input_shape : sequence of int, default=None
         Shape of a sample, if X has flat rows. None means one axis, or the shape of X
         itself.
+    covariates : sequence of int or str, default=None
+        As in :class:`DeepTDRegressor`.
     max_time : float, default=None
         Time limit of the comparison in seconds; None for no limit. Networks that would
         exceed it are skipped, with a warning, but the first one is always compared. The
@@ -744,6 +756,8 @@ class DeepTDClassifierCV(ClassificationSearch, BaseSearchCV):
     input_shape : sequence of int, default=None
         Shape of a sample, if X has flat rows. None means one axis, or the shape of X
         itself.
+    covariates : sequence of int or str, default=None
+        As in :class:`DeepTDRegressor`.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, as in :class:`DeepTDClassifier`, for all fits and
         scores. A ``class_weight`` in ``param_grid`` counts in the fits of that network
@@ -789,6 +803,7 @@ input_shape_
         | None = None,
         *,
         input_shape: Sequence[int] | None = None,
+        covariates: Sequence[int | str] | None = None,
         class_weight: dict | str | None = None,
         max_time: float | None = None,
         cv: Any = None,
@@ -800,6 +815,7 @@ input_shape_
         super().__init__(
             param_grid,
             input_shape=input_shape,
+            covariates=covariates,
             max_time=max_time,
             cv=cv,
             scoring=scoring,

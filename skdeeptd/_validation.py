@@ -188,7 +188,7 @@ def flatten(X, input_shape, covariates=None):
 
 
 def covariate_columns(estimator, input_shape):
-    """Return the columns of the fitted X that ``covariates`` names, as an index.
+    """Return the columns that ``covariates`` names, and the shape of a signal.
 
     Raises
     ------
@@ -216,7 +216,7 @@ def covariate_columns(estimator, input_shape):
             f"input_shape={tuple(input_shape)} has {math.prod(input_shape)} entries, "
             f"but X has {n_others} columns that are no covariates"
         )
-    return index
+    return index, (n_others,) if input_shape is None else tuple(input_shape)
 
 
 def _column(given, n_columns, names):

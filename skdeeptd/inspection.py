@@ -326,6 +326,8 @@ def effective_weights(
     if shape is None:
         owner = getattr(estimator, "features_", estimator)
         shape = getattr(owner, "input_shape_", X.shape[1:])
+        if len(getattr(estimator, "covariate_indices_", ())):
+            shape = X.shape[1:]  # the signal and the covariates
     shape = tuple(shape)
     if math.prod(shape) != X.shape[1]:
         raise ValueError(
@@ -362,10 +364,13 @@ def metric_weights(estimator: BaseEstimator) -> Bunch:
     -------
     Bunch
         weights
-            Array with sum one. Its shape is that of a sample for a
-            :class:`~skdeeptd.SignalScaler`, else (n_features_out,).
+            Array of the shape of a sample if the features are those of a
+            :class:`~skdeeptd.SignalScaler`, else (n_features_out,); of sum one without
+            covariates.
         feature_names
-            Names of the features; None for a SignalScaler.
+            None in the first case, else the names of the features.
+        covariates
+            Weights of the covariates, (n_covariates,), which count in the sum too.
 
     Raises
     ------
@@ -386,14 +391,16 @@ def metric_weights(estimator: BaseEstimator) -> Bunch:
             f"metric_weights takes a DeepTDRidge or DeepTDRidgeClassifier, not a "
             f"{type(estimator).__name__}; of an average take one of estimators_"
         )
-    diagonal = np.diag(ridge.metric_)
-    weights, features = diagonal / np.sum(diagonal), ridge.features_
+    diagonal, features = np.diag(ridge.metric_).copy(), ridge.features_
+    n_features = len(diagonal) - len(ridge.covariate_indices_)
+    diagonal[n_features:] *= ridge.covariate_weight_**2
+    weights, covariates = np.split(diagonal / np.sum(diagonal), [n_features])
+    names = None
     if hasattr(features, "kernels_"):
         names = features.get_feature_names_out().tolist()
-        return Bunch(weights=weights, feature_names=names)
-    return Bunch(
-        weights=from_signals(weights, features.input_shape_), feature_names=None
-    )
+    else:
+        weights = from_signals(weights, features.input_shape_)
+    return Bunch(weights=weights, feature_names=names, covariates=covariates)
 
 
 def _input_restorer(X):

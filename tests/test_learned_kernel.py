@@ -7,6 +7,7 @@ from sklearn.metrics import r2_score
 from sklearn.metrics.pairwise import rbf_kernel
 
 from skdeeptd._solvers.learned_kernel import (
+    Problem,
     dual_coef,
     fit_learned_kernel,
     kernel_values,
@@ -28,9 +29,10 @@ def draw(n_rows=40, n_features=5, n_outputs=2, seed=0):
 
 def fit(F, y, weight, kernel="rbf", n_rounds=0, gamma=None, **options):
     validation = options.pop("validation", Validation())
-    return fit_learned_kernel(
-        F, y, weight, kernel, gamma, n_rounds, validation, **options
+    problem = Problem(
+        y, weight, options.pop("covariates", np.empty((len(F), 0))), kernel
     )
+    return fit_learned_kernel(F, problem, gamma, n_rounds, validation, **options)
 
 
 def table_of(found, F):

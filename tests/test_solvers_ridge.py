@@ -7,6 +7,7 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics.pairwise import rbf_kernel
 
 from skdeeptd._solvers.ridge import (
+    Smoother,
     Validation,
     cv_kernel_ridge,
     cv_ridge,
@@ -315,10 +316,12 @@ def test_held_out_predictions_of_an_interpolating_fit_are_those_of_refits(kind):
     left, values = principal(
         (rows - weight @ rows / weight.sum()) * weight[:, None] ** 0.5
     )
-    root = np.sqrt(weight / weight.sum())
+    basis = np.sqrt(weight / weight.sum())[:, np.newaxis]
     target = (y - weight @ y / weight.sum()) * np.sqrt(weight)[:, None]
     alpha = penalties(values)[-1:]
-    *_, residual = cv_sums(left, values, root, target, alpha, validation, True)
+    none = np.empty((0, len(values))), np.empty((0, 0))
+    smoother = Smoother(left, values, basis, *none)
+    *_, residual = cv_sums(smoother, target, alpha, validation, True)
     found = y[:, 0] - residual[0, :, 0] / np.sqrt(weight)
     expected = refits(rows, y[:, 0], weight, alpha, blocks)[0]
     np.testing.assert_allclose(found, expected, atol=1e-5)

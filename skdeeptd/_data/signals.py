@@ -114,8 +114,14 @@ def channel_units(signals, share):
     """Return mean and spread of each channel, (channels, 1); infinite if constant."""
     _, n_channels, n_places = signals.shape
     columns = signals.transpose(0, 2, 1).reshape(-1, n_channels)
-    shift, spread, _ = mean_and_spread(columns, np.repeat(share / n_places, n_places))
-    return shift[:, np.newaxis], np.where(spread > 0, spread, np.inf)[:, np.newaxis]
+    shift, scale = column_units(columns, np.repeat(share / n_places, n_places))
+    return shift[:, np.newaxis], scale[:, np.newaxis]
+
+
+def column_units(columns, share):
+    """Return mean and spread of each column, as they are; infinite if constant."""
+    shift, spread, _ = mean_and_spread(columns, share)
+    return shift, np.where(spread > 0, spread, np.inf)
 
 
 def feature_units(columns, share):

@@ -198,6 +198,11 @@ def exported(estimator):
             f"such as a DeepTDRegressor, and of an average leave out extra_estimators"
         )
     check_is_fitted(estimator)
+    if len(getattr(estimator, "covariate_indices_", ())):
+        raise ValueError(
+            f"a {type(estimator).__name__} with covariates cannot be exported; fit one "
+            f"without covariates, or save this one with joblib or skops"
+        )
     if isinstance(estimator, BaseAuto):
         members_of(estimator)
     return estimator

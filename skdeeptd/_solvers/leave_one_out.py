@@ -14,7 +14,13 @@ import numpy as np
 
 from skdeeptd._network.network import head_features, hidden_forward
 from skdeeptd._network.parameters import squared_norms
-from skdeeptd._solvers.ridge import SINGLE_ROWS, cv_sums, penalties, principal
+from skdeeptd._solvers.ridge import (
+    SINGLE_ROWS,
+    Smoother,
+    cv_sums,
+    penalties,
+    principal,
+)
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -55,6 +61,8 @@ def loo_alpha(network, rows, fit_intercept):
         return 0.0
     left, values = principal(table)
     alphas = penalties(values)
-    problem = left, values, np.sqrt(share), (y - share @ y) * root
-    errors = cv_sums(*problem, alphas, SINGLE_ROWS)[0].sum(axis=1)
+    none = np.empty((0, len(values))), np.empty((0, 0))
+    smoother = Smoother(left, values, np.sqrt(share)[:, np.newaxis], *none)
+    target = (y - share @ y) * root
+    errors = cv_sums(smoother, target, alphas, SINGLE_ROWS)[0].sum(axis=1)
     return float(alphas[np.argmin(errors)] * unit**2)
