@@ -40,15 +40,14 @@ class DeepTDRegressor(BasePatchRegressor):
     ----------
     kernel_sizes : sequence of int or of tuple of int, default=None
         Kernel size of each layer, first layer first: ``(4, 6)`` for 24 features,
-        ``((4, 4), (2, 2))`` for ``input_shape=(8, 8)``, or -1 as the last entry for the
-        whole output of the layers before. Along an axis the sizes multiply to its
-        length, or to more, and zeros are appended. None takes two layers that split
-        each axis evenly.
+        ``((4, 4), (2, 2))`` for ``input_shape=(8, 8)``; -1 at the end takes all values
+        left. Sizes that multiply to more than an axis see zeros beyond its end. None
+        takes two layers that split each axis evenly.
     input_shape : sequence of int, default=None
         Shape of a sample, if X has flat rows (C order); None for the shape of X itself.
     covariates : sequence of int or str, default=None
-        Indices or names of columns of X beside the signal, such as a temperature or a
-        one-hot category. They enter linearly and without a penalty.
+        Columns of X beside the signal, such as a temperature or a one-hot category.
+        They enter linearly, without a penalty.
     strides : int, sequence of int or of tuple of int, default=None
         Step of the kernels of the hidden layers, from 1 to the kernel size: one for
         all, or one per layer. None means the kernel sizes, without overlap.
@@ -79,7 +78,7 @@ or sequence of them, default="relu"
     polish : bool, default=True
         Whether to run Gauss-Newton iterations. Without them kernels keep a bias.
     max_iter : int, default=500
-        Largest number of passes of a start over its rows.
+        Largest number of passes over the rows.
     tol : float, default=1e-6
         Smallest relative decrease of the loss for which iterations continue.
     n_init : int or "auto", default="auto"
@@ -90,22 +89,22 @@ or sequence of them, default="relu"
     random_state : int, RandomState instance or None, default=None
         Seed of random starts and subsamples.
     verbose : int, default=0
-        Whether to print a line for each stage of the fit.
+        Whether to print the progress.
 
     Attributes
     ----------
     kernels_ : list of ndarray of shape (n_outputs, n_filters) + kernel_size
-        Kernels of each layer, of unit norm or zero, in the dtype of X.
+        Kernels of each layer, of unit norm or zero.
     gains_ : ndarray of shape (n_outputs, n_filters, n_layers)
         Factor of each kernel inside its activation; 1 for relu, leaky_relu, identity.
     scales_ : ndarray of shape (n_outputs, n_filters)
         Factor of the output of each filter.
     biases_ : ndarray of shape (n_outputs, n_filters, n_layers - 1)
-        Biases of the hidden layers; the last axis is empty without ``hidden_bias``.
+        Biases of the hidden layers, of which there are none without ``hidden_bias``.
     intercept_ : ndarray of shape (n_outputs,)
         Intercept of each output.
     covariate_coef_ : ndarray of shape (n_outputs, n_covariates)
-        Coefficients of the covariates; only with covariates.
+        Coefficients of the covariates.
     covariate_indices_ : ndarray of shape (n_covariates,)
         Columns of X that are covariates.
     moment_ : ndarray of shape (n_outputs,) + input_shape
@@ -131,7 +130,7 @@ or sequence of them, default="relu"
     kernel_sizes_, strides_, input_shape_, activations_ : tuple
         The architecture.
     n_iter_ : int
-        Passes over all rows of the final iterations.
+        Passes over all rows at the end.
     n_features_in_, feature_names_in_
         As in scikit-learn.
 
@@ -148,7 +147,7 @@ or sequence of them, default="relu"
 
     For "huber" the scale is Huber's proposal 2 [3]_, and y is clipped at two scales
     from its median in ``moment_``; for "poisson" ``log(y / mean + 1/2)`` replaces y.
-    With covariates y is replaced by the residuals of a regression on them.
+    With covariates y is their residual.
 
     ``loo_r2_`` divides each residual by one minus its leverage, and the squared error
     by ``(1 - h)^2``, with h the mean leverage, because the search fits noise too. It

@@ -262,7 +262,7 @@ def timed_stage(callbacks, report, names, name, times, end=math.inf):
     report : callable
         Takes a line of text.
     names : list of str
-        Of all candidates.
+        Names of all candidates.
     name : str
         One of ``STEPS``.
     times : dict
@@ -280,14 +280,14 @@ def timed_stage(callbacks, report, names, name, times, end=math.inf):
     times = {i: np.fmax(time, 1e-3) for i, time in times.items()}
     with callbacks(name, len(times)) as part:
 
-        def done(described):
+        def done(lines):
             nonlocal n_done, share
-            share += sum(times[i] for i in described)
+            share += sum(times[i] for i in lines)
             spent = clock() - begin
             expected = spent * sum(times.values()) / share
             expected = max(spent, min(expected, end - begin))
             seconds = f"{spent:.1f} s of about {expected:.1f} s"
-            for i, text in described.items():
+            for i, text in lines.items():
                 n_done += 1
                 count = f"{n_done} of {len(times)} candidates in {seconds}"
                 with part(names[i]):

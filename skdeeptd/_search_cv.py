@@ -192,10 +192,10 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
         DataFrame or list of dict
             A row for each candidate; a list if pandas is not installed. "model"
             describes the candidate in words, "mean_score" and "standard_error" are
-            over the folds, "weight" is that in the average, if there is one, "seconds"
-            the mean time of a fit, "stage" the last stage, from 1 to 3, that the
-            candidate reached, or 0 if there was no time. A candidate that stopped after
-            the first fold has stage 1 and no standard error.
+            over the folds, and "weight" is that in the average, if there is one.
+            "seconds" is the mean time of a fit. "stage" is the last stage that the
+            candidate reached, from 1 to 3, or 0 if there was no time. A candidate that
+            stopped after the first fold has stage 1 and no standard error.
 
         Raises
         ------

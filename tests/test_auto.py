@@ -169,6 +169,7 @@ def test_few_training_rows_of_a_fold_have_models_on_the_signal_only(n_training, 
 def test_many_rows_have_models_on_the_signal_only(n_rows, n_models):
     model = DeepTDAutoRegressor()
     model.input_shape_, model.n_features_in_ = (20,), 20
+    model.covariate_indices_ = np.zeros(0, int)
     found = model._linear_and_kernel_candidates(n_rows)
     assert len(found) == n_models
     assert [candidate.params["model"] for candidate in found[:3]] == ON_SIGNAL
@@ -487,8 +488,8 @@ def test_scores_are_errors_relative_to_the_variance_of_all_rows(fitted):
 def test_scores_are_weighted(noisy):
     X, y = noisy
     weight = np.random.default_rng(0).uniform(0.5, 2, len(y))
-    model = without_time(DeepTDAutoRegressor(cv=3, random_state=0), X, y, weight)
-    for i in range(3):
+    model = DeepTDAutoRegressor(cv=3, random_state=0).fit(X, y, weight)
+    for i in np.flatnonzero(model.cv_results_["stage"] == 3)[:3]:
         estimator = clone(model.cv_results_["estimator"][i])
         for fold, (train, test) in enumerate(KFold(3).split(X)):
             predicted = estimator.fit(X[train], y[train], weight[train]).predict(X)

@@ -19,7 +19,6 @@ from skdeeptd import (
     DeepTDAutoClassifier,
     DeepTDAutoRegressor,
     DeepTDFeatures,
-    DeepTDRegressor,
     DeepTDRidge,
     DeepTDRidgeClassifier,
     SignalScaler,
@@ -516,7 +515,6 @@ def test_the_default_model_and_extra_estimators_use_covariates():
     assert {X.shape[1] for X in seen} == {16}
     candidates = model.cv_results_["estimator"]
     assert all(c.covariates for c in candidates if c is not extra)
-    assert any(isinstance(c, DeepTDRegressor) for c in candidates)
     assert model.predict_interval(X).shape == (238, 2)
 
 

@@ -87,7 +87,7 @@ class Smoother(NamedTuple):
     directions: np.ndarray
 
     def reaches_all_rows(self):
-        """Tell whether Q is zero, which rounding would hide from small penalties."""
+        """Return whether Q is zero, which rounding would hide from small penalties."""
         n_columns = np.count_nonzero(self.basis.any(axis=0))
         return self.left.shape[1] + n_columns == len(self.left)
 
