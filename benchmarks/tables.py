@@ -108,7 +108,7 @@ def read_table(name):
 
 def readme_rows():
     """Return the lines of the table of the README, by the saved tables."""
-    names = "meat", "development_ranks", "fresh_ranks"
+    names = "fresh_ranks", "development_ranks", "meat"
     columns = [{row[0]: row[1] for row in read_table(name)} for name in names]
     return [
         " | ".join([f"| {shown}", *(column[m] for column in columns)]) + " |"
