@@ -12,8 +12,9 @@ from numbers import Integral
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import is_regressor
+from sklearn.pipeline import Pipeline
 from sklearn.utils import assert_all_finite, check_array
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skdeeptd._compat import callback_task, check_sample_weight
 from skdeeptd._init.multi_start import null_report
@@ -287,6 +288,16 @@ def _refuse_columns_of_arrays(X):
             f"pass the column, for several "
             f"numpy.stack([numpy.stack(X[c]) for c in X.columns], axis=1)"
         )
+
+
+def unwrap_pipeline(estimator, X=None):
+    """Return the last step of a Pipeline, and X transformed by the steps before."""
+    if not isinstance(estimator, Pipeline):
+        return estimator, X
+    check_is_fitted(estimator)
+    if X is not None and len(estimator) > 1:
+        X = estimator[:-1].transform(X)
+    return unwrap_pipeline(estimator[-1], X)
 
 
 def check_kind(estimator, y):

@@ -47,7 +47,7 @@ FLOORS = [
     {"__init__", "dask", "export", "datasets", "metrics", "inspection"},
     {"_plot", "_plot.drawing", "_plot.kernels", "_plot.moment"},
     {"_plot.receptive_field", "_plot.importance", "_plot.candidates"},
-    {"_plot.linear_comparison", "_plot.metric"},
+    {"_plot.linear_comparison", "_plot.metric", "_plot.novelty"},
     {"plotting", "__main__"},
 ]
 MATHS = ("_data.", "_network.", "_loss", "_solvers.", "_init.", "_fit", "_covariance")
