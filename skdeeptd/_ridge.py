@@ -30,7 +30,7 @@ from skdeeptd._solvers.learned_kernel import (
 from skdeeptd._solvers.ridge import Validation, cv_ridge, posterior_variance
 from skdeeptd._typing import RandomState
 from skdeeptd._validation import (
-    DocLinkMixin,
+    EstimatorMixin,
     check_new_rows,
     check_rows,
     flatten,
@@ -46,7 +46,7 @@ ROUNDS = {"euclidean": 0, "learned": 1}
 
 
 class DeepTDRidge(
-    IntervalMixin, DocLinkMixin, MultiOutputMixin, RegressorMixin, BaseEstimator
+    IntervalMixin, EstimatorMixin, MultiOutputMixin, RegressorMixin, BaseEstimator
 ):
     """Ridge or kernel ridge regression on signals or filters, with a learned metric.
 

@@ -18,7 +18,7 @@ ENGINE = [{"_stacking"}, {"_search"}, {"_search_cv"}, {"_auto"}]
 # Floors, the lowest first; a module imports of the package only what is on its own
 # floor or below, and of its own floor nothing that leads back to it.
 FLOORS = [
-    {"_optional", "_typing", "_compat", "_data.scratch"},
+    {"_optional", "_typing", "_compat", "_array_api", "_data.scratch"},
     {"_data", "_data.threads", "_data.rows", "_data.moments", "_data.stream"},
     {"_data.serial", "_data.signals"},
     {"_data.standardize", "_data.chunks"},
