@@ -3,7 +3,7 @@ Novelty: is a new spectrum like those of the fit?
 =================================================
 
 A model predicts any spectrum that it is given, also one of another instrument or of
-another product. :func:`skdeeptd.inspection.novelty` tells which new samples are unlike
+another product. :func:`skdeeptd.inspection.novelty` finds new samples that are unlike
 the training samples, by the two numbers of chemometrics: Hotelling's T2 and the Q
 residual. The data are infrared spectra of meat and the fat that a laboratory measured.
 """

@@ -418,11 +418,25 @@ def novelty(
     coverage: float = 0.95,
     cv: int | BaseCrossValidator | Iterable | None = None,
 ) -> Bunch:
-    """Tell which samples are unlike the training samples: Hotelling's T2, Q residuals.
+    """Find samples that are unlike the training samples, by T2 and Q residuals.
 
-    T2 is the squared distance from the mean of the training samples along their
-    principal components, in units of the variances. Q, or SPE, is the squared distance
-    from the plane of these components. A sample is novel if T2 or Q exceeds its limit.
+    >>> import numpy as np
+    >>> from skdeeptd import DeepTDRidge, SignalScaler
+    >>> from skdeeptd.inspection import novelty
+    >>> rng = np.random.default_rng(0)
+    >>> peak = np.exp(-(np.linspace(-3, 3, 50) ** 2))
+    >>> height = rng.uniform(1, 2, 120)
+    >>> X = height[:, np.newaxis] * peak + 0.01 * rng.standard_normal((120, 50))
+    >>> model = DeepTDRidge(SignalScaler()).fit(X[:100], height[:100])
+    >>> bool(novelty(model, X[100:], X[:100]).is_novel.mean() < 0.2)
+    True
+    >>> bool(novelty(model, np.roll(X[100:], 3, axis=1), X[:100]).is_novel.all())
+    True
+
+    Hotelling's T2 is the squared distance from the mean of the training samples along
+    their principal components, in units of the variances. The Q residual is the squared
+    distance from the plane of these components [1]_. A sample is novel if T2 or Q
+    exceeds its limit.
 
     Parameters
     ----------
@@ -434,8 +448,7 @@ def novelty(
     X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
         Samples to inspect.
     X_train : array-like of shape (n_train, n_features) or (n_train,) + input_shape
-        The training samples, at least 10. A model does not store them. Some thousand
-        random ones are enough.
+        The training samples, at least 10. A thousand random ones are enough.
     n_components : int or float, default=0.999
         Number of principal components, or the share of the variance that they explain.
         A share takes at most a fifth as many components as training samples.
@@ -473,6 +486,10 @@ def novelty(
 
     Notes
     -----
+    A fitted model holds no training samples, so that they are an argument. The members
+    of an average, such as DeepTDAutoRegressor, have different features. Therefore the
+    samples themselves are inspected, as for a network.
+
     Features are divided by their standard deviations, or by a tenth of the median
     standard deviation if that is larger. The components are fitted to the training
     samples only.
@@ -494,21 +511,6 @@ def novelty(
        principal component analysis. Technometrics 21(3), 1979.
     .. [2] V. Vovk, A. Gammerman, G. Shafer. Algorithmic Learning in a Random World.
        Springer, 2005.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skdeeptd import DeepTDRidge, SignalScaler
-    >>> from skdeeptd.inspection import novelty
-    >>> rng = np.random.default_rng(0)
-    >>> peak = np.exp(-(np.linspace(-3, 3, 50) ** 2))
-    >>> height = rng.uniform(1, 2, 120)
-    >>> X = height[:, np.newaxis] * peak + 0.01 * rng.standard_normal((120, 50))
-    >>> model = DeepTDRidge(SignalScaler()).fit(X[:100], height[:100])
-    >>> bool(novelty(model, X[100:], X[:100]).is_novel.mean() < 0.2)
-    True
-    >>> bool(novelty(model, np.roll(X[100:], 3, axis=1), X[:100]).is_novel.all())
-    True
     """
     share = Interval(Real, 0, 1, closed="neither")
     validate_parameter_constraints(
@@ -527,7 +529,7 @@ def novelty(
             f"{n_train}"
         )
     if not np.any(np.ptp(train, axis=0)):
-        raise ValueError("X_train holds the same sample only; hand in different ones")
+        raise ValueError("X_train holds the same sample only; use different ones")
     model = _PrincipalDistances(n_components).fit(train)
     n_folds = KFold(min(10, n_train), shuffle=True, random_state=0)
     held_out = cross_val_predict(

@@ -19,6 +19,18 @@ if TYPE_CHECKING:
 class NoveltyDisplay:
     """Draw Q residuals against Hotelling's T2 of samples, with the limits.
 
+    >>> import numpy as np
+    >>> from skdeeptd import DeepTDRidge
+    >>> from skdeeptd.datasets import make_patch_cnn_regression
+    >>> from skdeeptd.plotting import NoveltyDisplay
+    >>> X, y = make_patch_cnn_regression(150, (6, 4), random_state=0)
+    >>> model = DeepTDRidge(random_state=0).fit(X[:100], y[:100])
+    >>> X_new = np.concatenate([X[100:], X[100:] + 2])
+    >>> labels = np.repeat(["new", "offset"], 50)
+    >>> display = NoveltyDisplay.from_estimator(model, X_new, X[:100], labels=labels)
+    >>> display.ax_.get_xlabel()
+    'T2'
+
     Samples right of the vertical line or above the horizontal line are novel. Grey
     points are the training samples, each held out. Both axes are logarithmic.
 
@@ -37,20 +49,6 @@ class NoveltyDisplay:
     See Also
     --------
     skdeeptd.inspection.novelty : Compute the numbers.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skdeeptd import DeepTDRidge
-    >>> from skdeeptd.datasets import make_patch_cnn_regression
-    >>> from skdeeptd.plotting import NoveltyDisplay
-    >>> X, y = make_patch_cnn_regression(150, (6, 4), random_state=0)
-    >>> model = DeepTDRidge(random_state=0).fit(X[:100], y[:100])
-    >>> X_new = np.concatenate([X[100:], X[100:] + 2])
-    >>> labels = np.repeat(["new", "offset"], 50)
-    >>> display = NoveltyDisplay.from_estimator(model, X_new, X[:100], labels=labels)
-    >>> display.ax_.get_xlabel()
-    'T2'
     """
 
     def __init__(self, result: Bunch, *, labels: ArrayLike | None = None) -> None:
