@@ -15,6 +15,7 @@ its mean cannot be seen. Those not drawn for training are the new ones.
 
 Run: python -m pip install ".[benchmarks]", then with OMP_NUM_THREADS=1
 python benchmarks/novelty.py [--trials 30] [--rows 60,150,500] [--sets tecator,corn]
+    [--models signal]
 """
 
 import argparse
@@ -75,6 +76,7 @@ def main():
     parser.add_argument("--trials", type=int, default=30)
     parser.add_argument("--rows", default="60,150,500")
     parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--models", default=",".join(MODELS))
     given = parser.parse_args()
     names = "new", "offset", "shifted", "noise", "other"
     print(f"| set | model | rows | {' | '.join(names)} |\n|" + "---|" * 8)
@@ -82,12 +84,13 @@ def main():
         X, other = load(name), load("tablet" if name == "corn" else "corn")
         at, of_other = (np.linspace(0, 1, z.shape[1]) for z in (X, other))
         other = np.array([np.interp(at, of_other, row) for row in other])
-        for kind, features in MODELS.items():
+        for kind in given.models.split(","):
             for n_rows in map(int, given.rows.split(",")):
                 if n_rows + 20 > len(X):
                     continue
                 rows = [
-                    trial(X, other, features, n_rows, s) for s in range(given.trials)
+                    trial(X, other, MODELS[kind], n_rows, s)
+                    for s in range(given.trials)
                 ]
                 shares = " | ".join(f"{m:.1%}" for m in np.mean(rows, axis=0))
                 print(f"| {name} | {kind} | {n_rows} | {shares} |", flush=True)
