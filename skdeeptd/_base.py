@@ -40,7 +40,7 @@ from skdeeptd._network.fitted import attributes_of, networks_of, predictions
 from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd._network.network import blank_network, same_structure
 from skdeeptd._validation import (
-    DocLinkMixin,
+    EstimatorMixin,
     callback_stage,
     check_new_rows,
     check_rows,
@@ -117,7 +117,7 @@ def design_regression(estimator, rows, input_shape):
     )
 
 
-class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
+class BasePatchNetwork(EstimatorMixin, CallbackSupportMixin, BaseEstimator):
     """Fit networks to any target, and store a network per output.
 
     A subclass validates y in ``_check``, chooses the network in ``_design``, and adds

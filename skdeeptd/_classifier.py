@@ -14,6 +14,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
+from skdeeptd._array_api import takes_other_arrays
 from skdeeptd._base import BasePatchNetwork, design
 from skdeeptd._compat import Interval, StrOptions, fit_context
 from skdeeptd._loss import Binomial, Multinomial
@@ -208,6 +209,7 @@ strides_, input_shape_, n_iter_
         return self._fit(X, y, sample_weight)
 
     @available_if(_has_known_weights)
+    @takes_other_arrays
     def partial_fit(
         self,
         X: ArrayLike,

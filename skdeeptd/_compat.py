@@ -8,6 +8,8 @@ from collections.abc import Callable
 from contextlib import contextmanager
 
 from sklearn.base import _fit_context
+from sklearn.utils._array_api import _convert_to_numpy
+from sklearn.utils._array_api import get_namespace as get_namespace
 from sklearn.utils._param_validation import HasMethods as HasMethods
 from sklearn.utils._param_validation import Interval as Interval
 from sklearn.utils._param_validation import StrOptions as StrOptions
@@ -39,6 +41,7 @@ class _NullTask:
     call_on_fit_task_begin = call_on_fit_task_end = _ignore
 
 
+convert_to_numpy = _convert_to_numpy
 check_feature_names_in = _check_feature_names_in
 check_sample_weight = _check_sample_weight
 

@@ -22,7 +22,7 @@ from skdeeptd._compat import fit_context
 from skdeeptd._data.chunks import Chunk, ChunkedRows, Scheduler, task
 from skdeeptd._optional import optional
 from skdeeptd._validation import (
-    DocLinkMixin,
+    EstimatorMixin,
     check_containers,
     check_range_of_weights,
     flatten,
@@ -36,7 +36,7 @@ is_dask_collection = optional("dask", extra="dask").is_dask_collection
 da = optional("dask.array", extra="dask")
 
 
-class DaskMixin(MetaEstimatorMixin, DocLinkMixin):
+class DaskMixin(MetaEstimatorMixin, EstimatorMixin):
     """Fit a patch network on the chunks of dask collections, and predict lazily.
 
     A subclass names the default estimator in ``_default`` and checks a row of X and y

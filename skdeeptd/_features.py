@@ -44,7 +44,7 @@ from skdeeptd._init.filters import (
 from skdeeptd._typing import KernelSizes, RandomState
 from skdeeptd._validation import (
     X_VALIDATION,
-    DocLinkMixin,
+    EstimatorMixin,
     check_containers,
     check_kind,
     check_new_rows,
@@ -57,7 +57,7 @@ from skdeeptd._validation import (
 )
 
 
-class BaseSignalTransformer(DocLinkMixin, TransformerMixin, BaseEstimator):
+class BaseSignalTransformer(EstimatorMixin, TransformerMixin, BaseEstimator):
     """Transform signals; a subclass learns in ``_learn_rows``."""
 
     _parameter_constraints: dict = {

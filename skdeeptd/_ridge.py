@@ -38,7 +38,7 @@ from skdeeptd._solvers.ridge import (
 )
 from skdeeptd._typing import RandomState
 from skdeeptd._validation import (
-    DocLinkMixin,
+    EstimatorMixin,
     check_new_rows,
     check_rows,
     covariate_columns,
@@ -56,7 +56,7 @@ ROUNDS = {"euclidean": 0, "learned": 1}
 
 
 class DeepTDRidge(
-    IntervalMixin, DocLinkMixin, MultiOutputMixin, RegressorMixin, BaseEstimator
+    IntervalMixin, EstimatorMixin, MultiOutputMixin, RegressorMixin, BaseEstimator
 ):
     """Ridge or kernel ridge regression on signals or filters, with a learned metric.
 

@@ -22,7 +22,7 @@ from skdeeptd._ridge import DeepTDRidge
 from skdeeptd._solvers.calibration import calibrated, fit_temperature
 from skdeeptd._typing import RandomState
 from skdeeptd._validation import (
-    DocLinkMixin,
+    EstimatorMixin,
     check_new_rows,
     covariate_columns,
     flatten,
@@ -31,7 +31,7 @@ from skdeeptd._validation import (
 )
 
 
-class DeepTDRidgeClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
+class DeepTDRidgeClassifier(EstimatorMixin, ClassifierMixin, BaseEstimator):
     """Ridge or kernel ridge classifier with calibrated probabilities.
 
     >>> from sklearn.datasets import load_digits

@@ -72,7 +72,7 @@ from skdeeptd._search import (
 )
 from skdeeptd._typing import RandomState
 from skdeeptd._validation import (
-    DocLinkMixin,
+    EstimatorMixin,
     callback_stage,
     check_new_rows,
     check_rows,
@@ -87,7 +87,7 @@ from skdeeptd._validation import (
 )
 
 
-class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
+class BaseSearch(EstimatorMixin, CallbackSupportMixin, BaseEstimator):
     """Compare candidates on folds, and fit the selected model to all samples.
 
     A subclass returns the candidates in ``_candidates`` and fits the model in

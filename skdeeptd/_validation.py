@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 import sys
 import warnings
@@ -12,9 +13,11 @@ from numbers import Integral
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import is_regressor
+from sklearn.pipeline import Pipeline
 from sklearn.utils import assert_all_finite, check_array
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skdeeptd._array_api import METHODS, takes_other_arrays
 from skdeeptd._compat import callback_task, check_sample_weight
 from skdeeptd._init.multi_start import null_report
 from skdeeptd._typing import Method
@@ -289,6 +292,16 @@ def _refuse_columns_of_arrays(X):
         )
 
 
+def unwrap_pipeline(estimator, X=None):
+    """Return the last step of a Pipeline, and X transformed by the steps before."""
+    if not isinstance(estimator, Pipeline):
+        return estimator, X
+    check_is_fitted(estimator)
+    if X is not None and len(estimator) > 1:
+        X = estimator[:-1].transform(X)
+    return unwrap_pipeline(estimator[-1], X)
+
+
 def check_kind(estimator, y):
     """Raise for a y of dates or durations, and for strings in a regression.
 
@@ -416,10 +429,19 @@ def like_y(columns, y_ndim):
     return columns[:, 0] if y_ndim == 1 else columns
 
 
-class DocLinkMixin:
-    """Link the HTML representation of an estimator to its page."""
+class EstimatorMixin:
+    """Take arrays of other libraries, and link the HTML representation to its page."""
 
     _doc_link_module = "skdeeptd"
     _doc_link_template = (
         DOCUMENTATION + "/generated/{estimator_module}.{estimator_name}.html"
     )
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        for name in METHODS:
+            owner = next((c for c in cls.__mro__ if name in vars(c)), cls)
+            is_done = owner is not cls and issubclass(owner, EstimatorMixin)
+            method = vars(owner).get(name)
+            if inspect.isfunction(method) and not is_done:
+                setattr(cls, name, takes_other_arrays(method))

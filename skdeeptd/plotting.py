@@ -10,6 +10,7 @@ from skdeeptd._plot.kernels import KernelDisplay
 from skdeeptd._plot.linear_comparison import LinearComparisonDisplay
 from skdeeptd._plot.metric import MetricDisplay
 from skdeeptd._plot.moment import MomentDisplay
+from skdeeptd._plot.novelty import NoveltyDisplay
 from skdeeptd._plot.receptive_field import ReceptiveFieldDisplay
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "LinearComparisonDisplay",
     "MetricDisplay",
     "MomentDisplay",
+    "NoveltyDisplay",
     "ReceptiveFieldDisplay",
 ]
 

@@ -18,7 +18,7 @@ ENGINE = [{"_stacking"}, {"_search"}, {"_search_cv"}, {"_auto"}]
 # Floors, the lowest first; a module imports of the package only what is on its own
 # floor or below, and of its own floor nothing that leads back to it.
 FLOORS = [
-    {"_optional", "_typing", "_compat", "_data.scratch"},
+    {"_optional", "_typing", "_compat", "_array_api", "_data.scratch"},
     {"_data", "_data.threads", "_data.rows", "_data.moments", "_data.stream"},
     {"_data.serial", "_data.signals"},
     {"_data.standardize", "_data.chunks"},
@@ -47,7 +47,7 @@ FLOORS = [
     {"__init__", "dask", "export", "datasets", "metrics", "inspection"},
     {"_plot", "_plot.drawing", "_plot.kernels", "_plot.moment"},
     {"_plot.receptive_field", "_plot.importance", "_plot.candidates"},
-    {"_plot.linear_comparison", "_plot.metric"},
+    {"_plot.linear_comparison", "_plot.metric", "_plot.novelty"},
     {"plotting", "__main__"},
 ]
 MATHS = ("_data.", "_network.", "_loss", "_solvers.", "_init.", "_fit", "_covariance")

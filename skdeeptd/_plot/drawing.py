@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skdeeptd._base import BasePatchNetwork
 from skdeeptd._optional import optional
-from skdeeptd._validation import check_index
+from skdeeptd._validation import check_index, unwrap_pipeline
 
 NORMAL_95 = 1.96  # half-width of a 95 % interval in standard deviations
 
@@ -31,16 +31,6 @@ def get_axes(ax, shape, figsize):
             f"({shape[0]} x {shape[1]})"
         )
     return axes.reshape(shape)
-
-
-def unwrap_pipeline(estimator, X=None):
-    """Return the last step of a Pipeline, and X transformed by the steps before."""
-    if not isinstance(estimator, Pipeline):
-        return estimator, X
-    check_is_fitted(estimator)
-    if X is not None and len(estimator) > 1:
-        X = estimator[:-1].transform(X)
-    return unwrap_pipeline(estimator[-1], X)
 
 
 def describe_estimator(estimator):
