@@ -149,9 +149,9 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
             folds = self._folds(X, y, weight, given, split_params)
             n_rows = max(len(distinct_rows(f.X, f.y)[0]) for f in folds)
             candidates = self._candidates(n_rows, _mean_variance(X, weight))
-            scoring = self._default_scoring if self.scoring is None else self.scoring
-            self.scorer_ = check_scoring(candidates[0].estimator, scoring=scoring)
-            scorer = None if self.scoring is None else self.scorer_
+            scorer = None
+            if self.scoring is not None:
+                scorer = check_scoring(candidates[0].estimator, scoring=self.scoring)
             classes = getattr(self, "classes_", None)
             has_single_rows = min(len(fold.y_test) for fold in folds) < 2
             evaluate = Evaluation(classes, scorer, self._pools_folds or has_single_rows)

@@ -11,6 +11,8 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 import numpy as np
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skdeeptd._auto import DeepTDAutoClassifier, DeepTDAutoRegressor
 from skdeeptd._data.signals import CLIP, CONSTANT
@@ -22,6 +24,7 @@ from skdeeptd._export.layers import (
     known,
     layers_of,
     members_of,
+    scaling_of,
     signals_of,
     slope_of,
     statistic,
@@ -46,11 +49,19 @@ def module_of(estimator):
         DeepTDRidge: _ridge,
         DeepTDRidgeClassifier: _ridge_classifier,
         BaseSignalTransformer: _transformer,
+        StandardScaler: lambda scaler: _standard(*scaling_of(scaler), math.inf),
+        Pipeline: _pipeline,
     }
     for kind, maker in makers.items():
         if isinstance(estimator, kind):
             return maker(estimator)
     return _network(estimator)
+
+
+def _pipeline(pipeline):
+    torch = optional("torch", extra="torch")
+    modules = OrderedDict((name, module_of(step)) for name, step in pipeline.steps)
+    return torch.nn.Sequential(modules).to(getattr(torch, dtype_of(pipeline).name))
 
 
 def _network(estimator):
