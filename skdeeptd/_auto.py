@@ -7,7 +7,7 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from numbers import Integral
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -50,6 +50,8 @@ class BaseAuto(BaseSearch):
     ``_ensemble_candidates``, and the loss of the average in ``_stacking``.
     """
 
+    estimators_: list[Any]
+    weights_: np.ndarray
     _time_fraction = 0.6
     _pools_folds = True
     _parameter_constraints: dict = {
@@ -360,6 +362,16 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
         """Return the weights of some of the models for an output."""
         y = y.reshape(len(y), -1)[:, output]
         return squared_error_weights(predicted[models, :, output], y, weight)
+
+    @overload
+    def predict(
+        self, X: ArrayLike, return_std: Literal[False] = False
+    ) -> np.ndarray: ...
+
+    @overload
+    def predict(
+        self, X: ArrayLike, return_std: Literal[True]
+    ) -> tuple[np.ndarray, np.ndarray]: ...
 
     def predict(
         self, X: ArrayLike, return_std: bool = False

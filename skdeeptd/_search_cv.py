@@ -8,7 +8,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, Self
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 from joblib import effective_n_jobs
@@ -92,6 +92,13 @@ class BaseSearch(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
     ``_refit``; ``RegressionSearch`` and ``ClassificationSearch`` check y and score.
     """
 
+    best_estimator_: Any
+    best_params_: dict[str, Any]
+    best_index_: int
+    best_score_: float
+    cv_results_: dict[str, Any]
+    n_splits_: int
+    input_shape_: tuple[int, ...]
     _time_fraction = 1.0  # of max_time, for the comparison
     _pools_folds = False  # whether R2 is that of the held-out rows of all folds
     _parameter_constraints: dict = {
@@ -485,6 +492,7 @@ def _n_free_weights(kernel_sizes, n_logits):
 class RegressionSearch(IntervalMixin, MultiOutputMixin, RegressorMixin, BaseSearch):
     """Check y of numbers, and give the default folds, score, network and intervals."""
 
+    noise_variance_: np.ndarray
     _default_scoring, _network = "r2", DeepTDRegressor
 
     def _refit(self, candidates, table, folds, *args):
@@ -523,6 +531,7 @@ def mean_log_likelihood(estimator, X, y, sample_weight=None):
 class ClassificationSearch(ClassifierMixin, BaseSearch):
     """Check y of classes, and give the default folds, score and network."""
 
+    classes_: np.ndarray
     _network = DeepTDClassifier
     _default_scoring = staticmethod(mean_log_likelihood)
 
@@ -566,9 +575,7 @@ class BaseSearchCV(BaseSearch):
 
     def __init__(
         self,
-        param_grid: Mapping[str, Sequence]
-        | Sequence[Mapping[str, Sequence]]
-        | None = None,
+        param_grid: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
         *,
         input_shape: Sequence[int] | None = None,
         max_time: float | None = None,
@@ -691,6 +698,18 @@ class DeepTDRegressorCV(RegressionSearch, BaseSearchCV):
     contiguous blocks.
     """
 
+    best_estimator_: DeepTDRegressor
+
+    @overload
+    def predict(
+        self, X: ArrayLike, return_std: Literal[False] = False
+    ) -> np.ndarray: ...
+
+    @overload
+    def predict(
+        self, X: ArrayLike, return_std: Literal[True]
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+
     def predict(
         self, X: ArrayLike, return_std: bool = False
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
@@ -717,7 +736,8 @@ class DeepTDRegressorCV(RegressionSearch, BaseSearchCV):
             If X has another number of features than in ``fit``, or NaN or infinity.
         """
         X = self._transform_input(X)
-        return self.best_estimator_.predict(X, return_std=return_std)
+        best = self.best_estimator_
+        return best.predict(X, return_std=True) if return_std else best.predict(X)
 
 
 class DeepTDClassifierCV(ClassificationSearch, BaseSearchCV):
@@ -777,6 +797,7 @@ input_shape_
         them.
     """
 
+    best_estimator_: DeepTDClassifier
     _parameter_constraints: dict = {
         **BaseSearchCV._parameter_constraints,
         "class_weight": CLASS_WEIGHT,
@@ -784,9 +805,7 @@ input_shape_
 
     def __init__(
         self,
-        param_grid: Mapping[str, Sequence]
-        | Sequence[Mapping[str, Sequence]]
-        | None = None,
+        param_grid: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
         *,
         input_shape: Sequence[int] | None = None,
         class_weight: dict | str | None = None,

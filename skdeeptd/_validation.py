@@ -417,8 +417,10 @@ def like_y(columns, y_ndim):
 
 
 class DocLinkMixin:
-    """Link the HTML representation of an estimator to its page."""
+    """Link an estimator to its page, and type the attributes that all have."""
 
+    n_features_in_: int
+    feature_names_in_: np.ndarray
     _doc_link_module = "skdeeptd"
     _doc_link_template = (
         DOCUMENTATION + "/generated/{estimator_module}.{estimator_name}.html"
