@@ -306,8 +306,6 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
         "stage" the last stage of each, from 1 to 3, or 0 if it was skipped. A candidate
         that stopped after the first fold has stage 1, NaN for the other folds, and the
         score of the first fold as its mean.
-    scorer_ : callable
-        Scorer of the fitted model, R2 by default.
     n_splits_ : int
         Number of folds.
     input_shape_ : tuple of int
@@ -493,8 +491,8 @@ class DeepTDAutoClassifier(ClassificationSearch, BaseAuto):
         or DeepTDClassifier, or from ``extra_estimators``.
     weights_ : ndarray of shape (n_estimators,)
         Weights of the models, not negative, with sum one.
-    best_estimator_, best_params_, best_index_, best_score_, cv_results_, scorer_, \
-n_splits_, input_shape_
+    best_estimator_, best_params_, best_index_, best_score_, cv_results_, n_splits_, \
+input_shape_
         As in DeepTDAutoRegressor.
     n_features_in_, feature_names_in_
         As in DeepTDClassifier.

@@ -493,7 +493,7 @@ class RegressionSearch(IntervalMixin, MultiOutputMixin, RegressorMixin, BaseSear
     """Check y of numbers, and give the default folds, score, network and intervals."""
 
     noise_variance_: np.ndarray
-    _default_scoring, _network = "r2", DeepTDRegressor
+    _network = DeepTDRegressor
 
     def _refit(self, candidates, table, folds, *args):
         """Fit the model, and store the residuals of its held-out samples."""
@@ -521,19 +521,11 @@ class RegressionSearch(IntervalMixin, MultiOutputMixin, RegressorMixin, BaseSear
         return X, like_y(columns, self._y_ndim), weight
 
 
-def mean_log_likelihood(estimator, X, y, sample_weight=None):
-    """Return the mean log of the probability of the class; y may miss some classes."""
-    of_class = np.searchsorted(estimator.classes_, y)
-    logs = estimator.predict_log_proba(X)[np.arange(len(of_class)), of_class]
-    return float(np.average(logs, weights=sample_weight))
-
-
 class ClassificationSearch(ClassifierMixin, BaseSearch):
     """Check y of classes, and give the default folds, score and network."""
 
     classes_: np.ndarray
     _network = DeepTDClassifier
-    _default_scoring = staticmethod(mean_log_likelihood)
 
     def _check(self, X, y, sample_weight):
         X, y, weight = check_labels(self, X, y, sample_weight)
@@ -670,8 +662,6 @@ class DeepTDRegressorCV(RegressionSearch, BaseSearchCV):
         As in GridSearchCV, with an entry for each network. "stage" is the last stage
         that a network reached, from 1 to 3, or 0 if it was skipped. A network ranks
         behind all networks that reached a later stage.
-    scorer_ : callable
-        Scorer of the held-out samples.
     n_splits_ : int
         Number of folds.
     input_shape_ : tuple of int
@@ -785,7 +775,7 @@ class DeepTDClassifierCV(ClassificationSearch, BaseSearchCV):
         Classes of the samples whose weight is not zero.
     best_estimator_ : DeepTDClassifier
         The best network, fitted to all samples.
-    best_params_, best_score_, best_index_, cv_results_, scorer_, n_splits_, \
+    best_params_, best_score_, best_index_, cv_results_, n_splits_, \
 input_shape_
         As in DeepTDRegressorCV.
     n_features_in_, feature_names_in_
