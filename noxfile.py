@@ -45,7 +45,7 @@ def benchmarks(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def tools(session: nox.Session) -> None:
-    """Run the pages of the documentation that use other packages, and save by mlflow."""
+    """Run the pages of the documentation with other packages, and mlflow."""
     session.install("-e.[tests,tools]")
     # Warnings of the other packages are no errors.
     pages = ["docs/preprocessing.rst", "docs/other_tools.rst", "tests/test_saving.py"]

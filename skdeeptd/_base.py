@@ -134,6 +134,8 @@ class BasePatchNetwork(DocLinkMixin, CallbackSupportMixin, BaseEstimator):
     strides_: tuple
     input_shape_: tuple[int, ...]
     activations_: tuple[str, ...]
+    covariate_indices_: np.ndarray
+    covariate_coef_: np.ndarray
     n_iter_: int
     _parameter_constraints: dict = {
         "kernel_sizes": ["array-like", None],

@@ -115,6 +115,8 @@ def to_torch(estimator: BaseEstimator) -> torch.nn.Module:
       kernels are multiplied by their gains. There are biases with ``hidden_bias``.
     - ``sum``: a convolution of kernel size 1 that adds the filters of an output. Its
       weights are the scales, its bias is the intercept.
+    - With covariates ``sum`` contains these modules as ``of_signal``, and a Linear
+      ``of_covariates``; X has the shape (n_samples, n_features).
     - ``mean``: the exponential, only with ``loss="poisson"``.
     - ``output``: a Flatten to the shape of y, or of the logits.
 

@@ -1378,6 +1378,33 @@ def test_a_fit_of_every_loss_is_exported(run, activation, loss):
     assert_as_computed(run(model.fit(X, y), X), model.predict(X), np.float64)
 
 
+@both
+@of_dtypes
+@pytest.mark.parametrize("loss", ["squared_error", "poisson"])
+def test_covariates_of_a_network(run, loss, dtype):
+    """Columns between those of the signal, in another order, and in other units."""
+    X, y = counts_of((14,))
+    X[:, [3, 9]] *= 10
+    y *= np.exp(X[:, 3] / 40 - X[:, 9] / 20)
+    model = DeepTDRegressor((4, 3), covariates=[9, 3], loss=loss, random_state=0)
+    model.set_params(alpha=1.0, tol=0.1, n_init=1)
+    X = X.astype(dtype)
+    model.fit(X, y)
+    assert_as_computed(run(model, X), model.predict(X), dtype)
+
+
+@pytest.mark.parametrize("classes", [("no", "yes"), (7, -2, 4)])
+def test_covariates_of_classes(classes):
+    require_both()
+    X, y = rows_of((14,))
+    model = DeepTDClassifier((4, 3), covariates=[-1, 0], n_init=1, random_state=0)
+    model.fit(X[:60], labels_of(y, classes)[:60])
+    logits = run_torch(model, X)
+    np.testing.assert_allclose(logits, model.decision_function(X), rtol=1e-9)
+    outputs = outputs_of_graph(to_onnx(model), X)
+    assert_as_computed(outputs["probabilities"], model.predict_proba(X))
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_torch_has_an_exponential_with_counts_only(loss):
     pytest.importorskip("torch")

@@ -38,6 +38,7 @@ MODELS = [
     DeepTDRegressor(**NETWORK, alpha=1.0, loss="huber"),
     DeepTDRegressor(**NETWORK, alpha="loo"),
     DeepTDRegressor(**{**NETWORK, **SHARED}, polish=False),
+    DeepTDRegressor((4, 2), covariates=[-1, 0, 1, 2], random_state=0),
     DeepTDClassifier(**NETWORK),
     DeepTDFeatures(n_filters=2, random_state=0),
     SignalScaler("snv"),
@@ -70,11 +71,11 @@ NAMES = [f"{type(m).__name__}{number}" for number, m in enumerate(MODELS)]
 
 @pytest.fixture(scope="module", params=MODELS, ids=NAMES)
 def model(request):
-    """Return a fitted model; a network that learns in batches has two of them."""
+    """Return a fitted model, after two batches if the model can learn from batches."""
     model = clone(request.param)
     X, y = data_for(model)
     model.fit(X, y)
-    if hasattr(model, "partial_fit"):
+    if hasattr(model, "partial_fit") and model.covariates is None:
         model.partial_fit(X[:40], y[:40]).partial_fit(X[40:], y[40:])
     return model
 

@@ -99,6 +99,13 @@ def layers_of(estimator):
     return layers
 
 
+def covariates_of(network):
+    """Return the columns of the signal, those of the covariates, and the slopes."""
+    indices = network.covariate_indices_
+    signal = np.delete(np.arange(network.n_features_in_), indices)
+    return signal, indices, getattr(network, "covariate_coef_", None)
+
+
 def signals_of(transformer):
     """Return how a fitted transformer makes signals of X."""
     layout = signal_layout(transformer.input_shape_)

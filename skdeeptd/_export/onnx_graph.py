@@ -17,6 +17,7 @@ from skdeeptd._base import BasePatchNetwork
 from skdeeptd._data.signals import CLIP, CONSTANT
 from skdeeptd._export.layers import (
     bank_of,
+    covariates_of,
     has_log_link,
     known,
     layers_of,
@@ -135,7 +136,9 @@ def _in_float64(add, function, X, estimator):
 
 
 def _network(add, X, estimator):
-    orders, h, channels = layout_of(estimator).orders, X, 1
+    signal, covariates, slopes = covariates_of(estimator)
+    h = add("Gather", X, signal, axis=1) if len(covariates) else X
+    orders, channels = layout_of(estimator).orders, 1
     for layer, order in zip(layers_of(estimator), orders, strict=True):
         h = _patches(add, h, order, channels)
         h = _activation(add, _pre_activation(add, h, layer, channels), layer)
@@ -146,6 +149,9 @@ def _network(add, X, estimator):
     h = add("Add", h, intercept[:, np.newaxis, np.newaxis])
     h = add("Transpose", h, perm=[2, 0, 1])
     h = add("Reshape", h, np.array([-1, n_columns_of(estimator)]))
+    if len(covariates):
+        own = add("MatMul", add("Gather", X, covariates, axis=1), slopes.T)
+        h = add("Add", h, own)
     return add("Exp", h) if has_log_link(estimator) else h
 
 

@@ -18,6 +18,7 @@ from skdeeptd._auto import DeepTDAutoClassifier, DeepTDAutoRegressor
 from skdeeptd._data.signals import CLIP, CONSTANT
 from skdeeptd._export.layers import (
     bank_of,
+    covariates_of,
     dtype_of,
     has_log_link,
     has_one_axis,
@@ -82,6 +83,12 @@ def _network(estimator):
     modules["sum"] = _conv(
         channels, estimator.scales_, estimator.intercept_, ones, ones
     )
+    signal, covariates, slopes = covariates_of(estimator)
+    if len(covariates):
+        modules["flat"] = torch.nn.Flatten(1)
+        added = {"of_signal": torch.nn.Sequential(modules), "signal": signal}
+        added |= {"of_covariates": _linear(slopes, None), "covariates": covariates}
+        modules = OrderedDict(sum=_step(_with_covariates, **added))
     if has_log_link(estimator):
         modules["mean"] = _step(_exponential)
     modules["output"] = torch.nn.Flatten(0 if has_one_axis(estimator) else 1)
@@ -332,6 +339,11 @@ def _input(torch, step, X):
             f"X must be of shape {' or '.join(of_shape)}, got {tuple(X.shape)}"
         )
     return X.reshape(-1, 1, *step.shape)
+
+
+def _with_covariates(torch, step, X):
+    slopes = step.of_covariates(X[:, step.covariates])
+    return step.of_signal(X[:, step.signal]) + slopes
 
 
 def _exponential(torch, step, z):
