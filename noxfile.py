@@ -18,10 +18,11 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Lint, check the format, and check the types."""
-    session.install("-e.[tests]")
+    session.install("-e.[tests,types]")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
+    session.run("pyright", "tests/typed_script.py")
 
 
 @nox.session(default=False)
@@ -44,10 +45,10 @@ def benchmarks(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def tools(session: nox.Session) -> None:
-    """Run the pages of the documentation that use other packages."""
+    """Run the pages of the documentation with other packages, and mlflow."""
     session.install("-e.[tests,tools]")
     # Warnings of the other packages are no errors.
-    pages = ["docs/preprocessing.rst", "docs/other_tools.rst"]
+    pages = ["docs/preprocessing.rst", "docs/other_tools.rst", "tests/test_saving.py"]
     session.run("pytest", "-n0", "-Wdefault", *pages, *session.posargs)
 
 

@@ -7,7 +7,7 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from numbers import Integral
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -50,6 +50,8 @@ class BaseAuto(BaseSearch):
     ``_ensemble_candidates``, and the loss of the average in ``_stacking``.
     """
 
+    estimators_: list[Any]
+    weights_: np.ndarray
     _time_fraction = 0.6
     _pools_folds = True
     _parameter_constraints: dict = {
@@ -310,8 +312,6 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
         "stage" the last stage of each, from 1 to 3, or 0 if it was skipped. A candidate
         that stopped after the first fold has stage 1, NaN for the other folds, and the
         score of the first fold as its mean.
-    scorer_ : callable
-        Scorer of the fitted model, R2 by default.
     n_splits_ : int
         Number of folds.
     input_shape_ : tuple of int
@@ -367,6 +367,16 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
         """Return the weights of some of the models for an output."""
         y = y.reshape(len(y), -1)[:, output]
         return squared_error_weights(predicted[models, :, output], y, weight)
+
+    @overload
+    def predict(
+        self, X: ArrayLike, return_std: Literal[False] = False
+    ) -> np.ndarray: ...
+
+    @overload
+    def predict(
+        self, X: ArrayLike, return_std: Literal[True]
+    ) -> tuple[np.ndarray, np.ndarray]: ...
 
     def predict(
         self, X: ArrayLike, return_std: bool = False
@@ -490,8 +500,8 @@ class DeepTDAutoClassifier(ClassificationSearch, BaseAuto):
         or DeepTDClassifier, or from ``extra_estimators``.
     weights_ : ndarray of shape (n_estimators,)
         Weights of the models, not negative, with sum one.
-    best_estimator_, best_params_, best_index_, best_score_, cv_results_, scorer_, \
-n_splits_, input_shape_, covariate_indices_
+    best_estimator_, best_params_, best_index_, best_score_, cv_results_, n_splits_, \
+input_shape_, covariate_indices_
         As in DeepTDAutoRegressor.
     n_features_in_, feature_names_in_
         As in DeepTDClassifier.

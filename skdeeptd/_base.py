@@ -124,6 +124,19 @@ class BasePatchNetwork(EstimatorMixin, CallbackSupportMixin, BaseEstimator):
     attributes in ``_describe`` and ``_describe_stream``.
     """
 
+    kernels_: list[np.ndarray]
+    gains_: np.ndarray
+    scales_: np.ndarray
+    biases_: np.ndarray
+    intercept_: np.ndarray
+    moment_: np.ndarray
+    kernel_sizes_: tuple
+    strides_: tuple
+    input_shape_: tuple[int, ...]
+    activations_: tuple[str, ...]
+    covariate_indices_: np.ndarray
+    covariate_coef_: np.ndarray
+    n_iter_: int
     _parameter_constraints: dict = {
         "kernel_sizes": ["array-like", None],
         "input_shape": ["array-like", None],
@@ -339,6 +352,12 @@ class BasePatchRegressor(
 ):
     """Fit numbers by a patch network per output."""
 
+    alpha_: np.ndarray
+    scale_: np.ndarray
+    covariance_: np.ndarray
+    noise_variance_: np.ndarray
+    loo_r2_: np.ndarray
+    link_: str
     _parameter_constraints: dict = {
         **BasePatchNetwork._parameter_constraints,
         "share_filters": ["boolean"],

@@ -131,6 +131,7 @@ strides_, input_shape_, n_iter_
     would give the features if all activations were the identity, summed over logits.
     """
 
+    classes_: np.ndarray
     _parameter_constraints: dict = {
         **BasePatchNetwork._parameter_constraints,
         "n_filters": [Interval(Integral, 1, None, closed="left"), None],

@@ -60,6 +60,10 @@ from skdeeptd._validation import (
 class BaseSignalTransformer(EstimatorMixin, TransformerMixin, BaseEstimator):
     """Transform signals; a subclass learns in ``_learn_rows``."""
 
+    input_shape_: tuple[int, ...]
+    view_: str | None
+    shift_: np.ndarray
+    scale_: np.ndarray
     _parameter_constraints: dict = {
         "input_shape": ["array-like", None],
         "view": [StrOptions(set(VIEWS[1:])), None],
@@ -368,6 +372,14 @@ class DeepTDFeatures(BaseSignalTransformer):
        deterministic transform for time series classification. KDD, 2021.
     """
 
+    kernels_: list[np.ndarray]
+    biases_: list[np.ndarray]
+    ramps_: list[np.ndarray]
+    kernel_sizes_: tuple
+    dilations_: tuple[int, ...]
+    pooling_: tuple[int, ...]
+    center_: np.ndarray
+    unit_: np.ndarray
     _parameter_constraints: dict = {
         **BaseSignalTransformer._parameter_constraints,
         "kernel_sizes": ["array-like", None],

@@ -20,7 +20,7 @@ from skdeeptd._data.serial import rows_are_serial
 from skdeeptd._data.signals import CLIP, column_units, in_units
 from skdeeptd._data.standardize import has_room, standardize
 from skdeeptd._data.threads import single_threaded_blas
-from skdeeptd._features import BaseSignalTransformer, DeepTDFeatures
+from skdeeptd._features import BaseSignalTransformer, DeepTDFeatures, SignalScaler
 from skdeeptd._intervals import IntervalMixin
 from skdeeptd._solvers.learned_kernel import (
     Problem,
@@ -199,6 +199,23 @@ class DeepTDRidge(
        Science 383, 2024.
     """
 
+    features_: DeepTDFeatures | SignalScaler
+    kernel_: str
+    gamma_: float
+    total_weight_: float
+    components_: np.ndarray
+    coef_: np.ndarray
+    dual_coef_: np.ndarray
+    X_fit_: np.ndarray
+    intercept_: np.ndarray
+    alpha_: np.ndarray
+    noise_variance_: np.ndarray
+    variance_scale_: np.ndarray
+    center_: np.ndarray
+    eigenvectors_: np.ndarray
+    eigenvalues_: np.ndarray
+    share_: np.ndarray
+    whitening_: np.ndarray
     _parameter_constraints: dict = {
         "features": [BaseSignalTransformer, None],
         "kernel": [StrOptions(set(KERNELS))],

@@ -79,6 +79,11 @@ class DeepTDRidgeClassifier(EstimatorMixin, ClassifierMixin, BaseEstimator):
     likelihood of the cross-validated predictions.
     """
 
+    classes_: np.ndarray
+    regressor_: DeepTDRidge
+    factor_: float
+    prior_: np.ndarray
+    prior_weight_: float
     _parameter_constraints: dict = {
         "class_weight": CLASS_WEIGHT,
         **{

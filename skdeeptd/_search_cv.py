@@ -8,7 +8,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, Self
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 from joblib import effective_n_jobs
@@ -94,6 +94,13 @@ class BaseSearch(EstimatorMixin, CallbackSupportMixin, BaseEstimator):
     ``_refit``; ``RegressionSearch`` and ``ClassificationSearch`` check y and score.
     """
 
+    best_estimator_: Any
+    best_params_: dict[str, Any]
+    best_index_: int
+    best_score_: float
+    cv_results_: dict[str, Any]
+    n_splits_: int
+    input_shape_: tuple[int, ...]
     _time_fraction = 1.0  # of max_time, for the comparison
     _pools_folds = False  # whether R2 is that of the held-out rows of all folds
     _parameter_constraints: dict = {
@@ -154,9 +161,9 @@ class BaseSearch(EstimatorMixin, CallbackSupportMixin, BaseEstimator):
             n_rows = max(len(distinct_rows(f.X, f.y)[0]) for f in folds)
             signal, _ = split_columns(X, self.covariate_indices_)
             candidates = self._candidates(n_rows, _mean_variance(signal, weight))
-            scoring = self._default_scoring if self.scoring is None else self.scoring
-            self.scorer_ = check_scoring(candidates[0].estimator, scoring=scoring)
-            scorer = None if self.scoring is None else self.scorer_
+            scorer = None
+            if self.scoring is not None:
+                scorer = check_scoring(candidates[0].estimator, scoring=self.scoring)
             classes = getattr(self, "classes_", None)
             has_single_rows = min(len(fold.y_test) for fold in folds) < 2
             evaluate = Evaluation(classes, scorer, self._pools_folds or has_single_rows)
@@ -493,7 +500,8 @@ def _n_free_weights(kernel_sizes, n_logits):
 class RegressionSearch(IntervalMixin, MultiOutputMixin, RegressorMixin, BaseSearch):
     """Check y of numbers, and give the default folds, score, network and intervals."""
 
-    _default_scoring, _network = "r2", DeepTDRegressor
+    noise_variance_: np.ndarray
+    _network = DeepTDRegressor
 
     def _refit(self, candidates, table, folds, *args):
         """Fit the model, and store the residuals of its held-out samples."""
@@ -521,18 +529,11 @@ class RegressionSearch(IntervalMixin, MultiOutputMixin, RegressorMixin, BaseSear
         return X, like_y(columns, self._y_ndim), weight
 
 
-def mean_log_likelihood(estimator, X, y, sample_weight=None):
-    """Return the mean log of the probability of the class; y may miss some classes."""
-    of_class = np.searchsorted(estimator.classes_, y)
-    logs = estimator.predict_log_proba(X)[np.arange(len(of_class)), of_class]
-    return float(np.average(logs, weights=sample_weight))
-
-
 class ClassificationSearch(ClassifierMixin, BaseSearch):
     """Check y of classes, and give the default folds, score and network."""
 
+    classes_: np.ndarray
     _network = DeepTDClassifier
-    _default_scoring = staticmethod(mean_log_likelihood)
 
     def _check(self, X, y, sample_weight):
         X, y, weight = check_labels(self, X, y, sample_weight)
@@ -574,9 +575,7 @@ class BaseSearchCV(BaseSearch):
 
     def __init__(
         self,
-        param_grid: Mapping[str, Sequence]
-        | Sequence[Mapping[str, Sequence]]
-        | None = None,
+        param_grid: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
         *,
         input_shape: Sequence[int] | None = None,
         covariates: Sequence[int | str] | None = None,
@@ -675,8 +674,6 @@ class DeepTDRegressorCV(RegressionSearch, BaseSearchCV):
         As in GridSearchCV, with an entry for each network. "stage" is the last stage
         that a network reached, from 1 to 3, or 0 if it was skipped. A network ranks
         behind all networks that reached a later stage.
-    scorer_ : callable
-        Scorer of the held-out samples.
     n_splits_ : int
         Number of folds.
     input_shape_ : tuple of int
@@ -702,6 +699,18 @@ class DeepTDRegressorCV(RegressionSearch, BaseSearchCV):
     samples. If neighbouring samples are alike, as in a time series, the folds are
     contiguous blocks.
     """
+
+    best_estimator_: DeepTDRegressor
+
+    @overload
+    def predict(
+        self, X: ArrayLike, return_std: Literal[False] = False
+    ) -> np.ndarray: ...
+
+    @overload
+    def predict(
+        self, X: ArrayLike, return_std: Literal[True]
+    ) -> tuple[np.ndarray, np.ndarray]: ...
 
     def predict(
         self, X: ArrayLike, return_std: bool = False
@@ -729,7 +738,8 @@ class DeepTDRegressorCV(RegressionSearch, BaseSearchCV):
             If X has another number of features than in ``fit``, or NaN or infinity.
         """
         X = self._transform_input(X)
-        return self.best_estimator_.predict(X, return_std=return_std)
+        best = self.best_estimator_
+        return best.predict(X, return_std=True) if return_std else best.predict(X)
 
 
 class DeepTDClassifierCV(ClassificationSearch, BaseSearchCV):
@@ -779,7 +789,7 @@ class DeepTDClassifierCV(ClassificationSearch, BaseSearchCV):
         Classes of the samples whose weight is not zero.
     best_estimator_ : DeepTDClassifier
         The best network, fitted to all samples.
-    best_params_, best_score_, best_index_, cv_results_, scorer_, n_splits_, \
+    best_params_, best_score_, best_index_, cv_results_, n_splits_, \
 input_shape_
         As in DeepTDRegressorCV.
     n_features_in_, feature_names_in_
@@ -791,6 +801,7 @@ input_shape_
         them.
     """
 
+    best_estimator_: DeepTDClassifier
     _parameter_constraints: dict = {
         **BaseSearchCV._parameter_constraints,
         "class_weight": CLASS_WEIGHT,
@@ -798,9 +809,7 @@ input_shape_
 
     def __init__(
         self,
-        param_grid: Mapping[str, Sequence]
-        | Sequence[Mapping[str, Sequence]]
-        | None = None,
+        param_grid: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
         *,
         input_shape: Sequence[int] | None = None,
         covariates: Sequence[int | str] | None = None,

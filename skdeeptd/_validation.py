@@ -432,6 +432,8 @@ def like_y(columns, y_ndim):
 class EstimatorMixin:
     """Take arrays of other libraries, and link the HTML representation to its page."""
 
+    n_features_in_: int
+    feature_names_in_: np.ndarray
     _doc_link_module = "skdeeptd"
     _doc_link_template = (
         DOCUMENTATION + "/generated/{estimator_module}.{estimator_name}.html"

@@ -105,6 +105,7 @@ class DaskDeepTDRegressor(DaskMixin, MultiOutputMixin, RegressorMixin, BaseEstim
     DeepTDRegressor(kernel_sizes=(4, 4, 4), random_state=0)
     """
 
+    estimator_: DeepTDRegressor
     _default = DeepTDRegressor
     _parameter_constraints: dict = {"estimator": [_default, None], **CLIENT_CONSTRAINTS}
     _read_y = staticmethod(read_numbers)
@@ -241,6 +242,8 @@ class DaskDeepTDClassifier(DaskMixin, ClassifierMixin, BaseEstimator):
     DeepTDClassifier(kernel_sizes=(4, 4), random_state=0)
     """
 
+    estimator_: DeepTDClassifier
+    classes_: np.ndarray
     _default = DeepTDClassifier
     _parameter_constraints: dict = {"estimator": [_default, None], **CLIENT_CONSTRAINTS}
     _read_y = staticmethod(read_labels)

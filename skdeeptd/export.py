@@ -1,4 +1,4 @@
-"""Convert fitted estimators to torch modules and ONNX graphs.
+"""Convert fitted estimators to torch modules and ONNX graphs, and save them safely.
 
 torch, onnx and skl2onnx are imported only by the function that needs them.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import DTypeLike
 from sklearn.base import BaseEstimator
 
 from skdeeptd._auto import DeepTDAutoClassifier, DeepTDAutoRegressor
@@ -31,6 +33,20 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
+REGRESSORS = DeepTDRegressor, DeepTDRegressorCV, DeepTDAutoRegressor, DeepTDRidge
+CLASSIFIERS = (
+    DeepTDClassifier,
+    DeepTDClassifierCV,
+    DeepTDAutoClassifier,
+    DeepTDRidgeClassifier,
+)
+TRANSFORMERS = DeepTDFeatures, SignalScaler
+#: Names of the estimator classes of this package, for ``trusted`` of ``skops.io.load``.
+TRUSTED_TYPES = [
+    *("skdeeptd.dask.DaskDeepTDClassifier", "skdeeptd.dask.DaskDeepTDRegressor"),
+    *(f"{c.__module__}.{c.__name__}" for c in REGRESSORS + CLASSIFIERS + TRANSFORMERS),
+]
+
 
 def to_torch(estimator: BaseEstimator) -> torch.nn.Module:
     """Convert a fitted estimator to a torch module that can be trained further.
@@ -52,7 +68,8 @@ def to_torch(estimator: BaseEstimator) -> torch.nn.Module:
     ----------
     estimator : estimator
         Any estimator of this package, fitted, except those of ``skdeeptd.dask``. All
-        models of an average must be of this package, too.
+        models of an average must be of this package, too. A Pipeline may contain these
+        estimators and StandardScaler.
 
     Returns
     -------
@@ -98,6 +115,8 @@ def to_torch(estimator: BaseEstimator) -> torch.nn.Module:
       kernels are multiplied by their gains. There are biases with ``hidden_bias``.
     - ``sum``: a convolution of kernel size 1 that adds the filters of an output. Its
       weights are the scales, its bias is the intercept.
+    - With covariates ``sum`` contains these modules as ``of_signal``, and a Linear
+      ``of_covariates``; X has the shape (n_samples, n_features).
     - ``mean``: the exponential, only with ``loss="poisson"``.
     - ``output``: a Flatten to the shape of y, or of the logits.
 
@@ -119,7 +138,8 @@ def to_torch(estimator: BaseEstimator) -> torch.nn.Module:
 
     The module of a DeepTDAutoRegressor or DeepTDAutoClassifier is the average of
     ``members``, with ``weights`` that are not trained. The module of a
-    DeepTDRegressorCV or DeepTDClassifierCV is that of ``best_estimator_``.
+    DeepTDRegressorCV or DeepTDClassifierCV is that of ``best_estimator_``. The module
+    of a Pipeline is a Sequential of the modules of its steps.
 
     torch has no convolution over more than three axes. For samples of four axes or more
     a layer is a Conv1d over one axis with its patches side by side; a step
@@ -130,7 +150,9 @@ def to_torch(estimator: BaseEstimator) -> torch.nn.Module:
     return module_of(exported(estimator))
 
 
-def to_onnx(estimator: BaseEstimator) -> onnx.ModelProto:
+def to_onnx(
+    estimator: BaseEstimator, dtype: DTypeLike | None = None
+) -> onnx.ModelProto:
     """Convert a fitted estimator to an ONNX model, to predict without Python.
 
     >>> import onnxruntime
@@ -148,16 +170,19 @@ def to_onnx(estimator: BaseEstimator) -> onnx.ModelProto:
     ----------
     estimator : estimator
         Any estimator of this package, fitted, except those of ``skdeeptd.dask``. All
-        models of an average must be of this package, too. For a Pipeline see
-        :func:`register_skl2onnx`.
+        models of an average must be of this package, too. A Pipeline may contain these
+        estimators and StandardScaler; for other steps see :func:`register_skl2onnx`.
+    dtype : float32 or float64, default=None
+        Dtype of X and of the output. Networks are computed in this dtype, all other
+        models in float64. None takes float32 for networks that were fitted to float32,
+        else float64.
 
     Returns
     -------
     onnx.ModelProto
         Model with opset 17 and IR version 8. The input ``X`` has the shape (n_samples,
-        n_features) for any number of samples. Its dtype is float32 for networks that
-        were fitted to float32, else float64. The output ``y`` is that of ``predict`` or
-        ``transform``, in the same shape. Pass samples of several axes as
+        n_features) for any number of samples. The output ``y`` is that of ``predict``
+        or ``transform``, in the same shape. Pass samples of several axes as
         ``X.reshape(len(X), -1)``.
 
         A classifier has two outputs: ``label``, as from ``predict``, of shape
@@ -173,8 +198,8 @@ def to_onnx(estimator: BaseEstimator) -> onnx.ModelProto:
     sklearn.exceptions.NotFittedError
         Before ``fit``.
     ValueError
-        If fitted attributes do not fit each other, if ONNX has no counterpart of an
-        activation, or if a class is a number beyond int64.
+        If ``dtype`` is another one, if fitted attributes do not fit each other, if ONNX
+        has no counterpart of an activation, or if a class is a number beyond int64.
 
     See Also
     --------
@@ -189,10 +214,13 @@ def to_onnx(estimator: BaseEstimator) -> onnx.ModelProto:
     operators.
     """
     estimator = exported(estimator)
+    dtype = dtype_of(estimator) if dtype is None else np.dtype(dtype)
+    if dtype not in (np.float32, np.float64):
+        raise ValueError(f"dtype must be float32 or float64, got {dtype.name}")
     if is_classifier(estimator):
-        return onnx_classifier(estimator, dtype_of(estimator))
+        return onnx_classifier(estimator, dtype)
     columns = [] if has_one_axis(estimator) else [n_columns_of(estimator)]
-    return onnx_model(estimator, dtype_of(estimator), columns)
+    return onnx_model(estimator, dtype, columns)
 
 
 def register_skl2onnx() -> None:
@@ -254,23 +282,11 @@ def register_skl2onnx() -> None:
         model = onnx_classifier(exported(operator.raw_operator), dtype)
         integration.add_onnx_graph(scope, operator, container, model)
 
-    for known in (
-        DeepTDRegressor,
-        DeepTDRegressorCV,
-        DeepTDAutoRegressor,
-        DeepTDRidge,
-        DeepTDFeatures,
-        SignalScaler,
-    ):
+    for known in (*REGRESSORS, *TRANSFORMERS):
         skl2onnx.update_registered_converter(
             known, f"Skdeeptd{known.__name__}", set_output_type, convert
         )
-    for known in (
-        DeepTDClassifier,
-        DeepTDClassifierCV,
-        DeepTDAutoClassifier,
-        DeepTDRidgeClassifier,
-    ):
+    for known in CLASSIFIERS:
         skl2onnx.update_registered_converter(
             known,
             f"Skdeeptd{known.__name__}",

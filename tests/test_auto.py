@@ -40,7 +40,6 @@ from skdeeptd import (
     _auto,
     _search_cv,
 )
-from skdeeptd._search_cv import mean_log_likelihood
 from skdeeptd._stacking import log_loss_weights, squared_error_weights
 from skdeeptd.datasets import make_patch_cnn_regression
 
@@ -718,8 +717,8 @@ def test_classifiers_are_candidates():
     model = DeepTDAutoClassifier(extra_estimators=extra, cv=3, random_state=0)
     board = model.fit(X, names).leaderboard().set_index("model")
     expected = [
-        mean_log_likelihood(
-            GaussianNB().fit(X[train], names[train]), X[test], names[test]
+        -log_loss(
+            names[test], GaussianNB().fit(X[train], names[train]).predict_proba(X[test])
         )
         for train, test in StratifiedKFold(3).split(X, names)
     ]
@@ -1012,7 +1011,7 @@ def test_scores_of_classes_are_those_of_cross_validation():
     assert len(compared) > 3
     for i in compared:
         expected = cross_val_score(
-            results["estimator"][i], flat(X), y, cv=3, scoring=mean_log_likelihood
+            results["estimator"][i], flat(X), y, cv=3, scoring="neg_log_loss"
         )
         ours = [results[f"split{fold}_test_score"][i] for fold in range(3)]
         np.testing.assert_allclose(ours, expected, rtol=1e-6)
@@ -1026,7 +1025,7 @@ def test_a_planted_network_is_preferred_and_near_the_truth():
     assert model.estimators_[0] is model.best_estimator_
     assert model.weights_[0] > 0.5
     linear = model.cv_results_["mean_test_score"][0]
-    assert mean_log_likelihood(model, X[400:], y[400:]) > linear + 0.05
+    assert -log_loss(y[400:], model.predict_proba(X[400:])) > linear + 0.05
 
 
 def test_noise_is_predicted_by_about_the_shares():

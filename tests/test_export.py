@@ -1,5 +1,6 @@
 import copy
 import io
+import itertools
 import pickle
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from sklearn.ensemble import VotingRegressor
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from skdeeptd import (
     DeepTDAutoClassifier,
@@ -369,7 +370,7 @@ RIDGES = [
 
 
 @both
-@pytest.mark.parametrize("n_outputs", [None, 1, 2])
+@pytest.mark.parametrize("n_outputs", [None, 2])
 @pytest.mark.parametrize("on", ["signal", "filters"])
 @pytest.mark.parametrize("parameters", RIDGES)
 def test_ridge_is_that_of_predict(run, parameters, on, n_outputs):
@@ -607,6 +608,88 @@ def test_onnx_of_features_is_valid(make):
     assert (graph.opset_import[0].version, graph.ir_version) == (17, 8)
 
 
+# Pipelines, and the dtype of the graph
+
+SCALERS = {
+    "both": (StandardScaler(),),
+    "no mean": (StandardScaler(with_mean=False),),
+    "no spread": ("passthrough", StandardScaler(with_std=False)),
+    "neither": (StandardScaler(with_mean=False, with_std=False), None),
+    "signals": (StandardScaler(), SignalScaler("snv")),
+    "pipeline": (make_pipeline(StandardScaler(), StandardScaler()),),
+}
+NETWORK = DeepTDRegressor((4, 3), polish=False, random_state=0)
+
+
+def pipeline_on(scalers, last, dtype=np.float64, classes=None):
+    """The units of the features differ, so that a scaler that is missing shows."""
+    X, y = rows_of((12,))
+    X = (X * np.arange(1, 13)).astype(dtype)
+    y = y if classes is None else labels_of(y, classes)
+    return make_pipeline(*SCALERS[scalers], last).fit(X[:60], y[:60]), X
+
+
+@both
+@pytest.mark.parametrize("scalers", SCALERS)
+@pytest.mark.parametrize(
+    ("last", "dtype"),
+    [
+        (NETWORK, np.float64),
+        (NETWORK, np.float32),
+        (DeepTDRidge(SignalScaler()), np.float64),
+    ],
+)
+def test_a_pipeline_is_that_of_predict(run, last, dtype, scalers):
+    pipeline, X = pipeline_on(scalers, last, dtype)
+    assert_as_computed(run(pipeline, X), pipeline.predict(X), dtype)
+
+
+@pytest.mark.parametrize(
+    ("last", "classes"),
+    [
+        (DeepTDClassifier((4, 3), n_init=1), ("no", "yes")),
+        (DeepTDRidgeClassifier(SignalScaler()), (7, -2, 4)),
+    ],
+)
+def test_a_pipeline_of_classes_is_that_of_predict_proba(last, classes):
+    require_both()
+    pipeline, X = pipeline_on("signals", last, classes=classes)
+    assert_classes_as_computed(pipeline, X)
+
+
+@both
+def test_a_pipeline_is_a_member_of_an_average(run):
+    model, X = average_on()
+    member = make_pipeline(StandardScaler(), model.estimators_[1])
+    model.estimators_[1] = member.fit(X[:60], X[:60, 0])
+    assert_as_computed(run(model, X), model.predict(X))
+
+
+@pytest.mark.parametrize("make", [*ALL_KINDS, random_model])
+def test_onnx_in_float32_of_a_fit_to_float64(make):
+    pytest.importorskip("onnx")
+    model, X = make()
+    X = X.astype(np.float32)
+    *_, output = outputs_of_graph(to_onnx(model, "float32"), X).values()
+    methods = ("predict_proba", "predict", "transform")
+    method = next(m for m in methods if hasattr(model, m))
+    assert_as_computed(output, getattr(model, method)(X), np.float32)
+
+
+def test_onnx_in_float64_of_a_fit_to_float32():
+    pytest.importorskip("onnx")
+    model, X = random_model(dtype=np.float32)
+    X = X.astype(float)
+    output = run_graph(to_onnx(model, np.float64), X)
+    assert_as_computed(output, model.predict(X), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float16", int])
+def test_onnx_in_another_dtype_is_an_error(dtype):
+    with pytest.raises(ValueError, match="dtype must be float32 or float64, got"):
+        to_onnx(random_model()[0], dtype)
+
+
 @of_dtypes
 @pytest.mark.parametrize(
     "steps",
@@ -657,17 +740,6 @@ def test_slopes_of_large_signals_in_float32_by_skl2onnx():
     assert_as_computed(output, scaler.transform(X), np.float32)
 
 
-@pytest.mark.parametrize("make", [average_on, ridge_on, average_of_classes_on])
-def test_skops_saves_and_loads_averages(make):
-    skops = pytest.importorskip("skops.io")
-    model, X = make()
-    saved = skops.dumps(model)
-    trusted = skops.get_untrusted_types(data=saved)
-    assert {name.split(".")[0] for name in trusted} <= {"skdeeptd", "sklearn"}
-    loaded = skops.loads(saved, trusted=trusted)
-    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
-
-
 # Classes of ridge regressions and averages
 
 CLASSES = [("no", "yes"), (7, -2, 4), ("a", "c", "b", "d")]
@@ -701,9 +773,10 @@ def require_both():
         pytest.importorskip(package)
 
 
-@of_all_classes
 @pytest.mark.parametrize("on", ["signal", "filters"])
-@pytest.mark.parametrize("parameters", RIDGES)
+@pytest.mark.parametrize(
+    ("parameters", "classes"), list(zip(RIDGES, itertools.cycle(CLASSES)))
+)
 def test_ridge_classes_are_those_of_predict_proba(parameters, on, classes):
     require_both()
     model, X = ridge_classifier_on(classes, on, **parameters)
@@ -780,13 +853,12 @@ def test_torch_of_classes_in_float32(make):
 
 
 @of_dtypes
-@of_all_classes
 @pytest.mark.parametrize(
-    "model",
+    ("model", "classes"),
     [
-        DeepTDRidgeClassifier(random_state=0),
-        DeepTDRidgeClassifier(SignalScaler(), kernel="laplace", metric="learned"),
-        DeepTDAutoClassifier(cv=2, ensemble_size=2, random_state=0),
+        (DeepTDRidgeClassifier(random_state=0), ("no", "yes")),
+        (DeepTDRidgeClassifier(SignalScaler(), kernel="laplace"), (7, -2, 4)),
+        (DeepTDAutoClassifier(cv=2, ensemble_size=2, random_state=0), CLASSES[2]),
     ],
 )
 def test_classes_in_a_pipeline_by_skl2onnx(model, classes, dtype):
@@ -1182,32 +1254,22 @@ def test_onnx_of_a_pipeline_maps_classes_to_probabilities():
     assert_labels_and_probabilities(found, model, X)
 
 
-@pytest.mark.parametrize("labels", [[1, 0], ["no", "yes"], ["a", "c", "b"]])
-def test_skops_saves_and_loads_a_classifier(labels):
-    skops = pytest.importorskip("skops.io")
-    X = np.random.default_rng(0).standard_normal((60, 12))
-    model = DeepTDClassifier((3, -1), strides=1, n_init=1, tol=0.1, random_state=0)
-    pipeline = make_pipeline(StandardScaler(), model).fit(X, np.resize(labels, 60))
-    saved = skops.dumps(pipeline)
-    trusted = ["skdeeptd._classifier.DeepTDClassifier"]
-    assert skops.get_untrusted_types(data=saved) == trusted
-    loaded = skops.loads(saved, trusted=trusted)
-    for method in ("predict", "predict_proba"):
-        found, expected = (getattr(m, method)(X) for m in (loaded, pipeline))
-        np.testing.assert_array_equal(found, expected)
-    fitted = {name for name in vars(model) if name.endswith("_")}
-    assert fitted == {name for name in vars(loaded[-1]) if name.endswith("_")}
-
-
 exports = pytest.mark.parametrize(
     ("export", "module"), [(to_torch, "torch"), (to_onnx, "onnx")]
 )
 
 
 @exports
-@pytest.mark.parametrize("other", [Ridge(), make_pipeline(Ridge()), np.zeros(3)])
-def test_what_is_no_network_is_an_error(export, module, other):
-    with pytest.raises(TypeError, match=f"not a {type(other).__name__}"):
+@pytest.mark.parametrize(
+    ("other", "name"),
+    [
+        (Ridge(), "Ridge"),
+        (make_pipeline(MinMaxScaler(), DeepTDRegressor()), "MinMaxScaler"),
+        (np.zeros(3), "ndarray"),
+    ],
+)
+def test_what_is_no_network_is_an_error(export, module, other, name):
+    with pytest.raises(TypeError, match=f"not a {name}; .* use skl2onnx"):
         export(other)
 
 
@@ -1256,28 +1318,6 @@ def test_import_needs_no_extra():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("polish", [False, True])
-@pytest.mark.parametrize("strides", [None, 1])
-def test_skops_saves_and_loads(polish, strides):
-    skops = pytest.importorskip("skops.io")
-    X, y = np.random.default_rng(0).standard_normal((2, 40, 12))
-    model = DeepTDRegressor(
-        (3, 4 if strides is None else -1),
-        strides=strides,
-        polish=polish,
-        n_init=1,
-        random_state=0,
-    )
-    pipeline = make_pipeline(StandardScaler(), model).fit(X, y[:, :2])
-    saved = skops.dumps(pipeline)
-    trusted = ["skdeeptd._regressor.DeepTDRegressor"]
-    assert skops.get_untrusted_types(data=saved) == trusted
-    loaded = skops.loads(saved, trusted=trusted)
-    np.testing.assert_array_equal(loaded.predict(X), pipeline.predict(X))
-    fitted = {name for name in vars(model) if name.endswith("_")}
-    assert fitted == {name for name in vars(loaded[-1]) if name.endswith("_")}
-
-
 def sharing(shape):
     """A model whose outputs share hidden layers, and rows to look at."""
     more = {
@@ -1314,14 +1354,6 @@ def test_shared_filters_are_exported(shape):
     np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
 
 
-def test_skops_saves_shared_filters():
-    skops = pytest.importorskip("skops.io")
-    model, X = sharing("overlap")
-    trusted = ["skdeeptd._regressor.DeepTDRegressor"]
-    loaded = skops.loads(skops.dumps(model), trusted=trusted)
-    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
-
-
 # Losses
 
 LOSSES = ("squared_error", "huber", "poisson")
@@ -1344,6 +1376,33 @@ def test_a_fit_of_every_loss_is_exported(run, activation, loss):
         (4, 3), n_filters=2, activation=activation, loss=loss, random_state=0
     ).set_params(n_init=1, alpha=1.0, tol=0.1)
     assert_as_computed(run(model.fit(X, y), X), model.predict(X), np.float64)
+
+
+@both
+@of_dtypes
+@pytest.mark.parametrize("loss", ["squared_error", "poisson"])
+def test_covariates_of_a_network(run, loss, dtype):
+    """Columns between those of the signal, in another order, and in other units."""
+    X, y = counts_of((14,))
+    X[:, [3, 9]] *= 10
+    y *= np.exp(X[:, 3] / 40 - X[:, 9] / 20)
+    model = DeepTDRegressor((4, 3), covariates=[9, 3], loss=loss, random_state=0)
+    model.set_params(alpha=1.0, tol=0.1, n_init=1)
+    X = X.astype(dtype)
+    model.fit(X, y)
+    assert_as_computed(run(model, X), model.predict(X), dtype)
+
+
+@pytest.mark.parametrize("classes", [("no", "yes"), (7, -2, 4)])
+def test_covariates_of_classes(classes):
+    require_both()
+    X, y = rows_of((14,))
+    model = DeepTDClassifier((4, 3), covariates=[-1, 0], n_init=1, random_state=0)
+    model.fit(X[:60], labels_of(y, classes)[:60])
+    logits = run_torch(model, X)
+    np.testing.assert_allclose(logits, model.decision_function(X), rtol=1e-9)
+    outputs = outputs_of_graph(to_onnx(model), X)
+    assert_as_computed(outputs["probabilities"], model.predict_proba(X))
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -23,6 +23,8 @@ import functools
 from typing import NamedTuple
 
 import numpy as np
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from skdeeptd._auto import BaseAuto
@@ -33,7 +35,7 @@ from skdeeptd._data.signals import (
     derivative_window,
     signal_layout,
 )
-from skdeeptd._features import BaseSignalTransformer, DeepTDFeatures
+from skdeeptd._features import BaseSignalTransformer, DeepTDFeatures, SignalScaler
 from skdeeptd._init.filters import (
     distinct_parts,
     geometry,
@@ -43,6 +45,8 @@ from skdeeptd._init.filters import (
 from skdeeptd._ridge import DeepTDRidge
 from skdeeptd._ridge_classifier import DeepTDRidgeClassifier
 from skdeeptd._search_cv import DeepTDClassifierCV, DeepTDRegressorCV
+
+NO_STEP = "passthrough"
 
 
 class Layer(NamedTuple):
@@ -93,6 +97,13 @@ def layers_of(estimator):
         biases = estimator.biases_[:, :, number].ravel() if number < n_biases else None
         layers.append(Layer(k.reshape(len(gains), -1) * gains, biases, name))
     return layers
+
+
+def covariates_of(network):
+    """Return the columns of the signal, those of the covariates, and the slopes."""
+    indices = network.covariate_indices_
+    signal = np.delete(np.arange(network.n_features_in_), indices)
+    return signal, indices, getattr(network, "covariate_coef_", None)
 
 
 def signals_of(transformer):
@@ -179,23 +190,36 @@ def known(name, functions, target, kind="activation"):
     return functions[name]
 
 
+def scaling_of(scaler):
+    """Return what a StandardScaler subtracts, and by what it divides."""
+    shift = scaler.mean_ if scaler.with_mean else np.zeros(scaler.n_features_in_)
+    return shift, scaler.scale_ if scaler.with_std else np.ones(len(shift))
+
+
 def exported(estimator):
     """Return the estimator to export: the best network of a search, else the estimator.
+
+    A Pipeline has no step that does nothing.
 
     Raises
     ------
     TypeError
-        If the estimator, or a member of an average, cannot be exported.
+        If the estimator, a step, or a member of an average cannot be exported.
     """
+    if isinstance(estimator, Pipeline):
+        steps = [step for step in estimator.steps if step[1] not in (None, NO_STEP)]
+        return Pipeline([(name, exported(step)) for name, step in steps])
     if isinstance(estimator, DeepTDRegressorCV | DeepTDClassifierCV):
         check_is_fitted(estimator)
         estimator = estimator.best_estimator_
     models = DeepTDRidge, DeepTDRidgeClassifier, BaseAuto
-    if not isinstance(estimator, (BasePatchNetwork, BaseSignalTransformer, *models)):
+    transformers = BaseSignalTransformer, StandardScaler
+    if not isinstance(estimator, (BasePatchNetwork, *transformers, *models)):
         raise TypeError(
-            f"the estimators of skdeeptd can be exported, not a "
-            f"{type(estimator).__name__}; of a Pipeline take the step that is one, "
-            f"such as a DeepTDRegressor, and of an average leave out extra_estimators"
+            f"to_torch and to_onnx convert the estimators of skdeeptd and a "
+            f"StandardScaler before them, not a {type(estimator).__name__}; for other "
+            f"steps of a Pipeline use skl2onnx.to_onnx after register_skl2onnx(), and "
+            f"fit an average without extra_estimators"
         )
     check_is_fitted(estimator)
     if len(getattr(estimator, "covariate_indices_", ())):
@@ -218,8 +242,14 @@ def is_classifier(estimator):
     return hasattr(estimator, "classes_")
 
 
+def _last_step(estimator):
+    is_pipeline = isinstance(estimator, Pipeline)
+    return _last_step(estimator[-1]) if is_pipeline else estimator
+
+
 def dtype_of(estimator):
     """Return the dtype of the weights: float64, but for networks fitted to float32."""
+    estimator = _last_step(estimator)
     if isinstance(estimator, BaseAuto):
         return np.result_type(*map(dtype_of, members_of(estimator)))
     if isinstance(estimator, BasePatchNetwork):
@@ -231,7 +261,7 @@ def has_one_axis(estimator):
     """Return whether the output has one axis: one column of y, or two classes."""
     if is_classifier(estimator):
         return len(estimator.classes_) == 2
-    return getattr(estimator, "_y_ndim", 2) == 1
+    return getattr(_last_step(estimator), "_y_ndim", 2) == 1
 
 
 def has_log_link(estimator):
@@ -241,10 +271,11 @@ def has_log_link(estimator):
 
 def n_columns_of(estimator):
     """Return the number of outputs, of a network's logits, or of a table's columns."""
+    estimator = _last_step(estimator)
     if isinstance(estimator, BaseAuto):
         return estimator.weights_.shape[1]
     if isinstance(estimator, DeepTDFeatures):
         return len(estimator.center_)
-    if isinstance(estimator, BaseSignalTransformer):
-        return len(estimator.shift_)
+    if isinstance(estimator, SignalScaler | StandardScaler):
+        return estimator.n_features_in_
     return len(estimator.intercept_)

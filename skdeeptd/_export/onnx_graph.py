@@ -9,17 +9,21 @@ import itertools
 import types
 
 import numpy as np
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skdeeptd._auto import DeepTDAutoClassifier, DeepTDAutoRegressor
 from skdeeptd._base import BasePatchNetwork
 from skdeeptd._data.signals import CLIP, CONSTANT
 from skdeeptd._export.layers import (
     bank_of,
+    covariates_of,
     has_log_link,
     known,
     layers_of,
     members_of,
     n_columns_of,
+    scaling_of,
     signals_of,
     slope_of,
     statistic,
@@ -80,6 +84,9 @@ def _labels_of(estimator):
 
 def _scores_and_probabilities(add, X, estimator):
     """Return scores, the largest for the predicted class, and probabilities."""
+    if isinstance(estimator, Pipeline):
+        X = _outputs(add, X, estimator[:-1])
+        return _scores_and_probabilities(add, X, estimator[-1])
     if isinstance(estimator, DeepTDAutoClassifier):
         members = [
             add("Mul", _scores_and_probabilities(add, X, member)[1], weight)
@@ -105,11 +112,16 @@ def _calibrated(add, X, classifier):
 
 
 def _outputs(add, X, estimator):
+    if isinstance(estimator, Pipeline):
+        for _, step in estimator.steps:
+            X = _outputs(add, X, step)
+        return X
     if isinstance(estimator, BasePatchNetwork):
         return _network(add, X, estimator)
     if isinstance(estimator, DeepTDAutoRegressor):
         return _mean(add, X, estimator)
-    function = _ridge if isinstance(estimator, DeepTDRidge) else _table
+    function = _scaled if isinstance(estimator, StandardScaler) else _table
+    function = _ridge if isinstance(estimator, DeepTDRidge) else function
     return _in_float64(add, function, X, estimator)
 
 
@@ -124,7 +136,9 @@ def _in_float64(add, function, X, estimator):
 
 
 def _network(add, X, estimator):
-    orders, h, channels = layout_of(estimator).orders, X, 1
+    signal, covariates, slopes = covariates_of(estimator)
+    h = add("Gather", X, signal, axis=1) if len(covariates) else X
+    orders, channels = layout_of(estimator).orders, 1
     for layer, order in zip(layers_of(estimator), orders, strict=True):
         h = _patches(add, h, order, channels)
         h = _activation(add, _pre_activation(add, h, layer, channels), layer)
@@ -135,7 +149,15 @@ def _network(add, X, estimator):
     h = add("Add", h, intercept[:, np.newaxis, np.newaxis])
     h = add("Transpose", h, perm=[2, 0, 1])
     h = add("Reshape", h, np.array([-1, n_columns_of(estimator)]))
+    if len(covariates):
+        own = add("MatMul", add("Gather", X, covariates, axis=1), slopes.T)
+        h = add("Add", h, own)
     return add("Exp", h) if has_log_link(estimator) else h
+
+
+def _scaled(add, X, scaler):
+    shift, scale = scaling_of(scaler)
+    return add("Div", add("Sub", X, shift), scale)
 
 
 def _table(add, X, transformer):

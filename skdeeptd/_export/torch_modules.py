@@ -11,17 +11,21 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 import numpy as np
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skdeeptd._auto import DeepTDAutoClassifier, DeepTDAutoRegressor
 from skdeeptd._data.signals import CLIP, CONSTANT
 from skdeeptd._export.layers import (
     bank_of,
+    covariates_of,
     dtype_of,
     has_log_link,
     has_one_axis,
     known,
     layers_of,
     members_of,
+    scaling_of,
     signals_of,
     slope_of,
     statistic,
@@ -46,11 +50,19 @@ def module_of(estimator):
         DeepTDRidge: _ridge,
         DeepTDRidgeClassifier: _ridge_classifier,
         BaseSignalTransformer: _transformer,
+        StandardScaler: lambda scaler: _standard(*scaling_of(scaler), math.inf),
+        Pipeline: _pipeline,
     }
     for kind, maker in makers.items():
         if isinstance(estimator, kind):
             return maker(estimator)
     return _network(estimator)
+
+
+def _pipeline(pipeline):
+    torch = optional("torch", extra="torch")
+    modules = OrderedDict((name, module_of(step)) for name, step in pipeline.steps)
+    return torch.nn.Sequential(modules).to(getattr(torch, dtype_of(pipeline).name))
 
 
 def _network(estimator):
@@ -71,6 +83,12 @@ def _network(estimator):
     modules["sum"] = _conv(
         channels, estimator.scales_, estimator.intercept_, ones, ones
     )
+    signal, covariates, slopes = covariates_of(estimator)
+    if len(covariates):
+        modules["flat"] = torch.nn.Flatten(1)
+        added = {"of_signal": torch.nn.Sequential(modules), "signal": signal}
+        added |= {"of_covariates": _linear(slopes, None), "covariates": covariates}
+        modules = OrderedDict(sum=_step(_with_covariates, **added))
     if has_log_link(estimator):
         modules["mean"] = _step(_exponential)
     modules["output"] = torch.nn.Flatten(0 if has_one_axis(estimator) else 1)
@@ -321,6 +339,11 @@ def _input(torch, step, X):
             f"X must be of shape {' or '.join(of_shape)}, got {tuple(X.shape)}"
         )
     return X.reshape(-1, 1, *step.shape)
+
+
+def _with_covariates(torch, step, X):
+    slopes = step.of_covariates(X[:, step.covariates])
+    return step.of_signal(X[:, step.signal]) + slopes
 
 
 def _exponential(torch, step, z):
