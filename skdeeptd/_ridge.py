@@ -216,6 +216,14 @@ class DeepTDRidge(
     eigenvalues_: np.ndarray
     share_: np.ndarray
     whitening_: np.ndarray
+    covariate_indices_: np.ndarray
+    covariate_coef_: np.ndarray
+    covariate_shift_: np.ndarray
+    covariate_scale_: np.ndarray
+    covariate_directions_: np.ndarray
+    covariate_center_: np.ndarray
+    covariate_share_: np.ndarray
+    covariate_weight_: float
     _parameter_constraints: dict = {
         "features": [BaseSignalTransformer, None],
         "kernel": [StrOptions(set(KERNELS))],

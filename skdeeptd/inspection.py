@@ -47,6 +47,7 @@ from skdeeptd._validation import (
     check_sequence,
     check_weight,
     flatten,
+    split_columns,
     unwrap_pipeline,
 )
 
@@ -559,14 +560,18 @@ def novelty(
 
 
 def _rows_of_model(estimator, X):
-    """Return the features of a DeepTDRidge, or the samples that a model takes."""
+    """Return features and covariates of a DeepTDRidge, or the samples of a model."""
     estimator, X = unwrap_pipeline(estimator, X)
     check_is_fitted(estimator)
     ridge = getattr(estimator, "regressor_", estimator)
-    if hasattr(ridge, "features_"):
-        return ridge.features_.transform(X).astype(float, copy=False)
-    shape = getattr(estimator, "input_shape_", None)
-    return check_new_rows(estimator, X, shape, ensure_all_finite=True, dtype=float)
+    how = {"ensure_all_finite": True, "dtype": float}
+    if not hasattr(ridge, "features_"):
+        shape = getattr(estimator, "input_shape_", None)
+        return check_new_rows(estimator, X, shape, **how)
+    X = check_new_rows(estimator, X, ridge.features_.input_shape_, **how)
+    signal, covariates = split_columns(X, ridge.covariate_indices_)
+    units = ridge.covariate_shift_, ridge.covariate_scale_
+    return np.hstack([ridge.features_.transform(signal), in_units(covariates, *units)])
 
 
 class _PrincipalDistances(BaseEstimator):

@@ -1393,6 +1393,26 @@ def test_covariates_of_a_network(run, loss, dtype):
     assert_as_computed(run(model, X), model.predict(X), dtype)
 
 
+@both
+@pytest.mark.parametrize("parameters", RIDGES[:5])
+def test_covariates_of_a_ridge_regression(run, parameters):
+    X, y = rows_of((14,))
+    X[:, [3, 9]] *= 10
+    model = DeepTDRidge(SignalScaler(), covariates=[9, 3], random_state=0, **parameters)
+    model.fit(X[:60], y[:60] + X[:60, 3] / 10 - X[:60, 9] / 5)
+    assert np.all(np.abs(model.covariate_coef_) > 0.01)
+    assert_as_computed(run(model, X[60:]), model.predict(X[60:]))
+
+
+@pytest.mark.parametrize("parameters", RIDGES[:2])
+def test_covariates_of_classes_by_ridge_regression(parameters):
+    require_both()
+    X, y = rows_of((14,))
+    model = DeepTDRidgeClassifier(SignalScaler(), covariates=[-1, 0], **parameters)
+    model.fit(X[:60], labels_of(y, (7, -2, 4))[:60])
+    assert_classes_as_computed(model, X[60:])
+
+
 @pytest.mark.parametrize("classes", [("no", "yes"), (7, -2, 4)])
 def test_covariates_of_classes(classes):
     require_both()

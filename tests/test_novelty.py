@@ -182,6 +182,16 @@ def test_bad_input():
             novelty(LINEAR, X, X, **{name: value})
 
 
+def test_a_covariate_beyond_the_training_samples_is_novel():
+    temperature = np.random.default_rng(0).uniform(15, 25, len(X))
+    rows = np.column_stack([X, temperature])
+    model = DeepTDRidge(SignalScaler(), covariates=[-1]).fit(rows, X[:, 3])
+    warm = rows.copy()
+    warm[:, -1] = 60
+    assert novelty(model, rows, rows).is_novel.mean() < 0.15
+    assert novelty(model, warm, rows).is_novel.all()
+
+
 def test_the_display_draws_samples_groups_and_limits():
     new, _ = spectra(20, 1)
     samples, labels = np.vstack([new, new + 1]), np.repeat(["same", "offset"], 20)

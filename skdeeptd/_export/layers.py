@@ -99,11 +99,11 @@ def layers_of(estimator):
     return layers
 
 
-def covariates_of(network):
+def covariates_of(estimator):
     """Return the columns of the signal, those of the covariates, and the slopes."""
-    indices = network.covariate_indices_
-    signal = np.delete(np.arange(network.n_features_in_), indices)
-    return signal, indices, getattr(network, "covariate_coef_", None)
+    indices = estimator.covariate_indices_
+    signal = np.delete(np.arange(estimator.n_features_in_), indices)
+    return signal, indices, getattr(estimator, "covariate_coef_", None)
 
 
 def signals_of(transformer):

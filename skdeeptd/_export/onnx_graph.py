@@ -231,13 +231,23 @@ def _pooled(add, z, pool):
 
 
 def _ridge(add, X, ridge):
-    table = _table(add, X, ridge.features_)
+    signal, covariates, slopes = covariates_of(ridge)
+    table = _table(add, add("Gather", X, signal, axis=1), ridge.features_)
+    offset = ridge.intercept_
+    if len(covariates):
+        own = add("Gather", X, covariates, axis=1)
+        own = add("Sub", own, ridge.covariate_shift_)
+        offset = add("Add", add("MatMul", own, slopes.T), offset)
     if ridge.kernel_ == "linear":
-        return add("Add", add("MatMul", table, ridge.coef_.T), ridge.intercept_)
+        return add("Add", add("MatMul", table, ridge.coef_.T), offset)
+    if len(covariates):
+        own = _standard(add, own, 0.0, ridge.covariate_scale_, CLIP)
+        own = add("Mul", own, ridge.covariate_weight_)
+        table = add("Concat", table, own, axis=1)
     if hasattr(ridge, "components_"):
         table = add("MatMul", table, ridge.components_.T)
     gram = _kernel(add, table, ridge)
-    return add("Add", add("MatMul", gram, ridge.dual_coef_), ridge.intercept_)
+    return add("Add", add("MatMul", gram, ridge.dual_coef_), offset)
 
 
 def _kernel(add, table, ridge):

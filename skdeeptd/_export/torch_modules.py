@@ -151,7 +151,25 @@ def _side_by_side(modules):
 
 def _ridge_steps(estimator):
     """Return the features, the kernel if there is one, and the linear layer."""
-    modules = OrderedDict(features=_transformer(estimator.features_))
+    signal, covariates, slopes = covariates_of(estimator)
+    if not len(covariates):
+        return _signal_steps(estimator, _transformer(estimator.features_))
+    torch = optional("torch", extra="torch")
+    features, shift = _transformer(estimator.features_), estimator.covariate_shift_
+    if estimator.kernel_ != "linear":
+        own = _standard(shift, estimator.covariate_scale_, CLIP)
+        weight = np.asarray(estimator.covariate_weight_)
+        parts = {"features": features, "signal": signal, "standard": own}
+        features = _step(_beside, weight=weight, covariates=covariates, **parts)
+        signal = np.arange(estimator.n_features_in_)
+    steps = torch.nn.Sequential(_signal_steps(estimator, features))
+    added = {"of_signal": steps, "signal": signal, "covariates": covariates}
+    added["of_covariates"] = _linear(slopes, -slopes @ shift)
+    return OrderedDict(sum=_step(_with_covariates, **added))
+
+
+def _signal_steps(estimator, features):
+    modules = OrderedDict(features=features)
     if estimator.kernel_ == "linear":
         modules["ridge"] = _linear(estimator.coef_, estimator.intercept_)
         return modules
@@ -344,6 +362,11 @@ def _input(torch, step, X):
 def _with_covariates(torch, step, X):
     slopes = step.of_covariates(X[:, step.covariates])
     return step.of_signal(X[:, step.signal]) + slopes
+
+
+def _beside(torch, step, X):
+    covariates = step.weight * step.standard(X[:, step.covariates])
+    return torch.cat([step.features(X[:, step.signal]), covariates], dim=1)
 
 
 def _exponential(torch, step, z):
