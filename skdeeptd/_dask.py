@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -34,6 +35,11 @@ from skdeeptd._validation import (
 
 is_dask_collection = optional("dask", extra="dask").is_dask_collection
 da = optional("dask.array", extra="dask")
+
+LAZY = (
+    "For a dask collection X, each result is a dask array with the chunks of X: it is\n"
+    "computed when its values are needed, and invalid values in X raise errors then."
+)
 
 
 class DaskMixin(MetaEstimatorMixin, EstimatorMixin):
@@ -81,8 +87,7 @@ class DaskMixin(MetaEstimatorMixin, EstimatorMixin):
         RuntimeError
             If the client was closed, or another client holds a part of the data.
         """
-        estimator = self._default() if self.estimator is None else self.estimator
-        estimator = clone(estimator)
+        estimator = clone(self.estimator or self._default())
         if is_dask_collection(X):
             make_rows = functools.partial(self._make_rows, estimator)
             estimator._fit_chunks(X, y, sample_weight, make_rows=make_rows)
@@ -142,17 +147,26 @@ class DaskMixin(MetaEstimatorMixin, EstimatorMixin):
     def _map_rows(self, function, X):
         """Return ``function(estimator_, X)``, lazily for a dask collection.
 
-        The function returns an array with a row for each row of X.
+        The function returns an array with a row for each row of X, or several of one
+        shape and dtype.
         """
         check_is_fitted(self)
         if not is_dask_collection(X):
             return function(self.estimator_, X)
         array = in_rows(X, "X")
-        empty = function(self.estimator_, _row_like(array, X))[:0]
+        found = function(self.estimator_, _row_like(array, X))
+        if isinstance(found, tuple):
+            stacked = self._map_rows(lambda *rows: np.stack(function(*rows), -1), X)
+            return tuple(stacked[..., i] for i in range(len(found)))
+        empty = found[:0]
         unnamed = copy.copy(self.estimator_)  # the names in X have been checked
         vars(unnamed).pop("feature_names_in_", None)
+
+        def predict_chunk(X):
+            return function(unnamed, X) if len(X) else empty
+
         return array.map_blocks(
-            functools.partial(_apply_to_rows, function, unnamed, empty),
+            predict_chunk,
             drop_axis=list(range(empty.ndim, array.ndim)),
             new_axis=list(range(array.ndim, empty.ndim)),
             chunks=(array.chunks[0], *((size,) for size in empty.shape[1:])),
@@ -161,9 +175,10 @@ class DaskMixin(MetaEstimatorMixin, EstimatorMixin):
 
     def _make_rows(self, estimator, X, y, sample_weight):
         """Return the rows as ``ChunkedRows``, and the shape of a sample."""
-        array, y = in_rows(X, "X"), None if y is None else in_rows(y, "y")
+        array = in_rows(X, "X")
         row, input_shape = flatten(_row_like(array, X), estimator.input_shape)
-        row = self._check_row(estimator, row, None if y is None else _row_like(y))
+        y_row = None if y is None else _row_like(in_rows(y, "y"))
+        row = self._check_row(estimator, row, y_row)
         rows, idle = self._split_rows(array, y, sample_weight, row, estimator.n_jobs)
         if idle.chunks:
             flipped = idle.with_targets(lambda y, w: (0.0 * w, 1.0 * (w == 0)))
@@ -177,6 +192,10 @@ class DaskMixin(MetaEstimatorMixin, EstimatorMixin):
         weights come to this process too if they take at most ``most_bytes``.
         """
         scheduler, name = Scheduler(self.client), type(self).__name__
+        in_memory = [a for a in (y, sample_weight) if not is_dask_collection(a)]
+        if np.isnan(X.shape[0]) and any(map(np.ndim, in_memory)):
+            lengths = scheduler.compute([task(len, p) for p in X.to_delayed().ravel()])
+            X = da.Array(X.dask, X.name, (lengths, *X.chunks[1:]), X.dtype)
         targets = scheduler.persist(_targets(X, y, sample_weight, self._read_y, name))
         summarize = functools.partial(_summarize, most_bytes=most_bytes / len(targets))
         summaries = scheduler.compute([task(summarize, target) for target in targets])
@@ -195,6 +214,20 @@ class DaskMixin(MetaEstimatorMixin, EstimatorMixin):
             replace(rows, chunks=list(compress(chunks, chosen)))
             for chosen in (heaviest > 0, lightest == 0)
         ]
+
+
+def lazily(method: Callable) -> Callable:
+    """Make the method of an estimator work on each chunk of a dask collection X."""
+
+    @functools.wraps(method)
+    def on_chunks(self, X, *arguments, **options):
+        return self._map_rows(
+            lambda estimator, X: method(estimator, X, *arguments, **options), X
+        )
+
+    summary, *others = inspect.cleandoc(method.__doc__ or "").split("\n\n")
+    on_chunks.__doc__ = "\n\n".join([summary, LAZY, *others])
+    return on_chunks
 
 
 def in_rows(data, name):
@@ -329,8 +362,3 @@ def _summarize(target, most_bytes):
         return 0, np.inf, 0, 0, target
     local = target if y.nbytes + weight.nbytes <= most_bytes else None
     return len(weight), weight.min(), weight.argmin(), weight.max(), local
-
-
-def _apply_to_rows(function, estimator, empty, X):
-    """Return ``function(estimator, X)`` of a chunk, or ``empty`` without rows."""
-    return function(estimator, X) if len(X) else empty

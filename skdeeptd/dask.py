@@ -22,7 +22,7 @@ from skdeeptd._classifier import (
     with_class_weight,
 )
 from skdeeptd._compat import HasMethods
-from skdeeptd._dask import DaskMixin, read_labels, read_numbers
+from skdeeptd._dask import DaskMixin, lazily, read_labels, read_numbers
 from skdeeptd._data.rows import add, mean_of_targets
 from skdeeptd._regressor import DeepTDRegressor
 
@@ -60,30 +60,24 @@ class DaskDeepTDRegressor(DaskMixin, MultiOutputMixin, RegressorMixin, BaseEstim
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, if X has string column names.
 
-    See Also
-    --------
-    skdeeptd.DeepTDRegressor : For data in memory or memory-mapped, and for streams.
-
     Notes
     -----
     X may be a dask array of shape (n_samples, n_features) or (n_samples,) +
-    input_shape, or a dask data frame of numbers; y and ``sample_weight`` may be dask
-    arrays, series or frames, or arrays in memory. Chunks of columns are joined. y and
-    the weights are split like X if the lengths of all chunks are known; otherwise they
-    must have as many chunks, of the same lengths. They stay in the memory of the
-    workers during a fit. Good chunks of X take 50 to 250 MB.
-
-    A fit waits as long as its cluster has no worker, like all work of dask.
-
-    Workers that dask starts return freed memory to the system at once, and request it
-    again for every block of rows. If that is slow, start the cluster after
-    ``dask.config.set({"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_":
-    2**27, "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 2**25})``;
-    each worker then keeps some freed memory (with glibc).
+    input_shape, or a dask data frame of numbers; chunks of 50 to 250 MB are good. y and
+    ``sample_weight`` may be dask collections or in memory. They are split like X, and
+    stay in the memory of the workers during a fit. Dask collections of unknown lengths
+    must have chunks of the same lengths as X.
 
     If X is in memory, y and the weights are loaded, the estimator is fitted in this
     process, and predictions are ndarrays. ``loss="huber"`` needs all of y in memory and
     is refused for dask collections.
+
+    A fit waits as long as its cluster has no worker, like all work of dask. Workers
+    that dask starts return freed memory to the system at once, and request it again for
+    every block of rows. If that is slow, start the cluster after
+    ``dask.config.set({"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_":
+    2**27, "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 2**25})``;
+    each worker then keeps some freed memory (with glibc).
 
     Examples
     --------
@@ -110,59 +104,8 @@ class DaskDeepTDRegressor(DaskMixin, MultiOutputMixin, RegressorMixin, BaseEstim
     _parameter_constraints: dict = {"estimator": [_default, None], **CLIENT_CONSTRAINTS}
     _read_y = staticmethod(read_numbers)
 
-    def predict(self, X: Any, return_std: bool = False) -> Any:
-        """Predict the targets, lazily for a dask collection.
-
-        Parameters
-        ----------
-        X : dask array or data frame, or array-like
-            Shape (n_samples, n_features) or (n_samples,) + input_shape.
-        return_std : bool, default=False
-            Whether to return standard deviations too, as in DeepTDRegressor.
-
-        Returns
-        -------
-        y : dask array or ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            A dask array with the dtype (float32 or float64) and the chunks of X if X is
-            a dask collection, else an ndarray.
-        y_std : dask array or ndarray of the same shape, dtype and chunks
-            Only with ``return_std``.
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            If ``fit`` was not called.
-        ValueError
-            As in DeepTDRegressor; for NaN or inf when the result is computed.
-        """
-        y = self._map_rows(lambda estimator, X: estimator.predict(X), X)
-        return (y, self._map_rows(_predict_std, X)) if return_std else y
-
-    def predict_interval(self, X: Any, coverage: float = 0.9) -> Any:
-        """Predict an interval for a new y of each sample, lazily for a dask collection.
-
-        Parameters
-        ----------
-        X : dask array or data frame, or array-like
-            Shape (n_samples, n_features) or (n_samples,) + input_shape.
-        coverage : float, default=0.9
-            As in :meth:`.DeepTDRegressor.predict_interval`.
-
-        Returns
-        -------
-        dask array or ndarray of shape (n_samples, 2) or (n_samples, n_outputs, 2)
-            Lower and upper bound.
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            If ``fit`` was not called.
-        ValueError
-            As in DeepTDRegressor.
-        """
-        return self._map_rows(
-            lambda estimator, X: estimator.predict_interval(X, coverage), X
-        )
+    predict = lazily(DeepTDRegressor.predict)
+    predict_interval = lazily(DeepTDRegressor.predict_interval)
 
     def _score_rows(self, rows: Any) -> float:
         mean, _ = mean_of_targets(rows)
@@ -188,9 +131,10 @@ class DaskDeepTDRegressor(DaskMixin, MultiOutputMixin, RegressorMixin, BaseEstim
 class DaskDeepTDClassifier(DaskMixin, ClassifierMixin, BaseEstimator):
     """Fit a DeepTDClassifier on dask arrays or data frames, on the workers.
 
-    As with :class:`DaskDeepTDRegressor`, the same chunks give the same bits on any
-    number of workers, and the result equals that of DeepTDClassifier up to rounding.
-    One pass over y finds the classes.
+    All that :class:`DaskDeepTDRegressor` says of chunks, clusters and rounding holds
+    here too. y holds labels: whole numbers or strings. Maximizing the likelihood takes
+    tens to hundreds of passes over X, so X should be in the memory of the workers:
+    ``X = X.persist()``.
 
     Parameters
     ----------
@@ -203,24 +147,11 @@ class DaskDeepTDClassifier(DaskMixin, ClassifierMixin, BaseEstimator):
     Attributes
     ----------
     estimator_ : DeepTDClassifier
-        The fitted estimator, with its arrays in memory; it works without dask.
+        The fitted estimator, which works without dask.
     classes_ : ndarray of shape (n_classes,)
         The classes of samples with a positive weight.
-    n_features_in_ : int
-        Number of features of X.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, if X has string column names.
-
-    See Also
-    --------
-    skdeeptd.DeepTDClassifier : For data in memory or memory-mapped, and for streams.
-
-    Notes
-    -----
-    The notes of :class:`DaskDeepTDRegressor` on X, the weights, their chunks and the
-    cluster apply. y holds labels: whole numbers or strings. Maximizing the likelihood
-    takes tens to hundreds of passes over X, so X should be in the memory of the
-    workers: ``X.persist()``.
+    n_features_in_, feature_names_in_
+        As in :class:`DaskDeepTDRegressor`.
 
     Examples
     --------
@@ -248,73 +179,10 @@ class DaskDeepTDClassifier(DaskMixin, ClassifierMixin, BaseEstimator):
     _parameter_constraints: dict = {"estimator": [_default, None], **CLIENT_CONSTRAINTS}
     _read_y = staticmethod(read_labels)
 
-    def decision_function(self, X: Any) -> Any:
-        """Return the logits of the classes, lazily for a dask collection.
-
-        Parameters
-        ----------
-        X : dask array or data frame, or array-like
-            Shape (n_samples, n_features) or (n_samples,) + input_shape.
-
-        Returns
-        -------
-        dask array or ndarray of shape (n_samples,) or (n_samples, n_classes)
-            In the dtype (float32 or float64) and the chunks of X. With two classes, the
-            logit of ``classes_[1]``.
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            If ``fit`` was not called.
-        ValueError
-            As in DeepTDClassifier; for NaN or inf when the result is computed.
-        """
-        return self._map_rows(lambda model, X: model.decision_function(X), X)
-
-    def predict(self, X: Any) -> Any:
-        """Predict the most probable class, lazily for a dask collection.
-
-        Parameters
-        ----------
-        X : dask array or data frame, or array-like
-            Shape (n_samples, n_features) or (n_samples,) + input_shape.
-
-        Returns
-        -------
-        dask array or ndarray of shape (n_samples,)
-            In the dtype of ``classes_`` and the chunks of X.
-        """
-        return self._map_rows(lambda model, X: model.predict(X), X)
-
-    def predict_proba(self, X: Any) -> Any:
-        """Return the probabilities of the classes, lazily for a dask collection.
-
-        Parameters
-        ----------
-        X : dask array or data frame, or array-like
-            Shape (n_samples, n_features) or (n_samples,) + input_shape.
-
-        Returns
-        -------
-        dask array or ndarray of shape (n_samples, n_classes)
-            In the dtype (float32 or float64) and the chunks of X.
-        """
-        return self._map_rows(lambda model, X: model.predict_proba(X), X)
-
-    def predict_log_proba(self, X: Any) -> Any:
-        """Return the logarithms of the probabilities, lazily for a dask collection.
-
-        Parameters
-        ----------
-        X : dask array or data frame, or array-like
-            Shape (n_samples, n_features) or (n_samples,) + input_shape.
-
-        Returns
-        -------
-        dask array or ndarray of shape (n_samples, n_classes)
-            In the dtype (float32 or float64) and the chunks of X.
-        """
-        return self._map_rows(lambda model, X: model.predict_log_proba(X), X)
+    decision_function = lazily(DeepTDClassifier.decision_function)
+    predict = lazily(DeepTDClassifier.predict)
+    predict_proba = lazily(DeepTDClassifier.predict_proba)
+    predict_log_proba = lazily(DeepTDClassifier.predict_log_proba)
 
     def _score_rows(self, rows: Any) -> float:
         right, total = rows.reduce(_count_right)
@@ -362,7 +230,3 @@ def _encode_labels(found: Any, factors: Any, y: Any, weight: Any) -> tuple:
 def _count_right(predicted: Any, y: Any, weight: Any) -> tuple:
     unique_labels(y[:1], predicted[:1, 0])  # raises for numbers beside strings
     return weight @ (predicted[:, 0] == y), np.sum(weight)
-
-
-def _predict_std(estimator: DeepTDRegressor, X: np.ndarray) -> np.ndarray:
-    return estimator.predict(X, return_std=True)[1]

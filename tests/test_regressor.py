@@ -256,7 +256,7 @@ def test_images_that_do_not_divide_get_a_network():
 def test_a_few_filters_beat_ridge_on_images_of_digits(sizes):
     X, digit = load_digits(return_X_y=True)
     X, y = X / 16, np.where(digit % 2, 1.0, -1.0)
-    cv = KFold(5, shuffle=True, random_state=0)
+    cv = KFold(3, shuffle=True, random_state=0)
     network = DeepTDRegressor(
         sizes,
         input_shape=(8, 8) if isinstance(sizes[0], tuple) else None,
