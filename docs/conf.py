@@ -1,5 +1,5 @@
 import importlib.util
-import pydoc
+import os
 
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
@@ -14,8 +14,10 @@ version = release = skdeeptd.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
     "numpydoc",
     "myst_parser",
+    "sphinx_copybutton",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "matplotlib.sphinxext.plot_directive",
@@ -23,11 +25,35 @@ extensions = [
 ]
 exclude_patterns = ["_build", "_templates", "tables"]
 templates_path = ["_templates"]
+
+# Without a network the inventory is empty: references to other packages stay text.
+NO_NETWORK = (None, "no_network.inv")
+intersphinx_mapping = {
+    "sklearn": ("https://scikit-learn.org/stable", NO_NETWORK),
+    "numpy": ("https://numpy.org/doc/stable", NO_NETWORK),
+    "joblib": ("https://joblib.readthedocs.io/en/stable", NO_NETWORK),
+}
+intersphinx_timeout = 10
 nitpicky = True
+nitpick_ignore_regex = [
+    ("py:.*", r"(sklearn|numpy|joblib)\..*"),
+    ("std:.*", "metadata_routing|meta-estimator|accuracy_score|r2_score"),
+]
 
 html_theme = "pydata_sphinx_theme"
 html_title = "skdeeptd"
-html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False}
+html_logo = html_favicon = "_static/logo.svg"  # readable on light and dark
+html_theme_options = {
+    "logo": {"text": "skdeeptd"},
+    "github_url": "https://github.com/skdeeptd/skdeeptd",
+    "navbar_end": ["version-switcher", "theme-switcher", "navbar-icon-links"],
+    "switcher": {
+        "json_url": "_static/versions.json",
+        "version_match": os.environ.get("READTHEDOCS_VERSION", "latest"),
+    },
+    "check_switcher": False,
+    "show_toc_level": 2,
+}
 html_static_path = ["_static"]
 html_css_files = ["skdeeptd.css"]
 pages_alone = ["index", "install", "benchmarks", "benchmark_tables"]
@@ -43,6 +69,10 @@ numpydoc_show_class_members = False  # the template lists them
 numpydoc_xref_param_type = False
 
 myst_enable_extensions = ["attrs_block"]
+
+copybutton_prompt_text = r">>> |\.\.\. "
+copybutton_prompt_is_regexp = True
+copybutton_selector = ":not(.sphx-glr-script-out) > div.highlight > pre"
 
 plot_formats = [("png", 100)]
 plot_srcset = ["2x"]
@@ -84,30 +114,6 @@ if importlib.util.find_spec("torch") is None:
     exclude_patterns.append("generated/gallery/plot_fine_tuning.rst")  # an older build
 
 
-# Docstrings, mostly inherited ones, refer to other packages. Names that exist there
-# become links, so that broken references need not be ignored.
-SKLEARN = "https://scikit-learn.org/stable"
-OBJECTS = {
-    "sklearn": f"{SKLEARN}/modules/generated",
-    "numpy": "https://numpy.org/doc/stable/reference/generated",
-    "joblib": "https://joblib.readthedocs.io/en/stable/generated",
-}
-LABELS = {
-    "metadata_routing": f"{SKLEARN}/metadata_routing.html",
-    "meta-estimator": f"{SKLEARN}/glossary.html#term-meta-estimator",
-    "accuracy_score": f"{SKLEARN}/modules/model_evaluation.html#accuracy-score",
-    "r2_score": f"{SKLEARN}/modules/model_evaluation.html#r2-score",
-}
-
-
-def link_elsewhere(app, env, node, content):
-    target = node["reftarget"]
-    url, folder = LABELS.get(target), OBJECTS.get(target.split(".")[0])
-    if folder and pydoc.locate(target):
-        url = f"{folder}/{target}.html"
-    return url and nodes.reference("", "", content, internal=False, refuri=url)
-
-
 def write_mathml(writer, node):
     """Write MathML, which browsers draw without fetching MathJax from another site."""
     writer.body.append(tex2mathml(node.astext()))
@@ -120,5 +126,4 @@ def write_display(writer, node):
 
 
 def setup(app):
-    app.connect("missing-reference", link_elsewhere)
     app.add_html_math_renderer("mathml", (write_mathml, None), (write_display, None))

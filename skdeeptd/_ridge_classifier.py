@@ -80,6 +80,7 @@ class DeepTDRidgeClassifier(EstimatorMixin, ClassifierMixin, BaseEstimator):
     """
 
     classes_: np.ndarray
+    covariate_indices_: np.ndarray
     regressor_: DeepTDRidge
     factor_: float
     prior_: np.ndarray

@@ -101,6 +101,7 @@ class BaseSearch(EstimatorMixin, CallbackSupportMixin, BaseEstimator):
     cv_results_: dict[str, Any]
     n_splits_: int
     input_shape_: tuple[int, ...]
+    covariate_indices_: np.ndarray
     _time_fraction = 1.0  # of max_time, for the comparison
     _pools_folds = False  # whether R2 is that of the held-out rows of all folds
     _parameter_constraints: dict = {
