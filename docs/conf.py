@@ -86,6 +86,7 @@ EXAMPLES = [  # in the order of the gallery
     for name in (
         "digits",
         "spectra",
+        "novelty",
         "series",
         "channels",
         "features",

@@ -156,8 +156,8 @@ class DaskMixin(MetaEstimatorMixin, EstimatorMixin):
         array = in_rows(X, "X")
         found = function(self.estimator_, _row_like(array, X))
         if isinstance(found, tuple):
-            stacked = self._map_rows(lambda *rows: np.stack(function(*rows), -1), X)
-            return tuple(stacked[..., i] for i in range(len(found)))
+            joined = self._map_rows(lambda *rows: np.stack(function(*rows), -1), X)
+            return tuple(joined[..., i] for i in range(len(found)))
         empty = found[:0]
         unnamed = copy.copy(self.estimator_)  # the names in X have been checked
         vars(unnamed).pop("feature_names_in_", None)
