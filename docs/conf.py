@@ -46,6 +46,7 @@ html_logo = html_favicon = "_static/logo.svg"  # readable on light and dark
 html_theme_options = {
     "logo": {"text": "skdeeptd"},
     "github_url": "https://github.com/skdeeptd/skdeeptd",
+    "navbar_persistent": ["search-button"],
     "navbar_end": ["version-switcher", "theme-switcher", "navbar-icon-links"],
     "switcher": {
         "json_url": "_static/versions.json",
@@ -122,7 +123,8 @@ def write_mathml(writer, node):
 
 
 def write_display(writer, node):
-    writer.body.append(tex2mathml(node.astext(), as_block=True))
+    formula = tex2mathml(node.astext(), as_block=True)
+    writer.body.append(f'<div class="formula">{formula}</div>')
     raise nodes.SkipNode
 
 
