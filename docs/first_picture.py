@@ -73,6 +73,8 @@ for (name, model), colour in zip(models.items(), ["0.6", "C1", "C0"], strict=Tru
     error = root_mean_squared_error(y_test, predicted)
     label = f"{name}: {error:.1f} %"
     ax.plot(y_test, predicted, "o", color=colour, ms=5, label=label)
-ax.set(xlabel="fat measured in %", ylabel="fat predicted in %", title="Error of 54 samples")
+ax.set(
+    xlabel="fat measured in %", ylabel="fat predicted in %", title="Error of 54 samples"
+)
 ax.set_ylim(top=66)
 ax.legend(frameon=False, handletextpad=0, loc="upper left")
