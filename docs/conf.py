@@ -109,6 +109,7 @@ sphinx_gallery_conf = {
     "image_srcset": ["2x"],
     "capture_repr": (),  # displays at the end of a cell
     "show_signature": False,
+    "remove_config_comments": True,
     "write_computation_times": False,
 }
 if importlib.util.find_spec("torch") is None:
