@@ -46,6 +46,7 @@ html_logo = html_favicon = "_static/logo.svg"  # readable on light and dark
 html_theme_options = {
     "logo": {"text": "skdeeptd"},
     "github_url": "https://github.com/skdeeptd/skdeeptd",
+    "navbar_persistent": ["search-button"],
     "navbar_end": ["version-switcher", "theme-switcher", "navbar-icon-links"],
     "switcher": {
         "json_url": "_static/versions.json",
@@ -108,6 +109,7 @@ sphinx_gallery_conf = {
     "image_srcset": ["2x"],
     "capture_repr": (),  # displays at the end of a cell
     "show_signature": False,
+    "remove_config_comments": True,
     "write_computation_times": False,
 }
 if importlib.util.find_spec("torch") is None:
@@ -122,7 +124,8 @@ def write_mathml(writer, node):
 
 
 def write_display(writer, node):
-    writer.body.append(tex2mathml(node.astext(), as_block=True))
+    formula = tex2mathml(node.astext(), as_block=True)
+    writer.body.append(f'<div class="formula">{formula}</div>')
     raise nodes.SkipNode
 
 

