@@ -25,7 +25,6 @@ from skdeeptd import (
 )
 from skdeeptd._solvers.learned_kernel import kernel_values, squared_distances
 from skdeeptd._solvers.ridge import Validation, cv_kernel_ridge, cv_ridge
-from skdeeptd.export import to_onnx, to_torch
 from skdeeptd.inspection import effective_weights, metric_weights
 
 VARIANTS = {
@@ -454,15 +453,6 @@ def test_copies_and_pipelines_and_float32(estimator):
     effects = effective_weights(again, X).magnitude
     assert effects.shape == (16,)
     assert effects[3] > 5 * np.median(effects)
-
-
-@OVER_ESTIMATORS
-def test_exports_refuse_covariates(estimator):
-    X, y = data(FEW)
-    model = clone(estimator).fit(X, y > np.median(y))
-    for convert in (to_onnx, to_torch):
-        with pytest.raises(ValueError, match="with covariates cannot be exported"):
-            convert(model)
 
 
 # The case that covariates are for

@@ -222,11 +222,6 @@ def exported(estimator):
             f"fit an average without extra_estimators"
         )
     check_is_fitted(estimator)
-    if len(getattr(estimator, "covariate_indices_", ())):
-        raise ValueError(
-            f"a {type(estimator).__name__} with covariates cannot be exported; fit one "
-            f"without covariates, or save this one with joblib or skops"
-        )
     if isinstance(estimator, BaseAuto):
         members_of(estimator)
     return estimator
