@@ -23,7 +23,7 @@ from sets import DEVELOPMENT, load_folder
 from sklearn.base import clone
 from sklearn.metrics import r2_score
 
-from skdeeptd import DeepTDAutoRegressor
+from skdeeptd import DeepTDAutoRegressor, DeepTDFeatures, DeepTDRidge
 from skdeeptd._stacking import heaviest, squared_error_weights
 
 
@@ -31,11 +31,9 @@ def held_out_and_test(folds, candidates, X, y, X_test):
     """Return predictions of held-out rows and of test rows: (models, rows, outputs)."""
     held_out, test = [], []
     for candidate in candidates:
-        parts = [
-            clone(candidate.estimator).fit(f.X, f.y).predict(f.X_test) for f in folds
-        ]
+        parts = [clone(candidate).fit(f.X, f.y).predict(f.X_test) for f in folds]
         held_out.append(np.concatenate(parts).reshape(len(X), -1))
-        whole = clone(candidate.estimator).fit(X, y)
+        whole = clone(candidate).fit(X, y)
         test.append(whole.predict(X_test).reshape(len(X_test), -1))
     return np.array(held_out), np.array(test)
 
@@ -55,15 +53,31 @@ def average(held_out, test, y, models, most=8):
     return found
 
 
-def left_out(names):
+def kinds_of(model):
+    """Return the kind of kernel and the kind of features of a candidate."""
+    features = model.features
+    name = "filters" if isinstance(features, DeepTDFeatures) else "signal"
+    if name == "filters" and features.pooling != "global":
+        name += f", {features.pooling} parts"
+    if features.view:
+        name += f", {features.view}"
+    return f"{model.kernel} ridge", name
+
+
+def left_out(models):
     """Return the candidates of each variant of the default call, as an index."""
-    models, kinds = zip(*(name.split(", ", 1) for name in names))
-    groups = {"nothing": [False] * len(names)}
+    kernels, kinds = zip(*map(kinds_of, models))
+    groups = {"nothing": [False] * len(models)}
     for kind in dict.fromkeys(kinds):
         groups[kind] = [k == kind for k in kinds]
     groups["views"] = [k.endswith(("derivative", "snv")) for k in kinds]
-    for model in dict.fromkeys(models):
-        groups[model] = [m == model for m in models]
+    for kernel in dict.fromkeys(kernels):
+        groups[kernel] = [k == kernel for k in kernels]
+    for kernel in ("rbf ridge", "laplace ridge"):
+        for kind in ("signal", "filters"):
+            groups[f"{kernel} on {kind}"] = [
+                own == kernel and k.startswith(kind) for own, k in zip(kernels, kinds)
+            ]
     return {key: np.flatnonzero(~np.array(out)) for key, out in groups.items()}
 
 
@@ -73,15 +87,16 @@ def scores_of(data, n_splits, n_rows=150):
     for train, test in list(splits_of(data, n_rows))[:n_splits]:
         X, y = data.X[train].reshape(len(train), -1).astype(float), data.y[train]
         model = DeepTDAutoRegressor(input_shape=data.X.shape[1:], random_state=0)
-        model.input_shape_ = data.X.shape[1:]
-        candidates = model._linear_and_kernel_candidates(len(X))
+        model.set_params(max_time=1e-6).fit(X, y)  # only lists the candidates
+        listed = model.cv_results_["estimator"]
+        candidates = [c for c in listed if isinstance(c, DeepTDRidge)]
         X_test = data.X[test].reshape(len(test), -1).astype(float)
         folds = model._folds(X, y, np.ones(len(X)), None, {})
         found_by_all = held_out_and_test(folds, candidates, X, y, X_test)
         predict = partial(
             average, *found_by_all, np.concatenate([f.y_test for f in folds])
         )
-        for key, models in left_out([c.name for c in candidates]).items():
+        for key, models in left_out(candidates).items():
             y_test = data.y[test].reshape(len(test), -1)
             varies = y_test.std(axis=0) > 0
             r2 = r2_score(y_test[:, varies], predict(models)[:, varies])

@@ -52,7 +52,7 @@ from skdeeptd._validation import (
 )
 
 KERNELS = ("linear", "rbf", "laplace")
-ROUNDS = {"euclidean": 0, "learned": 1}
+METRICS = ("euclidean", "learned")
 
 
 class DeepTDRidge(
@@ -229,7 +229,7 @@ class DeepTDRidge(
     _parameter_constraints: dict = {
         "features": [BaseSignalTransformer, None],
         "kernel": [StrOptions(set(KERNELS))],
-        "metric": [StrOptions(set(ROUNDS))],
+        "metric": [StrOptions(set(METRICS))],
         "gamma": [Interval(Real, 0, None, closed="neither"), None],
         "n_landmarks": [Interval(Integral, 1, None, closed="left"), None],
         "alpha_per_target": [StrOptions({"auto"}), "boolean"],
@@ -368,19 +368,19 @@ class DeepTDRidge(
                 table, bounded, of_kernel, self.gamma, validation
             )
             table = _beside(table, self.covariate_weight_ * bounded)
-            how = self.gamma, ROUNDS[self.metric], validation
+            how = self.gamma, self.metric == "learned", validation
             landmarks = self._landmarks(len(table))
             fit = fit_learned_kernel(table, of_kernel, *how, landmarks)
             ridge, self.gamma_ = fit.ridge, float(fit.gamma)
             self.dual_coef_ = dual_coef(fit) * problem.unit
             if fit.components is not None:
                 self.components_ = fit.components
-                table = table @ fit.components.T
             if fit.landmarks is None:
-                self.X_fit_, self.share_ = table, weight / np.sum(weight)
+                self.X_fit_, self.share_ = fit.table, weight / np.sum(weight)
                 self.covariate_share_ = ridge.basis[:, 1:].T * np.sqrt(weight)
             else:
-                self.X_fit_, self.whitening_ = table[fit.landmarks], fit.whitening
+                self.X_fit_ = fit.table[fit.landmarks]
+                self.whitening_ = fit.whitening
         self.intercept_ = ridge.intercept * problem.unit + problem.shift
         slopes = ridge.slopes / self.covariate_scale_[:, np.newaxis]
         self.covariate_coef_ = (slopes * problem.unit).T

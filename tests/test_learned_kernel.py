@@ -17,7 +17,7 @@ from skdeeptd._solvers.ridge import Validation, posterior_variance
 
 KERNELS = pytest.mark.parametrize("kernel", ["rbf", "laplace"])
 SEEDS = range(5)
-ALWAYS = -1e9  # a gain that keeps each round
+ALWAYS = -1e9  # a gain that keeps any metric
 
 
 def draw(n_rows=40, n_features=5, n_outputs=2, seed=0):
@@ -27,12 +27,12 @@ def draw(n_rows=40, n_features=5, n_outputs=2, seed=0):
     return F, y - y.mean(axis=0), rng.uniform(0.5, 2, n_rows)
 
 
-def fit(F, y, weight, kernel="rbf", n_rounds=0, gamma=None, **options):
+def fit(F, y, weight, kernel="rbf", is_learned=False, gamma=None, **options):
     validation = options.pop("validation", Validation())
     problem = Problem(
         y, weight, options.pop("covariates", np.empty((len(F), 0))), kernel
     )
-    return fit_learned_kernel(F, problem, gamma, n_rounds, validation, **options)
+    return fit_learned_kernel(F, problem, gamma, is_learned, validation, **options)
 
 
 def table_of(found, F):
@@ -102,7 +102,7 @@ def test_the_median_distance_is_that_of_the_rows_of_large_weight(kernel):
 
 @KERNELS
 def test_a_given_gamma_is_kept(kernel):
-    assert fit(*draw(), kernel, n_rounds=1, gamma=0.123).gamma == 0.123
+    assert fit(*draw(), kernel, is_learned=True, gamma=0.123).gamma == 0.123
 
 
 # The metric
@@ -125,28 +125,17 @@ def test_the_metric_is_the_mean_outer_product_of_gradients(kernel):
     F, y, weight = draw()
     euclidean = fit(F, y, weight, kernel)
     expected = mean_gradient_product(euclidean, F, weight, kernel)
-    learned = fit(F, y, weight, kernel, n_rounds=1, gain=ALWAYS)
+    learned = fit(F, y, weight, kernel, is_learned=True, gain=ALWAYS)
     metric = learned.components.T @ learned.components
     np.testing.assert_allclose(metric, expected, atol=1e-5)
-
-
-@KERNELS
-def test_a_second_round_continues_the_first(kernel):
-    F, y, weight = draw()
-    first, second = (
-        fit(F, y, weight, kernel, n_rounds=n, gain=ALWAYS).components for n in (1, 2)
-    )
-    again = fit(F @ first.T, y, weight, kernel, n_rounds=1, gain=ALWAYS).components
-    expected = again @ first
-    np.testing.assert_allclose(second.T @ second, expected.T @ expected, atol=1e-8)
 
 
 @KERNELS
 def test_the_metric_with_landmarks_is_that_of_these_rows(kernel):
     F, y, weight = draw(60)
     some = np.arange(0, 60, 2)
-    alone = fit(F[some], y[some], weight[some], kernel, n_rounds=1, gain=ALWAYS)
-    found = fit(F, y, weight, kernel, n_rounds=1, gain=ALWAYS, landmarks=some)
+    alone = fit(F[some], y[some], weight[some], kernel, is_learned=True, gain=ALWAYS)
+    found = fit(F, y, weight, kernel, is_learned=True, gain=ALWAYS, landmarks=some)
     np.testing.assert_allclose(found.gamma, alone.gamma)
     np.testing.assert_allclose(
         found.components.T @ found.components,
@@ -166,14 +155,14 @@ def one_direction(seed, n_rows=150, n_features=20, noise=0.1):
 
 
 @KERNELS
-@pytest.mark.parametrize(("n_rounds", "n_rows"), [(1, 150), (2, 150), (1, 400)])
-def test_the_metric_finds_the_direction_that_matters(kernel, n_rounds, n_rows):
+@pytest.mark.parametrize("n_rows", [150, 400])
+def test_the_metric_finds_the_direction_that_matters(kernel, n_rows):
     """Also if errors are compared on some of the rows only."""
     cosines, euclidean, learned = [], [], []
     for seed in SEEDS:
         F, y, new, mean, direction = one_direction(seed, n_rows)
-        for n, scores in ((0, euclidean), (n_rounds, learned)):
-            found = fit(F, y, np.ones(len(F)), kernel, n_rounds=n)
+        for is_learned, scores in ((False, euclidean), (True, learned)):
+            found = fit(F, y, np.ones(len(F)), kernel, is_learned)
             predicted = predict(found, new, F, kernel)[:, 0]
             scores.append(r2_score(mean, predicted))
         leading = np.linalg.svd(found.components)[2][0]
@@ -191,7 +180,7 @@ def test_more_rows_than_are_compared_make_the_metric_better(kernel):
         outputs = y * np.linspace(0.5, 1, 10)
         for n_rows in (200, 600):
             ones = np.ones(n_rows)
-            found = fit(F[:n_rows], outputs[:n_rows], ones, kernel, n_rounds=1)
+            found = fit(F[:n_rows], outputs[:n_rows], ones, kernel, is_learned=True)
             leading = np.linalg.svd(found.components)[2][0]
             cosines.append(abs(leading @ direction) / np.linalg.norm(direction))
     few, many = np.mean(np.reshape(cosines, (-1, 2)), axis=0)
@@ -200,23 +189,20 @@ def test_more_rows_than_are_compared_make_the_metric_better(kernel):
 
 @KERNELS
 def test_a_metric_has_largest_eigenvalue_one_and_no_negative_one(kernel):
-    for n_rounds in (1, 2):
-        found = fit(*draw(30, 50), kernel, n_rounds=n_rounds, gain=ALWAYS)
-        metric = found.components.T @ found.components
-        values = np.linalg.eigvalsh(metric)
-        assert values[0] > -1e-12
-        if n_rounds == 1:
-            np.testing.assert_allclose(values[-1], 1)
+    found = fit(*draw(30, 50), kernel, is_learned=True, gain=ALWAYS)
+    values = np.linalg.eigvalsh(found.components.T @ found.components)
+    assert values[0] > -1e-12
+    np.testing.assert_allclose(values[-1], 1)
 
 
 @KERNELS
 def test_a_metric_is_kept_only_if_it_lowers_the_error(kernel):
     errors = []
     for seed in SEEDS:
-        F, y, *_ = one_direction(seed, 80)
-        rows = F, y, np.ones(80), kernel
-        plain, kept = fit(*rows), fit(*rows, n_rounds=1)
-        refused = fit(*rows, n_rounds=1, gain=0.999)
+        F, y, *_ = one_direction(seed, 120)
+        rows = F, y, np.ones(120), kernel
+        plain, kept = fit(*rows), fit(*rows, is_learned=True)
+        refused = fit(*rows, is_learned=True, gain=0.999)
         assert kept.components is not None
         assert refused.components is None
         np.testing.assert_allclose(refused.ridge.coef, plain.ridge.coef)
@@ -236,11 +222,11 @@ def test_the_error_is_that_of_rows_that_the_metric_has_not_seen(kernel):
             rng.standard_normal(80),
             np.ones(80),
         )
-        found = fit(F, noise[:, np.newaxis], ones, kernel, n_rounds=1)
+        found = fit(F, noise[:, np.newaxis], ones, kernel, is_learned=True)
         n_kept += found.components is not None
         y = F[:, :1] + 0.5 * noise[:, np.newaxis]
         known = F[:60], y[:60], ones[:60]
-        found = fit(*known, kernel, n_rounds=1, gain=ALWAYS)
+        found = fit(*known, kernel, is_learned=True, gain=ALWAYS)
         error = np.mean((predict(found, F[60:], F[:60], kernel) - y[60:]) ** 2)
         ratios.append(found.ridge.cv_error[0] / error)
         held_out = np.mean((found.ridge.held_out - y[:60]) ** 2)
@@ -254,8 +240,8 @@ def test_more_features_than_rows_are_reduced_to_the_space_of_the_rows(kernel):
     """The same as of coordinates in that space, which are as many as the rows."""
     F, y, weight = draw(25, 60)
     _, _, basis = np.linalg.svd(F, full_matrices=False)
-    large = fit(F, y, weight, kernel, n_rounds=2, gain=ALWAYS)
-    small = fit(F @ basis.T, y, weight, kernel, n_rounds=2, gain=ALWAYS)
+    large = fit(F, y, weight, kernel, is_learned=True, gain=ALWAYS)
+    small = fit(F @ basis.T, y, weight, kernel, is_learned=True, gain=ALWAYS)
     components = small.components @ basis
     np.testing.assert_allclose(
         large.components.T @ large.components, components.T @ components, atol=1e-8
@@ -275,7 +261,7 @@ def test_units_and_repetitions_do_not_matter(kernel):
     weight = np.random.default_rng(1).integers(1, 4, 30)
     rows = np.repeat(np.arange(30), weight)
     copies = [np.flatnonzero(rows == i) for i in range(30)]
-    how = {"n_rounds": 1, "gain": ALWAYS, "gamma": 0.2}
+    how = {"is_learned": True, "gain": ALWAYS, "gamma": 0.2}
     weighted = fit(F, y, weight.astype(float), kernel, **how)
     of_copies = F[rows], y[rows], np.ones(len(rows)), kernel
     repeated = fit(*of_copies, validation=Validation(tuple(copies)), **how)
@@ -298,7 +284,7 @@ def test_units_and_repetitions_do_not_matter(kernel):
 @pytest.mark.parametrize("n_features", [3, 60])
 def test_features_that_do_not_vary_have_no_metric(kernel, n_features):
     _, y, weight = draw(30)
-    found = fit(np.zeros((30, n_features)), y, weight, kernel, n_rounds=2)
+    found = fit(np.zeros((30, n_features)), y, weight, kernel, is_learned=True)
     assert found.components is None
     mean = np.average(y, axis=0, weights=weight)
     predicted = predict(found, np.ones((4, n_features)), np.zeros((30, n_features)))
@@ -308,9 +294,9 @@ def test_features_that_do_not_vary_have_no_metric(kernel, n_features):
 @KERNELS
 def test_a_single_row_and_a_constant_target_have_no_metric(kernel):
     F, y, weight = draw(30, 5)
-    single = fit(F[:1], y[:1], weight[:1], kernel, n_rounds=2)
+    single = fit(F[:1], y[:1], weight[:1], kernel, is_learned=True)
     np.testing.assert_allclose(predict(single, F, F[:1], kernel), y[[0] * 30])
-    constant = fit(F, np.zeros((30, 1)), weight, kernel, n_rounds=2)
+    constant = fit(F, np.zeros((30, 1)), weight, kernel, is_learned=True)
     assert constant.components is None
     assert not np.any(predict(constant, F, F, kernel))
 
@@ -319,10 +305,10 @@ def test_a_single_row_and_a_constant_target_have_no_metric(kernel):
 
 
 @KERNELS
-@pytest.mark.parametrize("n_rounds", [0, 1])
-def test_all_rows_as_landmarks_give_the_same_fit(kernel, n_rounds):
+@pytest.mark.parametrize("is_learned", [False, True])
+def test_all_rows_as_landmarks_give_the_same_fit(kernel, is_learned):
     F, y, weight = draw(50)
-    options = {"gain": ALWAYS, "n_rounds": n_rounds, "gamma": 0.5}
+    options = {"gain": ALWAYS, "is_learned": is_learned, "gamma": 0.5}
     exact = fit(F, y, weight, kernel, **options)
     found = fit(F, y, weight, kernel, landmarks=np.arange(50), **options)
     new = np.random.default_rng(1).standard_normal((20, 5))
@@ -330,7 +316,7 @@ def test_all_rows_as_landmarks_give_the_same_fit(kernel, n_rounds):
     np.testing.assert_allclose(
         predict(found, new, F, kernel), predict(exact, new, F, kernel), atol=1e-6
     )
-    for name in ("cv_error", "scale") if n_rounds == 0 else ():
+    for name in ("cv_error", "scale") if not is_learned else ():
         np.testing.assert_allclose(
             getattr(found.ridge, name), getattr(exact.ridge, name), rtol=1e-6
         )
