@@ -35,11 +35,15 @@ BENCHMARKS = {
         "real_data.py --sizes small --splits 2",
         "development - development_ranks",
     ),
+    "thousand": (
+        "real_data.py --sizes whole --splits 2",
+        "thousand thousand_seconds thousand_ranks",
+    ),
     "fresh": (
         "real_data.py --sizes small --splits 2 --group fresh",
         "fresh - fresh_ranks",
     ),
-    "ablation": ("ablation.py --splits 1", "ablation"),
+    "ablation": ("ablation.py --splits 2", "ablation"),
     "classes": (
         "classification.py --parts real",
         "classes_accuracy classes_log_loss",

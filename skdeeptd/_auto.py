@@ -95,7 +95,9 @@ class BaseAuto(BaseSearch):
         """Return candidates on several features, ridge regression the first one.
 
         Few rows cannot rank many candidates; the responses of filters to many rows
-        would take gigabytes.
+        would take gigabytes. A Laplace kernel on filters and an RBF kernel on the
+        SNV-corrected signal are left out: without them the mean R2 of 45 data sets is
+        higher by 0.004, and the mean rank is the same.
         """
         make, name = self._kernel_model
         common = self._common_params()
@@ -106,10 +108,15 @@ class BaseAuto(BaseSearch):
             of_kind = {}
             if kind in ("the signal", "filters in 4 parts"):
                 of_kind[f"{name} on {kind}"] = {}
-            for kernel in ("rbf", "laplace"):
+            has_filters = isinstance(transformer, DeepTDFeatures)  # slow to learn
+            kernels = ["rbf", "laplace"]
+            if has_filters:
+                kernels.remove("laplace")
+            elif transformer.view == "snv":
+                kernels.remove("rbf")
+            for kernel in kernels:
                 words = f"kernel {name} ({kernel}, learned metric) on {kind}"
                 of_kind[words] = {"kernel": kernel, "metric": "learned"}
-            has_filters = isinstance(transformer, DeepTDFeatures)  # slow to learn
             for place, (words, params) in enumerate(of_kind.items()):
                 model = make(transformer, **params, **common)
                 path = (kind, place) if has_filters else None
@@ -330,11 +337,11 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
 
     - ridge regression on the signal, and on filters pooled over four parts of each
       axis;
-    - kernel ridge regression with a learned metric, with an "rbf" and with a "laplace"
-      kernel, on the signal, on filters pooled over the whole axis, and on filters
-      pooled over four parts. Signals of one channel with at least ten values on one
-      axis also enter as their derivative, as filters of the derivative, and as their
-      standard normal variate;
+    - kernel ridge regression with a learned metric: with an "rbf" and with a "laplace"
+      kernel on the signal, and with an "rbf" kernel on filters pooled over the whole
+      axis and over four parts. Signals of one channel with at least ten values on one
+      axis also enter as their derivative ("rbf", "laplace"), as filters of the
+      derivative ("rbf"), and as their standard normal variate ("laplace");
     - networks of two or three layers that tile the input and have at most one weight
       for eight samples (the most even shapes, about 60 at most), in the stages of
       :class:`DeepTDRegressorCV`;

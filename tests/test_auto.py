@@ -44,24 +44,21 @@ from skdeeptd._stacking import log_loss_weights, squared_error_weights
 from skdeeptd.datasets import make_patch_cnn_regression
 
 
-def kernel_ridges(kind):
-    return [
-        f"kernel ridge ({kernel}, learned metric) on {kind}"
-        for kernel in ("rbf", "laplace")
-    ]
+def kernel_ridges(kind, kernels=("rbf", "laplace")):
+    return [f"kernel ridge ({k}, learned metric) on {kind}" for k in kernels]
 
 
 ON_SIGNAL = ["ridge on the signal", *kernel_ridges("the signal")]
 ON_IMAGES = [
     *ON_SIGNAL,
-    *kernel_ridges("filters"),
+    *kernel_ridges("filters", ["rbf"]),
     "ridge on filters in 4 parts",
-    *kernel_ridges("filters in 4 parts"),
+    *kernel_ridges("filters in 4 parts", ["rbf"]),
 ]
 ON_VIEWS = [
     *kernel_ridges("the derivative"),
-    *kernel_ridges("filters of the derivative"),
-    *kernel_ridges("the SNV-corrected signal"),
+    *kernel_ridges("filters of the derivative", ["rbf"]),
+    *kernel_ridges("the SNV-corrected signal", ["laplace"]),
 ]
 
 
@@ -159,7 +156,7 @@ def test_few_training_rows_of_a_fold_have_models_on_the_signal_only(n_training, 
     assert found == ON_SIGNAL if few else set(found) == set(ON_IMAGES)
 
 
-@pytest.mark.parametrize(("n_rows", "n_models"), [(20_000, 14), (20_001, 3)])
+@pytest.mark.parametrize(("n_rows", "n_models"), [(20_000, 10), (20_001, 3)])
 def test_many_rows_have_models_on_the_signal_only(n_rows, n_models):
     model = DeepTDAutoRegressor()
     model.input_shape_, model.n_features_in_ = (20,), 20

@@ -261,6 +261,9 @@ def pooled(z, ramps, grid, n_parts):
         [np.diff([*begin, n]) for begin, n in zip(starts, grid, strict=True)],
     ).astype(z.dtype)
     z = z.reshape(*z.shape[:2], *grid)
+    scratch = np.empty_like(
+        z
+    )  # new memory for each statistic would take most of the time
 
     def reduced(values, ufunc):
         for axis, begin in enumerate(starts, start=2):
@@ -273,13 +276,13 @@ def pooled(z, ramps, grid, n_parts):
 
     def share(number):
         low, high = (ends.reshape(-1, *(1,) * len(grid)) for ends in ramps[:, number].T)
-        above = mean(np.clip(z, low, high)) - ramps[:, number, :1]
+        above = mean(np.clip(z, low, high, out=scratch)) - ramps[:, number, :1]
         return above / (ramps[:, number, 1:] - ramps[:, number, :1])
 
     functions = {
         **{f"share{i}": functools.partial(share, i) for i in range(len(QUANTILES))},
         "max": lambda: reduced(z, np.maximum).reshape(*z.shape[:2], -1),
-        "abs": lambda: mean(np.abs(z)),
+        "abs": lambda: mean(np.abs(z, out=scratch)),
         "mean": lambda: mean(z),
     }
     return [functions[name]() for name in statistics_of(grid, n_parts)]

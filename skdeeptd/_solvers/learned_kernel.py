@@ -76,7 +76,9 @@ class Metric(NamedTuple):
 
 def kernel_values(squares, kernel, gamma):
     """Return the kernel of rows with these squared distances."""
-    return np.exp(-gamma * (squares if kernel == "rbf" else np.sqrt(squares)))
+    values = squares.copy() if kernel == "rbf" else np.sqrt(squares)
+    values *= -gamma
+    return np.exp(values, out=values)
 
 
 def squared_distances(a, b):
@@ -276,7 +278,9 @@ def _solve(gram, problem, alpha):
     for value in np.unique(alpha):
         outputs = alpha == value
         both = np.column_stack([y[:, outputs], trends])
-        solved = np.linalg.solve(gram + np.diag(value / weight), both)
+        system = gram.copy()
+        np.einsum("ii->i", system)[:] += value / weight
+        solved = np.linalg.solve(system, both)
         products = trends.T @ solved
         of_y, of_trends = np.split(solved, [np.sum(outputs)], axis=1)
         inverse = pseudo_inverse(products[:, of_y.shape[1] :])
