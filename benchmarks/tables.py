@@ -37,7 +37,7 @@ BENCHMARKS = {
     ),
     "thousand": (
         "real_data.py --sizes whole --splits 2",
-        "thousand thousand_seconds thousand_ranks",
+        "thousand - thousand_ranks",
     ),
     "fresh": (
         "real_data.py --sizes small --splits 2 --group fresh",
