@@ -37,6 +37,7 @@ from sklearn.metrics import r2_score
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
+from skdeeptd._data.rows import distinct_rows
 from skdeeptd._data.scratch import reusing
 from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._stacking import LEAST_PROBABILITY
@@ -387,7 +388,8 @@ def _far_behind(first, evaluate, fold):
     """
     if evaluate.scorer is not None:
         return set()
-    distinct, weight = distinct_rows(fold.X_test, fold.y_test, fold.weight_test)
+    distinct, place = distinct_rows(fold.X_test, fold.y_test)
+    weight = np.bincount(place, fold.weight_test)  # a weight of two counts as two rows
     losses = {
         i: evaluate.row_losses(result.predicted, fold, distinct)
         for i, result in first.items()
@@ -416,19 +418,6 @@ def is_far_behind(
         and share @ losses > times * (share @ best)
         and mean > n_standard_errors * error
     )
-
-
-def distinct_rows(X, y, weight=None):
-    """Return the different rows as an index, and the sum of the weights of each.
-
-    So a row of weight two counts like two rows.
-    """
-    first, place = {}, []
-    for i, (row, target) in enumerate(zip(X, y, strict=True)):
-        key = row.tobytes(), np.asarray(target).tobytes()
-        place.append(first.setdefault(key, i))
-    distinct, place = np.unique(place, return_inverse=True)
-    return distinct, np.bincount(place, weight)
 
 
 def _run_first_fold(calls, run_all, end, n_rounds):

@@ -50,6 +50,7 @@ from skdeeptd._compat import (
     fit_context,
     validate_parameter_constraints,
 )
+from skdeeptd._data.rows import distinct_rows
 from skdeeptd._data.serial import rows_are_serial
 from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._intervals import IntervalMixin
@@ -63,7 +64,6 @@ from skdeeptd._search import (
     candidate_names,
     clock,
     compare,
-    distinct_rows,
     fit_candidate,
     timed_stage,
 )
