@@ -535,8 +535,15 @@ class DeepTDFeatures(BaseSignalTransformer):
             taps, dilations = _on_each_axis(size, lengths), self.dilations
             if dilations is None:
                 dilations = default_dilations(lengths, taps)
+            largest = largest_dilation(lengths, taps)
             for dilation in dilations:
-                check_dilation(dilation, taps, lengths)
+                is_number = isinstance(dilation, Integral)
+                is_number = is_number and not isinstance(dilation, bool)
+                if not is_number or not 1 <= dilation <= largest:
+                    raise ValueError(
+                        f"dilation {dilation!r} does not fit a patch of {taps} in "
+                        f"{lengths}; use an integer from 1 to {largest}"
+                    )
                 found.append((taps, int(dilation)))
         if not found or len(set(found)) < len(found):
             raise ValueError(
@@ -598,14 +605,3 @@ def _on_each_axis(size, lengths):
             f"{tuple(map(min, taps, lengths))}"
         )
     return tuple(int(k) for k in taps)
-
-
-def check_dilation(dilation, taps, lengths):
-    """Raise ValueError if a dilated patch is longer than an axis."""
-    largest = largest_dilation(lengths, taps)
-    is_number = isinstance(dilation, Integral) and not isinstance(dilation, bool)
-    if not is_number or not 1 <= dilation <= largest:
-        raise ValueError(
-            f"dilation {dilation!r} does not fit a patch of {taps} in {lengths}; use "
-            f"an integer from 1 to {largest}"
-        )

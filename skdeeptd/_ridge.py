@@ -539,7 +539,7 @@ def _features_of(model):
 
 
 def _given_blocks(cv, all_rows, group, n_rows):
-    """Return the merged rows of each fold of ``cv``, None for single rows."""
+    """Return the merged rows that folds of ``cv`` hold out, or None for single rows."""
     n_times, fold_of = np.zeros(len(group), int), np.full(n_rows, -1)
     for fold, (_, test) in enumerate(
         check_cv(cv, all_rows.y).split(all_rows.X, all_rows.y)

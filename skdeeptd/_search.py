@@ -541,8 +541,11 @@ def _fit_first_stage(candidate, fold):
             return None
 
 
-def _survivors(table, candidates, number):
-    """Return which of the candidates with stages go on, as an index."""
+def _survivors(table, candidates, number, share=1 / 8, least=3, most=10):
+    """Return which of the candidates with stages go on, as an index.
+
+    After the first stage they are a ``share`` of the rivals, the best ones.
+    """
     has_stages = np.array([bool(candidate.early) for candidate in candidates])
     scores = table.column("score")
     mean = np.nan_to_num(scores.mean(axis=1), nan=-np.inf)
@@ -551,23 +554,18 @@ def _survivors(table, candidates, number):
     if not len(reached):
         return reached
     if number == 1:
-        return _best_rivals(mean, candidates, reached)
+        groups = {}
+        for i in reached[np.argsort(-mean[reached], kind="stable")]:
+            groups.setdefault(candidates[i].rivals, []).append(i)
+        kept = [
+            group[: min(max(least, math.ceil(share * len(group))), most)]
+            for group in groups.values()
+        ]
+        return np.sort(np.concatenate(kept))
     is_rival = np.isin(np.arange(len(mean)), reached) | ~has_stages
     rivals = np.flatnonzero(is_rival & np.isfinite(mean))
     behind = clearly_ahead(scores[rivals[np.argmax(mean[rivals])]], scores[reached])
     return reached[~behind]
-
-
-def _best_rivals(mean, candidates, reached, share=1 / 8, least=3, most=10):
-    """Return the best candidates of each group of rivals."""
-    groups = {}
-    for i in reached[np.argsort(-mean[reached], kind="stable")]:
-        groups.setdefault(candidates[i].rivals, []).append(i)
-    kept = [
-        group[: min(max(least, math.ceil(share * len(group))), most)]
-        for group in groups.values()
-    ]
-    return np.sort(np.concatenate(kept))
 
 
 def clearly_ahead(scores, others, n_standard_errors=2.0):

@@ -590,30 +590,28 @@ class _PrincipalDistances(BaseEstimator):
     their typical size.
     """
 
-    def __init__(self, n_components, most=0.2, rounding=1e-12):
+    def __init__(self, n_components):
         self.n_components = n_components
-        self.most = most
-        self.rounding = rounding
 
-    def fit(self, X, y=None):
+    def fit(self, X, y=None, most=0.2):
         n_rows, n = len(X), self.n_components
         self.shift_, self.scale_ = feature_units(X, np.full(n_rows, 1 / n_rows))
         X = self._standard(X)
         left, values = (array[..., ::-1] for array in principal(X))  # largest first
         if not isinstance(n, Integral):
             n = np.searchsorted(np.cumsum(values), n * np.sum(values)) + 1
-            n = min(n, max(1, int(self.most * n_rows)))
+            n = min(n, max(1, int(most * n_rows)))
         values = values[:n]
         self.components_ = X.T @ (left[:, :n] / np.sqrt(values))
         self.variances_ = values / (n_rows - 1)
         return self
 
-    def predict(self, X):
+    def predict(self, X, rounding=1e-12):
         X = self._standard(X)
         scores = X @ self.components_
         t2 = np.sum(scores**2 / self.variances_, axis=1)
         q = np.sum((X - scores @ self.components_.T) ** 2, axis=1)
-        least = self.rounding * np.array([1, X.shape[1]])
+        least = rounding * np.array([1, X.shape[1]])
         return np.maximum(np.column_stack([t2, q]), least)
 
     def _standard(self, X, largest=1e100):

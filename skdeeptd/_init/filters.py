@@ -67,10 +67,6 @@ class Bank(NamedTuple):
     biases: np.ndarray
     ramps: np.ndarray
 
-    def astype(self, dtype):
-        arrays = self.kernels, self.biases, self.ramps
-        return Bank(self.taps, self.dilation, *(a.astype(dtype) for a in arrays))
-
 
 class Filters(NamedTuple):
     """Hold learned filters; standardised responses beyond ``clip`` are set to it."""
@@ -128,7 +124,16 @@ def patches_of(signals, places):
 
 @np.errstate(over="ignore", invalid="ignore")
 def learn_filters(
-    rows, layout, view, shapes, n_filters, n_random, pooling, rng, least_spread=0.01
+    rows,
+    layout,
+    view,
+    shapes,
+    n_filters,
+    n_random,
+    pooling,
+    rng,
+    most_outputs=10,
+    least_spread=0.01,
 ):
     """Learn filters from the pooled moments of the signals and of y.
 
@@ -147,6 +152,8 @@ def learn_filters(
     pooling : tuple of int
         An argument of ``pooled``.
     rng : numpy.random.RandomState
+    most_outputs : int
+        Of more outputs, as many Gaussian mixtures are used.
     least_spread : float
         Responses of a smaller spread, relative to the typical one, become zeros, which
         a scaler after the transformer cannot make large.
@@ -167,7 +174,9 @@ def learn_filters(
     shift, scale = channel_units(signals, share)
     standard = ((signals - shift) / scale).reshape(len(signals), -1)
     mean, spread, _ = mean_and_spread(rows.y, share)
-    y = _mixed((rows.y - mean) / np.where(spread > 0, spread, np.inf), rng)
+    y, n_outputs = (rows.y - mean) / np.where(spread > 0, spread, np.inf), len(mean)
+    if n_outputs > most_outputs:  # Gaussian mixtures of them
+        y = y @ rng.standard_normal((n_outputs, most_outputs)) / np.sqrt(n_outputs)
     parts = RowBlocks(standard, y, share, rows.n_jobs)
     banks = tuple(
         _learned(parts, layout, shape, n_filters, n_random, rng) for shape in shapes
@@ -192,7 +201,10 @@ def filter_responses(filters, X, n_jobs=None):
     """
     dtype, clip = X.dtype, filters.clip
     center, unit = filters.center.astype(dtype), filters.unit.astype(dtype)
-    banks = tuple(bank.astype(dtype) for bank in filters.banks)
+    banks = tuple(
+        Bank(bank.taps, bank.dilation, *(a.astype(dtype) for a in bank[2:]))
+        for bank in filters.banks
+    )
     own = filters._replace(banks=banks)
 
     def responses(block):
@@ -305,14 +317,6 @@ def column_names(filters):
                 for i, place in itertools.product(range(len(bank.kernels)), places)
             ]
     return names
-
-
-def _mixed(y, rng, most_outputs=10):
-    """Return y, or as many Gaussian mixtures of its columns if they are more."""
-    n_outputs = y.shape[1]
-    if n_outputs <= most_outputs:
-        return y
-    return y @ rng.standard_normal((n_outputs, most_outputs)) / np.sqrt(n_outputs)
 
 
 def pooled_moments(rows, layout, places):
