@@ -472,7 +472,7 @@ class DeepTDFeatures(BaseSignalTransformer):
         overflow = translate_overflow_error(self, rows, layout.input_shape)
         with single_threaded_blas(), reusing(), overflow:
             filters, table = learn_filters(
-                rows, layout, self.view, shapes, *counts, pooling, rng
+                rows, layout, self.view, shapes, counts, pooling, rng
             )
         self.kernels_ = [
             bank.kernels.reshape(-1, layout.n_channels, *bank.taps)

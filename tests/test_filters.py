@@ -41,7 +41,7 @@ def draw(shape, n_rows=60, seed=0, n_outputs=2):
 def learn(rows, shape, *shapes, view=None, n=6, n_random=4, pooling=(1,), seed=0):
     rng = np.random.RandomState(seed)
     layout = signal_layout(shape)
-    return learn_filters(rows, layout, view, shapes, n, n_random, pooling, rng)
+    return learn_filters(rows, layout, view, shapes, (n, n_random), pooling, rng)
 
 
 def standard_signals(rows, shape):

@@ -124,16 +124,7 @@ def patches_of(signals, places):
 
 @np.errstate(over="ignore", invalid="ignore")
 def learn_filters(
-    rows,
-    layout,
-    view,
-    shapes,
-    n_filters,
-    n_random,
-    pooling,
-    rng,
-    most_outputs=10,
-    least_spread=0.01,
+    rows, layout, view, shapes, counts, pooling, rng, most_outputs=10, least_spread=0.01
 ):
     """Learn filters from the pooled moments of the signals and of y.
 
@@ -146,9 +137,9 @@ def learn_filters(
         An argument of ``as_signals``.
     shapes : sequence of (taps, dilation)
         The banks.
-    n_filters, n_random : int
-        Filters of each bank that are learned, and random ones; half of each kind sees
-        patches of mean zero.
+    counts : (int, int)
+        Numbers of filters of each bank that are learned, and of random ones; half of
+        each kind sees patches of mean zero.
     pooling : tuple of int
         An argument of ``pooled``.
     rng : numpy.random.RandomState
@@ -178,9 +169,7 @@ def learn_filters(
     if n_outputs > most_outputs:  # Gaussian mixtures of them
         y = y @ rng.standard_normal((n_outputs, most_outputs)) / np.sqrt(n_outputs)
     parts = RowBlocks(standard, y, share, rows.n_jobs)
-    banks = tuple(
-        _learned(parts, layout, shape, n_filters, n_random, rng) for shape in shapes
-    )
+    banks = tuple(_learned(parts, layout, shape, counts, rng) for shape in shapes)
     filters = Filters(layout, view, pooling, shift, scale, banks, None, None)
     function = functools.partial(_raw_responses, filters)
     raw = concatenate_blocks(function, standard, rows.n_jobs, _width(filters))
@@ -336,7 +325,7 @@ def pooled_moments(rows, layout, places):
     return rows.reduce(statistic, width=d * (n_positions + d))
 
 
-def _learned(rows, layout, shape, n_filters, n_random, rng):
+def _learned(rows, layout, shape, counts, rng):
     """Return a bank of learned and random filters."""
     taps, dilation = shape
     places, _ = geometry(layout.lengths, taps, dilation)
@@ -344,13 +333,10 @@ def _learned(rows, layout, shape, n_filters, n_random, rng):
     d, mean_free = len(first), np.kron(np.eye(layout.n_channels), helmert(len(places)))
     kernels = []
     for half, basis in enumerate([np.eye(d), mean_free]):  # orthonormal rows
-        learned = moment_directions(
-            basis @ second @ basis.T,
-            basis @ cross @ basis.T,
-            (n_filters + 1 - half) // 2,
-            rng,
-        )
-        drawn = rng.standard_normal(((n_random + 1 - half) // 2, len(basis)))
+        n_learned, n_random = ((n + 1 - half) // 2 for n in counts)
+        moments = basis @ second @ basis.T, basis @ cross @ basis.T
+        learned = moment_directions(*moments, n_learned, rng)
+        drawn = rng.standard_normal((n_random, len(basis)))
         kernels.append(np.concatenate([learned, drawn]) @ basis)
     kernels = np.concatenate(kernels)
     mean = kernels @ first
