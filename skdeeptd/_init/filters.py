@@ -144,7 +144,7 @@ def learn_filters(
         An argument of ``pooled``.
     rng : numpy.random.RandomState
     most_outputs : int
-        Of more outputs, as many Gaussian mixtures are used.
+        More outputs are replaced by this number of Gaussian mixtures.
     least_spread : float
         Responses of a smaller spread, relative to the typical one, become zeros, which
         a scaler after the transformer cannot make large.
