@@ -36,13 +36,9 @@ def installed() -> Iterator[str]:
     yield f"skdeeptd {__version__}, Python {platform.python_version()}, {needed}"
     yield "optional parts:"
     for extra, requirements in EXTRAS.items():
-        packages = [re.split(r"[^\w-]", r, maxsplit=1)[0] for r in requirements]
-        versions = dict(zip(packages, map(version, packages), strict=True))
-        missing = [
-            requirement
-            for requirement, found in zip(requirements, versions.values(), strict=True)
-            if found is None
-        ]
+        packages = {r: re.split(r"[^\w-]", r, maxsplit=1)[0] for r in requirements}
+        versions = {package: version(package) for package in packages.values()}
+        missing = [r for r, package in packages.items() if versions[package] is None]
         if missing:
             yield f"  {extra:6} missing: {installation(missing)}"
         else:

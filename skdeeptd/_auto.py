@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import math
 from collections.abc import Callable, Sequence
@@ -20,13 +19,7 @@ from skdeeptd._features import DeepTDFeatures, SignalScaler
 from skdeeptd._regressor import DeepTDRegressor
 from skdeeptd._ridge import DeepTDRidge
 from skdeeptd._ridge_classifier import DeepTDRidgeClassifier
-from skdeeptd._search import (
-    STEPS,
-    Candidate,
-    Evaluation,
-    clock,
-    fit_candidate,
-)
+from skdeeptd._search import STEPS, Candidate, Evaluation, clock, fit_candidate
 from skdeeptd._search_cv import (
     BaseSearch,
     ClassificationSearch,
@@ -46,8 +39,8 @@ from skdeeptd._validation import like_y, warn, warn_of_nan_deviations
 class BaseAuto(BaseSearch):
     """Average the best of linear models, kernel models and networks.
 
-    A subclass returns the candidates that an average may contain in
-    ``_ensemble_candidates``, and the loss of the average in ``_stacking``.
+    A subclass returns in ``_weighers`` a function for each average: the weights of some
+    models, an index, with the smallest loss.
     """
 
     estimators_: list[Any]
@@ -87,9 +80,11 @@ class BaseAuto(BaseSearch):
 
     def _candidates(self, n_rows, variance):
         """Return the candidates; the first one is a fast linear model."""
-        found = self._linear_and_kernel_candidates(n_rows)
-        found += self._network_candidates(None, n_rows, variance)
-        return found + self._extra_candidates()
+        return [
+            *self._linear_and_kernel_candidates(n_rows),
+            *self._network_candidates(None, n_rows, variance),
+            *self._extra_candidates(),
+        ]
 
     def _linear_and_kernel_candidates(self, n_rows, few_rows=20, many_rows=20_000):
         """Return candidates on several features, ridge regression the first one.
@@ -191,35 +186,25 @@ class BaseAuto(BaseSearch):
         used[kept] = self.weights_
         return used
 
-    def _ensemble_candidates(self, candidates, scores):
-        """Return candidates with a score, networks only if one of them is the best."""
-        with_networks = bool(candidates[self.best_index_].early)
-        return np.array(
-            [
-                i
-                for i, candidate in enumerate(candidates)
-                if np.isfinite(scores[i]) and (with_networks or not candidate.early)
-            ]
-        )
-
     def _stack(self, candidates, table, folds):
-        """Return the weights of the candidates: (candidates, outputs)."""
+        """Return the weights of the candidates: (candidates, outputs).
+
+        Networks have a weight only if one of them is the best candidate.
+        """
         scores, best = table.column("score").mean(axis=1), self.best_index_
+        is_network = np.array([bool(candidate.early) for candidate in candidates])
         reached = np.isfinite(scores) & (table.stages == table.stages[best])
-        members = self._ensemble_candidates(
-            candidates, np.where(reached, scores, -np.inf)
-        )
+        members = np.flatnonzero(reached & (is_network[best] | ~is_network))
         predicted = np.stack(
             [np.concatenate([r.predicted for r in table.results[i]]) for i in members]
         )
         y = np.concatenate([fold.y_test for fold in folds])
-        weight = held_out_weights(folds)
-        weights = np.zeros((len(candidates), self._n_averages(y)))
+        weighers = self._weighers(predicted, y, held_out_weights(folds))
+        weights = np.zeros((len(candidates), len(weighers)))
         if self.ensemble_size == 1:
             weights[best] = 1
             return weights
-        for output in range(weights.shape[1]):
-            weigh = functools.partial(self._weights_of, predicted, y, weight, output)
+        for output, weigh in enumerate(weighers):
             weights[members, output] = heaviest(weigh, len(members), self.ensemble_size)
         return weights
 
@@ -367,13 +352,14 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
 
     _kernel_model = DeepTDRidge, "ridge"
 
-    def _n_averages(self, y):
-        return y[0].size
-
-    def _weights_of(self, predicted, y, weight, output, models):
-        """Return the weights of some of the models for an output."""
-        y = y.reshape(len(y), -1)[:, output]
-        return squared_error_weights(predicted[models, :, output], y, weight)
+    def _weighers(self, predicted, y, weight):
+        y = y.reshape(len(y), -1)
+        return [
+            lambda models, k=k: squared_error_weights(
+                predicted[models, :, k], y[:, k], weight
+            )
+            for k in range(y.shape[1])
+        ]
 
     @overload
     def predict(
@@ -418,7 +404,13 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
         if not return_std:
             means = [np.reshape(_predict(e, X), shape) for e in self.estimators_]
         else:
-            self._check_has_std()
+            for estimator in self.estimators_:
+                if "return_std" not in inspect.signature(estimator.predict).parameters:
+                    raise ValueError(
+                        f"return_std=True needs a standard deviation from every model "
+                        f"of the average, but {type(estimator).__name__} has none; "
+                        f"leave it out of extra_estimators"
+                    )
             both = [_predict(e, X, return_std=True) for e in self.estimators_]
             means, stds = ([np.reshape(p[i], shape) for p in both] for i in (0, 1))
         weights = self.weights_[:, np.newaxis].astype(X.dtype)
@@ -430,15 +422,6 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
         if np.any(np.isnan(std)):
             warn_of_nan_deviations()
         return like_y(y, self._y_ndim), like_y(std, self._y_ndim)
-
-    def _check_has_std(self):
-        for estimator in self.estimators_:
-            if "return_std" not in inspect.signature(estimator.predict).parameters:
-                raise ValueError(
-                    f"return_std=True needs a standard deviation from every model of "
-                    f"the average, but {type(estimator).__name__} has none; leave it "
-                    f"out of extra_estimators"
-                )
 
 
 def _predict(estimator, X, return_std=False):
@@ -561,13 +544,9 @@ input_shape_, covariate_indices_
         )
         self.class_weight = class_weight
 
-    def _n_averages(self, y):
-        return 1
-
-    def _weights_of(self, predicted, y, weight, output, models):
-        columns = np.searchsorted(self.classes_, y)
-        likelihood = predicted[models][:, np.arange(len(y)), columns]
-        return log_loss_weights(likelihood, weight)
+    def _weighers(self, predicted, y, weight):
+        place = slice(None), np.arange(len(y)), np.searchsorted(self.classes_, y)
+        return [lambda models: log_loss_weights(predicted[models][place], weight)]
 
     def _refit(self, *args):
         super()._refit(*args)

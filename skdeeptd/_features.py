@@ -39,6 +39,7 @@ from skdeeptd._init.filters import (
     default_dilations,
     default_taps,
     filter_responses,
+    largest_dilation,
     learn_filters,
 )
 from skdeeptd._typing import KernelSizes, RandomState
@@ -58,7 +59,11 @@ from skdeeptd._validation import (
 
 
 class BaseSignalTransformer(EstimatorMixin, TransformerMixin, BaseEstimator):
-    """Transform signals; a subclass learns in ``_learn_rows``."""
+    """Transform signals.
+
+    A subclass learns in ``_learn_rows``, transforms in ``_responses`` and names the
+    columns in ``_names``.
+    """
 
     input_shape_: tuple[int, ...]
     view_: str | None
@@ -113,6 +118,35 @@ class BaseSignalTransformer(EstimatorMixin, TransformerMixin, BaseEstimator):
             refuse_not_finite(self, X, self.input_shape_)
         return outputs
 
+    def get_feature_names_out(
+        self, input_features: ArrayLike | None = None
+    ) -> np.ndarray:
+        """Return a name for each column of ``transform``.
+
+        Parameters
+        ----------
+        input_features : array-like of str, default=None
+            Not used; if given, there must be a name for each feature of X.
+
+        Returns
+        -------
+        ndarray of str
+            For signals "x3", or "channel1_x3" with several channels, counted from zero.
+            For filters size, dilation, filter, statistic and part, such as
+            "size9_dilation2_filter3_share0", "size9_dilation2_filter3_abs_part2of8"
+            and "size3x3_dilation1_filter0_max_part1x0of4x4".
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+        ValueError
+            If ``input_features`` does not match the features of X.
+        """
+        check_is_fitted(self)
+        check_feature_names_in(self, input_features, generate_names=False)
+        return np.asarray(self._names(), dtype=object)
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
@@ -159,8 +193,6 @@ class SignalScaler(BaseSignalTransformer):
     n_features_in_, feature_names_in_
         As in scikit-learn.
     """
-
-    _parameter_constraints: dict = {**BaseSignalTransformer._parameter_constraints}
 
     def __init__(
         self,
@@ -235,37 +267,12 @@ class SignalScaler(BaseSignalTransformer):
 
         return concatenate_blocks(standard, X, self.n_jobs)
 
-    def get_feature_names_out(
-        self, input_features: ArrayLike | None = None
-    ) -> np.ndarray:
-        """Return a name for each column of ``transform``.
-
-        Parameters
-        ----------
-        input_features : array-like of str, default=None
-            Not used; if given, there must be a name for each feature of X.
-
-        Returns
-        -------
-        ndarray of str
-            "x3", or "channel1_x3" with several channels, counted from zero.
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            Before ``fit``.
-        ValueError
-            If ``input_features`` does not match the features of X.
-        """
-        check_is_fitted(self)
-        check_feature_names_in(self, input_features, generate_names=False)
+    def _names(self):
         layout = signal_layout(self.input_shape_)
         channels = range(layout.n_channels)
         names = ["x" + "x".join(map(str, p)) for p in np.ndindex(layout.lengths)]
         prefix = "channel{}_" if len(channels) > 1 else ""
-        return np.asarray(
-            [prefix.format(c) + name for c in channels for name in names], dtype=object
-        )
+        return [prefix.format(c) + name for c in channels for name in names]
 
 
 class DeepTDFeatures(BaseSignalTransformer):
@@ -454,20 +461,31 @@ class DeepTDFeatures(BaseSignalTransformer):
     def _learn_rows(self, rows, input_shape, random_state=None):
         """Fit to rows of positive weight, and return their features."""
         layout = self._layout(rows.n_features, input_shape)
-        shapes, pooling = self._shapes(layout), self._parts()
-        seed = random_state if self.random_state is None else self.random_state
+        shapes, pooling = self._shapes(layout.lengths), self._parts()
         counts = self.n_filters, self.n_random_filters
         if sum(counts) == 0:
             raise ValueError(
                 "n_filters and n_random_filters are both 0; give at least one filter"
             )
+        seed = random_state if self.random_state is None else self.random_state
         rng = check_random_state(seed)
         overflow = translate_overflow_error(self, rows, layout.input_shape)
         with single_threaded_blas(), reusing(), overflow:
             filters, table = learn_filters(
-                rows, layout, self.view, shapes, *counts, pooling, rng
+                rows, layout, self.view, shapes, counts, pooling, rng
             )
-        self._store(filters, rows.n_features)
+        self.kernels_ = [
+            bank.kernels.reshape(-1, layout.n_channels, *bank.taps)
+            for bank in filters.banks
+        ]
+        self.biases_ = [bank.biases for bank in filters.banks]
+        self.ramps_ = [bank.ramps for bank in filters.banks]
+        self.kernel_sizes_, self.dilations_ = zip(*shapes, strict=True)
+        self.pooling_, self.view_ = pooling, self.view
+        self.input_shape_ = layout.input_shape
+        self.shift_, self.scale_ = filters.shift, filters.scale
+        self.center_, self.unit_ = filters.center, filters.unit
+        self.n_features_in_ = rows.n_features
         return table
 
     def _targets(self, y):
@@ -507,20 +525,25 @@ class DeepTDFeatures(BaseSignalTransformer):
             )
         return tuple(found)
 
-    def _shapes(self, layout):
+    def _shapes(self, lengths):
         """Return (taps, dilation) of each bank."""
-        lengths, found = layout.lengths, []
-        if self.kernel_sizes is None:
-            sizes = [default_taps(lengths)]
-        else:
-            sizes = [_on_each_axis(size, lengths) for size in self.kernel_sizes]
-        if not sizes:
+        sizes, found = self.kernel_sizes, []
+        sizes = [default_taps(lengths)] if sizes is None else sizes
+        if len(sizes) == 0:
             raise ValueError("kernel_sizes is empty; give at least one kernel size")
-        for taps in sizes:
-            fitting = default_dilations(lengths, taps)
-            dilations = fitting if self.dilations is None else self.dilations
+        for size in sizes:
+            taps, dilations = _on_each_axis(size, lengths), self.dilations
+            if dilations is None:
+                dilations = default_dilations(lengths, taps)
+            largest = largest_dilation(lengths, taps)
             for dilation in dilations:
-                check_dilation(dilation, taps, lengths)
+                is_number = isinstance(dilation, Integral)
+                is_number = is_number and not isinstance(dilation, bool)
+                if not is_number or not 1 <= dilation <= largest:
+                    raise ValueError(
+                        f"dilation {dilation!r} does not fit a patch of {taps} in "
+                        f"{lengths}; use an integer from 1 to {largest}"
+                    )
                 found.append((taps, int(dilation)))
         if not found or len(set(found)) < len(found):
             raise ValueError(
@@ -529,51 +552,11 @@ class DeepTDFeatures(BaseSignalTransformer):
             )
         return tuple(found)
 
-    def _store(self, filters, n_features):
-        n_channels = filters.layout.n_channels
-        self.kernels_ = [
-            bank.kernels.reshape(-1, n_channels, *bank.taps) for bank in filters.banks
-        ]
-        self.biases_ = [bank.biases for bank in filters.banks]
-        self.ramps_ = [bank.ramps for bank in filters.banks]
-        self.kernel_sizes_ = tuple(bank.taps for bank in filters.banks)
-        self.dilations_ = tuple(bank.dilation for bank in filters.banks)
-        self.pooling_, self.view_ = filters.pooling, filters.view
-        self.input_shape_ = filters.layout.input_shape
-        self.shift_, self.scale_ = filters.shift, filters.scale
-        self.center_, self.unit_ = filters.center, filters.unit
-        self.n_features_in_ = n_features
-
     def _responses(self, X):
         return filter_responses(filters_of(self), X, self.n_jobs)
 
-    def get_feature_names_out(
-        self, input_features: ArrayLike | None = None
-    ) -> np.ndarray:
-        """Return a name for each column of ``transform``.
-
-        Parameters
-        ----------
-        input_features : array-like of str, default=None
-            Not used; if given, there must be a name for each feature of X.
-
-        Returns
-        -------
-        ndarray of str
-            Size, dilation, filter, statistic and part, counted from zero, such as
-            "size9_dilation2_filter3_share0", "size9_dilation2_filter3_abs_part2of8"
-            and "size3x3_dilation1_filter0_max_part1x0of4x4".
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            Before ``fit``.
-        ValueError
-            If ``input_features`` does not match the features of X.
-        """
-        check_is_fitted(self)
-        check_feature_names_in(self, input_features, generate_names=False)
-        return np.asarray(column_names(filters_of(self)), dtype=object)
+    def _names(self):
+        return column_names(filters_of(self))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -622,18 +605,3 @@ def _on_each_axis(size, lengths):
             f"{tuple(map(min, taps, lengths))}"
         )
     return tuple(int(k) for k in taps)
-
-
-def check_dilation(dilation, taps, lengths):
-    """Raise ValueError if a dilated patch is longer than an axis."""
-    most = max(default_dilations(lengths, taps))
-    largest = min(
-        ((n - 1) // (k - 1) for k, n in zip(taps, lengths, strict=True) if k > 1),
-        default=1,
-    )
-    is_number = isinstance(dilation, Integral) and not isinstance(dilation, bool)
-    if not is_number or not 1 <= dilation <= max(largest, most):
-        raise ValueError(
-            f"dilation {dilation!r} does not fit a patch of {taps} in {lengths}; use "
-            f"an integer from 1 to {max(1, largest)}"
-        )

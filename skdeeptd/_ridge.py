@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skdeeptd._compat import Interval, StrOptions, fit_context
-from skdeeptd._data.rows import RowBlocks, concatenate_blocks
+from skdeeptd._data.rows import RowBlocks, concatenate_blocks, distinct_rows
 from skdeeptd._data.serial import rows_are_serial
 from skdeeptd._data.signals import CLIP, column_units, in_units
 from skdeeptd._data.standardize import has_room, standardize
@@ -289,7 +289,7 @@ class DeepTDRidge(
         ValueError, TypeError
             If X, y or a parameter is invalid.
         """
-        self._learn(X, y, sample_weight)
+        self._fit_reusing(X, y, sample_weight, None)
         del self._table, self._held_out
         return self
 
@@ -299,12 +299,6 @@ class DeepTDRidge(
         Features are learned anew if their parameters differ, or ``previous`` is None.
         """
         self._validate_params()
-        if previous is not None and _features_of(self) != _features_of(previous):
-            previous = None
-        return self._learn(X, y, sample_weight, previous)
-
-    def _learn(self, X, y, sample_weight=None, like=None):
-        """Fit, with the features of ``like``, fitted to the same rows, if given."""
         if self.metric == "learned" and self.kernel == "linear":
             raise ValueError(
                 "metric='learned' needs kernel='rbf' or kernel='laplace'; the gradient "
@@ -315,21 +309,28 @@ class DeepTDRidge(
         flat, input_shape = flatten(X, shape, self.covariates)
         (flat, columns, weight), self._y_ndim = check_rows(self, flat, y, sample_weight)
         self.covariate_indices_, input_shape = covariate_columns(self, input_shape)
-        all_rows = RowBlocks(flat, columns, weight)
-        rows, group = _merged(all_rows)
+        kept = np.flatnonzero(weight > 0)
+        distinct, place = distinct_rows(flat[kept], columns[kept])
+        group = np.full(len(flat), -1)
+        group[kept] = place  # the merged row of each row
+        all_rows = rows = RowBlocks(flat, columns, weight)
+        if len(distinct) < len(flat):
+            first = kept[distinct]
+            weight = np.bincount(place, weight[kept])
+            rows = RowBlocks(flat[first], columns[first], weight)
         refuse_not_finite(self, rows.largest()[0], input_shape)
         signal, covariates = split_columns(rows.X, self.covariate_indices_)
         with translate_overflow_error(self, rows):
             units = column_units(covariates, rows.weight / np.sum(rows.weight))
         self.covariate_shift_, self.covariate_scale_ = units
         covariates = in_units(covariates, *units)
-        if like is None:
+        if previous is None or _features_of(self) != _features_of(previous):
             y_left = without_covariates(rows.y, rows.weight, covariates)
             signal_rows = RowBlocks(signal, y_left, rows.weight)
             table = features._learn_rows(signal_rows, input_shape, self.random_state)
             self.features_ = features
         else:
-            self.features_, table = like.features_, like._table
+            self.features_, table = previous.features_, previous._table
         self._table = table
         with translate_overflow_error(self, rows):
             problem = standardize(rows, fit_intercept=True)
@@ -343,17 +344,15 @@ class DeepTDRidge(
 
     def _validation(self, all_rows, rows, group, signal):
         """Return how to choose the penalty; ``group`` is the merged row of each row."""
-        per_output = self.alpha_per_target
+        per_output, blocks = self.alpha_per_target, None
         if per_output == "auto":
             per_output = not _is_one_hot(rows.y)
-        n_rows, cv = len(rows.y), self.cv
-        if cv is None:
-            blocks = None
-            if rows_are_serial(signal, rows.y):
-                blocks = np.array_split(np.arange(n_rows), min(20, n_rows))
-            return Validation(blocks, per_output)
-        blocks = _given_blocks(cv, all_rows, group, n_rows)
-        return Validation(blocks if len(blocks) < n_rows else None, per_output)
+        n_rows = len(rows.y)
+        if self.cv is not None:
+            blocks = _given_blocks(self.cv, all_rows, group, n_rows)
+        elif rows_are_serial(signal, rows.y):
+            blocks = np.array_split(np.arange(n_rows), min(20, n_rows))
+        return Validation(blocks, per_output)
 
     def _regression(self, table, covariates, problem, weight, validation):
         """Fit on the features, and store the regression in the units of y."""
@@ -482,9 +481,9 @@ class DeepTDRidge(
         outputs = functools.partial(self._outputs, return_std=return_std)
         with single_threaded_blas():
             found = concatenate_blocks(outputs, table, width=len(self.center_))
-        found = np.split(
-            found.astype(_dtype_of(self, X), copy=False), 1 + return_std, axis=1
-        )
+        size = np.maximum(np.abs(self.intercept_), np.sqrt(self.variance_scale_))
+        dtype = X.dtype if has_room(X.dtype, size.min(), size.max()) else np.float64
+        found = np.split(found.astype(dtype, copy=False), 1 + return_std, axis=1)
         found = [like_y(columns, self._y_ndim) for columns in found]
         return tuple(found) if return_std else found[0]
 
@@ -528,13 +527,6 @@ class DeepTDRidge(
         return np.column_stack([y, np.sqrt(variance * self.variance_scale_)])
 
 
-def _dtype_of(model, X):
-    """Return the dtype of X, or float64 if that has no room for y."""
-    size = np.maximum(np.abs(model.intercept_), np.sqrt(model.variance_scale_))
-    fits = has_room(X.dtype, size.min(), size.max())
-    return X.dtype if fits else np.dtype(float)
-
-
 def _beside(table, covariates):
     """Return the covariates behind a table, or the table itself if there are none."""
     return np.column_stack([table, covariates]) if covariates.shape[1] else table
@@ -547,7 +539,7 @@ def _features_of(model):
 
 
 def _given_blocks(cv, all_rows, group, n_rows):
-    """Return the merged rows that each fold of ``cv`` holds out."""
+    """Return the merged rows that folds of ``cv`` hold out, or None for single rows."""
     n_times, fold_of = np.zeros(len(group), int), np.full(n_rows, -1)
     for fold, (_, test) in enumerate(
         check_cv(cv, all_rows.y).split(all_rows.X, all_rows.y)
@@ -568,25 +560,7 @@ def _given_blocks(cv, all_rows, group, n_rows):
             f"cv={cv!r} holds out all samples of positive weight at once; use at "
             f"least two folds, or None for single samples"
         )
-    return tuple(blocks)
-
-
-def _merged(rows):
-    """Return rows of positive weight without repetitions, and the new row of each.
-
-    Equal rows have the sum of their weights; rows of weight zero become row -1.
-    """
-    first, place = {}, np.full(len(rows.X), -1)
-    for i in np.flatnonzero(rows.weight > 0):
-        key = rows.X[i].tobytes(), rows.y[i].tobytes()
-        place[i] = first.setdefault(key, len(first))
-    kept = place >= 0
-    if len(first) == len(place):
-        return rows, place
-    some = np.unique(place[kept], return_index=True)[1]
-    index = np.flatnonzero(kept)[some]
-    weight = np.bincount(place[kept], rows.weight[kept])
-    return RowBlocks(rows.X[index], rows.y[index], weight), place
+    return tuple(blocks) if len(blocks) < n_rows else None
 
 
 def _is_one_hot(y):

@@ -16,9 +16,9 @@ far behind on the first fold are not fitted on the others.
 
 An estimator may offer a method ``_fit_reusing(X, y, sample_weight, previous)``, which
 fits like ``fit`` but may reuse results of ``previous``, another estimator of its class
-that was fitted to the same rows. Candidates of one path are fitted one after the other,
-and each gets the one before as ``previous``. In the stages before the last, the first
-of a path gets a network that was fitted to the same rows.
+that was fitted to the same rows. Candidates of one path, all of one class, are fitted
+one after the other, and each gets the one before as ``previous``. In the stages before
+the last, the first of a path gets a network that was fitted to the same rows.
 """
 
 import functools
@@ -37,6 +37,7 @@ from sklearn.metrics import r2_score
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
+from skdeeptd._data.rows import distinct_rows
 from skdeeptd._data.scratch import reusing
 from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._stacking import LEAST_PROBABILITY
@@ -150,26 +151,22 @@ class Evaluation(NamedTuple):
             takes_weight = "sample_weight" in signature(self.scorer).parameters
             use_weight = takes_weight and weight is not None
             extra = {"sample_weight": weight} if use_weight else {}
-            return float(self.scorer(estimator, fold.X_test, y, **extra)), predicted
-        if self.classes is None:
-            if self.is_pooled:
-                return _pooled_r2(fold, predicted), predicted
-            return r2_score(
-                y, predicted.reshape(y.shape), sample_weight=weight
-            ), predicted
-        of_class = predicted[np.arange(len(y)), np.searchsorted(self.classes, y)]
-        logs = np.log(np.maximum(of_class, LEAST_PROBABILITY))
-        return float(np.average(logs, weights=weight)), predicted
+            score = self.scorer(estimator, fold.X_test, y, **extra)
+        elif self.classes is not None:
+            score = -np.average(self.row_losses(predicted, fold), weights=weight)
+        elif self.is_pooled:
+            score = _pooled_r2(fold, predicted)
+        else:
+            score = r2_score(y, predicted.reshape(y.shape), sample_weight=weight)
+        return float(score), predicted
 
-    def row_losses(self, result, fold, rows):
-        """Return the losses of some held-out rows, an index, or None if the fit failed.
+    def row_losses(self, predicted, fold, rows=slice(None)):
+        """Return the losses of some held-out rows, an index.
 
         The losses are squared errors over the variance of y, summed over the outputs,
         or minus the logarithms of the probabilities of the classes.
         """
-        if result.error:
-            return None
-        y, predicted = fold.y_test[rows], result.predicted[rows]
+        y, predicted = fold.y_test[rows], predicted[rows]
         if self.classes is None:
             known, weight = fold.y.reshape(len(fold.y), -1), fold.sample_weight
             mean = np.average(known, axis=0, weights=weight)
@@ -203,51 +200,33 @@ def _pooled_r2(fold, predicted):
     error = np.average((y - predicted) ** 2, axis=0, weights=weight)
     varies = variance > (8 * rounding) ** 2
     ratio = error / np.where(varies, variance, 1)
-    return float(np.mean(1 - np.where(varies, ratio, error > (8 * rounding) ** 2)))
+    return np.mean(1 - np.where(varies, ratio, error > (8 * rounding) ** 2))
 
 
-def _weight_arguments(estimator, sample_weight):
-    """Return the arguments of ``fit`` that take sample weights, unless these are None.
+def fit_candidate(estimator, X, y, sample_weight):
+    """Fit an estimator, and return it; weights reach each step of a Pipeline.
 
     Raises
     ------
     TypeError
-        If the estimator, or each step of a Pipeline, takes no weights.
+        If there are weights, but the estimator, or each step of a Pipeline, takes none.
     """
-    if sample_weight is None:
-        return {}
-    steps = estimator.steps if isinstance(estimator, Pipeline) else []
-    steps = [(f"{name}__", step) for name, step in steps if hasattr(step, "fit")]
-    found = {
-        f"{prefix}sample_weight": sample_weight
-        for prefix, step in steps or [("", estimator)]
-        if has_fit_parameter(step, "sample_weight")
-    }
-    if not found:
-        raise TypeError(
-            f"{type(estimator).__name__}.fit takes no sample_weight, but weights were "
-            f"given; leave the estimator out, or the weights"
-        )
-    return found
-
-
-def fit_candidate(estimator, X, y, sample_weight):
-    """Fit an estimator, and return it."""
+    weights = {}
+    if sample_weight is not None:
+        steps = estimator.steps if isinstance(estimator, Pipeline) else []
+        steps = [(f"{name}__", step) for name, step in steps if hasattr(step, "fit")]
+        weights = {
+            f"{prefix}sample_weight": sample_weight
+            for prefix, step in steps or [("", estimator)]
+            if has_fit_parameter(step, "sample_weight")
+        }
+        if not weights:
+            raise TypeError(
+                f"{type(estimator).__name__}.fit takes no sample_weight, but weights "
+                f"were given; leave the estimator out, or the weights"
+            )
     with config_context(enable_metadata_routing=False):
-        return estimator.fit(X, y, **_weight_arguments(estimator, sample_weight))
-
-
-def _fit_on_path(estimator, X, y, sample_weight, previous):
-    """Fit an estimator, with results of a previous one on the same rows.
-
-    ``previous`` is another candidate of the path, or a network, or None.
-    """
-    reuse = getattr(estimator, "_fit_reusing", None)
-    if reuse is None:
-        return fit_candidate(estimator, X, y, sample_weight)
-    is_like = type(previous) is type(estimator)
-    with config_context(enable_metadata_routing=False):
-        return reuse(X, y, sample_weight, previous if is_like else None)
+        return estimator.fit(X, y, **weights)
 
 
 @contextmanager
@@ -330,11 +309,12 @@ def compare(candidates, folds, evaluate, run_all, stage, end=math.inf, n_at_a_ti
     rows = [[Result()] * len(folds) for _ in candidates]
     table = Table(rows, np.zeros(len(candidates), int))
     calls_of = functools.partial(_calls, candidates, evaluate)
+    n_rounds = math.ceil((len(folds) - 1) / n_at_a_time)  # after the first fold
     plain = [i for i, candidate in enumerate(candidates) if not candidate.early]
     first = {}
     with stage("first fold", dict.fromkeys(plain, 1.0), end) as done:
-        calls = calls_of(plain, 0, folds)
-        for path, results in _run_first_fold(calls, run_all, end, n_at_a_time):
+        calls = calls_of(plain, 0, folds[:1])
+        for path, (results,) in _run_first_fold(calls, run_all, end, n_rounds):
             first.update(zip(path, results, strict=True))
             done({i: _in_words([first[i]]) for i in path})
     stopped = _far_behind(first, evaluate, folds[0])
@@ -344,7 +324,7 @@ def compare(candidates, folds, evaluate, run_all, stage, end=math.inf, n_at_a_ti
     kept = {i: result.fit_time for i, result in first.items() if i not in stopped}
     with stage("other folds", kept, end) as done:
         calls = calls_of(list(kept), 0, folds[1:])
-        for path, others in _run_other_folds(calls, first, run_all, end, n_at_a_time):
+        for path, others in _run_other_folds(calls, run_all, end, n_rounds, first):
             by_fold = [[first[i] for i in path], *others]
             _store(table, done, path, by_fold, LAST_STAGE)
 
@@ -353,18 +333,16 @@ def compare(candidates, folds, evaluate, run_all, stage, end=math.inf, n_at_a_ti
     if alive and clock() < end:
         calls = [(candidates[alive[0]], fold) for fold in folds]
         previous = list(run_all(_fit_first_stage, calls))
+    times = dict.fromkeys(alive, 1.0)
     for number in range(1, LAST_STAGE + 1):
-        known = table.mean("fit_time")
-        times = {i: known[i] if number > 1 else 1.0 for i in alive}
+        if number > 1:
+            alive = _survivors(table, candidates, number - 1)
+            times = dict(zip(alive, table.mean("fit_time")[alive], strict=True))
         calls = calls_of(alive, number, folds, previous if number < LAST_STAGE else ())
         with stage(f"networks, stage {number}", times, end) as done:
-            if math.isinf(end):
-                finished = _run_all_paths(calls, run_all)
-            else:
-                finished = _run_in_time(calls, run_all, end, number, table, n_at_a_time)
+            finished = _run_in_time(calls, run_all, end, n_rounds, number, table)
             for path, by_fold in finished:
                 _store(table, done, path, by_fold, number)
-        alive = _survivors(table, candidates, number)
     return table
 
 
@@ -410,9 +388,13 @@ def _far_behind(first, evaluate, fold):
     """
     if evaluate.scorer is not None:
         return set()
-    distinct, weight = distinct_rows(fold.X_test, fold.y_test, fold.weight_test)
-    losses = {i: evaluate.row_losses(r, fold, distinct) for i, r in first.items()}
-    losses = {i: own for i, own in losses.items() if own is not None}
+    distinct, place = distinct_rows(fold.X_test, fold.y_test)
+    weight = np.bincount(place, fold.weight_test)  # a weight of two counts as two rows
+    losses = {
+        i: evaluate.row_losses(result.predicted, fold, distinct)
+        for i, result in first.items()
+        if not result.error
+    }
     best = min(losses.values(), key=lambda own: weight @ own, default=None)
     return {
         i for i, own in losses.items() if i != 0 and is_far_behind(own, best, weight)
@@ -438,45 +420,17 @@ def is_far_behind(
     )
 
 
-def _run_other_folds(calls, first, run_all, end, n_at_a_time):
-    """Yield the results of the paths that are expected to end in time."""
-    if math.isinf(end):
-        yield from _run_all_paths(calls, run_all)
-        return
-    for path, path_calls in calls.items():
-        fits = [first[i] for i in path if not first[i].error]
-        seconds = sum(r.fit_time + r.score_time for r in fits)
-        n_rounds = math.ceil(len(path_calls) / n_at_a_time)
-        if 0 in path or clock() + n_rounds * seconds <= end:
-            yield path, list(run_all(run_on_fold, path_calls))
-
-
-def distinct_rows(X, y, weight=None):
-    """Return the different rows as an index, and the sum of the weights of each.
-
-    So a row of weight two counts like two rows.
-    """
-    first, place = {}, []
-    for i, (row, target) in enumerate(zip(X, y, strict=True)):
-        key = row.tobytes(), np.asarray(target).tobytes()
-        place.append(first.setdefault(key, i))
-    distinct, place = np.unique(place, return_inverse=True)
-    return distinct, np.bincount(place, weight)
-
-
-def _run_first_fold(calls, run_all, end, n_at_a_time):
+def _run_first_fold(calls, run_all, end, n_rounds):
     """Yield each path and its results on the first fold.
 
     With a time limit a path is run only if all its folds, and the other folds of the
     paths before, are expected to end in time. The first path is run in any case.
     """
-    first = {path: path_calls[0] for path, path_calls in calls.items()}
     if math.isinf(end):
-        yield from zip(first, run_all(run_on_fold, first.values()), strict=True)
+        yield from _run_all_paths(calls, run_all)
         return
     is_needed, slower = True, 1.0
-    for path, call in first.items():
-        n_rounds = math.ceil((len(calls[path]) - 1) / n_at_a_time)
+    for path, (call,) in calls.items():
         if not is_needed:
             if clock() >= end:
                 return
@@ -490,34 +444,49 @@ def _run_first_fold(calls, run_all, end, n_at_a_time):
             slower = max(slower, seconds / expected)
         is_needed = False
         end -= n_rounds * seconds
-        yield path, results
+        yield path, [results]
 
 
-def _run_in_time(calls, run_all, end, number, table, n_at_a_time, times_slower=4.0):
-    """Yield the results of ``_run_all_paths``, of the paths that fit in the time.
+def _run_other_folds(calls, run_all, end, n_rounds, first):
+    """Yield the results of the paths that are expected to end in time."""
+    if math.isinf(end):
+        yield from _run_all_paths(calls, run_all)
+        return
+    for path, path_calls in calls.items():
+        fits = [first[i] for i in path if not first[i].error]
+        seconds = sum(r.fit_time + r.score_time for r in fits)
+        if 0 in path or clock() + n_rounds * seconds <= end:
+            yield path, list(run_all(run_on_fold, path_calls))
+
+
+def _run_in_time(calls, run_all, end, n_rounds, number, table, times_slower=4.0):
+    """Yield the results of the paths that are expected to end in time.
 
     A stage is expected to take ``times_slower`` as long as the one before, whose times
     are in the table, or as many times as the slowest path of the stage so far. The
     first path of all is run in any case.
     """
+    if math.isinf(end):
+        yield from _run_all_paths(calls, run_all)
+        return
     known, ratios = table.column("fit_time")[:, 0], []
-    is_first = not np.any(table.stages)
+    is_needed = not np.any(table.stages)
     for path, (first, *others) in calls.items():
-        is_needed, is_first = is_first, False
-        if not is_needed and clock() >= end:
-            return
-        n_rounds = math.ceil(len(others) / n_at_a_time)
         unit, default = 1.0, 0.0
         if number > 1:
             unit, default = np.sum(known[list(path)]), times_slower
-        expected = unit * max(ratios, default=default)
-        if not is_needed and clock() + (1 + n_rounds) * expected > end:
-            continue
+        if not is_needed:
+            expected = unit * max(ratios, default=default)
+            if clock() >= end:
+                return
+            if clock() + (1 + n_rounds) * expected > end:
+                continue
         begin = clock()
         result = run_on_fold(*first)
         seconds = clock() - begin
         if is_needed or clock() + n_rounds * seconds <= end:
             yield path, [result, *run_all(run_on_fold, others)]
+        is_needed = False
         ratios.append(seconds / unit)
 
 
@@ -541,8 +510,12 @@ def run_on_fold(path, number, fold, evaluate, previous=None):
         for candidate in path:
             begin = clock()
             try:
-                estimator = _at_stage(candidate, number)
-                fitted = _fit_on_path(estimator, *fold[:3], previous)
+                fitted = _at_stage(candidate, number)
+                if reuse := getattr(fitted, "_fit_reusing", None):
+                    with config_context(enable_metadata_routing=False):
+                        reuse(*fold[:3], previous)
+                else:
+                    fit_candidate(fitted, *fold[:3])
                 seconds = clock() - begin
                 score, predicted = evaluate(fitted, fold)
             except Exception as error:  # of any kind, as in a grid search
@@ -568,33 +541,31 @@ def _fit_first_stage(candidate, fold):
             return None
 
 
-def _survivors(table, candidates, number):
-    """Return which of the candidates with stages go on, as an index."""
+def _survivors(table, candidates, number, share=1 / 8, least=3, most=10):
+    """Return which of the candidates with stages go on, as an index.
+
+    After the first stage they are a ``share`` of the rivals, the best ones.
+    """
     has_stages = np.array([bool(candidate.early) for candidate in candidates])
     scores = table.column("score")
     mean = np.nan_to_num(scores.mean(axis=1), nan=-np.inf)
     reached = has_stages & (table.stages == number) & np.isfinite(mean)
     reached = np.flatnonzero(reached)
-    if not len(reached) or number == LAST_STAGE:
-        return reached[:0]
+    if not len(reached):
+        return reached
     if number == 1:
-        return _best_rivals(mean, candidates, reached)
+        groups = {}
+        for i in reached[np.argsort(-mean[reached], kind="stable")]:
+            groups.setdefault(candidates[i].rivals, []).append(i)
+        kept = [
+            group[: min(max(least, math.ceil(share * len(group))), most)]
+            for group in groups.values()
+        ]
+        return np.sort(np.concatenate(kept))
     is_rival = np.isin(np.arange(len(mean)), reached) | ~has_stages
     rivals = np.flatnonzero(is_rival & np.isfinite(mean))
     behind = clearly_ahead(scores[rivals[np.argmax(mean[rivals])]], scores[reached])
     return reached[~behind]
-
-
-def _best_rivals(mean, candidates, reached, share=1 / 8, least=3, most=10):
-    """Return the best candidates of each group of rivals."""
-    groups = {}
-    for i in reached[np.argsort(-mean[reached], kind="stable")]:
-        groups.setdefault(candidates[i].rivals, []).append(i)
-    kept = [
-        group[: min(max(least, math.ceil(share * len(group))), most)]
-        for group in groups.values()
-    ]
-    return np.sort(np.concatenate(kept))
 
 
 def clearly_ahead(scores, others, n_standard_errors=2.0):

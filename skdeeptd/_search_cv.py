@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import itertools
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -24,11 +25,7 @@ from sklearn.base import (
 )
 from sklearn.exceptions import FitFailedWarning
 from sklearn.metrics import check_scoring
-from sklearn.model_selection import (
-    ParameterGrid,
-    PredefinedSplit,
-    check_cv,
-)
+from sklearn.model_selection import ParameterGrid, PredefinedSplit, check_cv
 from sklearn.utils import check_random_state
 from sklearn.utils.metadata_routing import (
     MetadataRouter,
@@ -53,6 +50,7 @@ from skdeeptd._compat import (
     fit_context,
     validate_parameter_constraints,
 )
+from skdeeptd._data.rows import distinct_rows
 from skdeeptd._data.serial import rows_are_serial
 from skdeeptd._data.threads import single_threaded_blas
 from skdeeptd._intervals import IntervalMixin
@@ -66,7 +64,6 @@ from skdeeptd._search import (
     candidate_names,
     clock,
     compare,
-    distinct_rows,
     fit_candidate,
     timed_stage,
 )
@@ -162,12 +159,12 @@ class BaseSearch(EstimatorMixin, CallbackSupportMixin, BaseEstimator):
             n_rows = max(len(distinct_rows(f.X, f.y)[0]) for f in folds)
             signal, _ = split_columns(X, self.covariate_indices_)
             candidates = self._candidates(n_rows, _mean_variance(signal, weight))
-            scorer = None
-            if self.scoring is not None:
-                scorer = check_scoring(candidates[0].estimator, scoring=self.scoring)
-            classes = getattr(self, "classes_", None)
+            scorer = self.scoring
+            if scorer is not None:
+                scorer = check_scoring(candidates[0].estimator, scoring=scorer)
             has_single_rows = min(len(fold.y_test) for fold in folds) < 2
-            evaluate = Evaluation(classes, scorer, self._pools_folds or has_single_rows)
+            is_pooled = self._pools_folds or has_single_rows
+            evaluate = Evaluation(getattr(self, "classes_", None), scorer, is_pooled)
             names = candidate_names([candidate.params for candidate in candidates])
             report = reporter(self)
             report(f"{len(names)} candidates on {len(folds)} folds of {len(y)} samples")
@@ -259,28 +256,26 @@ class BaseSearch(EstimatorMixin, CallbackSupportMixin, BaseEstimator):
         cv = self._default_folds(signal, y, weight) if self.cv is None else self.cv
         splitter, folds = check_cv(cv, y, classifier=is_classifier(self)), []
         for number, split in enumerate(splitter.split(X, y, **split_params)):
-            names = f"training rows of fold {number}", f"held-out rows of fold {number}"
-            sides = [
-                _rows_of_weight(rows, weight, name)
-                for rows, name in zip(split, names, strict=True)
-            ]
-            if not len(sides[1]):
+            train, test = (
+                _rows_of_weight(rows, weight, f"{side} rows of fold {number}")
+                for side, rows in zip(("training", "held-out"), split, strict=True)
+            )
+            if not len(test):
                 continue  # rows of weight zero have no score
-            if not len(sides[0]):
+            if not len(train):
                 raise ValueError(
-                    f"sample_weight is zero on all {names[0]}; use cv=KFold(shuffle="
-                    f"True), or leave out rows of weight zero"
+                    f"sample_weight is zero on all training rows of fold {number}; use "
+                    f"cv=KFold(shuffle=True), or leave out rows of weight zero"
                 )
-            if is_classifier(self) and np.all(y[sides[0]] == y[sides[0][0]]):
-                label = y[sides[0]].tolist()[0]
+            if is_classifier(self) and np.all(y[train] == y[train[0]]):
                 raise ValueError(
                     f"the training samples of fold {number} have one class only, "
-                    f"{label!r}; at least two classes need two samples each, and folds "
-                    f"that leave a sample of each, as StratifiedKFold does"
+                    f"{y[train].tolist()[0]!r}; at least two classes need two samples "
+                    f"each, and folds that leave a sample of each, as StratifiedKFold "
+                    f"does"
                 )
-            folds.append(
-                Fold(*(a for rows in sides for a in _select(X, y, given, rows)))
-            )
+            sides = (_select(X, y, given, rows) for rows in (train, test))
+            folds.append(Fold(*itertools.chain(*sides)))
         if not folds:
             raise ValueError(
                 f"cv={self.cv!r} gives no folds; a generator can be used for one fit "
@@ -426,26 +421,24 @@ def _warn_of_failures(names, table, max_time):
     ValueError
         If no candidate has a finite score.
     """
-    failures = [
-        (name, f"{name} on fold {fold}: {result.error}")
+    results = [
+        (name, fold, result)
         for name, row in zip(names, table.results, strict=True)
         for fold, result in enumerate(row)
-        if result.error
     ]
-    first = f"; {failures[0][1]}" if failures else ""
+    failures = [(name, fold, r.error) for name, fold, r in results if r.error]
+    first = "; {} on fold {}: {}".format(*failures[0]) if failures else ""
     if not np.any(np.isfinite(table.column("score").mean(axis=1))):
         why = first or "; R2 needs at least two held-out rows in each fold"
         raise ValueError(f"no candidate has a finite score on all folds{why}")
     if failures:
-        failed = sorted({name for name, _ in failures})
+        failed = sorted({name for name, _, _ in failures})
         text = f"{len(failures)} fits on folds failed and were scored NaN, those of"
         warn(f"{text} {failed}{first}", FitFailedWarning)
-    not_finite = [
-        name
-        for name, row in zip(names, table.results, strict=True)
-        if any(r.predicted is not None and not np.isfinite(r.score) for r in row)
-    ]
+    fitted = [(name, r.score) for name, _, r in results if r.predicted is not None]
+    not_finite = [name for name, score in fitted if not np.isfinite(score)]
     if not_finite:
+        not_finite = list(dict.fromkeys(not_finite))
         warn(f"one or more of the test scores are non-finite, those of {not_finite}")
     n_left = int(np.sum(table.stages == 0))
     if n_left:
@@ -608,7 +601,7 @@ class BaseSearchCV(BaseSearch):
             estimator = clone(candidates[best].estimator)
             self.best_estimator_ = fit_candidate(estimator, *rows)
             done({best: "the best"})
-        return np.eye(len(candidates))[:, [self.best_index_]]
+        return np.eye(len(candidates))[:, [best]]
 
 
 class DeepTDRegressorCV(RegressionSearch, BaseSearchCV):

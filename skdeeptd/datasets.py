@@ -113,20 +113,15 @@ def make_patch_cnn_regression(
     _check_counts(n_samples=n_samples, n_filters=n_filters, n_outputs=n_outputs)
     _check_size("noise", noise)
     rng = check_random_state(random_state)
-    design = _design(
-        kernel_sizes,
-        input_shape,
-        strides,
-        n_filters,
-        activation,
-        output_activation,
-        hidden_bias,
-    )
+    n_features = infer_n_features(kernel_sizes, input_shape, strides)
+    layout = make_layout(n_features, kernel_sizes, input_shape, strides)
+    activations = layer_activations(activation, output_activation, len(layout.sizes))
+    design = _Design(layout, activations, n_filters, hidden_bias)
     X, _, drawn = _draw(n_samples, n_outputs, design, share_filters, rng)
     y = _predict(drawn, X)
     y += noise * rng.standard_normal(y.shape)
     y = y[:, 0] if n_outputs == 1 else y
-    return (X, y, _stack_kernels(drawn, design.layout)) if return_kernels else (X, y)
+    return (X, y, _stack_kernels(drawn, layout)) if return_kernels else (X, y)
 
 
 def make_patch_cnn_classification(
@@ -213,15 +208,10 @@ hidden_bias, random_state
     check_scalar(n_classes, "n_classes", Integral, min_val=2)
     _check_size("logit_std", logit_std)
     rng = check_random_state(random_state)
-    design = _design(
-        kernel_sizes,
-        input_shape,
-        strides,
-        n_filters,
-        activation,
-        output_activation,
-        hidden_bias,
-    )
+    n_features = infer_n_features(kernel_sizes, input_shape, strides)
+    layout = make_layout(n_features, kernel_sizes, input_shape, strides)
+    activations = layer_activations(activation, output_activation, len(layout.sizes))
+    design = _Design(layout, activations, n_filters, hidden_bias)
     n_outputs = 1 if n_classes == 2 else n_classes
     X, probe, drawn = _draw(n_samples, n_outputs, design, True, rng)
     center = np.mean(_predict(drawn, probe), axis=0)
@@ -231,7 +221,7 @@ hidden_bias, random_state
     logits = logits[:, 0] if n_classes == 2 else logits
     if not return_kernels:
         return X, y
-    return X, y, _stack_kernels(drawn, design.layout), logits
+    return X, y, _stack_kernels(drawn, layout), logits
 
 
 def _check_counts(**counts: int) -> None:
@@ -261,25 +251,8 @@ class _Drawn(NamedTuple):
     biases: tuple[np.ndarray, ...]
 
     def network(self) -> Network:
-        activations, orders = self.design.activations, self.design.layout.orders
-        return network_of(
-            self.kernels, self.scales, self.biases, np.zeros(1), activations, orders
-        )
-
-
-def _design(
-    kernel_sizes: KernelSizes,
-    input_shape: Sequence[int] | None,
-    strides: Strides | None,
-    n_filters: int,
-    activation: str | Sequence[str],
-    output_activation: str,
-    hidden_bias: bool,
-) -> _Design:
-    n_features = infer_n_features(kernel_sizes, input_shape, strides)
-    layout = make_layout(n_features, kernel_sizes, input_shape, strides)
-    activations = layer_activations(activation, output_activation, len(layout.sizes))
-    return _Design(layout, activations, n_filters, hidden_bias)
+        weights = self.kernels, self.scales, self.biases, np.zeros(1)
+        return network_of(*weights, self.design.activations, self.design.layout.orders)
 
 
 def _draw(
@@ -292,10 +265,9 @@ def _draw(
     max_probe_values: int = 2**23,
 ) -> tuple[np.ndarray, np.ndarray, list[_Drawn]]:
     """Draw X, probe rows on which the outputs vary, and a network per output."""
-    layout = design.layout
-    n_features = math.prod(layout.input_shape)
+    n_features = math.prod(design.layout.input_shape)
     X = rng.standard_normal((n_samples, n_features))
-    zeros = tuple(np.zeros((1, d)) for d in layout.sizes)
+    zeros = tuple(np.zeros((1, d)) for d in design.layout.sizes)
     one_filter = _Drawn(design, zeros, np.zeros(1), ()).network()
     per_row = max(n_features, numbers_per_row(one_filter))
     probe_rows = int(np.clip(max_probe_values // per_row, 16, max_probe_rows))
@@ -329,7 +301,10 @@ def _draw_network(
     shared: _Drawn | None = None,
     max_draws: int = 10,
 ) -> _Drawn:
-    """Draw a network, or only a last layer for the hidden layers of ``shared``."""
+    """Draw a network, or only the end of one on the hidden layers of ``shared``.
+
+    The end are scales, and also last kernels if the last layer is linear.
+    """
     n_filters = design.n_filters
     for _ in range(max_draws):
         if shared is None:
@@ -342,7 +317,12 @@ def _draw_network(
                 tuple(np.array(b) for b in zip(*biases, strict=True)),
             )
         else:
-            drawn = _redraw_last_layer(shared, rng)
+            *hidden, last = shared.kernels
+            if design.activations[-1] == "identity":
+                last = rng.standard_normal(last.shape)
+                last /= np.linalg.norm(last, axis=1, keepdims=True)
+            scales = rng.standard_normal(n_filters)
+            drawn = shared._replace(kernels=(*hidden, last), scales=scales)
         output = forward(drawn.network(), probe)
         if _varies(output):
             return drawn._replace(scales=drawn.scales / output.std())
@@ -350,16 +330,6 @@ def _draw_network(
         f"no network of {n_filters} filters with kernels of {design.layout.sizes} "
         f"weights whose output varies was found; use other activations, or fewer layers"
     )
-
-
-def _redraw_last_layer(drawn: _Drawn, rng: np.random.RandomState) -> _Drawn:
-    """Draw scales, and also last kernels if the last layer is linear."""
-    *hidden, last = drawn.kernels
-    if drawn.design.activations[-1] == "identity":
-        last = rng.standard_normal(last.shape)
-        last /= np.linalg.norm(last, axis=1, keepdims=True)
-    scales = rng.standard_normal(len(drawn.scales))
-    return drawn._replace(kernels=(*hidden, last), scales=scales)
 
 
 def _draw_filter(
@@ -376,11 +346,12 @@ def _draw_filter(
     """
     h, kernels, biases = probe, [], []
     n_biases = len(design.activations) - 1 if design.hidden_bias else 0
-    layers = zip(
-        design.layout.orders, design.layout.sizes, design.activations, strict=True
-    )
+    layout = design.layout
+    layers = zip(layout.orders, layout.sizes, design.activations, strict=True)
     for layer, (order, d, name) in enumerate(layers):
-        patches = _gather_patches(h, order, d)
+        if order is not None:
+            h = np.pad(h, [(0, 0), (0, 1)])[:, order]
+        patches = h.reshape(len(h), -1, d)
         for _ in range(max_draws):
             k = rng.standard_normal(d)
             k /= np.linalg.norm(k)
@@ -393,13 +364,6 @@ def _draw_filter(
         kernels.append(k)
         biases.append(bias)
     return kernels, biases[:n_biases]
-
-
-def _gather_patches(h: np.ndarray, order: np.ndarray | None, d: int) -> np.ndarray:
-    """Arrange values (rows, values) as (rows, patches, d)."""
-    if order is not None:
-        h = np.pad(h, [(0, 0), (0, 1)])[:, order]
-    return h.reshape(len(h), -1, d)
 
 
 def _varies(h: np.ndarray, min_share: float = 0.25, min_std: float = 1e-12) -> bool:

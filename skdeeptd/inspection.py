@@ -22,6 +22,7 @@ from numbers import Integral, Real
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import logsumexp
+from scipy.stats import sem
 from sklearn import config_context
 from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from sklearn.dummy import DummyRegressor
@@ -336,7 +337,12 @@ def effective_weights(
     n_outputs = {_raw_outputs(e, restore(X)).shape[1] for e in estimators}
     check_index("output", output, min(n_outputs))
     weights, *others = (_feature_weights(e, X, output, restore) for e in estimators)
-    result = _summarize(weights, [np.abs(w).mean(axis=0) for w in others])
+    size, mean = np.abs(weights), weights.mean(axis=0)
+    magnitude = size.mean(axis=0)
+    refit_std = np.full(len(mean), np.nan)
+    if others:
+        magnitudes = [np.abs(w).mean(axis=0) for w in others]
+        refit_std = np.std(magnitudes, axis=0, ddof=1)
     if shape is None:
         owner = getattr(estimator, "features_", estimator)
         shape = getattr(owner, "input_shape_", X.shape[1:])
@@ -348,8 +354,13 @@ def effective_weights(
             f"input_shape {shape} has {math.prod(shape)} entries, but X has "
             f"{X.shape[1]} features"
         )
-    result = {name: value.reshape(shape) for name, value in result.items()}
-    return Bunch(**result, weights=weights.reshape(-1, *shape))
+    return Bunch(
+        magnitude=magnitude.reshape(shape),
+        sign=(mean / np.where(magnitude > 0, magnitude, 1)).reshape(shape),
+        standard_error=np.reshape(sem(size, axis=0), shape),
+        refit_std=refit_std.reshape(shape),
+        weights=weights.reshape(-1, *shape),
+    )
 
 
 def metric_weights(estimator: BaseEstimator) -> Bunch:
@@ -521,11 +532,9 @@ def novelty(
        Springer, 2005.
     """
     share = Interval(Real, 0, 1, closed="neither")
+    number = Interval(Integral, 1, None, closed="left")
     validate_parameter_constraints(
-        {
-            "n_components": [Interval(Integral, 1, None, closed="left"), share],
-            "coverage": [share],
-        },
+        {"n_components": [number, share], "coverage": [share]},
         {"n_components": n_components, "coverage": coverage},
         caller_name="novelty",
     )
@@ -539,12 +548,10 @@ def novelty(
     if not np.any(np.ptp(train, axis=0)):
         raise ValueError("X_train holds the same sample only; use different ones")
     model = _PrincipalDistances(n_components).fit(train)
-    n_folds = KFold(min(10, n_train), shuffle=True, random_state=0)
-    held_out = cross_val_predict(
-        _PrincipalDistances(len(model.variances_)),
-        train,
-        cv=n_folds if cv is None else cv,
-    )
+    if cv is None:
+        cv = KFold(10, shuffle=True, random_state=0)
+    of_folds = _PrincipalDistances(len(model.variances_))
+    held_out = cross_val_predict(of_folds, train, cv=cv)
     found, unit = model.predict(rows), np.quantile(held_out, coverage, axis=0)
     largest = np.max(held_out / unit, axis=1, keepdims=True)
     limits = unit * score_quantile(largest, np.ones(n_train), coverage)
@@ -583,30 +590,28 @@ class _PrincipalDistances(BaseEstimator):
     their typical size.
     """
 
-    def __init__(self, n_components, most=0.2, rounding=1e-12):
+    def __init__(self, n_components):
         self.n_components = n_components
-        self.most = most
-        self.rounding = rounding
 
-    def fit(self, X, y=None):
+    def fit(self, X, y=None, most=0.2):
         n_rows, n = len(X), self.n_components
         self.shift_, self.scale_ = feature_units(X, np.full(n_rows, 1 / n_rows))
         X = self._standard(X)
         left, values = (array[..., ::-1] for array in principal(X))  # largest first
         if not isinstance(n, Integral):
             n = np.searchsorted(np.cumsum(values), n * np.sum(values)) + 1
-            n = min(n, max(1, int(self.most * n_rows)))
+            n = min(n, max(1, int(most * n_rows)))
         values = values[:n]
         self.components_ = X.T @ (left[:, :n] / np.sqrt(values))
         self.variances_ = values / (n_rows - 1)
         return self
 
-    def predict(self, X):
+    def predict(self, X, rounding=1e-12):
         X = self._standard(X)
         scores = X @ self.components_
         t2 = np.sum(scores**2 / self.variances_, axis=1)
         q = np.sum((X - scores @ self.components_.T) ** 2, axis=1)
-        least = self.rounding * np.array([1, X.shape[1]])
+        least = rounding * np.array([1, X.shape[1]])
         return np.maximum(np.column_stack([t2, q]), least)
 
     def _standard(self, X, largest=1e100):
@@ -648,19 +653,13 @@ def _raw_outputs(estimator, X):
         outputs = estimator.predict(X)
     elif hasattr(estimator, "decision_function"):
         outputs = estimator.decision_function(X)
-    else:
-        outputs = _log_odds(estimator.predict_log_proba(X))
+    else:  # log-odds of each class, or of the second of two classes
+        logs = estimator.predict_log_proba(X)
+        n_classes = logs.shape[1]
+        others = [logsumexp(np.delete(logs, k, 1), axis=1) for k in range(n_classes)]
+        odds = logs - np.column_stack(others)
+        outputs = odds[:, 1] if n_classes == 2 else odds
     return np.reshape(outputs, (len(X), -1))
-
-
-def _log_odds(log_proba):
-    """Return the log-odds of each class, or of the second of two classes."""
-    n_classes = log_proba.shape[1]
-    odds = [
-        log_proba[:, k] - logsumexp(np.delete(log_proba, k, axis=1), axis=1)
-        for k in range(n_classes)
-    ]
-    return np.column_stack(odds[1:] if n_classes == 2 else odds)
 
 
 def _feature_weights(
@@ -686,19 +685,3 @@ def _feature_weights(
         above, below = _raw_outputs(estimator, rows)[:, output].reshape(2, -1, len(X))
         weights[:, features] = ((above - below) / (2 * step_stds)).T
     return weights
-
-
-def _summarize(weights, refit_magnitudes):
-    """Return the entries of the result that have the shape of a sample, flat."""
-    size, n_rows = np.abs(weights), len(weights)
-    magnitude, mean = size.mean(axis=0), weights.mean(axis=0)
-    sign = np.divide(mean, magnitude, out=np.zeros_like(mean), where=magnitude > 0)
-    refit_std = np.full(len(magnitude), np.nan)
-    if refit_magnitudes:
-        refit_std = np.std(refit_magnitudes, axis=0, ddof=1)
-    return {
-        "magnitude": magnitude,
-        "sign": sign,
-        "standard_error": size.std(axis=0, ddof=1) / math.sqrt(n_rows),
-        "refit_std": refit_std,
-    }

@@ -200,7 +200,7 @@ OF_NAMED_TUPLES = {"_replace", "_asdict", "_fields"}
 OWN_COPIES = {
     "features._learn_rows",
     "self.features_._responses",
-    "like._table",
+    "previous._table",
     "regressor._fit_reusing",
     "regressor._held_out",
     "self.regressor_._predict",

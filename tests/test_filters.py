@@ -41,7 +41,7 @@ def draw(shape, n_rows=60, seed=0, n_outputs=2):
 def learn(rows, shape, *shapes, view=None, n=6, n_random=4, pooling=(1,), seed=0):
     rng = np.random.RandomState(seed)
     layout = signal_layout(shape)
-    return learn_filters(rows, layout, view, shapes, n, n_random, pooling, rng)
+    return learn_filters(rows, layout, view, shapes, (n, n_random), pooling, rng)
 
 
 def standard_signals(rows, shape):
@@ -144,7 +144,7 @@ def test_pooled_moments_equal_explicit_loops(shape, taps, dilation):
     found = pooled_moments(
         RowBlocks(standard, rows.y, share),
         layout,
-        geometry(layout.lengths, taps, dilation),
+        geometry(layout.lengths, taps, dilation)[0],
     )
     patches = all_patches(rows, shape, taps, dilation)
     first, second, cross = 0.0, 0.0, np.zeros(2)[:, np.newaxis, np.newaxis]
@@ -379,7 +379,7 @@ def test_responses_equal_explicit_loops(shape, taps, pooling):
     for bank in filters.banks:
         patches = all_patches(rows, shape, taps, bank.dilation)
         z = (patches @ bank.kernels.T + bank.biases).swapaxes(1, 2)
-        grid = geometry(filters.layout.lengths, taps, bank.dilation).grid
+        _, grid = geometry(filters.layout.lengths, taps, bank.dilation)
         for n_parts in pooling:
             columns += [c.reshape(60, -1) for c in pooled(z, bank.ramps, grid, n_parts)]
     raw = np.concatenate(columns, axis=1)

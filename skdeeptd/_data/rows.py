@@ -211,3 +211,12 @@ def concatenate_blocks(function, X, n_jobs=None, width=0):
     """Return ``function(block)`` for each row block of X, concatenated."""
     tasks = map_blocks(function, (X,), n_jobs, width=width)
     return np.concatenate([block for task in tasks for block in task])
+
+
+def distinct_rows(X, y):
+    """Return the first of each kind of equal rows as an index, and the kind of each."""
+    first, place = {}, []
+    for i, (row, target) in enumerate(zip(X, y, strict=True)):
+        key = row.tobytes(), np.asarray(target).tobytes()
+        place.append(first.setdefault(key, i))
+    return np.unique(place, return_inverse=True)

@@ -35,11 +35,11 @@ def rows_are_serial(X, y, alike=0.5, overlap=0.01, most_steps=16):
         spread = values.std(axis=0)
         values = (values - values.mean(axis=0)) / np.where(spread > 0, spread, np.inf)
         typical = 2 * np.mean(values**2)
-        if _mean_square(values[1:] - values[:-1]) < alike * typical:
+        if np.mean((values[1:] - values[:-1]) ** 2) < alike * typical:
             return True
         steps = range(1, min(most_steps, X.shape[1] // 2) + 1)
         return any(
-            _mean_square(values[1:, :-n] - values[:-1, n:]) < overlap * typical
+            np.mean((values[1:, :-n] - values[:-1, n:]) ** 2) < overlap * typical
             for n in steps
         )
 
@@ -55,7 +55,3 @@ def is_sorted(y):
     n_classes = len(np.unique(y, axis=0))
     n_changes = np.sum(np.any(steps != 0, axis=1))
     return 2 * n_classes <= len(y) and n_changes == n_classes - 1
-
-
-def _mean_square(values):
-    return np.mean(values**2)

@@ -67,10 +67,6 @@ class Bank(NamedTuple):
     biases: np.ndarray
     ramps: np.ndarray
 
-    def astype(self, dtype):
-        arrays = self.kernels, self.biases, self.ramps
-        return Bank(self.taps, self.dilation, *(a.astype(dtype) for a in arrays))
-
 
 class Filters(NamedTuple):
     """Hold learned filters; standardised responses beyond ``clip`` are set to it."""
@@ -86,32 +82,29 @@ class Filters(NamedTuple):
     clip: float = CLIP
 
 
-class Geometry(NamedTuple):
-    """Positions of patches: ``places``, (taps, positions), is an index."""
-
-    places: np.ndarray
-    grid: tuple
-
-
 def default_taps(lengths, one_axis=9, several_axes=3):
     """Return the size of a patch: 9 values, or 3 x 3, at most half of each axis."""
     most = one_axis if len(lengths) == 1 else several_axes
     return tuple(min(most, max(1, n // 2)) for n in lengths)
 
 
+def largest_dilation(lengths, taps):
+    """Return the largest dilation of a patch that fits; 1 for a patch of one value."""
+    sizes = zip(lengths, taps, strict=True)
+    return min(((n - 1) // (k - 1) for n, k in sizes if k > 1), default=1)
+
+
 def default_dilations(lengths, taps):
     """Return 1, 2, 4, ... while the patch fits."""
-    if max(taps) == 1:
-        return (1,)
-    largest = min(
-        (n - 1) // (k - 1) for n, k in zip(lengths, taps, strict=True) if k > 1
-    )
-    return tuple(2**i for i in range(max(1, largest).bit_length()))
+    return tuple(2**i for i in range(largest_dilation(lengths, taps).bit_length()))
 
 
 @functools.lru_cache(maxsize=256)
 def geometry(lengths, taps, dilation, max_positions=1000):
-    """Return the positions of patches; every second, third, ... if they are many."""
+    """Return the places of patches, an index (taps, positions), and their grid.
+
+    Every second, third, ... position is taken if they are many.
+    """
     counts = [n - (k - 1) * dilation for n, k in zip(lengths, taps, strict=True)]
     step = 1
     while math.prod(-(-n // step) for n in counts) > max_positions:
@@ -121,20 +114,18 @@ def geometry(lengths, taps, dilation, max_positions=1000):
         on_axis = dilation * np.arange(k)[:, np.newaxis] + np.arange(0, count, step)
         index = n * index[:, np.newaxis, :, np.newaxis] + on_axis[:, np.newaxis]
         index = index.reshape(index.shape[0] * k, -1)
-    return Geometry(index, tuple(-(-n // step) for n in counts))
+    return index, tuple(-(-n // step) for n in counts)
 
 
-def patches_of(signals, positions):
+def patches_of(signals, places):
     """Return the patches, (rows, d, positions)."""
-    n_rows, n_channels, _ = signals.shape
-    taps, n_positions = positions.places.shape
-    return signals[:, :, positions.places].reshape(
-        n_rows, n_channels * taps, n_positions
-    )
+    return signals[:, :, places].reshape(len(signals), -1, places.shape[1])
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def learn_filters(rows, layout, view, shapes, n_filters, n_random, pooling, rng):
+def learn_filters(
+    rows, layout, view, shapes, counts, pooling, rng, most_outputs=10, least_spread=0.01
+):
     """Learn filters from the pooled moments of the signals and of y.
 
     Parameters
@@ -146,12 +137,17 @@ def learn_filters(rows, layout, view, shapes, n_filters, n_random, pooling, rng)
         An argument of ``as_signals``.
     shapes : sequence of (taps, dilation)
         The banks.
-    n_filters, n_random : int
-        Filters of each bank that are learned, and random ones; half of each kind sees
-        patches of mean zero.
+    counts : (int, int)
+        Numbers of filters of each bank that are learned, and of random ones; half of
+        each kind sees patches of mean zero.
     pooling : tuple of int
         An argument of ``pooled``.
     rng : numpy.random.RandomState
+    most_outputs : int
+        More outputs are replaced by this number of Gaussian mixtures.
+    least_spread : float
+        Responses of a smaller spread, relative to the typical one, become zeros, which
+        a scaler after the transformer cannot make large.
 
     Returns
     -------
@@ -168,22 +164,22 @@ def learn_filters(rows, layout, view, shapes, n_filters, n_random, pooling, rng)
     signals = as_signals(rows.X.astype(float, copy=False), layout, view)
     shift, scale = channel_units(signals, share)
     standard = ((signals - shift) / scale).reshape(len(signals), -1)
-    y = _mixed(_standardised(rows.y, share), rng)
+    mean, spread, _ = mean_and_spread(rows.y, share)
+    y, n_outputs = (rows.y - mean) / np.where(spread > 0, spread, np.inf), len(mean)
+    if n_outputs > most_outputs:  # Gaussian mixtures of them
+        y = y @ rng.standard_normal((n_outputs, most_outputs)) / np.sqrt(n_outputs)
     parts = RowBlocks(standard, y, share, rows.n_jobs)
-    banks = tuple(
-        _learned(parts, layout, shape, n_filters, n_random, rng) for shape in shapes
-    )
+    banks = tuple(_learned(parts, layout, shape, counts, rng) for shape in shapes)
     filters = Filters(layout, view, pooling, shift, scale, banks, None, None)
-    raw = concatenate_blocks(
-        functools.partial(_raw_responses, filters),
-        standard,
-        rows.n_jobs,
-        _width(filters),
-    )
+    function = functools.partial(_raw_responses, filters)
+    raw = concatenate_blocks(function, standard, rows.n_jobs, _width(filters))
     center, spread, _ = mean_and_spread(raw, share)
-    filters = filters._replace(center=center, unit=_response_unit(spread))
+    typical = typical_spread(spread, np.inf)
+    unit = floored(spread, typical)
+    unit[spread <= least_spread * typical] = np.inf
     raw -= center
-    raw /= filters.unit
+    raw /= unit
+    filters = filters._replace(center=center, unit=unit)
     return filters, np.clip(raw, -filters.clip, filters.clip, out=raw)
 
 
@@ -194,7 +190,10 @@ def filter_responses(filters, X, n_jobs=None):
     """
     dtype, clip = X.dtype, filters.clip
     center, unit = filters.center.astype(dtype), filters.unit.astype(dtype)
-    banks = tuple(bank.astype(dtype) for bank in filters.banks)
+    banks = tuple(
+        Bank(bank.taps, bank.dilation, *(a.astype(dtype) for a in bank[2:]))
+        for bank in filters.banks
+    )
     own = filters._replace(banks=banks)
 
     def responses(block):
@@ -293,7 +292,7 @@ def column_names(filters):
     names = []
     for bank in filters.banks:
         size = "x".join(map(str, bank.taps))
-        grid = geometry(filters.layout.lengths, bank.taps, bank.dilation).grid
+        _, grid = geometry(filters.layout.lengths, bank.taps, bank.dilation)
         for n_parts in distinct_parts(grid, filters.pooling):
             lengths = [len(begin) for begin in parts_of(grid, n_parts)]
             whole = "x".join(map(str, lengths))
@@ -309,26 +308,13 @@ def column_names(filters):
     return names
 
 
-def _standardised(y, share):
-    mean, spread, _ = mean_and_spread(y, share)
-    return (y - mean) / np.where(spread > 0, spread, np.inf)
-
-
-def _mixed(y, rng, most_outputs=10):
-    """Return y, or as many Gaussian mixtures of its columns if they are more."""
-    n_outputs = y.shape[1]
-    if n_outputs <= most_outputs:
-        return y
-    return y @ rng.standard_normal((n_outputs, most_outputs)) / np.sqrt(n_outputs)
-
-
-def pooled_moments(rows, layout, positions):
+def pooled_moments(rows, layout, places):
     """Return m, S and M_o of rows of standardised signals: one pass."""
-    taps, n_positions = positions.places.shape
-    d, shape = layout.n_channels * taps, (layout.n_channels, -1)
+    taps, n_positions = places.shape
+    d = layout.n_channels * taps
 
     def statistic(X, y, weight):
-        patches = patches_of(X.reshape(len(X), *shape), positions)
+        patches = patches_of(X.reshape(len(X), layout.n_channels, -1), places)
         mean_squares = patches @ patches.transpose(0, 2, 1) / n_positions
         return (
             weight @ patches.mean(axis=2),
@@ -339,22 +325,18 @@ def pooled_moments(rows, layout, positions):
     return rows.reduce(statistic, width=d * (n_positions + d))
 
 
-def _learned(rows, layout, shape, n_filters, n_random, rng):
+def _learned(rows, layout, shape, counts, rng):
     """Return a bank of learned and random filters."""
     taps, dilation = shape
-    positions = geometry(layout.lengths, taps, dilation)
-    first, second, cross = pooled_moments(rows, layout, positions)
-    n_taps, d = len(positions.places), len(first)
-    mean_free = np.kron(np.eye(layout.n_channels), helmert(n_taps))
+    places, _ = geometry(layout.lengths, taps, dilation)
+    first, second, cross = pooled_moments(rows, layout, places)
+    d, mean_free = len(first), np.kron(np.eye(layout.n_channels), helmert(len(places)))
     kernels = []
     for half, basis in enumerate([np.eye(d), mean_free]):  # orthonormal rows
-        learned = moment_directions(
-            basis @ second @ basis.T,
-            basis @ cross @ basis.T,
-            (n_filters + 1 - half) // 2,
-            rng,
-        )
-        drawn = rng.standard_normal(((n_random + 1 - half) // 2, len(basis)))
+        n_learned, n_random = ((n + 1 - half) // 2 for n in counts)
+        moments = basis @ second @ basis.T, basis @ cross @ basis.T
+        learned = moment_directions(*moments, n_learned, rng)
+        drawn = rng.standard_normal((n_random, len(basis)))
         kernels.append(np.concatenate([learned, drawn]) @ basis)
     kernels = np.concatenate(kernels)
     mean = kernels @ first
@@ -364,11 +346,11 @@ def _learned(rows, layout, shape, n_filters, n_random, rng):
     varies = variance > d * np.finfo(float).eps * size
     factor = np.where(varies, 1 / np.sqrt(np.where(varies, variance, 1)), 0)
     kernels, biases = kernels * factor[:, np.newaxis], -mean * factor
-    ramps = _ramps(rows, layout, positions, kernels, biases)
+    ramps = _ramps(rows, layout, places, kernels, biases)
     return Bank(taps, dilation, kernels, biases, ramps)
 
 
-def _ramps(rows, layout, positions, kernels, biases, most_rows=256, most_places=24):
+def _ramps(rows, layout, places, kernels, biases, most_rows=256, most_places=24):
     """Return begin and end of the ramps of shares: quantiles of the responses.
 
     The quantiles are those at evenly spaced positions; of many rows those at even steps
@@ -383,10 +365,10 @@ def _ramps(rows, layout, positions, kernels, biases, most_rows=256, most_places=
         steps = (np.arange(most_rows) + 0.618) / most_rows  # between equal weights
         drawn = np.minimum(np.searchsorted(sums, sums[-1] * steps), len(sums) - 1)
         some, weight = np.unique(order[drawn], return_counts=True)
-    n_places = positions.places.shape[1]
+    n_places = places.shape[1]
     thinned = np.linspace(0, n_places - 1, min(n_places, most_places)).astype(int)
     signals = rows.X[some].reshape(len(some), layout.n_channels, -1)
-    patches = patches_of(signals, Geometry(positions.places[:, thinned], None))
+    patches = patches_of(signals, places[:, thinned])
     z = (kernels @ patches + biases[:, np.newaxis]).transpose(1, 0, 2)
     z = z.reshape(len(kernels), -1)
     sums = np.cumsum(np.repeat(weight, len(thinned))[np.argsort(z, axis=1)], axis=1)
@@ -419,15 +401,6 @@ def moment_directions(second, cross, n, rng, ridge=0.01):
     return leading_directions(gram, n, rng) @ whitening
 
 
-def _response_unit(spread, least=0.01):
-    """Return the divisor: infinity if the spread is below ``least`` typical ones.
-
-    A scaler after the transformer then finds zeros, which it cannot make large.
-    """
-    typical = typical_spread(spread, np.inf)
-    return np.where(spread <= least * typical, np.inf, floored(spread, typical))
-
-
 def _width(filters):
     """Return the numbers that the responses take for each row, at most at a time."""
     widths = []
@@ -441,8 +414,8 @@ def _raw_responses(filters, X):
     """Return responses of rows of standardised signals, without standardisation."""
     signals, columns = X.reshape(len(X), filters.layout.n_channels, -1), []
     for bank in filters.banks:
-        positions = geometry(filters.layout.lengths, bank.taps, bank.dilation)
-        z = bank.kernels @ patches_of(signals, positions) + bank.biases[:, np.newaxis]
-        for n_parts in distinct_parts(positions.grid, filters.pooling):
-            columns += pooled(z, bank.ramps, positions.grid, n_parts)
+        places, grid = geometry(filters.layout.lengths, bank.taps, bank.dilation)
+        z = bank.kernels @ patches_of(signals, places) + bank.biases[:, np.newaxis]
+        for n_parts in distinct_parts(grid, filters.pooling):
+            columns += pooled(z, bank.ramps, grid, n_parts)
     return np.concatenate([c.reshape(len(X), -1) for c in columns], axis=1)
