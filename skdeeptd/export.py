@@ -5,6 +5,7 @@ torch, onnx and skl2onnx are imported only by the function that needs them.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,15 +14,8 @@ from sklearn.base import BaseEstimator
 
 from skdeeptd._auto import DeepTDAutoClassifier, DeepTDAutoRegressor
 from skdeeptd._classifier import DeepTDClassifier
-from skdeeptd._export.layers import (
-    dtype_of,
-    exported,
-    has_one_axis,
-    is_classifier,
-    n_columns_of,
-)
-from skdeeptd._export.onnx_graph import onnx_classifier, onnx_model
-from skdeeptd._export.torch_modules import module_of
+from skdeeptd._export.layers import dtype_of, exported, has_one_axis, n_columns_of
+from skdeeptd._export.onnx_graph import onnx_model
 from skdeeptd._features import DeepTDFeatures, SignalScaler
 from skdeeptd._optional import optional
 from skdeeptd._regressor import DeepTDRegressor
@@ -147,7 +141,9 @@ def to_torch(estimator: BaseEstimator) -> torch.nn.Module:
     ``conv`` of DeepTDFeatures is always a Conv1d of kernel size 1 over patches side by
     side.
     """
-    return module_of(exported(estimator))
+    estimator = exported(estimator)
+    torch_modules = importlib.import_module("skdeeptd._export.torch_modules")
+    return torch_modules.module_of(estimator)
 
 
 def to_onnx(
@@ -217,10 +213,7 @@ def to_onnx(
     dtype = dtype_of(estimator) if dtype is None else np.dtype(dtype)
     if dtype not in (np.float32, np.float64):
         raise ValueError(f"dtype must be float32 or float64, got {dtype.name}")
-    if is_classifier(estimator):
-        return onnx_classifier(estimator, dtype)
-    columns = [] if has_one_axis(estimator) else [n_columns_of(estimator)]
-    return onnx_model(estimator, dtype, columns)
+    return onnx_model(estimator, dtype, has_one_axis(estimator))
 
 
 def register_skl2onnx() -> None:
@@ -271,26 +264,15 @@ def register_skl2onnx() -> None:
         y.set_type(of_dtype([X.get_first_dimension(), n_columns_of(estimator)]))
 
     def convert(scope: Any, operator: Any, container: Any) -> None:
-        estimator, (y,) = exported(operator.raw_operator), operator.outputs
-        dtype, columns = types.guess_numpy_type(y.type), [n_columns_of(estimator)]
-        model = onnx_model(estimator, dtype, columns)
+        dtype = types.guess_numpy_type(operator.outputs[-1].type)
+        model = onnx_model(exported(operator.raw_operator), dtype, has_one_axis=False)
         integration.add_onnx_graph(scope, operator, container, model)
 
-    def convert_classifier(scope: Any, operator: Any, container: Any) -> None:
-        _, probabilities = operator.outputs
-        dtype = types.guess_numpy_type(probabilities.type)
-        model = onnx_classifier(exported(operator.raw_operator), dtype)
-        integration.add_onnx_graph(scope, operator, container, model)
-
+    register = skl2onnx.update_registered_converter
     for known in (*REGRESSORS, *TRANSFORMERS):
-        skl2onnx.update_registered_converter(
-            known, f"Skdeeptd{known.__name__}", set_output_type, convert
-        )
+        register(known, f"Skdeeptd{known.__name__}", set_output_type, convert)
+    set_output_types = shapes.calculate_linear_classifier_output_shapes
+    options = {"zipmap": [True, False, "columns"], "nocl": [False]}
     for known in CLASSIFIERS:
-        skl2onnx.update_registered_converter(
-            known,
-            f"Skdeeptd{known.__name__}",
-            shapes.calculate_linear_classifier_output_shapes,
-            convert_classifier,
-            options={"zipmap": [True, False, "columns"], "nocl": [False]},
-        )
+        name = f"Skdeeptd{known.__name__}"
+        register(known, name, set_output_types, convert, options=options)

@@ -20,7 +20,7 @@ of the positions.
 """
 
 import functools
-from typing import NamedTuple
+import itertools
 
 import numpy as np
 from sklearn.pipeline import Pipeline
@@ -46,56 +46,16 @@ from skdeeptd._ridge import DeepTDRidge
 from skdeeptd._ridge_classifier import DeepTDRidgeClassifier
 from skdeeptd._search_cv import DeepTDClassifierCV, DeepTDRegressorCV
 
-NO_STEP = "passthrough"
-
-
-class Layer(NamedTuple):
-    kernels: np.ndarray
-    biases: np.ndarray | None
-    activation: str
-
-
-class Signals(NamedTuple):
-    """Hold the indices of places and channels in X, and the units of the signals.
-
-    ``order`` is (channels, places); ``shift`` and ``scale`` have an entry for each
-    channel, or for each place of it.
-    """
-
-    order: np.ndarray
-    shift: np.ndarray
-    scale: np.ndarray
-
-
-class Slope(NamedTuple):
-    """Hold the derivative: ``weights`` of the ``places``, (window, places)."""
-
-    places: np.ndarray
-    weights: np.ndarray
-
-
-class Pool(NamedTuple):
-    """Hold parts of positions, (parts, positions of the longest), and statistics.
-
-    A shorter part repeats its last position, with a share of zero. ``ramps`` are those
-    of the bank, (filters, shares, 2).
-    """
-
-    positions: np.ndarray
-    share: np.ndarray
-    statistics: tuple
-    ramps: np.ndarray
-
 
 def layers_of(estimator):
-    """Return the layers of a network, with the filters of all outputs side by side."""
+    """Return kernels, biases and activation of each layer, for all outputs together."""
     layers, n_biases = [], estimator.biases_.shape[2]
     for number, (k, name) in enumerate(
         zip(estimator.kernels_, estimator.activations_, strict=True)
     ):
         gains = estimator.gains_[:, :, number].reshape(-1, 1)
         biases = estimator.biases_[:, :, number].ravel() if number < n_biases else None
-        layers.append(Layer(k.reshape(len(gains), -1) * gains, biases, name))
+        layers.append((k.reshape(len(gains), -1) * gains, biases, name))
     return layers
 
 
@@ -107,77 +67,93 @@ def covariates_of(estimator):
 
 
 def signals_of(transformer):
-    """Return how a fitted transformer makes signals of X."""
+    """Return the columns of X that make the signals, the shift, and the scale.
+
+    The columns are (channels, places). Shift and scale have an entry for each channel,
+    or for each place of it.
+    """
     layout = signal_layout(transformer.input_shape_)
     order = as_signals(np.arange(transformer.n_features_in_)[np.newaxis], layout)[0]
     shift, scale = transformer.shift_, transformer.scale_
-    return Signals(order, shift.reshape(len(order), -1), scale.reshape(len(order), -1))
+    return order, shift.reshape(len(order), -1), scale.reshape(len(order), -1)
 
 
 def slope_of(n_places):
-    """Return the derivative of signals of this length: its response to an impulse."""
+    """Return the derivative of signals of this length: its response to an impulse.
+
+    The slopes are ``weights`` times the signal at ``places``, (window, places).
+    """
     center, reach = n_places // 2, derivative_window(n_places) // 2
     around = np.arange(-reach, reach + 1)
     response = derivative(np.eye(1, n_places, center)[np.newaxis])[0, 0]
     places = np.clip(around[:, np.newaxis] + np.arange(n_places), 0, n_places - 1)
-    return Slope(places, response[center - around])
+    return {"places": places, "weights": response[center - around]}
 
 
 def bank_of(filters, bank):
     """Return the places of each patch, (taps, positions), and the pools of a bank."""
     index, grid = geometry(filters.layout.lengths, bank.taps, bank.dilation)
     return index, [
-        _pool(grid, n_parts, bank.ramps)
+        {**_pool(grid, n_parts), "ramps": bank.ramps}
         for n_parts in distinct_parts(grid, filters.pooling)
     ]
 
 
-def _pool(grid, n_parts, ramps):
-    """Return the parts of a grid of positions, and their statistics."""
-    starts = parts_of(grid, n_parts)
+def _pool(grid, n_parts):
+    """Return parts of a grid of positions, and their statistics.
+
+    Positions and shares are (parts, positions of the largest). A smaller part repeats
+    its last position, with a share of zero.
+    """
     on_axes = [
-        np.searchsorted(begin, np.arange(n), side="right") - 1
-        for begin, n in zip(starts, grid, strict=True)
+        np.split(np.arange(n), begins[1:])
+        for n, begins in zip(grid, parts_of(grid, n_parts), strict=True)
     ]
-    counts = [len(begin) for begin in starts]
-    part = np.ravel_multi_index(np.ix_(*on_axes), counts).ravel()
-    sizes = np.bincount(part)
-    first = np.cumsum(sizes) - sizes
+    parts = [
+        np.ravel_multi_index(np.ix_(*part), grid).ravel()
+        for part in itertools.product(*on_axes)
+    ]
+    sizes = np.array([[len(part)] for part in parts])
     rank = np.arange(sizes.max())
-    inside = np.minimum(rank, sizes[:, np.newaxis] - 1)
-    positions = np.argsort(part, kind="stable")[first[:, np.newaxis] + inside]
-    share = (rank < sizes[:, np.newaxis]) / sizes[:, np.newaxis]
-    return Pool(positions, share, statistics_of(grid, n_parts), ramps)
+    return {
+        "positions": np.array(
+            [part[np.minimum(rank, len(part) - 1)] for part in parts]
+        ),
+        "share": (rank < sizes) / sizes,
+        "statistics": statistics_of(grid, n_parts),
+    }
 
 
-def statistic(name, z, ramps, operations, target):
-    """Return a statistic of responses, computed with the operations of a library.
+def pooled(z, statistics, ramps, target, *, mean, maximum, absolute, ramp):
+    """Return statistics of responses, computed with the functions of a library.
 
     Parameters
     ----------
-    name : str
-        One of ``statistics_of``.
     z : array of the library, (rows, filters, positions)
+    statistics : sequence of str
+        Some of ``statistics_of``.
     ramps : array, (filters, shares, 2)
         Responses at which the ramp of each share begins and ends.
-    operations : object
-        Has ``mean`` and ``maximum`` over the parts, ``absolute``, and ``ramp``, with
-        arguments z, begin and width: 0 up to the begin, and 1 from begin plus width.
     target : str
         Name of the library, for the error message.
+    mean, maximum : callable
+        Reduce the responses in each part of the positions.
+    absolute : callable
+    ramp : callable
+        Takes z, begin and width: 0 up to the begin, 1 from begin plus width.
     """
 
     def share(number):
         begin, end = ramps[:, number, 0, None], ramps[:, number, 1, None]
-        return operations.mean(operations.ramp(z, begin, end - begin))
+        return mean(ramp(z, begin, end - begin))
 
     functions = {
         **{f"share{i}": functools.partial(share, i) for i in range(ramps.shape[1])},
-        "max": lambda: operations.maximum(z),
-        "abs": lambda: operations.mean(operations.absolute(z)),
-        "mean": lambda: operations.mean(z),
+        "max": lambda: maximum(z),
+        "abs": lambda: mean(absolute(z)),
+        "mean": lambda: mean(z),
     }
-    return known(name, functions, target, kind="statistic")()
+    return [known(name, functions, target, kind="statistic")() for name in statistics]
 
 
 def known(name, functions, target, kind="activation"):
@@ -207,14 +183,15 @@ def exported(estimator):
         If the estimator, a step, or a member of an average cannot be exported.
     """
     if isinstance(estimator, Pipeline):
-        steps = [step for step in estimator.steps if step[1] not in (None, NO_STEP)]
+        steps = [
+            step for step in estimator.steps if step[1] not in (None, "passthrough")
+        ]
         return Pipeline([(name, exported(step)) for name, step in steps])
     if isinstance(estimator, DeepTDRegressorCV | DeepTDClassifierCV):
         check_is_fitted(estimator)
         estimator = estimator.best_estimator_
-    models = DeepTDRidge, DeepTDRidgeClassifier, BaseAuto
-    transformers = BaseSignalTransformer, StandardScaler
-    if not isinstance(estimator, (BasePatchNetwork, *transformers, *models)):
+    models = BasePatchNetwork, DeepTDRidge, DeepTDRidgeClassifier, BaseAuto
+    if not isinstance(estimator, (*models, BaseSignalTransformer, StandardScaler)):
         raise TypeError(
             f"to_torch and to_onnx convert the estimators of skdeeptd and a "
             f"StandardScaler before them, not a {type(estimator).__name__}; for other "

@@ -5,28 +5,27 @@ their output, (rows, columns).
 """
 
 import copy
-import itertools
-import types
 
 import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skdeeptd._auto import DeepTDAutoClassifier, DeepTDAutoRegressor
+from skdeeptd._auto import BaseAuto
 from skdeeptd._base import BasePatchNetwork
 from skdeeptd._data.signals import CLIP, CONSTANT
 from skdeeptd._export.layers import (
     bank_of,
     covariates_of,
     has_log_link,
+    is_classifier,
     known,
     layers_of,
     members_of,
     n_columns_of,
+    pooled,
     scaling_of,
     signals_of,
     slope_of,
-    statistic,
 )
 from skdeeptd._features import DeepTDFeatures, filters_of
 from skdeeptd._init.filters import FAR
@@ -39,33 +38,33 @@ from skdeeptd._ridge_classifier import DeepTDRidgeClassifier
 OPSET, IR_VERSION = 17, 8
 
 
-def onnx_model(estimator, dtype, columns):
+def onnx_model(estimator, dtype, has_one_axis):
     """Return the model of an estimator, for an input of any dtype.
 
-    Networks are computed in ``dtype``, other models in float64, as in ``predict``.
-    ``columns`` is [] for an output of one axis, else [n_outputs].
+    Networks are computed in ``dtype``, other models in float64, as in ``predict``. An
+    output other than that of a classifier has one axis, or a column for each output.
     """
     add = _OnnxNodes(optional("onnx", extra="onnx"), dtype)
-    y = _outputs(add, add("Cast", "X", to=add.elements), estimator)
-    add("Reshape", y, np.array([-1, *columns]), output="y")
+    X = add("Cast", "X", to=add.elements)
+    if is_classifier(estimator):
+        return add.model(estimator, _classes(add, X, estimator))
+    columns = [] if has_one_axis else [n_columns_of(estimator)]
+    add("Reshape", _outputs(add, X, estimator), np.array([-1, *columns]), output="y")
     return add.model(estimator, {"y": (add.elements, ["n", *columns])})
 
 
-def onnx_classifier(estimator, dtype):
-    """Return the model of a classifier, with labels and probabilities."""
-    onnx, labels = optional("onnx", extra="onnx"), _labels_of(estimator)
-    add = _OnnxNodes(onnx, dtype)
-    X = add("Cast", "X", to=add.elements)
+def _classes(add, X, estimator):
+    """Add the labels and probabilities, and return their types and shapes."""
+    labels = _labels_of(estimator)
     scores, probabilities = _scores_and_probabilities(add, X, estimator)
     most_probable = add("ArgMax", scores, axis=1, keepdims=0)
     add("Gather", labels, most_probable, output="label")
     add("Identity", probabilities, output="probabilities")
-    of_labels = onnx.helper.np_dtype_to_tensor_dtype(labels.dtype)
-    outputs = {
+    of_labels = add.onnx.helper.np_dtype_to_tensor_dtype(labels.dtype)
+    return {
         "label": (of_labels, ["n"]),
         "probabilities": (add.elements, ["n", len(labels)]),
     }
-    return add.model(estimator, outputs)
 
 
 def _labels_of(estimator):
@@ -87,14 +86,8 @@ def _scores_and_probabilities(add, X, estimator):
     if isinstance(estimator, Pipeline):
         X = _outputs(add, X, estimator[:-1])
         return _scores_and_probabilities(add, X, estimator[-1])
-    if isinstance(estimator, DeepTDAutoClassifier):
-        members = [
-            add("Mul", _scores_and_probabilities(add, X, member)[1], weight)
-            for member, weight in zip(
-                members_of(estimator), estimator.weights_, strict=True
-            )
-        ]
-        return (add("Sum", *members),) * 2
+    if isinstance(estimator, BaseAuto):
+        return (_average(add, X, estimator),) * 2
     if isinstance(estimator, DeepTDRidgeClassifier):
         return (_in_float64(add, _calibrated, X, estimator),) * 2
     logits = _network(add, X, estimator)
@@ -118,11 +111,23 @@ def _outputs(add, X, estimator):
         return X
     if isinstance(estimator, BasePatchNetwork):
         return _network(add, X, estimator)
-    if isinstance(estimator, DeepTDAutoRegressor):
-        return _mean(add, X, estimator)
+    if isinstance(estimator, BaseAuto):
+        return _average(add, X, estimator)
     function = _scaled if isinstance(estimator, StandardScaler) else _table
     function = _ridge if isinstance(estimator, DeepTDRidge) else function
     return _in_float64(add, function, X, estimator)
+
+
+def _average(add, X, estimator):
+    """Average outputs, or the probabilities of classes."""
+    parts = []
+    for member, weight in zip(members_of(estimator), estimator.weights_, strict=True):
+        if is_classifier(estimator):
+            _, outputs = _scores_and_probabilities(add, X, member)
+        else:
+            outputs = _outputs(add, X, member)
+        parts.append(add("Mul", outputs, weight))
+    return add("Sum", *parts)
 
 
 def _in_float64(add, function, X, estimator):
@@ -140,9 +145,14 @@ def _network(add, X, estimator):
     h = add("Gather", X, signal, axis=1) if len(covariates) else X
     orders, channels = layout_of(estimator).orders, 1
     for layer, order in zip(layers_of(estimator), orders, strict=True):
+        kernels, biases, activation = layer
         h = _patches(add, h, order, channels)
-        h = _activation(add, _pre_activation(add, h, layer, channels), layer)
-        channels = len(layer.kernels)
+        h = add("Reshape", h, np.array([channels, -1, kernels.shape[1]]))
+        z = add("MatMul", h, kernels[:, :, np.newaxis])
+        if biases is not None:
+            z = add("Add", z, biases[:, np.newaxis, np.newaxis])
+        h = known(activation, _ONNX_ACTIVATIONS, "ONNX")(add, z)
+        channels = len(kernels)
     scales, intercept = estimator.scales_, estimator.intercept_
     h = add("Reshape", h, np.array([*scales.shape, -1]))
     h = add("MatMul", scales[:, np.newaxis, :], h)
@@ -176,7 +186,7 @@ def _table(add, X, transformer):
         patches = add("Reshape", patches, np.array([0, -1, index.shape[1]]))
         z = add("MatMul", bank.kernels, patches)
         z = add("Add", z, bank.biases[:, np.newaxis])
-        columns += [c for pool in pools for c in _pooled(add, z, pool)]
+        columns += [c for pool in pools for c in _pooled(add, z, **pool)]
     raw = add("Concat", *columns, axis=1)
     return _standard(add, raw, filters.center, filters.unit, filters.clip)
 
@@ -186,8 +196,9 @@ def _standard(add, x, shift, scale, clip):
 
 
 def _derivative(add, x, shape):
-    places, weights = slope_of(shape[1])
-    slopes = add("MatMul", weights[np.newaxis], add("Gather", x, places, axis=2))
+    slope = slope_of(shape[1])
+    places = add("Gather", x, slope["places"], axis=2)
+    slopes = add("MatMul", slope["weights"][np.newaxis], places)
     return add("Squeeze", slopes, np.array([2]))
 
 
@@ -202,32 +213,26 @@ def _snv(add, x, shape):
     return add("Where", varies, x, 0.0)
 
 
-def _pooled(add, z, pool):
+def _pooled(add, z, positions, share, statistics, ramps):
     """Return the statistics of the parts of the positions."""
 
     def mean(values):
-        parts = add("Gather", values, pool.positions, axis=2)
-        total = add(
-            "ReduceSum", add("Mul", parts, pool.share), np.array([3]), keepdims=0
-        )
+        shares = add("Mul", add("Gather", values, positions, axis=2), share)
+        total = add("ReduceSum", shares, np.array([3]), keepdims=0)
         return add("Flatten", total, axis=1)
 
     def maximum(values):
-        parts = add("Gather", values, pool.positions, axis=2)
+        parts = add("Gather", values, positions, axis=2)
         return add("Flatten", add("ReduceMax", parts, axes=[3], keepdims=0), axis=1)
 
     def ramp(values, begin, width):
         return add("Clip", add("Div", add("Sub", values, begin), width), 0.0, 1.0)
 
-    operations = types.SimpleNamespace(
-        mean=mean,
-        maximum=maximum,
-        ramp=ramp,
-        absolute=lambda values: add("Abs", values),
-    )
-    return [
-        statistic(name, z, pool.ramps, operations, "ONNX") for name in pool.statistics
-    ]
+    def absolute(values):
+        return add("Abs", values)
+
+    functions = {"mean": mean, "maximum": maximum, "ramp": ramp, "absolute": absolute}
+    return pooled(z, statistics, ramps, "ONNX", **functions)
 
 
 def _ridge(add, X, ridge):
@@ -260,16 +265,6 @@ def _kernel(add, table, ridge):
     return add("Exp", add("Mul", of_kernel, -ridge.gamma_))
 
 
-def _mean(add, X, estimator):
-    members = [
-        add("Mul", _outputs(add, X, member), weights)
-        for member, weights in zip(
-            members_of(estimator), estimator.weights_, strict=True
-        )
-    ]
-    return add("Sum", *members)
-
-
 def _patches(add, h, order, channels):
     """Return a layer in the order of the patches; -1 is the zero appended to it."""
     if order is None:
@@ -278,18 +273,6 @@ def _patches(add, h, order, channels):
     if order.min() < 0:
         h = add("Pad", h, np.array([0, 0, 0, 0, 0, 1]))
     return add("Gather", h, order, axis=2)
-
-
-def _pre_activation(add, h, layer, channels):
-    h = add("Reshape", h, np.array([channels, -1, layer.kernels.shape[1]]))
-    z = add("MatMul", h, layer.kernels[:, :, np.newaxis])
-    if layer.biases is None:
-        return z
-    return add("Add", z, layer.biases[:, np.newaxis, np.newaxis])
-
-
-def _activation(add, z, layer):
-    return known(layer.activation, _ONNX_ACTIVATIONS, "ONNX")(add, z)
 
 
 class _OnnxNodes:
@@ -320,18 +303,13 @@ class _OnnxNodes:
 
     def model(self, estimator, outputs):
         """Return the graph from X to the outputs of these names, types and shapes."""
-        of_X = self.elements, ["n", estimator.n_features_in_]
-        X, *outputs = itertools.starmap(
-            self.onnx.helper.make_tensor_value_info,
-            ((name, *of_tensor) for name, of_tensor in {"X": of_X, **outputs}.items()),
-        )
-        name = type(estimator).__name__
-        graph = self.onnx.helper.make_graph(
-            self.nodes, name, [X], outputs, initializer=self.constants
-        )
-        return self.onnx.helper.make_model(
-            graph,
-            opset_imports=[self.onnx.helper.make_opsetid("", OPSET)],
+        helper, name = self.onnx.helper, type(estimator).__name__
+        tensor = helper.make_tensor_value_info
+        X = tensor("X", self.elements, ["n", estimator.n_features_in_])
+        outputs = [tensor(name, *of_tensor) for name, of_tensor in outputs.items()]
+        return helper.make_model(
+            helper.make_graph(self.nodes, name, [X], outputs, self.constants),
+            opset_imports=[helper.make_opsetid("", OPSET)],
             ir_version=IR_VERSION,
             producer_name="skdeeptd",
         )
