@@ -118,7 +118,7 @@ def test_the_docstring_is_complete_and_short(function, doc):
     documented = list(entries(found.get("Parameters", "")))
     names = [name for names, _ in documented for name in names]
     assert set(names) == set(signature.parameters) - {"self", "cls"}
-    assert ("Returns" in found) == (signature.return_annotation != "None")
+    assert ("Returns" in found) == (signature.return_annotation not in (None, "None"))
     documented += entries(found.get("Attributes", ""))
     n_sentences = {names[0]: len(END.findall(text)) for names, text in documented}
     assert {name: n for name, n in n_sentences.items() if n > 3} == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -31,6 +32,7 @@ STAGES = {  # meaning, colour and marker of the last stage that a candidate reac
 }
 
 
+@dataclass(eq=False, repr=False)
 class CandidatesDisplay:
     """Cross-validated scores of the candidates of a search, best candidate first.
 
@@ -68,20 +70,12 @@ class CandidatesDisplay:
     figure_ : matplotlib Figure
     """
 
-    def __init__(
-        self,
-        labels: Sequence[str],
-        mean: ArrayLike,
-        std: ArrayLike,
-        stage: ArrayLike,
-        *,
-        n_left_out: int = 0,
-    ) -> None:
-        self.labels = labels
-        self.mean = mean
-        self.std = std
-        self.stage = stage
-        self.n_left_out = n_left_out
+    labels: Sequence[str]
+    mean: ArrayLike
+    std: ArrayLike
+    stage: ArrayLike
+    _: KW_ONLY
+    n_left_out: int = 0
 
     @classmethod
     def from_estimator(
@@ -127,15 +121,13 @@ class CandidatesDisplay:
         best = getattr(search, "best_index_", order[0])
         order = np.array([best, *order[order != best]])
         weights = results.get("weight", np.zeros(len(order)))
+        names, drawn = candidate_names(results["params"]), order[:n_best]
         labels = [
-            f"{name}, weight {weight:.2g}" if weight > 0 else name
-            for name, weight in zip(
-                candidate_names(results["params"]), weights, strict=True
-            )
+            f"{names[i]}, weight {weights[i]:.2g}" if weights[i] > 0 else names[i]
+            for i in drawn
         ]
-        drawn = order[:n_best]
         display = cls(
-            [labels[i] for i in drawn],
+            labels,
             results["mean_test_score"][drawn],
             results["std_test_score"][drawn],
             results["stage"][drawn],
@@ -172,7 +164,15 @@ class CandidatesDisplay:
         self._draw_scores(mean, std, stage, lowest)
         star = {"color": "gold", "mec": "k", "markersize": 13, "zorder": 3}
         self.ax_.plot(max(mean[0], lowest), 0, "*", **star, label="best candidate")
-        self._label_axes(n_drawn)
+        self.ax_.set_yticks(range(n_drawn), self.labels, fontsize="small")
+        self.ax_.set_ylim(n_drawn - 0.4, -0.6)
+        self.ax_.set_xlabel("cross-validated score: mean and standard deviation")
+        if self.n_left_out:
+            n_candidates = n_drawn + self.n_left_out
+            self.ax_.set_ylabel(f"best {n_drawn} of {n_candidates} candidates")
+        self.ax_.grid(axis="y", color="0.9")
+        self.ax_.set_axisbelow(True)
+        draw_legend(self.ax_)
         return self
 
     def _draw_scores(self, mean, std, stage, lowest):
@@ -185,17 +185,6 @@ class CandidatesDisplay:
             for row in np.flatnonzero((stage == number) & (mean < lowest)):
                 self.ax_.plot(lowest, row, "<", color=color, markersize=5)
                 write_beside(self.ax_, lowest, row, f"{mean[row]:.3g}")
-
-    def _label_axes(self, n_drawn):
-        ax = self.ax_
-        ax.set_yticks(range(n_drawn), self.labels, fontsize="small")
-        ax.set_ylim(n_drawn - 0.4, -0.6)
-        ax.set_xlabel("cross-validated score: mean and standard deviation")
-        if self.n_left_out:
-            ax.set_ylabel(f"best {n_drawn} of {n_drawn + self.n_left_out} candidates")
-        ax.grid(axis="y", color="0.9")
-        ax.set_axisbelow(True)
-        draw_legend(ax)
 
 
 def _lowest_drawn(mean, std, n_spreads=3):

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skdeeptd._base import BasePatchNetwork
 from skdeeptd._optional import optional
-from skdeeptd._validation import check_index, unwrap_pipeline
+from skdeeptd._validation import check_index, check_sequence, unwrap_pipeline
 
 NORMAL_95 = 1.96  # half-width of a 95 % interval in standard deviations
 
@@ -42,7 +42,7 @@ def describe_estimator(estimator):
     return f"a Pipeline whose last step {name!r} is {kind}"
 
 
-def fitted_network(estimator, output=0):
+def fitted_network(estimator, output):
     """Return the network: the last step of a Pipeline, the best one of a search.
 
     Raises
@@ -76,6 +76,15 @@ def check_n_best(n_best):
     """Raise an error if ``n_best`` is not a positive integer."""
     if not isinstance(n_best, Integral) or n_best < 1:
         raise ValueError(f"n_best must be an integer of at least 1, got {n_best!r}")
+
+
+def check_names(names, n_features):
+    """Raise an error if there are names of features, but not one for each."""
+    check_sequence("feature_names", names, "['a', 'b']")
+    if names is not None and len(names) != n_features:
+        raise ValueError(
+            f"feature_names holds {len(names)} names of {n_features} features"
+        )
 
 
 def max_abs(values):
@@ -112,14 +121,8 @@ def draw_steps(ax, values, band=None):
     edges = np.arange(len(values) + 1) - 0.5
     ax.axhline(0, color="0.7", linewidth=0.8)
     if band is not None and np.all(np.isfinite(band)):
-        ax.stairs(
-            values + band,
-            edges,
-            baseline=values - band,
-            fill=True,
-            color="C0",
-            alpha=0.3,
-        )
+        fill = {"fill": True, "color": "C0", "alpha": 0.3}
+        ax.stairs(values + band, edges, baseline=values - band, **fill)
     ax.stairs(values, edges, baseline=None, color="C0", linewidth=1)
     ax.locator_params(axis="x", integer=True, min_n_ticks=1)
     ax.set_xlim(edges[0], edges[-1])
@@ -127,13 +130,8 @@ def draw_steps(ax, values, band=None):
 
 def draw_image(ax, array, limit):
     """Draw signed numbers in diverging colours, slices of more axes on a grid."""
-    image = ax.imshow(
-        tile_slices(array),
-        cmap="RdBu_r",
-        vmin=-limit,
-        vmax=limit,
-        interpolation="nearest",
-    )
+    colors = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+    image = ax.imshow(tile_slices(array), interpolation="nearest", **colors)
     ax.set_facecolor("0.8")
     n_rows, n_columns = _tiling(array.shape)
     for i in range(1, n_rows):
@@ -147,6 +145,23 @@ def draw_image(ax, array, limit):
     return image
 
 
+def axes_of_features(ax, shape, n_bars=None):
+    """Return the given axes, or new ones for an image, for bars, or for a line."""
+    height = 3.8 if n_bars is None else 1.2 + 0.22 * n_bars
+    if len(shape) > 1:
+        height = 0.8 + max(5 * height_over_width(shape), 1.6)
+    return get_axes(ax, (1, 1), (6.5, height)).item()
+
+
+def draw_bars(ax, values, names, best, label, **style):
+    """Draw bars of the values of these indices, the first on top."""
+    ax.barh([str(names[i]) for i in best], values[best], **style)
+    ax.set_ylim(len(best) - 0.4, -0.6)
+    ax.set(xlim=(0, None), xlabel=label)
+    if len(best) < len(values):
+        ax.set_ylabel(f"best {len(best)} of {len(values)} features")
+
+
 def draw_color_bar(image, axes, label):
     """Draw a colour bar right of the axes; its ticks do not depend on its height."""
     bar = axes[0].figure.colorbar(image, ax=list(axes), shrink=0.9)
@@ -156,14 +171,8 @@ def draw_color_bar(image, axes, label):
 
 def write_beside(ax, x, y, text):
     """Write small text to the right of a point."""
-    ax.annotate(
-        text,
-        (x, y),
-        xytext=(9, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize="small",
-    )
+    where = {"xytext": (9, 0), "textcoords": "offset points", "va": "center"}
+    ax.annotate(text, (x, y), fontsize="small", **where)
 
 
 def draw_legend(ax):

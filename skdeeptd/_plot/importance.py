@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -12,11 +13,12 @@ from sklearn.base import BaseEstimator
 from skdeeptd._optional import optional
 from skdeeptd._plot.drawing import (
     NORMAL_95,
+    axes_of_features,
     check_n_best,
+    check_names,
+    draw_bars,
     draw_color_bar,
     draw_image,
-    get_axes,
-    height_over_width,
     max_abs,
     output_name,
     tile_slices,
@@ -31,6 +33,7 @@ LABEL = "effect of one standard deviation"
 SIGN_COLORS = "#2166ac", "0.55", "#b2182b"  # negative, mixed, positive
 
 
+@dataclass(eq=False, repr=False)
 class ImportanceDisplay:
     """Size and sign of the effect of each feature on the predictions of a model.
 
@@ -81,22 +84,13 @@ class ImportanceDisplay:
     ReceptiveFieldDisplay : Draw the derivative of a network at samples.
     """
 
-    def __init__(
-        self,
-        magnitude: ArrayLike,
-        sign: ArrayLike,
-        *,
-        std: ArrayLike | None = None,
-        feature_names: Sequence | None = None,
-        n_best: int = 20,
-        name: str | None = None,
-    ) -> None:
-        self.magnitude = magnitude
-        self.sign = sign
-        self.std = std
-        self.feature_names = feature_names
-        self.n_best = n_best
-        self.name = name
+    magnitude: ArrayLike
+    sign: ArrayLike
+    _: KW_ONLY
+    std: ArrayLike | None = None
+    feature_names: Sequence | None = None
+    n_best: int = 20
+    name: str | None = None
 
     @classmethod
     def from_estimator(
@@ -185,17 +179,15 @@ class ImportanceDisplay:
         """
         magnitude = np.asarray(self.magnitude, dtype=float)
         positions = self._positions(magnitude)
-        if magnitude.ndim > 1:
-            height = max(5 * height_over_width(magnitude.shape), 1.6)
-            figsize, draw = (6.5, 0.8 + height), self._image
-        elif positions is None:
-            n_bars = min(self.n_best, len(magnitude))
-            figsize, draw = (6.5, 1.2 + 0.22 * n_bars), self._bars
-        else:
-            figsize, draw = (6.5, 3.8), self._steps
-        self.ax_ = get_axes(ax, (1, 1), figsize).item()
+        n_bars = min(self.n_best, magnitude.size) if positions is None else None
+        self.ax_ = axes_of_features(ax, magnitude.shape, n_bars)
         self.figure_ = self.ax_.figure
-        draw(magnitude, positions)
+        if magnitude.ndim > 1:
+            self._draw_image(magnitude)
+        elif positions is None:
+            self._draw_bars(magnitude)
+        else:
+            self._draw_steps(magnitude, positions)
         if self.name is not None:
             self.ax_.set_title(self.name, fontsize="medium")
         return self
@@ -206,10 +198,7 @@ class ImportanceDisplay:
         check_sequence("feature_names", names, "['a', 'b']")
         if names is None or magnitude.ndim > 1:
             return np.arange(magnitude.size)
-        if len(names) != magnitude.size:
-            raise ValueError(
-                f"feature_names holds {len(names)} names of {magnitude.size} features"
-            )
+        check_names(names, magnitude.size)
         check_n_best(self.n_best)
         try:
             positions = np.array([float(name) for name in names])
@@ -219,7 +208,7 @@ class ImportanceDisplay:
         ordered = np.all(steps > 0) or np.all(steps < 0)
         return positions if ordered else None
 
-    def _steps(self, magnitude, positions):
+    def _draw_steps(self, magnitude, positions):
         ax, edges = self.ax_, _edges(positions)
         color = _colors(self.sign)
         ax.bar(edges[:-1], magnitude, np.diff(edges), align="edge", color=color)
@@ -233,23 +222,19 @@ class ImportanceDisplay:
         ax.set_xlabel("feature" if self.feature_names is None else "feature name")
         self._draw_sign_bar("sign")
 
-    def _bars(self, magnitude, _):
-        ax, best = self.ax_, np.argsort(-magnitude, kind="stable")[: self.n_best]
-        band = None if self.std is None else NORMAL_95 * np.asarray(self.std)[best]
-        ax.barh(
-            [str(self.feature_names[i]) for i in best],
-            magnitude[best],
-            xerr=band,
-            color=_colors(np.asarray(self.sign)[best]),
-            error_kw={"elinewidth": 1, "ecolor": "k"},
-        )
-        ax.set_ylim(len(best) - 0.4, -0.6)
-        ax.set(xlim=(0, None), xlabel=LABEL)
-        if len(best) < len(magnitude):
-            ax.set_ylabel(f"best {len(best)} of {len(magnitude)} features")
+    def _draw_bars(self, magnitude):
+        best = np.argsort(-magnitude, kind="stable")[: self.n_best]
+        style = {
+            "xerr": None
+            if self.std is None
+            else NORMAL_95 * np.asarray(self.std)[best],
+            "color": _colors(np.asarray(self.sign)[best]),
+            "error_kw": {"elinewidth": 1, "ecolor": "k"},
+        }
+        draw_bars(self.ax_, magnitude, self.feature_names, best, LABEL, **style)
         self._draw_sign_bar("sign")
 
-    def _image(self, magnitude, _):
+    def _draw_image(self, magnitude):
         top = max_abs(magnitude)
         image = draw_image(self.ax_, np.asarray(self.sign, dtype=float), 1)
         image.set_cmap(_color_map())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@dataclass(eq=False, repr=False)
 class KernelDisplay:
     """Kernels of one output: a row per layer, a column per filter.
 
@@ -81,20 +83,12 @@ class KernelDisplay:
     skdeeptd.metrics.kernel_similarity : Compare two lists of kernels.
     """
 
-    def __init__(
-        self,
-        kernels: Sequence[ArrayLike],
-        *,
-        kernel_stds: Sequence[ArrayLike] | None = None,
-        scales: ArrayLike | None = None,
-        filters: ArrayLike | None = None,
-        name: str | None = None,
-    ) -> None:
-        self.kernels = kernels
-        self.kernel_stds = kernel_stds
-        self.scales = scales
-        self.filters = filters
-        self.name = name
+    kernels: Sequence[ArrayLike]
+    _: KW_ONLY
+    kernel_stds: Sequence[ArrayLike] | None = None
+    scales: ArrayLike | None = None
+    filters: ArrayLike | None = None
+    name: str | None = None
 
     @classmethod
     def from_estimator(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@dataclass(eq=False, repr=False)
 class LinearComparisonDisplay:
     """Cross-validated R2 of a network and of a linear model, for each output.
 
@@ -51,11 +53,9 @@ class LinearComparisonDisplay:
     skdeeptd.inspection.compare_with_linear : Compute the numbers.
     """
 
-    def __init__(
-        self, result: Bunch, *, output_names: Sequence[str] | None = None
-    ) -> None:
-        self.result = result
-        self.output_names = output_names
+    result: Bunch
+    _: KW_ONLY
+    output_names: Sequence[str] | None = None
 
     @classmethod
     def from_result(

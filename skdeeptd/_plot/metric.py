@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -10,14 +11,14 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
 from skdeeptd._plot.drawing import (
+    axes_of_features,
     check_n_best,
+    check_names,
+    draw_bars,
     draw_color_bar,
     draw_image,
-    get_axes,
-    height_over_width,
     max_abs,
 )
-from skdeeptd._validation import check_sequence
 from skdeeptd.inspection import metric_weights
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 LABEL = "share of the metric"
 
 
+@dataclass(eq=False, repr=False)
 class MetricDisplay:
     """Weight of each feature in the learned metric of a kernel.
 
@@ -55,16 +57,10 @@ class MetricDisplay:
     figure_ : matplotlib Figure
     """
 
-    def __init__(
-        self,
-        weights: ArrayLike,
-        *,
-        feature_names: Sequence | None = None,
-        n_best: int = 20,
-    ) -> None:
-        self.weights = weights
-        self.feature_names = feature_names
-        self.n_best = n_best
+    weights: ArrayLike
+    _: KW_ONLY
+    feature_names: Sequence | None = None
+    n_best: int = 20
 
     @classmethod
     def from_estimator(
@@ -128,41 +124,26 @@ class MetricDisplay:
             is not a name for each feature.
         """
         weights, names = np.asarray(self.weights, dtype=float), self.feature_names
-        check_sequence("feature_names", names, "['a', 'b']")
-        if names is not None and len(names) != weights.size:
-            raise ValueError(
-                f"feature_names holds {len(names)} names of {weights.size} features"
-            )
+        check_names(names, weights.size)
         check_n_best(self.n_best)
-        if weights.ndim > 1:
-            height = max(5 * height_over_width(weights.shape), 1.6)
-            figsize, draw = (6.5, 0.8 + height), self._image
-        elif names is not None and isinstance(names[0], str):
-            n_bars = min(self.n_best, len(weights))
-            figsize, draw = (6.5, 1.2 + 0.22 * n_bars), self._bars
-        else:
-            figsize, draw = (6.5, 3.8), self._line
-        self.ax_ = get_axes(ax, (1, 1), figsize).item()
+        is_image = weights.ndim > 1
+        is_bars = not is_image and names is not None and isinstance(names[0], str)
+        n_bars = min(self.n_best, len(weights)) if is_bars else None
+        self.ax_ = axes_of_features(ax, weights.shape, n_bars)
         self.figure_ = self.ax_.figure
-        draw(weights)
+        if is_image:
+            image = draw_image(self.ax_, weights, max_abs(weights))
+            image.set_cmap("Greys")
+            image.set_clim(0, max_abs(weights))
+            draw_color_bar(image, [self.ax_], LABEL)
+        elif is_bars:
+            best = np.argsort(-weights, kind="stable")[: self.n_best]
+            draw_bars(self.ax_, weights, names, best, LABEL, color="0.4")
+        else:
+            self._draw_line(weights)
         return self
 
-    def _image(self, weights):
-        image = draw_image(self.ax_, weights, max_abs(weights))
-        image.set_cmap("Greys")
-        image.set_clim(0, max_abs(weights))
-        draw_color_bar(image, [self.ax_], LABEL)
-
-    def _bars(self, weights):
-        best = np.argsort(-weights, kind="stable")[: self.n_best]
-        names = [self.feature_names[i] for i in best]
-        self.ax_.barh(names, weights[best], color="0.4")
-        self.ax_.set_ylim(len(best) - 0.4, -0.6)
-        self.ax_.set(xlim=(0, None), xlabel=LABEL)
-        if len(best) < len(weights):
-            self.ax_.set_ylabel(f"best {len(best)} of {len(weights)} features")
-
-    def _line(self, weights):
+    def _draw_line(self, weights):
         names = self.feature_names
         positions = np.arange(len(weights)) if names is None else np.asarray(names)
         self.ax_.fill_between(positions, weights, color="0.75", linewidth=0)

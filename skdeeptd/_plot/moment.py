@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@dataclass(eq=False, repr=False)
 class MomentDisplay:
     """Moment of one output, and the part of the moment that the kernels explain.
 
@@ -66,18 +67,11 @@ class MomentDisplay:
     figure_ : matplotlib Figure
     """
 
-    def __init__(
-        self,
-        moment: ArrayLike,
-        explained: ArrayLike,
-        *,
-        patch_size: int | None = None,
-        name: str | None = None,
-    ) -> None:
-        self.moment = moment
-        self.explained = explained
-        self.patch_size = patch_size
-        self.name = name
+    moment: ArrayLike
+    explained: ArrayLike
+    _: KW_ONLY
+    patch_size: int | None = None
+    name: str | None = None
 
     @classmethod
     def from_estimator(
@@ -169,18 +163,13 @@ class MomentDisplay:
     def _draw_images(self, arrays, one_axis):
         limit = max_abs(arrays)
         for ax, array in zip(self.axes_, arrays, strict=True):
-            if one_axis:
-                array = _cut_into_rows(array, self.patch_size)
+            if one_axis:  # NaN fills the last patch
+                missing = -len(array) % self.patch_size
+                array = np.append(array, np.full(missing, np.nan))
+                array = array.reshape(-1, self.patch_size)
             image = draw_image(ax, array, limit)
             if one_axis:
                 ax.set(aspect="auto", xlabel="feature in its patch")
         if one_axis:
             self.axes_[0].set_ylabel("patch of layer 1")
         draw_color_bar(image, self.axes_, "moment")
-
-
-def _cut_into_rows(values, length):
-    """Cut an array of one axis into rows; NaN fills the last one."""
-    rows = np.full((math.ceil(len(values) / length), length), np.nan)
-    rows.flat[: len(values)] = values
-    return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@dataclass(eq=False, repr=False)
 class NoveltyDisplay:
     """Draw Q residuals against Hotelling's T2 of samples, with the limits.
 
@@ -51,9 +53,9 @@ class NoveltyDisplay:
     skdeeptd.inspection.novelty : Compute the numbers.
     """
 
-    def __init__(self, result: Bunch, *, labels: ArrayLike | None = None) -> None:
-        self.result = result
-        self.labels = labels
+    result: Bunch
+    _: KW_ONLY
+    labels: ArrayLike | None = None
 
     @classmethod
     def from_result(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@dataclass(eq=False, repr=False)
 class ReceptiveFieldDisplay:
     """Derivative of an output by each feature, averaged over samples (a saliency map).
 
@@ -61,9 +63,9 @@ class ReceptiveFieldDisplay:
     figure_ : matplotlib Figure
     """
 
-    def __init__(self, weights: ArrayLike, *, name: str | None = None) -> None:
-        self.weights = weights
-        self.name = name
+    weights: ArrayLike
+    _: KW_ONLY
+    name: str | None = None
 
     @classmethod
     def from_estimator(
