@@ -325,18 +325,15 @@ def read_labels(y, name):
 
 def _check(array, name, input_name, dtype, **more):
     check_containers(**{input_name: array})
-    if array.dtype == object and any(map(_is_missing, array.flat)):
+    # NaN is not missing, unlike None and what pandas has for it.
+    kinds = {type(v).__name__ for v in array.flat} if array.dtype == object else set()
+    if kinds & {"NoneType", "NAType", "NaTType"}:
         raise ValueError(
             f"{input_name} holds missing values; fill them, for example with fillna, "
             f"or leave out their rows"
         )
     known = {"estimator": name, "input_name": input_name, "dtype": dtype, **more}
     return check_array(array, ensure_2d=False, ensure_min_samples=0, **known)
-
-
-def _is_missing(value):
-    """Return whether a value is None or missing in pandas; NaN is not."""
-    return value is None or type(value).__name__ in ("NAType", "NaTType")
 
 
 def _read_target(read_y, name, y, weight):

@@ -194,7 +194,10 @@ class DaskDeepTDClassifier(DaskMixin, ClassifierMixin, BaseEstimator):
 
     def _make_rows(self, estimator: Any, X: Any, y: Any, sample_weight: Any) -> tuple:
         rows, input_shape = super()._make_rows(estimator, X, y, sample_weight)
-        found, sums = _merge_label_sums(rows.targets(_label_sums))
+        parts = rows.targets(_label_sums)
+        if len({labels.dtype.kind in "OUST" for labels, _ in parts}) > 1:
+            raise ValueError("some chunks of y hold numbers, others strings, as labels")
+        found, sums = _label_sums(*map(np.concatenate, zip(*parts, strict=True)))
         weights = with_class_weight(estimator.class_weight, found, sums)
         estimator.classes_ = classes_of(found, weights)
         factors = weights / np.where(sums > 0, sums, 1.0)
@@ -202,18 +205,11 @@ class DaskDeepTDClassifier(DaskMixin, ClassifierMixin, BaseEstimator):
         return rows.with_targets(change), input_shape
 
 
-def _merge_label_sums(parts: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return the labels of all chunks and the sums of their weights."""
-    are_text = {found.dtype.kind in "OUST" for found, _ in parts}
-    if len(are_text) > 1:
-        raise ValueError("some chunks of y hold numbers, others strings, as labels")
-    return _label_sums(*map(np.concatenate, zip(*parts, strict=True)))
-
-
 # On a worker
 
 
 def _label_sums(y: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the labels, and the sums of their weights."""
     found, group = np.unique(y, return_inverse=True)
     return found, np.bincount(group, weight)
 

@@ -5,13 +5,10 @@ takes them from an estimator and draws them.
 """
 
 from skdeeptd._plot.candidates import CandidatesDisplay
-from skdeeptd._plot.importance import ImportanceDisplay
+from skdeeptd._plot.features import ImportanceDisplay, MetricDisplay
+from skdeeptd._plot.input_maps import MomentDisplay, ReceptiveFieldDisplay
 from skdeeptd._plot.kernels import KernelDisplay
-from skdeeptd._plot.linear_comparison import LinearComparisonDisplay
-from skdeeptd._plot.metric import MetricDisplay
-from skdeeptd._plot.moment import MomentDisplay
-from skdeeptd._plot.novelty import NoveltyDisplay
-from skdeeptd._plot.receptive_field import ReceptiveFieldDisplay
+from skdeeptd._plot.results import LinearComparisonDisplay, NoveltyDisplay
 
 __all__ = [
     "CandidatesDisplay",

@@ -45,9 +45,8 @@ FLOORS = [
     {"_export", "_export.layers", "_export.torch_modules", "_export.onnx_graph"},
     {"_dask"},
     {"__init__", "dask", "export", "datasets", "metrics", "inspection"},
-    {"_plot", "_plot.drawing", "_plot.kernels", "_plot.moment"},
-    {"_plot.receptive_field", "_plot.importance", "_plot.candidates"},
-    {"_plot.linear_comparison", "_plot.metric", "_plot.novelty"},
+    {"_plot", "_plot.drawing", "_plot.kernels", "_plot.features"},
+    {"_plot.input_maps", "_plot.candidates", "_plot.results"},
     {"plotting", "__main__"},
 ]
 MATHS = ("_data.", "_network.", "_loss", "_solvers.", "_init.", "_fit", "_covariance")

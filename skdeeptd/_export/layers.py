@@ -35,7 +35,7 @@ from skdeeptd._data.signals import (
     derivative_window,
     signal_layout,
 )
-from skdeeptd._features import BaseSignalTransformer, DeepTDFeatures, SignalScaler
+from skdeeptd._features import BaseSignalTransformer
 from skdeeptd._init.filters import (
     distinct_parts,
     geometry,
@@ -45,6 +45,7 @@ from skdeeptd._init.filters import (
 from skdeeptd._ridge import DeepTDRidge
 from skdeeptd._ridge_classifier import DeepTDRidgeClassifier
 from skdeeptd._search_cv import DeepTDClassifierCV, DeepTDRegressorCV
+from skdeeptd._validation import unwrap_pipeline
 
 
 def layers_of(estimator):
@@ -115,10 +116,9 @@ def _pool(grid, n_parts):
     ]
     sizes = np.array([[len(part)] for part in parts])
     rank = np.arange(sizes.max())
+    positions = [part[np.minimum(rank, len(part) - 1)] for part in parts]
     return {
-        "positions": np.array(
-            [part[np.minimum(rank, len(part) - 1)] for part in parts]
-        ),
+        "positions": np.array(positions),
         "share": (rank < sizes) / sizes,
         "statistics": statistics_of(grid, n_parts),
     }
@@ -214,14 +214,9 @@ def is_classifier(estimator):
     return hasattr(estimator, "classes_")
 
 
-def _last_step(estimator):
-    is_pipeline = isinstance(estimator, Pipeline)
-    return _last_step(estimator[-1]) if is_pipeline else estimator
-
-
 def dtype_of(estimator):
     """Return the dtype of the weights: float64, but for networks fitted to float32."""
-    estimator = _last_step(estimator)
+    estimator, _ = unwrap_pipeline(estimator)
     if isinstance(estimator, BaseAuto):
         return np.result_type(*map(dtype_of, members_of(estimator)))
     if isinstance(estimator, BasePatchNetwork):
@@ -233,7 +228,8 @@ def has_one_axis(estimator):
     """Return whether the output has one axis: one column of y, or two classes."""
     if is_classifier(estimator):
         return len(estimator.classes_) == 2
-    return getattr(_last_step(estimator), "_y_ndim", 2) == 1
+    estimator, _ = unwrap_pipeline(estimator)
+    return getattr(estimator, "_y_ndim", 2) == 1
 
 
 def has_log_link(estimator):
@@ -243,11 +239,9 @@ def has_log_link(estimator):
 
 def n_columns_of(estimator):
     """Return the number of outputs, of a network's logits, or of a table's columns."""
-    estimator = _last_step(estimator)
+    estimator, _ = unwrap_pipeline(estimator)
     if isinstance(estimator, BaseAuto):
         return estimator.weights_.shape[1]
-    if isinstance(estimator, DeepTDFeatures):
-        return len(estimator.center_)
-    if isinstance(estimator, SignalScaler | StandardScaler):
-        return estimator.n_features_in_
+    if hasattr(estimator, "get_feature_names_out"):
+        return len(estimator.get_feature_names_out())
     return len(estimator.intercept_)

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skdeeptd._base import BasePatchNetwork
 from skdeeptd._optional import optional
-from skdeeptd._validation import check_index, check_sequence, unwrap_pipeline
+from skdeeptd._validation import check_index, unwrap_pipeline
 
 NORMAL_95 = 1.96  # half-width of a 95 % interval in standard deviations
 
@@ -78,15 +78,6 @@ def check_n_best(n_best):
         raise ValueError(f"n_best must be an integer of at least 1, got {n_best!r}")
 
 
-def check_names(names, n_features):
-    """Raise an error if there are names of features, but not one for each."""
-    check_sequence("feature_names", names, "['a', 'b']")
-    if names is not None and len(names) != n_features:
-        raise ValueError(
-            f"feature_names holds {len(names)} names of {n_features} features"
-        )
-
-
 def max_abs(values):
     """Return the largest absolute value, without NaN, or 1 if it is zero."""
     return float(np.nanmax(np.abs(values))) or 1.0
@@ -143,23 +134,6 @@ def draw_image(ax, array, limit):
     else:
         ax.locator_params(integer=True, min_n_ticks=1)
     return image
-
-
-def axes_of_features(ax, shape, n_bars=None):
-    """Return the given axes, or new ones for an image, for bars, or for a line."""
-    height = 3.8 if n_bars is None else 1.2 + 0.22 * n_bars
-    if len(shape) > 1:
-        height = 0.8 + max(5 * height_over_width(shape), 1.6)
-    return get_axes(ax, (1, 1), (6.5, height)).item()
-
-
-def draw_bars(ax, values, names, best, label, **style):
-    """Draw bars of the values of these indices, the first on top."""
-    ax.barh([str(names[i]) for i in best], values[best], **style)
-    ax.set_ylim(len(best) - 0.4, -0.6)
-    ax.set(xlim=(0, None), xlabel=label)
-    if len(best) < len(values):
-        ax.set_ylabel(f"best {len(best)} of {len(values)} features")
 
 
 def draw_color_bar(image, axes, label):

@@ -162,10 +162,10 @@ class KernelDisplay:
             If ``ax`` does not hold one axes for each layer and filter.
         """
         kernels = [np.asarray(k) for k in self.kernels]
+        n_layers, n_filters = len(kernels), len(kernels[0])
         stds = self.kernel_stds
         if stds is None:
             stds = [np.full(k.shape, np.nan) for k in kernels]
-        n_layers, n_filters = len(kernels), len(kernels[0])
         figsize = max(4.5, 1.5 + 1.5 * n_filters), 0.6 + 1.6 * n_layers
         self.axes_ = get_axes(ax, (n_layers, n_filters), figsize)
         self.figure_ = self.axes_[0, 0].figure
@@ -178,22 +178,16 @@ class KernelDisplay:
             draw = self._draw_steps if k.ndim == 2 else self._draw_images
             draw(axes, k, NORMAL_95 * np.asarray(std))
             axes[0].set_ylabel(f"layer {layer}")
-        for ax, title in zip(self.axes_[0], self._titles(n_filters), strict=True):
-            ax.set_title(title, fontsize="medium")
+        numbers = np.asarray(range(n_filters) if self.filters is None else self.filters)
+        scales = [""] * n_filters
+        if self.scales is not None:
+            scales = [f"\nscale {scale:+.2g}" for scale in np.asarray(self.scales)]
+        for ax, number, scale in zip(self.axes_[0], numbers, scales, strict=True):
+            ax.set_title(f"filter {number}{scale}", fontsize="medium")
         if kernels[-1].ndim == 2:
             for ax in self.axes_[-1]:
                 ax.set_xlabel("weight")
         return self
-
-    def _titles(self, n_filters):
-        filters = range(n_filters) if self.filters is None else self.filters
-        titles = [f"filter {number}" for number in filters]
-        if self.scales is None:
-            return titles
-        return [
-            f"{title}\nscale {scale:+.2g}"
-            for title, scale in zip(titles, self.scales, strict=True)
-        ]
 
     def _draw_steps(self, axes, kernels, bands):
         known = np.where(np.isfinite(bands), bands, 0)

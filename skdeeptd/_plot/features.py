@@ -1,4 +1,4 @@
-"""Draw the effect of each feature on the predictions of a model."""
+"""Draw the weight of each feature, in the predictions or in a learned metric."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from sklearn.base import BaseEstimator
 from skdeeptd._optional import optional
 from skdeeptd._plot.drawing import (
     NORMAL_95,
-    axes_of_features,
     check_n_best,
-    check_names,
-    draw_bars,
     draw_color_bar,
     draw_image,
+    get_axes,
+    height_over_width,
     max_abs,
     output_name,
     tile_slices,
 )
 from skdeeptd._validation import check_sequence
-from skdeeptd.inspection import effective_weights
+from skdeeptd.inspection import effective_weights, metric_weights
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LABEL = "effect of one standard deviation"
+EFFECT = "effect of one standard deviation"
 SIGN_COLORS = "#2166ac", "0.55", "#b2182b"  # negative, mixed, positive
+SHARE = "share of the metric"
 
 
 @dataclass(eq=False, repr=False)
@@ -180,7 +180,7 @@ class ImportanceDisplay:
         magnitude = np.asarray(self.magnitude, dtype=float)
         positions = self._positions(magnitude)
         n_bars = min(self.n_best, magnitude.size) if positions is None else None
-        self.ax_ = axes_of_features(ax, magnitude.shape, n_bars)
+        self.ax_ = _axes_of_features(ax, magnitude.shape, n_bars)
         self.figure_ = self.ax_.figure
         if magnitude.ndim > 1:
             self._draw_image(magnitude)
@@ -198,7 +198,7 @@ class ImportanceDisplay:
         check_sequence("feature_names", names, "['a', 'b']")
         if names is None or magnitude.ndim > 1:
             return np.arange(magnitude.size)
-        check_names(names, magnitude.size)
+        _check_number_of_names(names, magnitude.size)
         check_n_best(self.n_best)
         try:
             positions = np.array([float(name) for name in names])
@@ -218,20 +218,17 @@ class ImportanceDisplay:
             fill = {"fill": True, "color": "k", "alpha": 0.25}
             ax.stairs(magnitude + band, edges, baseline=low, **fill)
         ax.stairs(magnitude, edges, baseline=None, color="k", linewidth=0.8)
-        ax.set(xlim=(edges[0], edges[-1]), ylabel=LABEL)
+        ax.set(xlim=(edges[0], edges[-1]), ylabel=EFFECT)
         ax.set_xlabel("feature" if self.feature_names is None else "feature name")
         self._draw_sign_bar("sign")
 
     def _draw_bars(self, magnitude):
         best = np.argsort(-magnitude, kind="stable")[: self.n_best]
-        style = {
-            "xerr": None
-            if self.std is None
-            else NORMAL_95 * np.asarray(self.std)[best],
-            "color": _colors(np.asarray(self.sign)[best]),
-            "error_kw": {"elinewidth": 1, "ecolor": "k"},
-        }
-        draw_bars(self.ax_, magnitude, self.feature_names, best, LABEL, **style)
+        colors = _colors(np.asarray(self.sign)[best])
+        style = {"color": colors, "error_kw": {"elinewidth": 1, "ecolor": "k"}}
+        if self.std is not None:
+            style["xerr"] = NORMAL_95 * np.asarray(self.std)[best]
+        _draw_bars(self.ax_, magnitude, self.feature_names, best, EFFECT, **style)
         self._draw_sign_bar("sign")
 
     def _draw_image(self, magnitude):
@@ -266,3 +263,153 @@ def _edges(positions):
     inner = (positions[1:] + positions[:-1]) / 2
     first, last = 2 * positions[0] - inner[0], 2 * positions[-1] - inner[-1]
     return np.array([first, *inner, last])
+
+
+@dataclass(eq=False, repr=False)
+class MetricDisplay:
+    """Weight of each feature in the learned metric of a kernel.
+
+    >>> from skdeeptd import DeepTDRidge, SignalScaler
+    >>> from skdeeptd.datasets import make_patch_cnn_regression
+    >>> from skdeeptd.plotting import MetricDisplay
+    >>> X, y = make_patch_cnn_regression(150, (6, 4), random_state=0)
+    >>> model = DeepTDRidge(SignalScaler(), kernel="rbf", metric="learned").fit(X, y)
+    >>> MetricDisplay.from_estimator(model).weights.shape
+    (24,)
+
+    The weights are drawn as a line over the positions of a signal, as an image for
+    samples of several axes, and as bars, largest first, for filters.
+
+    Parameters
+    ----------
+    weights : array-like of shape input_shape, or (n_features_out,)
+        Weights of :func:`~skdeeptd.inspection.metric_weights`.
+    feature_names : sequence, default=None
+        Names of the features, for bars, or numbers, for positions on an axis.
+    n_best : int, default=20
+        Maximum number of bars.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+    """
+
+    weights: ArrayLike
+    _: KW_ONLY
+    feature_names: Sequence | None = None
+    n_best: int = 20
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        *,
+        feature_names: Sequence | None = None,
+        n_best: int = 20,
+        ax: Axes | ArrayLike | None = None,
+    ) -> Self:
+        """Draw the metric of a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : DeepTDRidge or DeepTDRidgeClassifier
+            Fitted, with a kernel other than "linear".
+        feature_names : sequence, default=None
+            Numbers for the positions of a signal, such as wavelengths. None means the
+            indices of the positions, or the names of the filters.
+        n_best : int, default=20
+            Maximum number of bars.
+        ax : matplotlib Axes, default=None
+            As in ``plot``.
+
+        Returns
+        -------
+        MetricDisplay
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        ImportError
+            If matplotlib is not installed.
+        TypeError, AttributeError, ValueError
+            As in ``metric_weights`` and ``plot``.
+        """
+        result = metric_weights(estimator)
+        names = result.feature_names if feature_names is None else feature_names
+        return cls(result.weights, feature_names=names, n_best=n_best).plot(ax)
+
+    def plot(self, ax: Axes | ArrayLike | None = None) -> Self:
+        """Draw the weights.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            None makes a new figure.
+
+        Returns
+        -------
+        MetricDisplay
+            The display itself.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError, TypeError
+            If ``ax`` is not one axes, ``n_best`` is not a positive integer, or there
+            is not a name for each feature.
+        """
+        weights, names = np.asarray(self.weights, dtype=float), self.feature_names
+        check_sequence("feature_names", names, "['a', 'b']")
+        _check_number_of_names(names, weights.size)
+        check_n_best(self.n_best)
+        is_image = weights.ndim > 1
+        is_bars = not is_image and names is not None and isinstance(names[0], str)
+        n_bars = min(self.n_best, len(weights)) if is_bars else None
+        self.ax_ = _axes_of_features(ax, weights.shape, n_bars)
+        self.figure_ = self.ax_.figure
+        if is_image:
+            top = max_abs(weights)
+            image = draw_image(self.ax_, weights, top)
+            image.set(cmap="Greys", clim=(0, top))
+            draw_color_bar(image, [self.ax_], SHARE)
+        elif is_bars:
+            best = np.argsort(-weights, kind="stable")[: self.n_best]
+            _draw_bars(self.ax_, weights, names, best, SHARE, color="0.4")
+        else:
+            self._draw_line(weights)
+        return self
+
+    def _draw_line(self, weights):
+        names = self.feature_names
+        positions = np.arange(len(weights)) if names is None else np.asarray(names)
+        self.ax_.fill_between(positions, weights, color="0.75", linewidth=0)
+        self.ax_.plot(positions, weights, color="0.2", linewidth=1)
+        self.ax_.set(ylim=(0, None), ylabel=SHARE)
+        self.ax_.set_xlabel("feature" if names is None else "feature name")
+
+
+def _check_number_of_names(names, n_features):
+    if names is not None and len(names) != n_features:
+        raise ValueError(
+            f"feature_names holds {len(names)} names of {n_features} features"
+        )
+
+
+def _axes_of_features(ax, shape, n_bars=None):
+    """Return the given axes, or new ones for an image, for bars, or for a line."""
+    height = 3.8 if n_bars is None else 1.2 + 0.22 * n_bars
+    if len(shape) > 1:
+        height = 0.8 + max(5 * height_over_width(shape), 1.6)
+    return get_axes(ax, (1, 1), (6.5, height)).item()
+
+
+def _draw_bars(ax, values, names, best, label, **style):
+    """Draw bars of the values of these indices, the first on top."""
+    ax.barh([str(names[i]) for i in best], values[best], **style)
+    ax.set_ylim(len(best) - 0.4, -0.6)
+    ax.set(xlim=(0, None), xlabel=label)
+    if len(best) < len(values):
+        ax.set_ylabel(f"best {len(best)} of {len(values)} features")

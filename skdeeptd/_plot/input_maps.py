@@ -1,4 +1,4 @@
-"""Draw a moment, and the part of the moment that the kernels explain."""
+"""Draw arrays of the shape of a sample: the moment of a network, and its derivative."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
 from skdeeptd._network.fitted import networks_of
+from skdeeptd._network.network import input_gradient
 from skdeeptd._network.projection import explained_part
 from skdeeptd._plot.drawing import (
     draw_color_bar,
@@ -20,7 +21,9 @@ from skdeeptd._plot.drawing import (
     height_over_width,
     max_abs,
     output_name,
+    unwrap_pipeline,
 )
+from skdeeptd._validation import check_new_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -173,3 +176,123 @@ class MomentDisplay:
         if one_axis:
             self.axes_[0].set_ylabel("patch of layer 1")
         draw_color_bar(image, self.axes_, "moment")
+
+
+@dataclass(eq=False, repr=False)
+class ReceptiveFieldDisplay:
+    """Derivative of an output by each feature, averaged over samples (a saliency map).
+
+    >>> from skdeeptd import DeepTDRegressor
+    >>> from skdeeptd.datasets import make_patch_cnn_regression
+    >>> from skdeeptd.plotting import ReceptiveFieldDisplay
+    >>> X, y = make_patch_cnn_regression(
+    ...     n_samples=200, kernel_sizes=(6, 4), random_state=0
+    ... )
+    >>> model = DeepTDRegressor((6, 4), random_state=0).fit(X, y)
+    >>> ReceptiveFieldDisplay.from_estimator(model, X[:1]).weights.shape
+    (24,)
+
+    The derivatives at a sample are the coefficients of the linear model that equals the
+    network near the sample. For a single linear layer they are the same at every
+    sample. For standard normal samples the moment estimates their mean (Stein's lemma).
+    The slope of a relu at zero counts as zero.
+
+    Samples of one axis are drawn as steps, samples of two axes as an image, samples of
+    more axes as an image for each channel.
+
+    Parameters
+    ----------
+    weights : array-like of shape input_shape
+        Mean derivatives.
+    name : str, default=None
+        Name of the output, such as "class 3", for the title.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+    """
+
+    weights: ArrayLike
+    _: KW_ONLY
+    name: str | None = None
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        X: ArrayLike,
+        *,
+        output: int = 0,
+        ax: Axes | None = None,
+    ) -> Self:
+        """Draw the mean derivative of an output at samples.
+
+        Parameters
+        ----------
+        estimator : DeepTDRegressor, DeepTDClassifier, search or Pipeline
+            Fitted. The display draws the ``best_estimator_`` of a search, and the last
+            step of a Pipeline: its features are the output of the steps before.
+        X : array-like of shape (n_samples, n_features) or (n_samples,) + input_shape
+            Input of the estimator; ``X[:1]`` draws the first sample alone.
+        output : int, default=0
+            Index of the output. The outputs of a classifier are logits: one for two
+            classes, else one for each of ``classes_``.
+        ax : matplotlib Axes, default=None
+            As in ``plot``.
+
+        Returns
+        -------
+        ReceptiveFieldDisplay
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        ImportError
+            If matplotlib is not installed.
+        ValueError, TypeError
+            If the estimator is not a network, if there is no such output, if X does not
+            fit the estimator or holds NaN or inf, or if ``ax`` is not one axes.
+        """
+        _, X = unwrap_pipeline(estimator, X)
+        estimator = fitted_network(estimator, output)
+        shape = estimator.input_shape_
+        X = check_new_rows(estimator, X, shape, dtype=float, ensure_all_finite=True)
+        weights = input_gradient(networks_of(estimator)[output], X)
+        name = output_name(estimator, output)
+        return cls(weights.reshape(shape), name=name).plot(ax)
+
+    def plot(self, ax: Axes | None = None) -> Self:
+        """Draw the weights.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            None makes a new figure.
+
+        Returns
+        -------
+        ReceptiveFieldDisplay
+            The display itself.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError, TypeError
+            If ``ax`` is not one axes.
+        """
+        weights, label = np.asarray(self.weights), "derivative of the output"
+        height = 5 * height_over_width(weights.shape) if weights.ndim > 1 else 3
+        self.ax_ = get_axes(ax, (1, 1), (6.5, 0.8 + height)).item()
+        self.figure_ = self.ax_.figure
+        if weights.ndim == 1:
+            draw_steps(self.ax_, weights)
+            self.ax_.set(xlabel="feature", ylabel=label)
+        else:
+            image = draw_image(self.ax_, weights, max_abs(weights))
+            draw_color_bar(image, [self.ax_], label)
+        if self.name is not None:
+            self.ax_.set_title(self.name, fontsize="medium")
+        return self
