@@ -32,6 +32,23 @@ CLIENT_CONSTRAINTS = {"client": [HasMethods(["as_current", "persist"]), None]}
 class DaskDeepTDRegressor(DaskMixin, MultiOutputMixin, RegressorMixin, BaseEstimator):
     """Fit a DeepTDRegressor on dask arrays or data frames, on the workers.
 
+    >>> import dask.array as da
+    >>> from skdeeptd import DeepTDRegressor
+    >>> from skdeeptd.dask import DaskDeepTDRegressor
+    >>> from skdeeptd.datasets import make_patch_cnn_regression
+    >>> X, y = make_patch_cnn_regression(
+    ...     n_samples=1000, kernel_sizes=(4, 4, 4), random_state=0
+    ... )
+    >>> X, y = da.from_array(X, chunks=(250, 64)), da.from_array(y, chunks=250)
+    >>> network = DeepTDRegressor(kernel_sizes=(4, 4, 4), random_state=0)
+    >>> model = DaskDeepTDRegressor(network).fit(X, y)
+    >>> model.score(X, y) > 1 - 1e-6
+    True
+    >>> model.predict(X)
+    dask.array<...shape=(1000,), dtype=float64, chunksize=(250,)...>
+    >>> model.estimator_
+    DeepTDRegressor(kernel_sizes=(4, 4, 4), random_state=0)
+
     Each pass over the data runs one task per chunk of rows, which returns sums, and
     adds the sums in a tree; X stays on the workers. The same chunks give the same bits
     on any number of workers, even if a worker was lost during the fit. The result
@@ -78,25 +95,6 @@ class DaskDeepTDRegressor(DaskMixin, MultiOutputMixin, RegressorMixin, BaseEstim
     ``dask.config.set({"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_":
     2**27, "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 2**25})``;
     each worker then keeps some freed memory (with glibc).
-
-    Examples
-    --------
-    >>> import dask.array as da
-    >>> from skdeeptd import DeepTDRegressor
-    >>> from skdeeptd.dask import DaskDeepTDRegressor
-    >>> from skdeeptd.datasets import make_patch_cnn_regression
-    >>> X, y = make_patch_cnn_regression(
-    ...     n_samples=1000, kernel_sizes=(4, 4, 4), random_state=0
-    ... )
-    >>> X, y = da.from_array(X, chunks=(250, 64)), da.from_array(y, chunks=250)
-    >>> network = DeepTDRegressor(kernel_sizes=(4, 4, 4), random_state=0)
-    >>> model = DaskDeepTDRegressor(network).fit(X, y)
-    >>> model.score(X, y) > 1 - 1e-6
-    True
-    >>> model.predict(X)
-    dask.array<...shape=(1000,), dtype=float64, chunksize=(250,)...>
-    >>> model.estimator_
-    DeepTDRegressor(kernel_sizes=(4, 4, 4), random_state=0)
     """
 
     estimator_: DeepTDRegressor
@@ -131,6 +129,23 @@ class DaskDeepTDRegressor(DaskMixin, MultiOutputMixin, RegressorMixin, BaseEstim
 class DaskDeepTDClassifier(DaskMixin, ClassifierMixin, BaseEstimator):
     """Fit a DeepTDClassifier on dask arrays or data frames, on the workers.
 
+    >>> import dask.array as da
+    >>> from skdeeptd import DeepTDClassifier
+    >>> from skdeeptd.dask import DaskDeepTDClassifier
+    >>> from skdeeptd.datasets import make_patch_cnn_classification
+    >>> X, y = make_patch_cnn_classification(
+    ...     n_samples=1000, kernel_sizes=(4, 4), random_state=0
+    ... )
+    >>> X, y = da.from_array(X, chunks=(250, 16)), da.from_array(y, chunks=250)
+    >>> network = DeepTDClassifier(kernel_sizes=(4, 4), random_state=0)
+    >>> model = DaskDeepTDClassifier(network).fit(X, y)
+    >>> model.score(X, y) > 0.7
+    True
+    >>> model.predict_proba(X)
+    dask.array<...shape=(1000, 2), dtype=float64, chunksize=(250, 2)...>
+    >>> model.estimator_
+    DeepTDClassifier(kernel_sizes=(4, 4), random_state=0)
+
     All that :class:`DaskDeepTDRegressor` says of chunks, clusters and rounding holds
     here too. y holds labels: whole numbers or strings. Maximizing the likelihood takes
     tens to hundreds of passes over X, so X should be in the memory of the workers:
@@ -152,25 +167,6 @@ class DaskDeepTDClassifier(DaskMixin, ClassifierMixin, BaseEstimator):
         The classes of samples with a positive weight.
     n_features_in_, feature_names_in_
         As in :class:`DaskDeepTDRegressor`.
-
-    Examples
-    --------
-    >>> import dask.array as da
-    >>> from skdeeptd import DeepTDClassifier
-    >>> from skdeeptd.dask import DaskDeepTDClassifier
-    >>> from skdeeptd.datasets import make_patch_cnn_classification
-    >>> X, y = make_patch_cnn_classification(
-    ...     n_samples=1000, kernel_sizes=(4, 4), random_state=0
-    ... )
-    >>> X, y = da.from_array(X, chunks=(250, 16)), da.from_array(y, chunks=250)
-    >>> network = DeepTDClassifier(kernel_sizes=(4, 4), random_state=0)
-    >>> model = DaskDeepTDClassifier(network).fit(X, y)
-    >>> model.score(X, y) > 0.7
-    True
-    >>> model.predict_proba(X)
-    dask.array<...shape=(1000, 2), dtype=float64, chunksize=(250, 2)...>
-    >>> model.estimator_
-    DeepTDClassifier(kernel_sizes=(4, 4), random_state=0)
     """
 
     estimator_: DeepTDClassifier

@@ -18,10 +18,6 @@ MODULES = ["skdeeptd"] + [
 ]
 DEFAULT = re.compile(r"^ *([\w, ]+) : .*default=(.+)$", re.MULTILINE)
 END = re.compile(r"[.?!](\s|$)")  # of a sentence
-EXAMPLE_LAST = {
-    "skdeeptd.dask.DaskDeepTDRegressor",
-    "skdeeptd.dask.DaskDeepTDClassifier",
-}
 
 
 def public():
@@ -127,7 +123,7 @@ def test_the_docstring_is_complete_and_short(function, doc):
 @pytest.mark.parametrize(("name", "value"), list(public()))
 def test_the_example_comes_first(name, value):
     first, _ = sections(inspect.getdoc(value))
-    assert ">>>" in first or name in EXAMPLE_LAST
+    assert ">>>" in first
 
 
 def test_type_checkers_see_the_annotations():
