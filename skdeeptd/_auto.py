@@ -91,7 +91,7 @@ class BaseAuto(BaseSearch):
 
         Few rows cannot rank many candidates; the responses of filters to many rows
         would take gigabytes. A Laplace kernel on filters and an RBF kernel on the
-        SNV-corrected signal are left out: without them the mean R2 of 45 data sets is
+        SNV-corrected signal are left out. Without them the mean R2 of 45 data sets is
         higher by 0.004, and the mean rank is the same.
         """
         make, name = self._kernel_model
