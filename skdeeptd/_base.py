@@ -31,7 +31,7 @@ from skdeeptd._data.rows import RowBlocks, concatenate_blocks
 from skdeeptd._data.scratch import reusing
 from skdeeptd._data.stream import empty_stream, stream_of
 from skdeeptd._data.threads import single_threaded_blas
-from skdeeptd._fit import WarmStart, fit_rows
+from skdeeptd._fit import fit_rows
 from skdeeptd._init.multi_start import Spec
 from skdeeptd._intervals import IntervalMixin
 from skdeeptd._loss import Poisson, SquaredError
@@ -219,9 +219,8 @@ class BasePatchNetwork(EstimatorMixin, CallbackSupportMixin, BaseEstimator):
         if changed & {"loss", "class_weight", "covariates", "fit_intercept"}:
             return {}
         moment = previous.moment_.reshape(len(previous.moment_), -1).astype(float)
-        is_alpha = changed == {"alpha"}
-        known = self._warm_starts(previous, blank, settled=True) if is_alpha else None
-        return {"moment": moment, "warm_start": known}
+        first = self._first(previous, blank) if changed == {"alpha"} else None
+        return {"moment": moment, "first": first, "is_settled": True}
 
     def _describe(self, fit, context):
         pass
@@ -256,14 +255,12 @@ class BasePatchNetwork(EstimatorMixin, CallbackSupportMixin, BaseEstimator):
             stream = stream_of(self._stream) if begun else empty_stream(X, y, spec.seed)
             stream = stream.extended(X, y, weight, capacity, self.n_jobs)
             grown = len(stream.sample.X) >= 2 * stream.searched
-            known = None
-            if begun:
-                known = self._warm_starts(self, spec.blank, settled=not grown)
             fit = fit_rows(
                 stream.rows(self.n_jobs),
                 spec._replace(alpha=spec.alpha * stream.share_kept),
                 moment=None if is_log else stream.moment.covariance(),
-                warm_start=known,
+                first=self._first(self, spec.blank) if begun else None,
+                is_settled=not grown,
             )
             self._store(fit, layout, stream.sample.X.dtype)
             self._describe_stream(fit, stream.share_kept)
@@ -273,11 +270,11 @@ class BasePatchNetwork(EstimatorMixin, CallbackSupportMixin, BaseEstimator):
     def _describe_stream(self, fit, share_kept):
         pass
 
-    def _warm_starts(self, fitted, blank, settled):
-        """Return a warm start per output, or None if the structures differ."""
+    def _first(self, fitted, blank):
+        """Return a network per output to begin with, None if the shape differs."""
         intercept = {} if self.fit_intercept else {"intercept": np.zeros(1)}
         return [
-            WarmStart(network._replace(**intercept), settled)
+            network._replace(**intercept)
             if self.polish and same_structure(network, blank) and np.any(network.heads)
             else None
             for network in networks_of(fitted)
@@ -288,7 +285,7 @@ class BasePatchNetwork(EstimatorMixin, CallbackSupportMixin, BaseEstimator):
         activations = layer_activations(
             self.activation, self.output_activation, len(layout.sizes)
         )
-        spec = fit.specs[0]
+        spec = fit.parts[0][1]
         n_filters = spec.blank.n_filters * spec.n_copies
         vars(self).update(
             attributes_of(fit.networks, layout, activations, dtype, n_filters)
@@ -298,7 +295,7 @@ class BasePatchNetwork(EstimatorMixin, CallbackSupportMixin, BaseEstimator):
         if not np.all(np.isfinite(moment)):
             raise FloatingPointError(f"the moment overflows {np.dtype(dtype).name}")
         self.moment_ = moment.reshape(-1, *layout.input_shape)
-        self.n_iter_ = fit.n_iter
+        self.n_iter_ = max(solution.n_iter for _, _, solution in fit.parts)
 
     def _warn(self, fit):
         is_linear = self.activations_ == ("identity",)
@@ -377,7 +374,7 @@ class BasePatchRegressor(
             self._store_uncertainty(fit)
 
     def _describe_stream(self, fit, share_kept):
-        if fit.specs[0].leave_one_out:
+        if self.alpha == "loo":
             self.alpha_ /= share_kept
         self._store_uncertainty(fit)
 
@@ -385,7 +382,7 @@ class BasePatchRegressor(
         super()._store(fit, layout, dtype)
         for name in OF_SOME_FITS:  # of other parameters, earlier in the stream
             vars(self).pop(name, None)
-        if fit.specs[0].leave_one_out:
+        if self.alpha == "loo":
             self.alpha_ = fit.alphas
         if fit.scales is not None:
             self.scale_ = fit.scales
@@ -411,7 +408,7 @@ class BasePatchRegressor(
 
     def _store_uncertainty(self, fit):
         """Store the covariance of the weights, and the noise variance."""
-        if fit.specs[0].polish:
+        if self.polish:
             has_linear_end = self.activations_[-1] == "identity"
             found = covariances(fit, has_linear_end)
             of_outputs, noise_variances = zip(*found, strict=True)

@@ -51,54 +51,49 @@ def covariances(fit, has_linear_end, most_bytes=2**32):
     Returns
     -------
     list of tuple
-        Sorted by output.
     """
-    found = {}
-    for outputs, spec, solution in zip(
-        fit.groups, fit.specs, fit.solutions, strict=True
-    ):
+    found = []
+    for outputs, spec, solution in fit.parts:
         if 3 * 8 * solution.network.n_weights**2 > most_bytes:
-            found |= dict.fromkeys(outputs, (None, np.nan))
-            continue
-        of_group = _of_group(fit.problem, outputs, spec, solution, has_linear_end)
-        found |= dict(zip(outputs, of_group, strict=True))
-    return [found[o] for o in sorted(found)]
+            found += [(None, np.nan)] * len(outputs)
+        else:
+            how = outputs, spec, solution, has_linear_end
+            found += _of_group(fit.problem, *how)
+    return found
 
 
 def _of_group(problem, outputs, spec, solution, has_linear_end):
     network = normalize(solution.network)
     projection = tangent(network)
+    heads = [network.head(i) for i in range(len(outputs))]
     each = [
-        _head_equations(problem, o, network.head(i), spec, solution)
-        for i, o in enumerate(outputs)
+        _head_equations(problem, o, head, spec, solution)
+        for o, head in zip(outputs, heads, strict=True)
     ]
-    grams = [_scaled_inverse(equations.grams[0]) for equations in each]
-    solved = [G @ e.cross[0] for G, e in zip(grams, each, strict=True)]
-    schurs = [e.hessian - e.cross[0].T @ B for e, B in zip(each, solved, strict=True)]
-    inverse = _scaled_inverse(projection @ sum(schurs) @ projection)
+    grams = _scaled_inverse(np.array([equations.grams[0] for equations in each]))
+    cross = np.array([equations.cross[0] for equations in each])
+    solved = grams @ cross
+    hessians = np.array([equations.hessian for equations in each])
+    schurs = hessians - cross.swapaxes(1, 2) @ solved
+    inverse = _scaled_inverse(projection @ schurs.sum(axis=0) @ projection)
     inverse = projection @ inverse @ projection
-    noises = [
-        _noise(problem, o, spec, e, inverse, schur, G, B)
-        for o, e, schur, G, B in zip(outputs, each, schurs, grams, solved, strict=True)
-    ]
-    weighted = sum(noise * schur for noise, schur in zip(noises, schurs, strict=True))
+    parts = list(zip(outputs, each, schurs, grams, solved, strict=True))
+    noises = [_noise(problem, o, spec, e, inverse, *sums) for o, e, *sums in parts]
+    weighted = (np.array(noises)[:, np.newaxis, np.newaxis] * schurs).sum(axis=0)
     of_theta = inverse @ weighted @ inverse
     result = []
-    for i, (o, noise, e, G, B) in enumerate(
-        zip(outputs, noises, each, grams, solved, strict=True)
-    ):
+    for (o, e, _, G, B), noise, head in zip(parts, noises, heads, strict=True):
         crossing = -B @ of_theta
         own = noise * G - crossing @ B.T
         joint = np.block([[of_theta, crossing.T], [crossing, own]])
-        weights = stored_weights(network.head(i), has_linear_end)
+        weights = stored_weights(head, has_linear_end)
         to_stored = np.zeros((len(weights) + 1, len(joint)))
         to_stored[:-1, : weights.shape[1]] = weights
         if spec.fit_intercept:
             features, jacobian = e.shift
             to_stored[-1] = np.concatenate([-jacobian[0], -features, [1.0]])
-        to_stored *= _unit_of_weights(network, problem.unit[o], has_linear_end)[
-            :, np.newaxis
-        ]
+        unit = _unit_of_weights(network, problem.unit[o], has_linear_end)
+        to_stored *= unit[:, np.newaxis]
         variance = noise * problem.heaviest * problem.unit[o] ** 2
         result.append((to_stored @ joint @ to_stored.T, float(variance)))
     return result
@@ -106,13 +101,9 @@ def _of_group(problem, outputs, spec, solution, has_linear_end):
 
 def _head_equations(problem, output, network, spec, solution):
     """Return the equations of one output, those of the solution if it has one."""
-    known = solution.equations
+    known, n_hidden = solution.equations, network.n_filters * network.n_hidden_weights
     is_alone = len(solution.network.heads) == 1
-    if (
-        is_alone
-        and known is not None
-        and known.cross.shape[2] == network.n_filters * network.n_hidden_weights
-    ):
+    if is_alone and known is not None and known.cross.shape[2] == n_hidden:
         return known
     rows = problem.of_outputs([output])
     how = spec.loss, spec.alpha, spec.fit_intercept
@@ -125,12 +116,12 @@ def _head_equations(problem, output, network, spec, solution):
 
 
 def _scaled_inverse(matrix):
-    """Return the pseudo-inverse of a matrix scaled to units on its diagonal."""
-    if len(matrix) == 0:
+    """Return the pseudo-inverse of matrices scaled to units on their diagonals."""
+    if matrix.size == 0:
         return matrix
     scaled, scale = unit_diagonal(matrix)
-    scaled = np.clip(scaled, -1, 1)
-    return pseudo_inverse(scaled) / scale[:, np.newaxis] / scale
+    scaled = pseudo_inverse(np.clip(scaled, -1, 1))
+    return scaled / scale[..., :, np.newaxis] / scale[..., np.newaxis, :]
 
 
 def _noise(problem, output, spec, equations, inverse, schur, G, B):

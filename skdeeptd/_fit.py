@@ -48,7 +48,6 @@ from skdeeptd._init.multi_start import (
 )
 from skdeeptd._loss import Huber, Poisson, SquaredError
 from skdeeptd._network.network import (
-    Network,
     forward,
     head_features,
     hidden_forward,
@@ -70,90 +69,62 @@ ROUNDING = 1e-10  # relative gain on a constant that may be rounding error
 GROWTH = 4  # from a sample to the next, and to all rows at least
 
 
-class WarmStart(NamedTuple):
-    """A network of one output to begin with, in the units of y.
-
-    With ``settled`` there is no search for another one.
-    """
-
-    network: Network
-    settled: bool
-
-
 class Fit(NamedTuple):
     """The networks of some rows, in the units of ``problem``.
 
-    ``groups`` holds the outputs of each of the ``solutions``, which share hidden
-    layers, and ``specs`` their specs with the final alpha. ``moment`` is (outputs,
-    features), in the units of y. ``scales`` are those of the residuals with Huber's
-    loss.
+    ``parts`` holds outputs that share hidden layers, their spec with the final alpha,
+    and their ``Solution``. ``moment`` is (outputs, features), in the units of y.
+    ``scales`` are those of the residuals with Huber's loss.
     """
 
     problem: Standardized
-    groups: list
-    specs: list
-    solutions: list
+    parts: list
     moment: np.ndarray
     scales: np.ndarray | None = None
 
     @property
     def networks(self):
         """Return the network of each output, in the units of y."""
-        found = {}
-        for outputs, solution in zip(self.groups, self.solutions, strict=True):
+        networks = []
+        for outputs, _, solution in self.parts:
             network = self.problem.in_units_of_y(solution.network, outputs)
-            found |= {o: network.head(i) for i, o in enumerate(outputs)}
-        return [found[o] for o in range(len(found))]
+            networks += [network.head(i) for i in range(len(outputs))]
+        return networks
 
     @property
     def alphas(self):
         """Return the penalty of each output, for rows with the weights given."""
-        alphas = {
-            o: spec.alpha * spec.n_copies
-            for outputs, spec in zip(self.groups, self.specs, strict=True)
-            for o in outputs
-        }
-        return self.problem.alpha_given(np.array([alphas[o] for o in sorted(alphas)]))
-
-    @property
-    def n_iter(self):
-        return max(solution.n_iter for solution in self.solutions)
+        alphas = [spec.alpha * spec.n_copies for o, spec, _ in self.parts for _ in o]
+        return self.problem.alpha_given(np.array(alphas))
 
     @property
     def unconverged_outputs(self):
         """Outputs for which ``max_iter`` passes were too few."""
-        pairs = zip(self.groups, self.solutions, strict=True)
-        return sorted(o for outputs, s in pairs if not s.converged for o in outputs)
+        return [o for outputs, _, s in self.parts if not s.converged for o in outputs]
 
     @property
     def separates_classes(self):
         """Return whether the likelihood separates the classes."""
-        loss = self.specs[0].loss
-        largest = max(solution.loss for solution in self.solutions)
-        return largest <= loss.negligible * self.problem.total
+        return all(
+            solution.loss <= spec.loss.negligible * self.problem.total
+            for _, spec, solution in self.parts
+        )
 
     def outputs_with_dominant_outliers(self):
         """Return the outputs whose fit few rows dominate, on some of the rows."""
-        pairs = zip(self.groups, self.solutions, strict=True)
-        inexact = {o for outputs, s in pairs if s.share > EXACT for o in outputs}
-        is_squared = self.scales is None and self.specs[0].loss.is_quadratic
-        if not is_squared or not inexact:
-            return []
-        networks = [solution.network for solution in self.solutions]
-        look = functools.partial(_with_dominant_outliers, networks, self.groups)
-        found = self.problem.few_rows().run_together(look)
-        return sorted(inexact & set(found))
+        inexact = [part for part in self.parts if part[2].share > EXACT]
 
+        def look(rows):
+            rows, found = rows.drop_zero_weight(), []
+            for outputs, _, solution in inexact:
+                residual = rows.y[:, outputs] - raw_outputs(solution.network, rows)
+                for output, r in zip(outputs, residual.T, strict=True):
+                    if dominated_by_outliers(rows.y[:, output], r, rows.weight):
+                        found.append(output)
+            return found
 
-def _with_dominant_outliers(networks, groups, rows):
-    rows = rows.drop_zero_weight()
-    found = []
-    for network, outputs in zip(networks, groups, strict=True):
-        residual = rows.y[:, outputs] - raw_outputs(network, rows)
-        for i, output in enumerate(outputs):
-            if dominated_by_outliers(rows.y[:, output], residual[:, i], rows.weight):
-                found.append(output)
-    return found
+        is_squared = any(spec.loss.is_quadratic for _, spec, _ in inexact)
+        return self.problem.few_rows().run_together(look) if is_squared else []
 
 
 @contextmanager
@@ -162,7 +133,9 @@ def null_stage(name, n_parts=None):
     yield null_stage
 
 
-def fit_rows(rows, spec, *, moment=None, warm_start=None, stage=null_stage):
+def fit_rows(
+    rows, spec, *, moment=None, first=None, is_settled=False, stage=null_stage
+):
     """Carry out steps 2 to 5 of ``DeepTDRegressor.fit``.
 
     Parameters
@@ -173,8 +146,10 @@ def fit_rows(rows, spec, *, moment=None, warm_start=None, stage=null_stage):
         With alpha in the units of the rows given; ``n_init`` may be "auto".
     moment : array of shape (outputs, features) or None
         In the units of y; None takes it from the rows, as a fit with Huber's loss does.
-    warm_start : sequence of WarmStart or None
-        One per output.
+    first : list of Network or None
+        A network per output to begin with, or None for some, in the units of y.
+    is_settled : bool
+        Whether there is no search for networks other than the first ones.
     stage : callable
         Gives a context for each stage of the work, and takes its name.
 
@@ -182,67 +157,57 @@ def fit_rows(rows, spec, *, moment=None, warm_start=None, stage=null_stage):
     -------
     Fit
     """
-    is_squared = spec.loss.is_quadratic and spec.epsilon is None
-    target, squared, factor = rows, spec, 1.0
+    is_huber = spec.epsilon is not None
+    is_squared = spec.loss.is_quadratic and not is_huber
+    target, squared = rows, spec
     if not is_squared:
-        target, squared, factor = _squared_problem(rows, spec)
-        moment = None if spec.epsilon is not None else moment
+        target, squared = _squared_problem(rows, spec)
+        moment = None if is_huber else moment
     n_outputs, dtype = rows.first_row()[1].shape[1], rows.precision
     shares = spec.n_sharing > 1 and bool(spec.blank.kernels)
     with stage("moment"):
         problem = standardize(target, spec.fit_intercept, equal_losses=shares)
-        partial = _regress_on_covariates(problem, spec)
+        signal, slopes = _regress_on_covariates(problem, spec)
         if moment is None:
-            of_target = partial.problem.moment()
+            moment = signal.moment()
         else:
-            of_target = problem.without_rounding(moment / problem.unit[:, np.newaxis])
+            moment = problem.without_rounding(moment / problem.unit[:, np.newaxis])
         problem.check_weights(dtype)
-    spec.report(f"moment: {problem.n_rows} rows of {of_target.shape[1]} features")
-    squared = _with_units(problem, squared, factor)
+    spec.report(f"moment: {problem.n_rows} rows of {moment.shape[1]} features")
+    squared = _with_units(problem, squared)
     groups = [[o] for o in range(n_outputs)]
     if shares or spec.loss.couples_outputs:
         groups = [list(range(n_outputs))]
-    specs, solutions = [], []
-    is_warm = not is_squared and spec.epsilon is None and warm_start is not None
-    is_warm = is_warm and all(w is not None and w.settled for w in warm_start)
+    first = [None] * n_outputs if first is None else first
+    is_likelihood = not (is_squared or is_huber)
+    is_warm = is_likelihood and is_settled and all(n is not None for n in first)
+    parts = []
     with stage("kernels", len(groups)) as part:
         for outputs in groups:
             with part(f"output {outputs[0]}" if len(groups) > 1 else "all outputs"):
+                known = [first[o] for o in outputs]
                 if is_warm:
-                    specs.append(squared)
-                    starts = [warm_start[o].network for o in outputs]
-                    solutions.append(Solution(_joined_heads(starts), 0.0))
+                    found = Solution(_joined_heads(known), 0.0)
+                    parts.append((outputs, squared, found))
                     continue
-                first = _first_network(problem, outputs, warm_start)
-                signal = partial.problem, outputs, of_target[outputs]
+                if any(network is None for network in known):
+                    known = None
+                else:
+                    known = problem.in_units_of_target(_joined_heads(known), outputs)
+                    known = _without_slopes(known)
                 own = squared._replace(blank=_without_slopes(squared.blank))
-                own, found = _fit_outputs(*signal, own, first, dtype, is_squared)
-                own = own._replace(blank=squared.blank)
-                specs.append(own)
-                solutions.append(
-                    _with_covariates(problem, partial, outputs, own, found)
+                own, found = _fit_outputs(
+                    *(signal, outputs, moment[outputs], own),
+                    *(known, is_settled, dtype, is_squared),
                 )
-    in_units_of_y = of_target * problem.unit[:, np.newaxis]
-    fit = Fit(problem, groups, specs, solutions, in_units_of_y)
-    if is_squared:
-        return fit
-    if spec.epsilon is not None:
+                own = own._replace(blank=squared.blank)
+                if slopes is not None:
+                    found = _with_covariates(problem, slopes, outputs, own, found)
+                parts.append((outputs, own, found))
+    fit = Fit(problem, parts, moment * problem.unit[:, np.newaxis])
+    if is_huber:
         return _with_huber_loss(fit, rows, spec)
-    return _with_likelihood(fit, rows, spec, stage, is_warm)
-
-
-class Partial(NamedTuple):
-    """Regressions on the covariates, which the search for a network begins with.
-
-    ``problem`` has the columns of the signal, and y less its regression. ``mean`` is
-    that of the covariates. ``of_signal``, (covariates, features), is the regression
-    that was taken off the signal too, if the network is linear (Frisch-Waugh-Lovell).
-    """
-
-    problem: Standardized
-    slopes: np.ndarray
-    mean: np.ndarray
-    of_signal: np.ndarray | None = None
+    return fit if is_squared else _with_likelihood(fit, rows, spec, stage, is_warm)
 
 
 def _without_slopes(network):
@@ -250,10 +215,16 @@ def _without_slopes(network):
 
 
 def _regress_on_covariates(problem, spec):
-    """Return the ``Partial`` of a problem, the problem itself without covariates."""
+    """Return the problem of the signal, and regressions on the covariates.
+
+    The problem has y less its regression. If the network is linear, then a regression
+    is taken off the signal too (Frisch-Waugh-Lovell). The regressions are those of y,
+    (outputs, covariates), the mean of the covariates, and the regression of the signal
+    or None. Without covariates they are None, and the problem is the one given.
+    """
     rows, n = problem.rows, spec.blank.n_covariates
     if n == 0:
-        return Partial(problem, np.zeros((1, 0)), np.zeros(0))
+        return problem, None
     slopes, C, mean, solve = _slopes(rows, n, spec.fit_intercept)
     X, of_signal = rows.X[:, :-n], None
     if not spec.blank.kernels:
@@ -261,7 +232,7 @@ def _regress_on_covariates(problem, spec):
         of_signal = solve((root * C).T @ (root * X))
         X = X - (C @ of_signal).astype(X.dtype)
     signal = replace(rows, X=X, y=rows.y - C @ slopes.T)
-    return Partial(problem._replace(rows=signal), slopes, mean, of_signal)
+    return problem._replace(rows=signal), (slopes, mean, of_signal)
 
 
 def _slopes(rows, n_covariates, fit_intercept):
@@ -276,16 +247,15 @@ def _slopes(rows, n_covariates, fit_intercept):
     return solve(sums.cross).T, C - sums.mean, sums.mean, solve
 
 
-def _with_covariates(problem, partial, outputs, spec, found):
+def _with_covariates(problem, regressions, outputs, spec, found):
     """Return a solution for the signal as one with slopes, of all columns."""
-    if not spec.blank.n_covariates:
-        return found
-    slopes, network = partial.slopes[outputs], found.network
-    if partial.of_signal is not None:
-        order, n_features = network.orders[-1], partial.of_signal.shape[1]
+    slopes, mean, of_signal = regressions
+    slopes, network = slopes[outputs], found.network
+    if of_signal is not None:
+        order, n_features = network.orders[-1], of_signal.shape[1]
         by_feature = [sum_by_feature(order, h, n_features) for h in network.heads[:, 0]]
-        slopes = slopes - np.array(by_feature) @ partial.of_signal.T
-    intercept = network.intercept - slopes @ partial.mean
+        slopes = slopes - np.array(by_feature) @ of_signal.T
+    intercept = network.intercept - slopes @ mean
     network = network._replace(slopes=slopes, intercept=intercept)
     found = found._replace(network=network, equations=None)
     if not (spec.polish and network.kernels and np.any(network.heads)):
@@ -296,21 +266,22 @@ def _with_covariates(problem, partial, outputs, spec, found):
 
 
 def _squared_problem(rows, spec, search_tol=1e-3):
-    """Return rows, spec and factor of alpha of the squared errors to begin with."""
+    """Return the rows and the spec of the squared errors to begin with."""
     squared = spec._replace(loss=SquaredError(), epsilon=None)
     if spec.epsilon is not None:
-        return _clipped_targets(rows, spec), squared, 1.0
+        return _clipped_targets(rows, spec), squared
     squared = squared._replace(tol=max(spec.tol, search_tol))
     mean, _ = mean_of_targets(rows)
     if isinstance(spec.loss, Poisson):
         mean = np.where(mean > 0, mean, 1.0)
         target = rows.with_targets(lambda y, w: (np.log(y / mean + 0.5), w))
-        return target, squared, 1 / np.mean(mean)
+        return target, squared._replace(alpha=spec.alpha * (1 / np.mean(mean)))
     n_classes = max(2, len(mean))
     centre = 0.0 if spec.fit_intercept else 1 / n_classes
     target = rows.with_targets(lambda y, w: (y - centre, w))
     mean = _inner_shares(mean)
-    return target, squared, 1 / np.mean(mean * (1 - mean))
+    alpha = spec.alpha * (1 / np.mean(mean * (1 - mean)))
+    return target, squared._replace(alpha=alpha)
 
 
 def _clipped_targets(rows, spec, n_rounds=10):
@@ -333,7 +304,7 @@ def _inner_shares(mean, least=1e-6):
     return np.clip(mean, least, 1 - least)
 
 
-def _with_units(problem, spec, factor):
+def _with_units(problem, spec):
     """Return the spec with the alpha of the problem, and a number of starts."""
     n_init, blank = spec.n_init, spec.blank
     if n_init == "auto":
@@ -342,8 +313,7 @@ def _with_units(problem, spec, factor):
         free = own + (free - own) / max(spec.n_sharing, 1)
         overlap = bool(overlapping_patches(blank))
         n_init = automatic_starts(problem.n_samples, free, blank.n_filters, overlap)
-    alpha = problem.alpha(spec.alpha * factor)
-    return spec._replace(alpha=alpha, n_init=n_init)
+    return spec._replace(alpha=problem.alpha(spec.alpha), n_init=n_init)
 
 
 def _joined_heads(networks):
@@ -355,16 +325,7 @@ def _joined_heads(networks):
     )
 
 
-def _first_network(problem, outputs, warm_start):
-    """Return the ``WarmStart`` of some outputs in the units of the problem, or None."""
-    if warm_start is None or any(warm_start[o] is None for o in outputs):
-        return None
-    network = _joined_heads([warm_start[o].network for o in outputs])
-    network = problem.in_units_of_target(network, outputs)
-    return WarmStart(_without_slopes(network), warm_start[outputs[0]].settled)
-
-
-def _fit_outputs(problem, outputs, moment, spec, first, dtype, is_stored):
+def _fit_outputs(problem, outputs, moment, spec, first, is_settled, dtype, is_stored):
     """Return the spec and the ``Solution`` of outputs that share hidden layers.
 
     ``dtype`` is that in which the network is stored, if it ``is_stored``.
@@ -383,26 +344,24 @@ def _fit_outputs(problem, outputs, moment, spec, first, dtype, is_stored):
             is_better = _is_better(problem, outputs, dtype, found, constant, rows)
             return spec, found if is_better else constant
         if len(outputs) > 1:
-            how = spec, None, dtype, is_stored
+            how = spec, None, False, dtype, is_stored
             each = [
                 _fit_outputs(problem, [o], m[np.newaxis], *how)[1].network
                 for o, m in zip(outputs, moment, strict=True)
             ]
             return spec, constant._replace(network=_joined_heads(each))
-    step = functools.partial(search, moment=moment)
-    if first is not None:
-        step = functools.partial(search, moment=moment, first=first.network)
-        if first.settled:
-            step = functools.partial(refine, network=first.network)
+    step = functools.partial(search, moment=moment, first=first)
+    if is_settled and first is not None:
+        step = functools.partial(refine, network=first)
     sizes = sample_sizes(problem.n_rows, round(spec.n_weights), moment[0].nbytes)
     if sizes:
         found = _through_samples(rows, problem, spec, step, moment, sizes)
     else:
         found = _on_rows(step, spec, rows.with_dtype(float), problem.n_samples)
-    if found.share >= 1 - ROUNDING:
-        return spec, constant
     needs_check = is_stored and not (sizes and rows.precision == dtype)
-    if needs_check and not _is_better(problem, outputs, dtype, found, constant, rows):
+    if found.share >= 1 - ROUNDING or (
+        needs_check and not _is_better(problem, outputs, dtype, found, constant, rows)
+    ):
         return spec, constant
     return spec, found
 
@@ -411,14 +370,14 @@ def _with_loo_alpha(
     problem, rows, moment, spec, first, *, fewest_rows=1000, rows_per_weight=4
 ):
     """Return the spec with the penalty that leave-one-out chooses on some rows."""
-    size, network = problem.total, None if first is None else first.network
+    size = problem.total
     most = max(fewest_rows, rows_per_weight * spec.blank.n_weights)
     if problem.n_rows > most:
         rows, size = rows.sample(most, np.random.RandomState(spec.seed)), most
 
     def choose(rows):
         evaluator = make_evaluator(spec, rows.with_dtype(float), problem.n_samples)
-        return penalty_of_start(evaluator, moment, network)
+        return penalty_of_start(evaluator, moment, first)
 
     alpha = rows.run_together(choose) * problem.total / size
     spec.report(f"alpha {problem.alpha_given(alpha):.3g} by leave-one-out")
@@ -540,9 +499,9 @@ def _with_likelihood(fit, rows, spec, stage, is_warm):
     problem = problem._replace(rows=scaled, shift=0 * ones, unit=ones)
     spec = spec._replace(alpha=problem.alpha(spec.alpha))
     how = {"loss": loss, "alpha": spec.alpha, "fit_intercept": spec.fit_intercept}
-    solutions = []
+    parts = []
     with stage("likelihood"):
-        for outputs, start in zip(fit.groups, fit.solutions, strict=True):
+        for outputs, _, start in fit.parts:
             network = start.network
             if not is_warm:
                 network = fit.problem.in_units_of_y(network, outputs)
@@ -571,14 +530,12 @@ def _with_likelihood(fit, rows, spec, stage, is_warm):
             spec.report(f"likelihood: {found.n_iter} passes, loss {found.loss:.3g}")
             size = np.abs(found.network.heads)
             heads = np.where(size > 1e-30 * size.max(), found.network.heads, 0.0)
+            network = found.network._replace(heads=heads)
             n_iter = start.n_iter + found.n_iter
-            solutions.append(
-                found._replace(
-                    network=found.network._replace(heads=heads), n_iter=n_iter
-                )
+            parts.append(
+                (outputs, spec, found._replace(network=network, n_iter=n_iter))
             )
-    specs = [spec] * len(fit.groups)
-    return Fit(problem, fit.groups, specs, solutions, fit.moment)
+    return Fit(problem, parts, fit.moment)
 
 
 def _or_constant(rows, loss, found, constant, dtype, n_roundings=16):
@@ -654,8 +611,8 @@ def _with_huber_loss(fit, rows, spec, no_scale=1e-12):
     problem = problem._replace(
         rows=problem.rows.with_targets(lambda _, weight: (targets, weight))
     )
-    solutions, scales, specs = [], [], []
-    for outputs, start, own in zip(fit.groups, fit.solutions, fit.specs, strict=True):
+    parts, scales = [], []
+    for outputs, own, start in fit.parts:
         of_output, found = problem.of_outputs(outputs).with_dtype(float), start
         y, weight = of_output.y[:, 0], of_output.weight
         scale = median_scale(y - raw_outputs(start.network, of_output)[:, 0], weight)
@@ -681,14 +638,12 @@ def _with_huber_loss(fit, rows, spec, no_scale=1e-12):
         converged = found.converged and is_settled
         n_iter += start.n_iter
         found, scale = _or_median(of_output, found, scale, spec)
-        solutions.append(
-            found._replace(n_iter=n_iter, converged=converged, share=start.share)
-        )
+        found = found._replace(n_iter=n_iter, converged=converged, share=start.share)
+        parts.append((outputs, own._replace(epsilon=spec.epsilon, loss=loss), found))
         scales.append(scale)
-        specs.append(own._replace(epsilon=spec.epsilon, loss=loss))
     scales = unit * scales
     spec.report(f"scales of the residuals: {scales}")
-    return Fit(problem, fit.groups, specs, solutions, fit.moment, scales)
+    return Fit(problem, parts, fit.moment, scales)
 
 
 def _or_median(rows, found, scale, spec):

@@ -77,9 +77,7 @@ def fit_of(solution, rows, loss, alpha, fit_intercept, unit=1.0, heaviest=4.0):
         np.full(Q, unit),
     )
     spec = SimpleNamespace(loss=loss, alpha=alpha, fit_intercept=fit_intercept)
-    return SimpleNamespace(
-        problem=problem, groups=[list(range(Q))], specs=[spec], solutions=[solution]
-    )
+    return SimpleNamespace(problem=problem, parts=[(list(range(Q)), spec, solution)])
 
 
 def derivative_of(function, at, step=1e-6):
@@ -225,7 +223,7 @@ def test_the_equations_at_the_end_of_a_solve_are_used_as_they_are(monkeypatch, n
     np.testing.assert_allclose(found[0], without[0], rtol=1e-5)
 
 
-def test_several_groups_are_sorted_by_output():
+def test_outputs_of_their_own_have_the_covariance_of_one_output():
     loss = SquaredError()
     solution, rows = solved("tanh", loss, 3)
     fit = fit_of(solution, rows, loss, 0.0, True)
@@ -243,9 +241,10 @@ def test_several_groups_are_sorted_by_output():
         )[0]
         for o in range(3)
     ]
-    fit.groups, fit.specs = [[2], [0], [1]], fit.specs * 3
-    fit.solutions = [
-        solution._replace(network=solution.network.head(o)) for o in (2, 0, 1)
+    _, spec, _ = fit.parts[0]
+    fit.parts = [
+        ([o], spec, solution._replace(network=solution.network.head(o)))
+        for o in range(3)
     ]
     found = covariances(fit, True)
     for (C, noise), (single, single_noise), (shared, _) in zip(

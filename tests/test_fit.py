@@ -5,7 +5,7 @@ import pytest
 
 from skdeeptd import DeepTDRegressor, _fit
 from skdeeptd._data.rows import RowBlocks
-from skdeeptd._fit import WarmStart, fit_rows, raw_outputs, sample_sizes
+from skdeeptd._fit import fit_rows, raw_outputs, sample_sizes
 from skdeeptd._init.multi_start import Spec
 from skdeeptd._loss import Binomial, Multinomial, Poisson
 from skdeeptd._network.kernel_sizes import make_layout
@@ -257,7 +257,8 @@ def test_networks_and_moments_are_in_the_units_of_y():
 def test_outputs_share_hidden_layers_if_the_spec_says_so(n_sharing):
     rows = rows_of(n_outputs=3, share_filters=True)
     fit = fit_rows(rows, spec_of(n_sharing=n_sharing))
-    assert fit.groups == ([[0, 1, 2]] if n_sharing else [[0], [1], [2]])
+    groups = [outputs for outputs, _, _ in fit.parts]
+    assert groups == ([[0, 1, 2]] if n_sharing else [[0], [1], [2]])
     first = fit.networks[0].kernels[0]
     same = [np.array_equal(n.kernels[0], first) for n in fit.networks]
     assert all(same) is bool(n_sharing)
@@ -288,10 +289,9 @@ def test_a_settled_warm_start_is_refined_and_not_searched(loss):
     fit = fit_rows(rows, spec)
     assert any(line.startswith("start") for line in lines)
     lines.clear()
-    known = [WarmStart(network, True) for network in fit.networks]
-    again = fit_rows(rows, spec, warm_start=known)
+    again = fit_rows(rows, spec, first=fit.networks, is_settled=True)
     assert not any(line.startswith("start") for line in lines)
-    losses = [sum(s.loss for s in f.solutions) for f in (fit, again)]
+    losses = [sum(s.loss for _, _, s in f.parts) for f in (fit, again)]
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-6)
     for network, other in zip(fit.networks, again.networks, strict=True):
         expected = forward(network, rows.X)
