@@ -31,7 +31,7 @@ from skdeeptd._data.rows import RowBlocks, concatenate_blocks
 from skdeeptd._data.scratch import reusing
 from skdeeptd._data.stream import empty_stream, stream_of
 from skdeeptd._data.threads import single_threaded_blas
-from skdeeptd._fit import fit_rows
+from skdeeptd._fit import fit_rows, null_stage
 from skdeeptd._init.multi_start import Spec
 from skdeeptd._intervals import IntervalMixin
 from skdeeptd._loss import Poisson, SquaredError
@@ -121,7 +121,7 @@ class BasePatchNetwork(EstimatorMixin, CallbackSupportMixin, BaseEstimator):
     """Fit networks to any target, and store a network per output.
 
     A subclass validates y in ``_check``, chooses the network in ``_design``, and adds
-    attributes in ``_describe`` and ``_describe_stream``.
+    attributes in ``_store``.
     """
 
     kernels_: list[np.ndarray]
@@ -166,25 +166,31 @@ class BasePatchNetwork(EstimatorMixin, CallbackSupportMixin, BaseEstimator):
         return self._fit(X, y, sample_weight, previous=previous)
 
     def _fit(self, X, y, sample_weight, make_rows=None, previous=None):
-        """Fit the rows that ``make_rows(X, y, sample_weight)`` gives, or ``_rows``."""
+        """Fit the rows that ``make_rows(X, y, sample_weight)`` gives, or these."""
         context = self._init_callback_context(max_subtasks=4)
         metadata = {"sample_weight": sample_weight}
         with callback_task(context, self, X=X, y=y, metadata=metadata):
             if make_rows is not None:
                 self._refuse_covariates("a fit of dask collections")
-            rows, input_shape = (make_rows or self._rows)(X, y, sample_weight)
+                rows, input_shape = make_rows(X, y, sample_weight)
+            else:
+                X, input_shape = flatten(X, self.input_shape, self.covariates)
+                X, y, weight = self._check(X, y, sample_weight)
+                found = covariate_columns(self, input_shape)
+                self.covariate_indices_, input_shape = found
+                rows = RowBlocks(self._arranged(X), y, weight, self.n_jobs)
             layout, spec = self._design(rows, input_shape)
-            self._learn(rows, layout, spec, context, previous)
+            check_targets(rows, spec.loss)
+            known = {} if previous is None else self._reusable(previous, spec.blank)
+            stage = callback_stage(self, context)
+            overflow = translate_overflow_error(self, rows, layout.input_shape)
+            with single_threaded_blas(), reusing(), overflow:
+                fit = fit_rows(rows, spec, stage=stage, **known)
+                self._store(fit, layout, rows.precision, stage)
+            self._warn(fit)
         return self
 
     _fit_chunks = fit_context(prefer_skip_nested_validation=True)(_fit)
-
-    def _rows(self, X, y, sample_weight):
-        """Carry out step 1 of ``fit``: return the rows, and the shape of a sample."""
-        X, input_shape = flatten(X, self.input_shape, self.covariates)
-        X, y, weight = self._check(X, y, sample_weight)
-        self.covariate_indices_, input_shape = covariate_columns(self, input_shape)
-        return RowBlocks(self._arranged(X), y, weight, self.n_jobs), input_shape
 
     def _arranged(self, X):
         """Return X with the covariates behind the columns of the signal."""
@@ -201,17 +207,6 @@ class BasePatchNetwork(EstimatorMixin, CallbackSupportMixin, BaseEstimator):
             )
         self.covariate_indices_ = np.zeros(0, int)
 
-    def _learn(self, rows, layout, spec, context, previous=None):
-        """Carry out steps 2 to 6 of ``fit``."""
-        check_targets(rows, spec.loss)
-        known = {} if previous is None else self._reusable(previous, spec.blank)
-        overflow = translate_overflow_error(self, rows, layout.input_shape)
-        with single_threaded_blas(), reusing(), overflow:
-            fit = fit_rows(rows, spec, stage=callback_stage(self, context), **known)
-            self._store(fit, layout, rows.precision)
-            self._describe(fit, context)
-        self._warn(fit)
-
     def _reusable(self, previous, blank):
         """Return the moment of another network, and its kernels if alpha differs."""
         params, others = (e.get_params(deep=False) for e in (self, previous))
@@ -221,9 +216,6 @@ class BasePatchNetwork(EstimatorMixin, CallbackSupportMixin, BaseEstimator):
         moment = previous.moment_.reshape(len(previous.moment_), -1).astype(float)
         first = self._first(previous, blank) if changed == {"alpha"} else None
         return {"moment": moment, "first": first, "is_settled": True}
-
-    def _describe(self, fit, context):
-        pass
 
     def _partial_fit(self, X, y, sample_weight, **given):
         """Fit one more part of a stream, with fitted attributes that are given."""
@@ -262,13 +254,11 @@ class BasePatchNetwork(EstimatorMixin, CallbackSupportMixin, BaseEstimator):
                 first=self._first(self, spec.blank) if begun else None,
                 is_settled=not grown,
             )
-            self._store(fit, layout, stream.sample.X.dtype)
-            self._describe_stream(fit, stream.share_kept)
-        self._stream = stream.searched_if(grown).as_dict()
+            dtype = stream.sample.X.dtype
+            self._store(fit, layout, dtype, null_stage, stream.share_kept)
+        searched = len(stream.sample.X) if grown else stream.searched
+        self._stream = stream._replace(searched=searched).as_dict()
         return fit
-
-    def _describe_stream(self, fit, share_kept):
-        pass
 
     def _first(self, fitted, blank):
         """Return a network per output to begin with, None if the shape differs."""
@@ -280,8 +270,8 @@ class BasePatchNetwork(EstimatorMixin, CallbackSupportMixin, BaseEstimator):
             for network in networks_of(fitted)
         ]
 
-    def _store(self, fit, layout, dtype):
-        """Carry out step 6 of ``fit``."""
+    def _store(self, fit, layout, dtype, stage, share_kept=1.0):
+        """Carry out step 6 of ``fit``; of a stream, ``share_kept`` was fitted."""
         activations = layer_activations(
             self.activation, self.output_activation, len(layout.sizes)
         )
@@ -369,24 +359,17 @@ class BasePatchRegressor(
         self._y_ndim = y_ndim if reset else self._y_ndim
         return data
 
-    def _describe(self, fit, context):
-        with callback_task(context.subcontext(task_name="uncertainty"), self):
-            self._store_uncertainty(fit)
-
-    def _describe_stream(self, fit, share_kept):
-        if self.alpha == "loo":
-            self.alpha_ /= share_kept
-        self._store_uncertainty(fit)
-
-    def _store(self, fit, layout, dtype):
-        super()._store(fit, layout, dtype)
+    def _store(self, fit, layout, dtype, stage, share_kept=1.0):
+        super()._store(fit, layout, dtype, stage)
         for name in OF_SOME_FITS:  # of other parameters, earlier in the stream
             vars(self).pop(name, None)
         if self.alpha == "loo":
-            self.alpha_ = fit.alphas
+            self.alpha_ = fit.alphas / share_kept
         if fit.scales is not None:
             self.scale_ = fit.scales
         self.link_ = "log" if self.loss == "poisson" else "identity"
+        with stage("uncertainty"):
+            self._store_uncertainty(fit)
 
     def _warn(self, fit):
         super()._warn(fit)
@@ -407,21 +390,22 @@ class BasePatchRegressor(
             )
 
     def _store_uncertainty(self, fit):
-        """Store the covariance of the weights, and the noise variance."""
-        if self.polish:
-            has_linear_end = self.activations_[-1] == "identity"
-            found = covariances(fit, has_linear_end)
-            of_outputs, noise_variances = zip(*found, strict=True)
-            if of_outputs[0] is not None:
-                self.covariance_ = np.array(of_outputs)
-                if self.link_ == "identity":
-                    self.noise_variance_ = np.array(noise_variances)
-                units = fit.problem._replace(rows=None)
-                look = functools.partial(self._leave_one_out, units)
-                found = fit.problem.few_rows().run_together(look)
-                self.conformity_scores_, self.conformity_weight_, r2 = found
-                if fit.scales is None:  # outliers of y dominate squares
-                    self.loo_r2_ = r2
+        """Store the covariance of the weights, the noise variance and residuals."""
+        if not self.polish:
+            return
+        found = covariances(fit, self.activations_[-1] == "identity")
+        of_outputs, noise_variances = zip(*found, strict=True)
+        if of_outputs[0] is None:
+            return
+        self.covariance_ = np.array(of_outputs)
+        if self.link_ == "identity":
+            self.noise_variance_ = np.array(noise_variances)
+        units = fit.problem._replace(rows=None)
+        look = functools.partial(self._leave_one_out, units)
+        found = fit.problem.few_rows().run_together(look)
+        self.conformity_scores_, self.conformity_weight_, r2 = found
+        if fit.scales is None:  # outliers of y dominate squares
+            self.loo_r2_ = r2
 
     def _leave_one_out(self, problem, rows):
         """Return scores, weights and R2 of some rows, as if the fit had not seen them.
@@ -506,8 +490,8 @@ class BasePatchRegressor(
 
     def _predict(self, X, return_std):
         """Predict for X that is validated."""
-        if return_std:
-            self._check_has_covariance()
+        if return_std and not hasattr(self, "covariance_"):
+            self._refuse_std()
         outputs = self._outputs(X)
         link = Poisson() if self.link_ == "log" else SquaredError()
         means = link.mean(outputs)
@@ -515,13 +499,11 @@ class BasePatchRegressor(
         if not return_std:
             return predicted
         networks = networks_of(self)
+        pairs = list(zip(networks, self.covariance_, strict=True))
         has_linear_end = self.activations_[-1] == "identity"
 
         def stds(block):
-            of_outputs = [
-                output_std(network, covariance, has_linear_end, block)
-                for network, covariance in zip(networks, self.covariance_, strict=True)
-            ]
+            of_outputs = [output_std(*pair, has_linear_end, block) for pair in pairs]
             return np.column_stack(of_outputs).astype(outputs.dtype)
 
         width = networks[0].n_weights
@@ -532,9 +514,7 @@ class BasePatchRegressor(
         std = like_y(std, self._y_ndim)
         return predicted, np.where(np.isfinite(predicted), std, np.nan)
 
-    def _check_has_covariance(self):
-        if hasattr(self, "covariance_"):
-            return
+    def _refuse_std(self):
         if not getattr(self, "polish", True):
             raise ValueError(
                 "return_std=True needs a fit with polish=True: the kernels of the "

@@ -279,7 +279,7 @@ def _squared_problem(rows, spec, search_tol=1e-3):
     n_classes = max(2, len(mean))
     centre = 0.0 if spec.fit_intercept else 1 / n_classes
     target = rows.with_targets(lambda y, w: (y - centre, w))
-    mean = _inner_shares(mean)
+    mean = np.clip(mean, 1e-6, 1 - 1e-6)  # a class may have no rows, or all
     alpha = spec.alpha * (1 / np.mean(mean * (1 - mean)))
     return target, squared._replace(alpha=alpha)
 
@@ -297,11 +297,6 @@ def _clipped_targets(rows, spec, n_rounds=10):
         y = fitted + winsorised(rows.y - fitted, rows.weight)
         cut = replace(rows, y=y)
     return cut
-
-
-def _inner_shares(mean, least=1e-6):
-    """Return shares of classes away from 0 and 1: a class may have no rows, or all."""
-    return np.clip(mean, least, 1 - least)
 
 
 def _with_units(problem, spec):
@@ -584,7 +579,7 @@ def _on_link_scale(network, loss, mean, spec):
         return network._replace(
             intercept=(network.intercept + np.log(safe)) * float(spec.fit_intercept)
         )
-    mean = _inner_shares(mean)
+    mean = np.clip(mean, 1e-6, 1 - 1e-6)  # a class may have no rows, or all
     variance = np.mean(mean * (1 - mean))
     heads, intercept = network.flat_heads / variance, np.log(mean)
     if len(mean) == 1:

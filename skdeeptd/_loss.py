@@ -43,13 +43,9 @@ class SquaredError:
         root = np.sqrt(curvature).astype(table.dtype, copy=False)
         return root[:, :, np.newaxis] * table, root
 
-    def entry(self, curvature, first, second):
-        """Return the entry of C for two outputs, (rows,)."""
-        return curvature[:, first] if first == second else np.zeros(len(curvature))
-
-    def times(self, curvature, change):
-        """Return C times a change of eta, (rows, Q)."""
-        return curvature * change
+    def diagonal(self, curvature):
+        """Return the diagonal of C, (rows, Q)."""
+        return curvature
 
     def mean(self, raw):
         """Return the predictions that belong to eta: the inverse link."""
@@ -132,11 +128,11 @@ class Multinomial(SquaredError):
         root = np.sqrt(p)
         return root * (table - mean), root[:, :, 0]
 
-    def entry(self, curvature, first, second):
-        p, q = curvature[:, first], curvature[:, second]
-        return p * ((first == second) - q)
+    def diagonal(self, curvature):
+        return curvature * (1 - curvature)
 
     def times(self, curvature, change):
+        """Return C times a change of eta, (rows, Q)."""
         mean = np.sum(curvature * change, axis=1, keepdims=True)
         return curvature * (change - mean)
 

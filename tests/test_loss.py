@@ -132,10 +132,10 @@ def test_roots_entries_and_products_are_those_of_the_explicit_matrix(name):
         np.testing.assert_allclose(towards, C @ table[i], atol=1e-12)
         if curvature is None:
             continue
-        moved = loss.times(curvature, table[:, :, 0])[i]
-        np.testing.assert_allclose(moved, C @ table[i, :, 0], atol=1e-12)
-        entries = [[loss.entry(curvature, q, p)[i] for p in range(Q)] for q in range(Q)]
-        np.testing.assert_allclose(entries, C, atol=1e-15)
+        np.testing.assert_allclose(loss.diagonal(curvature)[i], C.diagonal())
+        if loss.couples_outputs:
+            moved = loss.times(curvature, table[:, :, 0])[i]
+            np.testing.assert_allclose(moved, C @ table[i, :, 0], atol=1e-12)
 
 
 @every_loss

@@ -16,6 +16,7 @@ lemma it is E[grad f(x)] for Gaussian x of unit covariance (Oymak and Soltanolko
 arXiv 1805.06523, section 3).
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -71,18 +72,15 @@ def whitened_moment(rows, moment, n_steps):
     total, weight = rows.reduce(sums)
     mean = total / weight
 
-    def covariance_times(direction):
-        def statistic(X, _, weight):
-            projected = (X @ direction) * weight
-            return projected @ X, np.sum(projected)
-
-        product, projected = rows.reduce(statistic)
-        return (product - mean * projected) / weight
+    def project(direction, X, _, weight):
+        projected = (X @ direction) * weight
+        return projected @ X, np.sum(projected)
 
     coefficients, rest, direction = np.zeros_like(moment), moment, moment
     square = rest @ rest
     for _ in range(n_steps):
-        product = covariance_times(direction)
+        product, projected = rows.reduce(functools.partial(project, direction))
+        product = (product - mean * projected) / weight
         curvature = direction @ product
         if not 0 < curvature < np.inf:
             break

@@ -146,10 +146,6 @@ class Stream(NamedTuple):
         sample = self.sample
         return RowBlocks(sample.X, sample.y, sample.balanced_weight(), n_jobs)
 
-    def searched_if(self, searched):
-        """Return the stream after a fit with or without a search for other networks."""
-        return self._replace(searched=len(self.sample.X)) if searched else self
-
     def as_dict(self):
         """Return numbers and arrays in dictionaries."""
         parts = {"moment": self.moment._asdict(), "sample": self.sample._asdict()}

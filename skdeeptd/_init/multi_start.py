@@ -374,15 +374,16 @@ def shift_moves(network, patches, rng):
     ]
     rng.shuffle(shifts)
     shifts.sort(key=lambda move: -len(move[2][0]) / network.sizes[move[0]])
+    layers = [*(k[np.newaxis] for k in network.kernels), network.heads]
     for layer, r, (here, there) in shifts:
-        kernel = _kernels_of(network, layer)[:, r]
+        kernel = layers[layer][:, r]
         moved = np.zeros_like(kernel)
         moved[:, there] = kernel[:, here]
-        yield _with_kernel(network, layer, r, moved)
+        yield _with_kernel(network, layers, layer, r, moved)
     while True:
         layer = list(patches)[rng.randint(len(patches))]
         r, d = rng.randint(network.n_filters), network.sizes[layer]
-        yield _with_kernel(network, layer, r, rng.standard_normal(d))
+        yield _with_kernel(network, layers, layer, r, rng.standard_normal(d))
 
 
 def neighbours(table):
@@ -400,23 +401,17 @@ def neighbours(table):
     return list(found.values())
 
 
-def _kernels_of(network, layer):
-    """Return the kernels of a layer, (1 or Q, filters, d)."""
-    is_head = layer == len(network.kernels)
-    return network.heads if is_head else network.kernels[layer][np.newaxis]
+def _with_kernel(network, layers, layer, r, kernel):
+    """Return the network with another kernel, of the norm of the one it replaces.
 
-
-def _with_kernel(network, layer, r, kernel):
-    """Return the network with another kernel, of the norm of the one it replaces."""
-    kernels = _kernels_of(network, layer).copy()
+    ``layers`` holds the kernels of each layer, (1 or Q, filters, d).
+    """
+    kernels = layers[layer].copy()
     size = np.linalg.norm(kernels[:, r])
     kernels[:, r] = kernel
     kernels[:, r] *= size / (np.linalg.norm(kernels[:, r]) or 1.0)
-    if layer == len(network.kernels):
-        return network._replace(heads=kernels)
-    hidden = list(network.kernels)
-    hidden[layer] = kernels[0]
-    return network._replace(kernels=tuple(hidden))
+    *hidden, heads = [*layers[:layer], kernels, *layers[layer + 1 :]]
+    return network._replace(kernels=tuple(k[0] for k in hidden), heads=heads)
 
 
 def crossover(kernels, others, rng):

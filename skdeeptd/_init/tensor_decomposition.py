@@ -130,11 +130,6 @@ def _leading_of_each(tensor, first, last):
     return vectors
 
 
-def _start_random(tensor, rng):
-    vectors = [rng.standard_normal(d) for d in tensor.shape]
-    return [v / np.linalg.norm(v) for v in vectors]
-
-
 def _times(matrix, vectors):
     """Multiply one matrix, or each vector's own matrix, by all vectors."""
     if matrix.ndim == 2:
@@ -192,9 +187,7 @@ def power_iteration(tensor, vectors, max_sweeps=50, tol=1e-6):
 
 
 def _same(a, b):
-    return all(
-        abs(u @ v) >= SAME_DIRECTION for u, v in zip(a.vectors, b.vectors, strict=True)
-    )
+    return all(abs(u @ v) >= SAME_DIRECTION for u, v in zip(a.vectors, b.vectors))
 
 
 def rank_one_batches(tensor):
@@ -237,7 +230,8 @@ def deflation(tensor, rank, rng):
     terms, rest = [], tensor
     for _ in range(rank):
         if np.linalg.norm(rest) <= NOTHING_LEFT * np.linalg.norm(tensor):
-            terms.append(_start_random(tensor, rng))
+            drawn = [rng.standard_normal(d) for d in tensor.shape]
+            terms.append([v / np.linalg.norm(v) for v in drawn])
             continue
         term = spectral_rank_one(rest)
         terms.append(term.vectors)

@@ -62,9 +62,7 @@ def attributes_of(networks, layout, activations, dtype, n_filters):
     return {
         "kernels_": [
             np.stack(of_layer).reshape(len(networks), -1, *shape).astype(dtype)
-            for of_layer, shape in zip(
-                zip(*kernels, strict=True), layout.kernel_shapes, strict=True
-            )
+            for of_layer, shape in zip(zip(*kernels), layout.kernel_shapes)
         ],
         **{name: _in_range(name, value, dtype) for name, value in numbers.items()},
         "kernel_sizes_": layout.kernel_sizes,
@@ -105,13 +103,8 @@ def layout_of(estimator):
         )
     covariates = getattr(estimator, "covariate_coef_", np.zeros((1, 0)))
     n_features = estimator.n_features_in_ - covariates.shape[1]
-    return fitted_layout(n_features, shapes, estimator.input_shape_, estimator.strides_)
-
-
-def fitted_layout(n_features, kernel_sizes, input_shape, strides):
-    """Return the Layout for sizes that a fit has checked, parsed at the first call."""
-    sizes = map(_hashable, (kernel_sizes, input_shape, strides))
-    return _cached_layout(n_features, *sizes)
+    sizes = shapes, estimator.input_shape_, estimator.strides_
+    return _cached_layout(n_features, *map(_hashable, sizes))
 
 
 def _hashable(sizes):
@@ -120,9 +113,7 @@ def _hashable(sizes):
     return sizes
 
 
-@functools.lru_cache(maxsize=32)
-def _cached_layout(n_features, kernel_sizes, input_shape, strides):
-    return make_layout(n_features, kernel_sizes, input_shape, strides)
+_cached_layout = functools.lru_cache(maxsize=32)(make_layout)
 
 
 def network_of(kernels, scales, biases, intercept, activations, orders):

@@ -85,7 +85,8 @@ def infer_n_features(kernel_sizes, input_shape=None, strides=None):
     for layer in reversed(range(n_hidden)):
         step = sizes[layer]
         if strides is not None and step > 1:
-            step = _size(_entry(strides, layer, n_hidden), _stride_name(layer))
+            stride = _entry(strides, layer, n_hidden)
+            step = _size(stride, f"strides of layer {layer + 1}")
         (length,) = covered_lengths((length,), (sizes[layer],), (step,))
     return length
 
@@ -165,13 +166,9 @@ def _entry(strides, layer, n_hidden):
     return strides[layer]
 
 
-def _stride_name(layer):
-    return f"strides of layer {layer + 1}"
-
-
 def _step(stride, layer, shape, left):
     """Return the stride of a layer on each axis of its kernel."""
-    name = _stride_name(layer)
+    name = f"strides of layer {layer + 1}"
     if isinstance(stride, str) or not np.iterable(stride):
         stride = _size(stride, name)
         step = tuple(d if d in (1, n) else stride for d, n in zip(shape, left))
@@ -366,30 +363,22 @@ def most_even(lengths, n_layers, max_shapes, whole):
     """
     best = [(0.0, ((),) * n_layers)]
     for n, in_first in zip(lengths, whole, strict=True):
-        splits = [(n, *(1,) * (n_layers - 1))] if in_first else _products(n, n_layers)
+        splits = [(n, *(1,) * (n_layers - 1))]
+        if not in_first:
+            tilings = Tilings((n,), 1, n).generate((n,), n_layers)
+            splits = [tuple(d for (d,) in shapes) for shapes in tilings]
         scored = [(sum(split) / n ** (1 / n_layers), split) for split in splits]
         longer = (
             (a + b, tuple((*shape, d) for shape, d in zip(shapes, split, strict=True)))
             for a, shapes in best
             for b, split in scored
         )
-        best = heapq.nsmallest(max_shapes, longer, key=_unevenness)
+        best = heapq.nsmallest(
+            max_shapes,
+            longer,
+            key=lambda one: (one[0], [-math.prod(s) for s in one[1]]),
+        )
     return [shapes for _, shapes in best if min(map(math.prod, shapes)) > 1]
-
-
-def _products(n, n_factors):
-    """Generate all tuples of ``n_factors`` that multiply to n."""
-    if n_factors == 1:
-        yield (n,)
-        return
-    for d in divisors(n):
-        for others in _products(n // d, n_factors - 1):
-            yield (d, *others)
-
-
-def _unevenness(scored):
-    score, shapes = scored
-    return score, [-math.prod(shape) for shape in shapes]
 
 
 class Tilings:

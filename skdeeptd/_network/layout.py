@@ -82,12 +82,6 @@ class Layout(NamedTuple):
         return readable(shapes) if len(self.input_shape) == 1 else shapes
 
 
-def arrange_patches(input_shape, kernel_shapes, steps):
-    """Return the ``Layout`` for kernel shapes and strides that fit an input."""
-    layout = Layout(input_shape, kernel_shapes, steps, ())
-    return layout._replace(orders=_gather_indices(layout))
-
-
 def degrees_of_freedom(sizes):
     """Count the free weights of one filter, since only one scale of D layers counts."""
     return sum(sizes) - len(sizes) + 1
@@ -96,10 +90,8 @@ def degrees_of_freedom(sizes):
 def count_patches(lengths, shape, step):
     """Count the patches on each axis that meet at least one value."""
     shape, step = fill_axes(shape, len(lengths)), fill_axes(step, len(lengths))
-    return tuple(
-        max(0, -(-(n - d) // s)) + 1
-        for n, d, s in zip(lengths, shape, step, strict=True)
-    )
+    axes = zip(lengths, shape, step)
+    return tuple(max(0, -(-(n - d) // s)) + 1 for n, d, s in axes)
 
 
 def covered_lengths(n_patches, shape, step):
@@ -118,16 +110,16 @@ def readable(shapes):
     return tuple(s[0] if len(s) == 1 else s for s in shapes)
 
 
-def _gather_indices(layout):
-    """Compute ``orders`` of a ``Layout``, from the last layer down.
+def arrange_patches(input_shape, kernel_shapes, steps):
+    """Return the ``Layout`` for kernel shapes and strides that fit an input.
 
-    If the patches of a layer do not overlap, the layer below is computed in patch
-    order, so that it needs no indices.
+    Its ``orders`` are computed from the last layer down. If the patches of a layer do
+    not overlap, the layer below is computed in patch order, so that it needs no
+    indices.
     """
-    n_axes = len(layout.input_shape)
-    orders, wanted, grid = [], np.zeros(1, dtype=int), (1,) * n_axes
-    layers = zip(reversed(layout.full_shapes), reversed(layout.full_steps), strict=True)
-    for shape, step in layers:
+    layout = Layout(input_shape, kernel_shapes, steps, ())
+    orders, wanted, grid = [], np.zeros(1, dtype=int), (1,) * len(input_shape)
+    for shape, step in zip(layout.full_shapes[::-1], layout.full_steps[::-1]):
         corners = np.array(np.unravel_index(wanted, grid)).T * step
         cells = corners[:, np.newaxis] + np.argwhere(np.ones(shape))
         grid = covered_lengths(grid, shape, step)
@@ -136,8 +128,8 @@ def _gather_indices(layout):
         wanted = order if is_permutation else np.arange(math.prod(grid))
         orders.append(None if is_permutation else order)
     features = np.full(grid, -1)
-    own = np.arange(math.prod(layout.input_shape)).reshape(layout.input_shape)
-    features[tuple(slice(n) for n in layout.input_shape)] = own
+    own = np.arange(math.prod(input_shape)).reshape(input_shape)
+    features[tuple(map(slice, input_shape))] = own
     first = features.ravel()[order]
     orders[-1] = None if np.array_equal(first, own.ravel()) else first
-    return tuple(reversed(orders))
+    return layout._replace(orders=tuple(reversed(orders)))

@@ -161,20 +161,11 @@ class Layer(NamedTuple):
 
 def same_structure(network, other):
     """Return whether two networks differ in their numbers only."""
-    alike = [
-        (
-            n.activations,
-            n.sizes,
-            n.heads.shape,
-            len(n.biases),
-            len(n.orders),
-            n.n_covariates,
-        )
+    alike, others = (
+        (n.activations, n.sizes, n.heads.shape, len(n.biases), n.n_covariates)
         for n in (network, other)
-    ]
-    return alike[0] == alike[1] and all(
-        np.array_equal(a, b) for a, b in zip(network.orders, other.orders, strict=True)
     )
+    return alike == others and all(map(np.array_equal, network.orders, other.orders))
 
 
 def patch_sources(network):
@@ -202,9 +193,8 @@ def overlapping_patches(network):
 def numbers_per_row(network):
     """Return how many numbers a forward pass makes of one row."""
     n_patches, total = 1, 0
-    for number, (order, d) in enumerate(
-        zip(network.orders[::-1], network.sizes[::-1], strict=True)
-    ):
+    layers = zip(network.orders[::-1], network.sizes[::-1])
+    for number, (order, d) in enumerate(layers):
         is_first = number == len(network.kernels)
         n_filters = 1 if is_first else network.n_filters
         n_values = n_patches * d
@@ -253,9 +243,7 @@ def hidden_forward(network, X):
     The next call in a ``reusing`` context uses the memory of the layers again.
     """
     layers, h = [], signal_columns(network, X)
-    for number, (k, name) in enumerate(
-        zip(network.kernels, network.activations, strict=True), 1
-    ):
+    for number, (k, name) in enumerate(zip(network.kernels, network.activations), 1):
         patches, z = pre_activations(k, h, network.orders[number - 1], number)
         if number <= len(network.biases):
             z += network.biases[number - 1][:, np.newaxis, np.newaxis]

@@ -53,9 +53,7 @@ def normalize(network):
     A kernel that is zero stays zero.
     """
     carried, kernels, biases = 1.0, [], list(network.biases)
-    for layer, (k, name) in enumerate(
-        zip(network.kernels, network.activations, strict=True)
-    ):
+    for layer, (k, name) in enumerate(zip(network.kernels, network.activations)):
         k, carried = k * carried, 1.0
         if ACTIVATIONS[name].homogeneous:
             carried = np.linalg.norm(k, axis=1, keepdims=True)
@@ -132,9 +130,7 @@ def split_gains(network):
     """
     network = normalize(network)
     kernels, gains = [], np.ones((network.n_filters, len(network.kernels)))
-    for layer, (k, name) in enumerate(
-        zip(network.kernels, network.activations, strict=True)
-    ):
+    for layer, (k, name) in enumerate(zip(network.kernels, network.activations)):
         if not ACTIVATIONS[name].homogeneous:
             gains[:, layer] = np.linalg.norm(k, axis=1)
             k = k / np.where(gains[:, [layer]] > 0, gains[:, [layer]], 1.0)

@@ -118,20 +118,15 @@ def gauss_newton(
     check_memory(n_free + n_head, sizes)
     smallest = max(1e-10, 1e3 * np.finfo(rows.precision).eps)  # less amplifies rounding
 
-    def evaluate(network, centre=None):
-        return normal_equations(
-            network, rows, loss, alpha, fit_intercept, move != "heads", centre
-        )
+    def evaluate(network, centre=None, with_hidden=move != "heads"):
+        if centre is not None and not with_hidden:
+            centre = centre[0], centre[1][:, :0]
+        how = alpha, fit_intercept, with_hidden, centre
+        return normal_equations(network, rows, loss, *how)
 
     def evaluate_again(current):
         again = evaluate(current.network, current.centre)
         return again if np.isfinite(again.loss) else current._replace(stale=0.0)
-
-    def evaluate_heads(network, centre):
-        centre = centre[0], centre[1][:, :0]
-        return normal_equations(
-            network, rows, loss, alpha, fit_intercept, False, centre
-        )
 
     has_best_heads = loss.is_quadratic and (
         len(network.heads) == 1 or gram_of_entries_pays(network)
@@ -173,7 +168,7 @@ def gauss_newton(
         if is_coupled_and_large(loss, current.head_gradient.size):
             moved = newton_cg_heads(moved, rows, loss, alpha, fit_intercept, current)
         elif refits_heads:  # in a cheap pass, so that J holds for the best heads
-            trial = evaluate_heads(moved, current.centre)
+            trial = evaluate(moved, current.centre, with_hidden=False)
             moved = trial.network
             if not loss.is_quadratic and np.isfinite(trial.loss):
                 step, change, _ = _step(trial, 0.0, "heads")
@@ -216,7 +211,7 @@ def _step(equations, damping, move, head_damping=0.0, least_share=1e-6):
     if len(g):
         half = solve_blocks(factor, S, is_half=True).reshape(-1, len(g))
         reduced = g - change.ravel() @ S.reshape(-1, len(g))
-        diagonal, scale = A.diagonal(), None
+        diagonal = A.diagonal()
         if move == "all":
             owner = np.tile(layer_of_weight(network), network.n_filters)
             largest = np.zeros(owner.max() + 1)

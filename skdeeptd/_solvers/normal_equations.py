@@ -105,12 +105,13 @@ def normal_equations(
     sums = sums_of(network, rows, loss, basis, shift, fit_intercept, with_hidden)
     no_variance = _variance_of_rounding(network, rows, shift[0])
     if is_centred:
-        means = _means(sums)
-        no_variance += _variance_of_centring(means[0], rows.precision)
-        is_far = is_first and loss.is_quadratic and _is_far(sums, *means, far_share)
-        sums, shift = _centred(sums, shift, is_stacked, *means)
-        if is_far:
-            moved = network._replace(intercept=network.intercept + means[2])
+        sums, shift, *found = _centred(sums, shift, is_stacked, far_share)
+        features, residual, is_far = found
+        # 10 roundings were too few for images with a constant margin in float32; 300
+        # and 1000 gave the same fits.
+        no_variance += 300 * np.finfo(rows.precision).eps * features**2
+        if is_first and loss.is_quadratic and is_far:
+            moved = network._replace(intercept=network.intercept + residual)
             how = alpha, fit_intercept, with_hidden
             return normal_equations(moved, rows, loss, *how, shift)
     if fit_intercept:
@@ -250,8 +251,7 @@ def _stacked_sums(network, rows, loss, basis, shift, fit_intercept, with_hidden)
             outer = (root * curvature)[:, :, np.newaxis] * features[:, np.newaxis]
             outer = outer.reshape(len(X), n_heads * features.shape[1])
         elif not loss.is_quadratic:
-            diagonal = [loss.entry(curvature, q, q) for q in range(n_heads)]
-            entries = entries * np.transpose(diagonal)
+            entries = entries * loss.diagonal(curvature)
         grams = [(features * entry[:, np.newaxis]).T @ features for entry in entries.T]
         return (
             hessian,
@@ -279,17 +279,21 @@ def _stacked_sums(network, rows, loss, basis, shift, fit_intercept, with_hidden)
     return hessian, cross, grams, gradient, head_gradient, j_sum, squares, sizes
 
 
-def _means(sums):
-    """Return the means of F, of J and of the residuals."""
-    _, _, grams, _, h, of_basis, _, _ = sums
+def _centred(sums, shift, is_stacked, far_share):
+    """Return the sums with J and F minus their means, and what else changes by that.
+
+    These are the shift, the means of F and of the residuals, and whether means make up
+    more than a share of the squares.
+    """
+    A, S, grams, g, h, of_basis, squares, sizes = sums
     total = grams[0, -1, -1]
-    return grams[0, -1, :-1] / total, of_basis / total, h[:, -1] / total
-
-
-def _centred(sums, shift, is_stacked, features, jacobian, residual):
-    """Return the sums with J and F minus their means, and the shift to these."""
-    A, S, grams, g, h, *others = sums
-    S, grams, h, total = S.copy(), grams.copy(), h.copy(), grams[0, -1, -1]
+    features, jacobian = grams[0, -1, :-1] / total, of_basis / total
+    residual, n_weights = h[:, -1] / total, jacobian.shape[1]
+    spread = A.diagonal().reshape(len(A) // max(n_weights, 1), n_weights).sum(axis=0)
+    spread = np.concatenate([grams[0].diagonal()[:-1], spread, squares])
+    means = features**2, np.sum(jacobian**2, axis=0), residual**2
+    is_far = np.any(total * np.concatenate(means) > far_share * spread)
+    S, grams, h = S.copy(), grams.copy(), h.copy()
     flat = jacobian if is_stacked else jacobian.reshape(1, -1)
     A = A - total * flat.T @ flat
     S[..., :-1, :] -= np.reshape(
@@ -298,20 +302,11 @@ def _centred(sums, shift, is_stacked, features, jacobian, residual):
     S[..., -1, :] = 0
     grams[:, :-1, :-1] -= total * np.outer(features, features)
     grams[:, -1, :-1] = grams[:, :-1, -1] = 0
-    residual = total * residual
-    g = g - (residual @ flat if is_stacked else np.outer(flat[0], residual))
-    h[:, :-1] -= np.outer(residual, features)
-    return (A, S, grams, g, h, *others), (shift[0] + features, shift[1] + jacobian)
-
-
-def _is_far(sums, features, jacobian, residual, far_share):
-    """Return whether means make up more than a share of the squares."""
-    A, _, grams, _, _, _, squares, _ = sums
-    total, size = grams[0, -1, -1], jacobian.shape[1]
-    spread = A.diagonal().reshape(len(A) // max(size, 1), size).sum(axis=0)
-    spread = np.concatenate([grams[0].diagonal()[:-1], spread, squares])
-    means = features**2, np.sum(jacobian**2, axis=0), residual**2
-    return np.any(total * np.concatenate(means) > far_share * spread)
+    off = total * residual
+    g = g - (off @ flat if is_stacked else np.outer(flat[0], off))
+    h[:, :-1] -= np.outer(off, features)
+    sums = A, S, grams, g, h, of_basis, squares, sizes
+    return sums, (shift[0] + features, shift[1] + jacobian), features, residual, is_far
 
 
 def _without_constants(sums, no_variance):
@@ -329,15 +324,6 @@ def _without_constants(sums, no_variance):
     in_block = np.tile(kept, grams.shape[1] // n_entries)
     grams = grams * (in_block[:, np.newaxis] & in_block)
     return A, S * kept[:, np.newaxis], grams, g, h * kept, *others
-
-
-def _variance_of_centring(mean, dtype, n_roundings=300):
-    """Return the variance of F that is rounding of squares around another point.
-
-    ``n_roundings=10`` was too small for images with a constant margin in float32; 300
-    and 1000 gave the same fits.
-    """
-    return n_roundings * np.finfo(dtype).eps * mean**2
 
 
 def _variance_of_rounding(network, rows, mean, n_roundings=32):
