@@ -22,12 +22,8 @@ from skdeeptd._compat import callback_task, check_sample_weight
 from skdeeptd._init.multi_start import null_report
 from skdeeptd._typing import Method
 
-PRIVATE_STATE = (
-    "_stream",
-    "_y_ndim",
-    "_table",
-    "_held_out",
-)  # that a fit leaves besides public attributes
+# What a fit leaves besides public attributes.
+PRIVATE_STATE = ("_stream", "_y_ndim", "_table", "_held_out")
 DOCUMENTATION = "https://skdeeptd.readthedocs.io/en/stable"
 X_VALIDATION = {  # NaN and inf show in moments and outputs, without a pass over X
     "dtype": [np.float64, np.float32],
@@ -172,7 +168,15 @@ def flatten(X, input_shape, covariates=None):
     if hasattr(X, "columns"):
         _refuse_columns_of_arrays(X)
     elif isinstance(X, list | tuple) or len(getattr(X, "shape", ())) == 1:
-        X = _stacked(list(X))
+        samples = list(X)
+        try:
+            X = np.asarray(samples)
+        except ValueError as error:
+            shapes = sorted({np.shape(sample) for sample in samples})
+            raise ValueError(
+                f"all samples must have one shape, but X holds samples of the shapes "
+                f"{shapes[0]} and {shapes[-1]}; {_how_to_equalize(shapes)}"
+            ) from error
     shape = getattr(X, "shape", ())[1:]
     if len(shape) < 2:
         return X, input_shape
@@ -249,24 +253,6 @@ def split_columns(X, covariates):
     """Return the columns of the signal, and the covariates, an index, as floats."""
     signal = np.delete(X, covariates, axis=1) if len(covariates) else X
     return signal, X[:, covariates].astype(float)
-
-
-def _stacked(samples):
-    """Return a list of samples as one array.
-
-    Raises
-    ------
-    ValueError
-        If samples have different shapes.
-    """
-    try:
-        return np.asarray(samples)
-    except ValueError as error:
-        shapes = sorted({np.shape(sample) for sample in samples})
-        raise ValueError(
-            f"all samples must have one shape, but X holds samples of the shapes "
-            f"{shapes[0]} and {shapes[-1]}; {_how_to_equalize(shapes)}"
-        ) from error
 
 
 def _how_to_equalize(shapes):

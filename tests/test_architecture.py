@@ -24,7 +24,7 @@ FLOORS = [
     {"_data.standardize", "_data.chunks"},
     {"_loss", "_network", "_network.layout", "_network.activations"},
     {"_network.kernel_sizes", "_network.network"},
-    {"_network.parameters", "_network.fitted", "_network.projection"},
+    {"_network.parameters", "_network.fitted"},
     {"_solvers", "_solvers.linalg", "_solvers.ridge", "_solvers.robust_scale"},
     {"_solvers.calibration", "_solvers.learned_kernel", "_solvers.conformal"},
     {"_solvers.heads", "_solvers.leave_one_out"},

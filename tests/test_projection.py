@@ -5,7 +5,7 @@ import pytest
 
 from skdeeptd._network.kernel_sizes import make_layout
 from skdeeptd._network.network import blank_network, patch_sources
-from skdeeptd._network.projection import explained_part
+from skdeeptd._network.parameters import explained_part
 
 CASES = [
     ((24,), (4, 3, 2)),

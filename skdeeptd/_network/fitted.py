@@ -35,36 +35,37 @@ def attributes_of(networks, layout, activations, dtype, n_filters):
     FloatingPointError
         If a number is beyond the range of the dtype.
     """
-    kernels, gains, scales, biases, intercepts, slopes = [], [], [], [], [], []
+    found = []
     for network in networks:
-        network, of_hidden = split_gains(network)
+        network, gains = split_gains(network)
         if activations[-1] == "identity":
             unit, size = last_kernel_and_scale(network)
-            of_layers = [*network.kernels, unit[0]]
-            of_hidden = np.column_stack([of_hidden, np.ones(len(of_hidden))])
+            kernels = [*network.kernels, unit[0]]
+            gains = np.column_stack([gains, np.ones(len(gains))])
         else:
-            of_layers, size = network.kernels, network.heads[:, :, 0]
+            kernels, size = network.kernels, network.heads[:, :, 0]
         repeats = n_filters // network.n_filters
-        kernels.append([np.repeat(k, repeats, axis=0) for k in of_layers])
-        gains.append(np.repeat(of_hidden, repeats, axis=0))
-        scales.append(np.repeat(size[0], repeats) / repeats)
-        biases.append(np.reshape(network.biases, (-1, n_filters)).T)
-        intercepts.append(network.intercept[0])
-        slopes.append(network.slopes[0])
-    numbers = {
-        "gains_": np.array(gains),
-        "scales_": np.array(scales),
-        "biases_": np.array(biases),
-        "intercept_": np.array(intercepts),
-    }
+        found.append(
+            (
+                [np.repeat(k, repeats, axis=0) for k in kernels],
+                np.repeat(gains, repeats, axis=0),
+                np.repeat(size[0], repeats) / repeats,
+                np.reshape(network.biases, (-1, n_filters)).T,
+                network.intercept[0],
+                network.slopes[0],
+            )
+        )
+    kernels, *numbers = zip(*found, strict=True)
+    names = ["gains_", "scales_", "biases_", "intercept_"]
     if networks[0].n_covariates:
-        numbers["covariate_coef_"] = np.array(slopes)
+        names.append("covariate_coef_")
+    values = zip(names, map(np.array, numbers))
     return {
         "kernels_": [
             np.stack(of_layer).reshape(len(networks), -1, *shape).astype(dtype)
             for of_layer, shape in zip(zip(*kernels), layout.kernel_shapes)
         ],
-        **{name: _in_range(name, value, dtype) for name, value in numbers.items()},
+        **{name: _in_range(name, value, dtype) for name, value in values},
         "kernel_sizes_": layout.kernel_sizes,
         "strides_": layout.strides,
         "input_shape_": layout.input_shape,

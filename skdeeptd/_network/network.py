@@ -165,7 +165,8 @@ def same_structure(network, other):
         (n.activations, n.sizes, n.heads.shape, len(n.biases), n.n_covariates)
         for n in (network, other)
     )
-    return alike == others and all(map(np.array_equal, network.orders, other.orders))
+    is_alike = alike == others and len(network.orders) == len(other.orders)
+    return is_alike and all(map(np.array_equal, network.orders, other.orders))
 
 
 def patch_sources(network):

@@ -20,11 +20,19 @@ Stored weights of one output are, per filter, the kernels (each times its gain),
 scale and the biases, then the slopes of the covariates and the intercept.
 """
 
+import functools
+
 import numpy as np
 from scipy import linalg
 
 from skdeeptd._network.activations import ACTIVATIONS
-from skdeeptd._network.network import head_features, hidden_forward, hidden_jacobian
+from skdeeptd._network.network import (
+    head_features,
+    hidden_forward,
+    hidden_jacobian,
+    patch_sources,
+    sum_by_feature,
+)
 
 
 def pack(network):
@@ -154,36 +162,20 @@ def stored_weights(network, has_linear_end):
         Row j holds the derivatives of stored weight j by theta, V_0 and the slopes, so
         that a covariance C of these becomes ``matrix @ C @ matrix.T``.
     """
-    n_filters, M, P = network.n_filters, network.n_hidden_weights, network.sizes[-1]
-    n_kernel_weights = network.n_kernel_weights
+    R, M, P = network.n_filters, network.n_hidden_weights, network.sizes[-1]
     unit, size = last_kernel_and_scale(network)
-    blocks = []
-    for u, s in zip(unit[0], size[0], strict=True):
-        of_theta, of_head = np.eye(M), np.ones((1, 1))
+    n_head = P + 1 if has_linear_end else 1
+    matrix, begin = np.zeros((R, M + n_head, R * (M + P))), network.n_kernel_weights
+    end = begin + n_head
+    is_hidden = np.r_[:begin, end : M + n_head]
+    for r, (u, s) in enumerate(zip(unit[0], size[0], strict=True)):
+        of_head = np.ones((1, 1))
         if has_linear_end:
             across = (np.eye(P) - np.outer(u, u)) / (s if s > 0 else 1.0)
             of_head = np.vstack([across, u])
-        blocks.append(
-            linalg.block_diag(
-                of_theta[:n_kernel_weights, :n_kernel_weights],
-                of_head,
-                of_theta[n_kernel_weights:, n_kernel_weights:],
-            )
-        )
-    by_filter = linalg.block_diag(*blocks)
-    order = [
-        np.concatenate(
-            [
-                r * M + np.arange(n_kernel_weights),
-                n_filters * M + r * P + np.arange(P),
-                r * M + np.arange(n_kernel_weights, M),
-            ]
-        )
-        for r in range(n_filters)
-    ]
-    matrix = np.empty_like(by_filter)
-    matrix[:, np.concatenate(order)] = by_filter
-    return linalg.block_diag(matrix, np.eye(network.n_covariates))
+        matrix[r, is_hidden, r * M + np.arange(M)] = 1
+        matrix[r, begin:end, R * M + r * P : R * M + (r + 1) * P] = of_head
+    return linalg.block_diag(np.concatenate(matrix), np.eye(network.n_covariates))
 
 
 def stored_jacobian(network, has_linear_end, X):
@@ -210,3 +202,28 @@ def stored_jacobian(network, has_linear_end, X):
     parts.append(by_theta[:, 0, :, n_kernel_weights:])
     by_filter = np.concatenate(parts, axis=2).reshape(n_rows, -1)
     return np.column_stack([by_filter, covariates, np.ones(n_rows, X.dtype)])
+
+
+def explained_part(network, moment, singular=1e-5):
+    """Return the part of a moment that kernels explain, (features,).
+
+    The products k_D o ... o k_1 of the kernels of each filter are summed over patches
+    that share a feature; the part is the projection of the moment on their span.
+    Singular values below ``singular`` of the largest count as zero.
+    """
+    network, _ = split_gains(network.astype(float))
+    unit, _ = last_kernel_and_scale(network)
+    sources = patch_sources(network)
+    products = np.array(
+        [
+            sum_by_feature(sources, product, len(moment))
+            for product in functools.reduce(_outer, [*network.kernels, unit[0]])
+        ]
+    )
+    factors = np.linalg.lstsq(products.T, moment, rcond=singular)[0]
+    return factors @ products
+
+
+def _outer(products, k):
+    """Return products with one layer more; the layers so far run fastest."""
+    return (k[:, :, np.newaxis] * products[:, np.newaxis, :]).reshape(len(k), -1)

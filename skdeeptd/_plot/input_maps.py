@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 
 from skdeeptd._network.fitted import networks_of
 from skdeeptd._network.network import input_gradient
-from skdeeptd._network.projection import explained_part
+from skdeeptd._network.parameters import explained_part
 from skdeeptd._plot.drawing import (
     draw_color_bar,
     draw_image,

@@ -15,11 +15,7 @@ import numpy as np
 from scipy.linalg import lapack
 from scipy.sparse.linalg import LinearOperator, cg
 
-from skdeeptd._network.network import (
-    head_features,
-    hidden_forward,
-    numbers_per_row,
-)
+from skdeeptd._network.network import head_features, hidden_forward, numbers_per_row
 from skdeeptd._network.parameters import squared_norms
 from skdeeptd._solvers.linalg import unit_diagonal
 
