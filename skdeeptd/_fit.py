@@ -112,19 +112,24 @@ class Fit(NamedTuple):
 
     def outputs_with_dominant_outliers(self):
         """Return the outputs whose fit few rows dominate, on some of the rows."""
-        inexact = [part for part in self.parts if part[2].share > EXACT]
+        inexact = [
+            (outputs, solution.network)
+            for outputs, spec, solution in self.parts
+            if solution.share > EXACT and spec.loss.is_quadratic
+        ]
+        if not inexact:
+            return []
 
         def look(rows):
             rows, found = rows.drop_zero_weight(), []
-            for outputs, _, solution in inexact:
-                residual = rows.y[:, outputs] - raw_outputs(solution.network, rows)
+            for outputs, network in inexact:
+                residual = rows.y[:, outputs] - raw_outputs(network, rows)
                 for output, r in zip(outputs, residual.T, strict=True):
                     if dominated_by_outliers(rows.y[:, output], r, rows.weight):
                         found.append(output)
             return found
 
-        is_squared = any(spec.loss.is_quadratic for _, spec, _ in inexact)
-        return self.problem.few_rows().run_together(look) if is_squared else []
+        return self.problem.few_rows().run_together(look)
 
 
 @contextmanager
@@ -380,21 +385,15 @@ def _with_loo_alpha(
 
 
 def _is_better(problem, outputs, dtype, found, constant, rows):
-    """Return whether a network, as it will be stored, is better than a constant.
-
-    Rounding may add to either: filters may cancel each other.
-    """
+    """Return whether a network, as it will be stored, is better than a constant."""
     with np.errstate(over="ignore"):
         network = normalize(problem.in_units_of_y(found.network, outputs)).astype(dtype)
     unit, shift = problem.unit[outputs], problem.shift[outputs]
     eps = np.finfo(dtype).eps
 
     def statistic(X, y, weight):
-        features = head_features(network, hidden_forward(network, X), X)
-        features = features.reshape(len(X), network.n_filters, -1).astype(float)
-        parts = np.einsum("irp,qrp->iqr", features, network.heads.astype(float))
-        predicted = (network.intercept + parts.sum(axis=2) - shift) / unit
-        size = (np.abs(network.intercept) + np.abs(parts).sum(axis=2)) / unit
+        outputs, size = _outputs_and_sizes(network, X)
+        predicted, size = (outputs - shift) / unit, size / unit
         residual = np.sum((y - predicted) ** 2, axis=1)
         return weight @ residual, weight @ np.sum((eps * size) ** 2, axis=1)
 
@@ -533,18 +532,23 @@ def _with_likelihood(fit, rows, spec, stage, is_warm):
     return Fit(problem, parts, fit.moment)
 
 
-def _or_constant(rows, loss, found, constant, dtype, n_roundings=16):
-    """Return a solution, or the constant one if that may be better as it is stored.
+def _outputs_and_sizes(network, X):
+    """Return the outputs of a network, (rows, Q), and the sums of their parts' sizes.
 
-    Rounding may move the outputs by the sizes of their parts, which may cancel.
+    Rounding may move an output by a share of this sum: filters may cancel each other.
     """
+    features = head_features(network, hidden_forward(network, X), X).astype(float)
+    heads = network.flat_heads.astype(float)
+    size = np.abs(network.intercept) + np.abs(features) @ np.abs(heads).T
+    return network.intercept + features @ heads.T, size
+
+
+def _or_constant(rows, loss, found, constant, dtype, n_roundings=16):
+    """Return a solution, or the constant one if that may be better as it is stored."""
     network, eps = normalize(found.network).astype(dtype), np.finfo(dtype).eps
 
     def statistic(X, y, weight):
-        features = head_features(network, hidden_forward(network, X), X).astype(float)
-        heads = network.flat_heads.astype(float)
-        raw = network.intercept + features @ heads.T
-        size = np.abs(network.intercept) + np.abs(features) @ np.abs(heads).T
+        raw, size = _outputs_and_sizes(network, X)
         change = n_roundings * eps * size
         outputs = raw + change, raw - change, raw - np.where(y > 0, change, -change)
         losses = [loss.evaluate(y, moved)[0] for moved in outputs]

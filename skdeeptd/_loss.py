@@ -22,7 +22,7 @@ given hidden layers follow from one set of normal equations.
 import math
 
 import numpy as np
-from scipy.special import expit, xlogy
+from scipy.special import chdtr, chdtrc, expit, xlogy
 
 
 class SquaredError:
@@ -143,8 +143,4 @@ class Multinomial(SquaredError):
 
 def huber_consistency(epsilon):
     """Return E[min(z^2, epsilon^2)] of a standard normal z."""
-    if epsilon > 40:  # the density below is zero
-        return 1.0
-    tail = math.erfc(epsilon / math.sqrt(2))
-    density = math.sqrt(2 / math.pi) * math.exp(-(epsilon**2) / 2)
-    return 1 - tail - epsilon * density + epsilon**2 * tail
+    return chdtr(3, epsilon**2) + epsilon**2 * chdtrc(1, epsilon**2)

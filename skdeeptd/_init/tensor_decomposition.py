@@ -19,6 +19,7 @@ least squares. Both read the tensor twice a sweep, however many modes there are:
 share contractions in a dimension tree (Phan, Tichavsky and Cichocki 2013).
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -93,31 +94,16 @@ def _most_square(shape):
     return max(range(1, len(shape)), key=merit)
 
 
-def _start_balanced(tensor):
-    return _start_unfolding(tensor, _most_square)
-
-
-def _start_forward(tensor):
-    return _start_unfolding(tensor, lambda shape: 1)
-
-
-def _start_backward(tensor):
-    return _start_unfolding(tensor, lambda shape: len(shape) - 1)
-
-
-def _start_hosvd(tensor):
-    return _leading_of_each(tensor, 0, tensor.ndim)
-
-
-def _leading_of_each(tensor, first, last):
+def _start_hosvd(tensor, first=0, last=None):
     """Return leading vectors of modes; neighbours share a small Gram matrix."""
+    last = tensor.ndim if last is None else last
     shape = tensor.shape[first:last]
     size = math.prod(shape)
     if size > SMALL_GRAM and len(shape) > 1:
         middle = (first + last) // 2
         return [
-            *_leading_of_each(tensor, first, middle),
-            *_leading_of_each(tensor, middle, last),
+            *_start_hosvd(tensor, first, middle),
+            *_start_hosvd(tensor, middle, last),
         ]
     matrix = tensor.reshape(math.prod(tensor.shape[:first]), size, -1)
     matrix = matrix.swapaxes(0, 1).reshape(size, -1)
@@ -128,6 +114,13 @@ def _leading_of_each(tensor, first, last):
         of_mode = np.einsum("aibajb->ij", gram.reshape(around + around))
         vectors.append(_leading(of_mode))
     return vectors
+
+
+_start_balanced = functools.partial(_start_unfolding, split=_most_square)
+_start_forward = functools.partial(_start_unfolding, split=lambda shape: 1)
+_start_backward = functools.partial(
+    _start_unfolding, split=lambda shape: len(shape) - 1
+)
 
 
 def _times(matrix, vectors):
