@@ -410,8 +410,9 @@ def _with_kernel(network, layers, layer, r, kernel):
     size = np.linalg.norm(kernels[:, r])
     kernels[:, r] = kernel
     kernels[:, r] *= size / (np.linalg.norm(kernels[:, r]) or 1.0)
-    *hidden, heads = [*layers[:layer], kernels, *layers[layer + 1 :]]
-    return network._replace(kernels=tuple(k[0] for k in hidden), heads=heads)
+    layers = [*layers[:layer], kernels, *layers[layer + 1 :]]
+    hidden = tuple(k[0] for k in layers[:-1])
+    return network._replace(kernels=hidden, heads=layers[-1])
 
 
 def crossover(kernels, others, rng):
