@@ -36,12 +36,13 @@ class SquaredError:
         residual = y - raw
         return np.sum(residual**2, axis=1), residual, None
 
-    def root_times(self, curvature, table):
-        """Return L' times a table (rows, Q, ...), and the factor of L' (rows, Q)."""
+    def multiply_by_root(self, curvature, table):
+        """Multiply a table (rows, Q, n) by L', and return its factor (rows, Q)."""
         if curvature is None:
-            return table.copy(), np.ones(table.shape[:2], table.dtype)
+            return np.ones(table.shape[:2], table.dtype)
         root = np.sqrt(curvature).astype(table.dtype, copy=False)
-        return root[:, :, np.newaxis] * table, root
+        table *= root[:, :, np.newaxis]
+        return root
 
     def diagonal(self, curvature):
         """Return the diagonal of C, (rows, Q)."""
@@ -122,11 +123,12 @@ class Multinomial(SquaredError):
         value = 2 * ((most + np.log(total))[:, 0] - np.sum(y * raw, axis=1))
         return value, y - p, p
 
-    def root_times(self, curvature, table):
+    def multiply_by_root(self, curvature, table):
         p = curvature.astype(table.dtype, copy=False)[:, :, np.newaxis]
-        mean = p.swapaxes(1, 2) @ table
+        table -= p.swapaxes(1, 2) @ table
         root = np.sqrt(p)
-        return root * (table - mean), root[:, :, 0]
+        table *= root
+        return root[:, :, 0]
 
     def diagonal(self, curvature):
         return curvature * (1 - curvature)

@@ -310,10 +310,11 @@ class DeepTDRidge(
         (flat, columns, weight), self._y_ndim = check_rows(self, flat, y, sample_weight)
         self.covariate_indices_, input_shape = covariate_columns(self, input_shape)
         kept = np.flatnonzero(weight > 0)
-        distinct, place = distinct_rows(flat[kept], columns[kept])
+        all_rows = rows = RowBlocks(flat, columns, weight)
+        weighted = rows.drop_zero_weight()
+        distinct, place = distinct_rows(weighted.X, weighted.y)
         group = np.full(len(flat), -1)
         group[kept] = place  # the merged row of each row
-        all_rows = rows = RowBlocks(flat, columns, weight)
         if len(distinct) < len(flat):
             first = kept[distinct]
             weight = np.bincount(place, weight[kept])

@@ -5,6 +5,7 @@ results are added in the order of the rows: the same bits for every ``n_jobs``.
 """
 
 import functools
+import hashlib
 import itertools
 from dataclasses import dataclass, replace
 
@@ -217,6 +218,6 @@ def distinct_rows(X, y):
     """Return the first of each kind of equal rows as an index, and the kind of each."""
     first, place = {}, []
     for i, (row, target) in enumerate(zip(X, y, strict=True)):
-        key = row.tobytes(), np.asarray(target).tobytes()
+        key = hashlib.blake2b(row.tobytes() + np.asarray(target).tobytes()).digest()
         place.append(first.setdefault(key, i))
     return np.unique(place, return_inverse=True)

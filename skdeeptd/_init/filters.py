@@ -37,6 +37,7 @@ import numpy as np
 from scipy.linalg import helmert
 
 from skdeeptd._data.rows import RowBlocks, concatenate_blocks
+from skdeeptd._data.scratch import empty
 from skdeeptd._data.signals import (
     CLIP,
     SignalLayout,
@@ -118,8 +119,11 @@ def geometry(lengths, taps, dilation, max_positions=1000):
 
 
 def patches_of(signals, places):
-    """Return the patches, (rows, d, positions)."""
-    return signals[:, :, places].reshape(len(signals), -1, places.shape[1])
+    """Return the patches, (rows, d, positions), in memory that the next call reuses."""
+    shape = *signals.shape[:2], *places.shape
+    patches = empty("patches", shape, signals.dtype)
+    signals.take(places, axis=2, out=patches, mode="clip")  # other modes are slower
+    return patches.reshape(len(signals), -1, places.shape[1])
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -260,9 +264,7 @@ def pooled(z, ramps, grid, n_parts):
         [np.diff([*begin, n]) for begin, n in zip(starts, grid, strict=True)],
     ).astype(z.dtype)
     z = z.reshape(*z.shape[:2], *grid)
-    scratch = np.empty_like(
-        z
-    )  # new memory for each statistic would take most of the time
+    scratch = empty("statistic", z.shape, z.dtype)
 
     def reduced(values, ufunc):
         for axis, begin in enumerate(starts, start=2):
@@ -415,7 +417,11 @@ def _raw_responses(filters, X):
     signals, columns = X.reshape(len(X), filters.layout.n_channels, -1), []
     for bank in filters.banks:
         places, grid = geometry(filters.layout.lengths, bank.taps, bank.dilation)
-        z = bank.kernels @ patches_of(signals, places) + bank.biases[:, np.newaxis]
+        patches = patches_of(signals, places)
+        shape = len(X), len(bank.kernels), places.shape[1]
+        z = empty("z", shape, np.result_type(bank.kernels, patches))
+        np.matmul(bank.kernels, patches, out=z)
+        z += bank.biases[:, np.newaxis]
         for n_parts in distinct_parts(grid, filters.pooling):
             columns += pooled(z, bank.ramps, grid, n_parts)
     return np.concatenate([c.reshape(len(X), -1) for c in columns], axis=1)

@@ -234,31 +234,35 @@ def _stacked_sums(network, rows, loss, basis, shift, fit_intercept, with_hidden)
         weighted = weight[:, np.newaxis] * residual
         ones = np.ones((len(X), int(fit_intercept)), X.dtype)
         features = np.concatenate([features - from_row[0], ones], axis=1)
-        jacobian = np.empty((len(X), n_heads, R, M), X.dtype)
+        jacobian = empty("jacobian", (len(X), n_heads, R, M), X.dtype)
         if M:
             hidden_jacobian(in_dtype, layers, in_dtype.heads, jacobian)
         jacobian = jacobian.reshape(len(X), n_heads, R * M)
         jacobian -= from_row[1][:, : R * M]
-        half, factor = loss.root_times(curvature, jacobian)
+        gradient = np.einsum("iqm,iq->m", jacobian, weighted)
+        factor = loss.multiply_by_root(curvature, jacobian)
         root = np.sqrt(weight).astype(X.dtype)[:, np.newaxis]
-        half *= root[:, :, np.newaxis]
-        flat_half = half.reshape(len(X) * n_heads, R * M)
-        hessian = flat_half.T @ flat_half
-        half *= (factor * root)[:, :, np.newaxis]
+        jacobian *= root[:, :, np.newaxis]
+        flat_jacobian = jacobian.reshape(len(X) * n_heads, R * M)
+        hessian = flat_jacobian.T @ flat_jacobian
+        jacobian *= (factor * root)[:, :, np.newaxis]
         entries = weight[:, np.newaxis]
         if is_whole:  # C = diag(p) - p p'
             entries = entries * curvature
-            outer = (root * curvature)[:, :, np.newaxis] * features[:, np.newaxis]
-            outer = outer.reshape(len(X), n_heads * features.shape[1])
+            scales = (root * curvature)[:, :, np.newaxis]
+            shape = len(X), n_heads, features.shape[1]
+            outer = empty("outer", shape, np.result_type(scales, features))
+            outer = np.multiply(scales, features[:, np.newaxis], out=outer)
+            outer = outer.reshape(len(X), -1)
         elif not loss.is_quadratic:
             entries = entries * loss.diagonal(curvature)
         grams = [(features * entry[:, np.newaxis]).T @ features for entry in entries.T]
         return (
             hessian,
-            np.array([features.T @ half[:, q] for q in range(n_heads)]),
+            np.array([features.T @ jacobian[:, q] for q in range(n_heads)]),
             np.array(grams),
             outer.T @ outer if is_whole else 0.0,
-            np.einsum("iqm,iq->m", jacobian, weighted),
+            gradient,
             weighted.T @ features,
             weight @ residual**2 if loss.is_quadratic else np.array([weight @ value]),
             np.array([np.sum(weight @ raw**2), np.sum(weight)]),
