@@ -453,7 +453,7 @@ def test_an_average_is_that_of_predict(run, shape, n_outputs):
 @pytest.mark.parametrize("n_outputs", [None, 2])
 def test_an_average_as_it_was_fitted(run, n_outputs):
     X, y = load_digits(return_X_y=True)
-    X, y = X[:150].reshape(-1, 8, 8), y[:150] % 2
+    X, y = X[:150].reshape(-1, 8, 8), y[:150]
     y = y if n_outputs is None else np.column_stack([y, X[:, 3, 4]])
     model = DeepTDAutoRegressor(cv=3, random_state=0).fit(X[:100], y[:100])
     assert len(model.estimators_) > 1
