@@ -73,11 +73,6 @@ def left_out(models):
     groups["views"] = [k.endswith(("derivative", "snv")) for k in kinds]
     for kernel in dict.fromkeys(kernels):
         groups[kernel] = [k == kernel for k in kernels]
-    for kernel in ("rbf ridge", "laplace ridge"):
-        for kind in ("signal", "filters"):
-            groups[f"{kernel} on {kind}"] = [
-                own == kernel and k.startswith(kind) for own, k in zip(kernels, kinds)
-            ]
     return {key: np.flatnonzero(~np.array(out)) for key, out in groups.items()}
 
 
