@@ -301,6 +301,16 @@ def test_a_single_row_and_a_constant_target_have_no_metric(kernel):
     assert not np.any(predict(constant, F, F, kernel))
 
 
+@KERNELS
+def test_the_unit_of_the_weights_does_not_matter(kernel):
+    """Nor does a large one overflow."""
+    F, y, weight = draw(30, 6)
+    plain, large = (fit(F, y, unit * weight, kernel) for unit in (1, 1e175))
+    np.testing.assert_allclose(
+        predict(large, F, F, kernel), predict(plain, F, F, kernel), atol=1e-8
+    )
+
+
 # Landmarks
 
 

@@ -263,7 +263,8 @@ def _best_fit(table, problem, gamma, validation):
         gammas = _gammas(table[some], part.weight, part.kernel)
     fits = [_fit(table[some], part, g, on_part) for g in gammas]
     best = min(fits, key=lambda fit: np.sum(fit.ridge.cv_error))
-    return best, best.ridge.alpha * np.sum(problem.weight) / np.sum(part.weight)
+    growth = np.sum(problem.weight) / np.sum(part.weight)
+    return best, growth * best.ridge.alpha
 
 
 def _solve(gram, problem, alpha):
