@@ -39,8 +39,8 @@ from skdeeptd._validation import like_y, warn, warn_of_nan_deviations
 class BaseAuto(BaseSearch):
     """Average the best of linear models, kernel models and networks.
 
-    A subclass returns in ``_weighers`` a function for each average: the weights of some
-    models, an index, with the smallest loss.
+    A subclass returns a function for each average in ``_weight_functions``. The
+    function takes some models, an index, and returns the weights of smallest loss.
     """
 
     estimators_: list[Any]
@@ -199,12 +199,12 @@ class BaseAuto(BaseSearch):
             [np.concatenate([r.predicted for r in table.results[i]]) for i in members]
         )
         y = np.concatenate([fold.y_test for fold in folds])
-        weighers = self._weighers(predicted, y, held_out_weights(folds))
-        weights = np.zeros((len(candidates), len(weighers)))
+        functions = self._weight_functions(predicted, y, held_out_weights(folds))
+        weights = np.zeros((len(candidates), len(functions)))
         if self.ensemble_size == 1:
             weights[best] = 1
             return weights
-        for output, weigh in enumerate(weighers):
+        for output, weigh in enumerate(functions):
             weights[members, output] = heaviest(weigh, len(members), self.ensemble_size)
         return weights
 
@@ -352,7 +352,7 @@ class DeepTDAutoRegressor(RegressionSearch, BaseAuto):
 
     _kernel_model = DeepTDRidge, "ridge"
 
-    def _weighers(self, predicted, y, weight):
+    def _weight_functions(self, predicted, y, weight):
         y = y.reshape(len(y), -1)
         return [
             lambda models, k=k: squared_error_weights(
@@ -544,7 +544,7 @@ input_shape_, covariate_indices_
         )
         self.class_weight = class_weight
 
-    def _weighers(self, predicted, y, weight):
+    def _weight_functions(self, predicted, y, weight):
         place = slice(None), np.arange(len(y)), np.searchsorted(self.classes_, y)
         return [lambda models: log_loss_weights(predicted[models][place], weight)]
 

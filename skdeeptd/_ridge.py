@@ -309,16 +309,14 @@ class DeepTDRidge(
         flat, input_shape = flatten(X, shape, self.covariates)
         (flat, columns, weight), self._y_ndim = check_rows(self, flat, y, sample_weight)
         self.covariate_indices_, input_shape = covariate_columns(self, input_shape)
-        kept = np.flatnonzero(weight > 0)
-        all_rows = rows = RowBlocks(flat, columns, weight)
-        weighted = rows.drop_zero_weight()
-        distinct, place = distinct_rows(weighted.X, weighted.y)
+        all_rows = RowBlocks(flat, columns, weight)
+        rows = all_rows.drop_zero_weight()
+        distinct, place = distinct_rows(rows.X, rows.y)
         group = np.full(len(flat), -1)
-        group[kept] = place  # the merged row of each row
-        if len(distinct) < len(flat):
-            first = kept[distinct]
-            weight = np.bincount(place, weight[kept])
-            rows = RowBlocks(flat[first], columns[first], weight)
+        group[weight > 0] = place  # the merged row of each row
+        if len(distinct) < len(place):
+            weight = np.bincount(place, rows.weight)
+            rows = RowBlocks(rows.X[distinct], rows.y[distinct], weight)
         refuse_not_finite(self, rows.largest()[0], input_shape)
         signal, covariates = split_columns(rows.X, self.covariate_indices_)
         with translate_overflow_error(self, rows):

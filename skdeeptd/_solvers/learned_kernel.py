@@ -354,13 +354,11 @@ def _gradients(table, squares, problem, step, most_gradients=1000):
     gamma, alpha = step
     slopes = kernel_values(squares, problem.kernel, gamma)
     dual, _ = _solve(slopes, problem, alpha)
-    some = np.arange(len(table))
-    most_rows = max(1, most_gradients // dual.shape[1])
-    if len(table) > most_rows:
-        some = np.unique(np.linspace(0, len(table) - 1, most_rows).astype(int))
+    some = _some_rows(len(table), max(1, most_gradients // dual.shape[1]))
+    if len(some) < len(table):
         slopes, squares = slopes[some], squares[some]
     at, root_weight = table[some], np.sqrt(problem.weight[some])[:, np.newaxis]
-    if problem.kernel == "laplace":  # at its own row it is that of the other rows
+    if problem.kernel == "laplace":  # at its own row G is that of the others
         distances = np.sqrt(squares)
         is_apart = distances > 1e-6 * distances.max(initial=0)
         distances[~is_apart] = np.inf
@@ -395,7 +393,7 @@ def _components(gradients, least=1e-10):
 def _root(gradients, size):
     """Return A of the average outer product of gradients; its squares sum to ``size``.
 
-    It has no order, and costs a tenth of the eigenvectors.
+    Its rows have no order, and take a tenth of the time of eigenvectors.
     """
     n_gradients, n_entries = gradients.shape
     if 2 * n_entries < n_gradients:
